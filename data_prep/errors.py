@@ -12,7 +12,7 @@ class DataError(ValueError):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return ``'; did you mean X?'`` with the known name nearest to `name`, or all known names if none is near."""
+    """Return ``'; did you mean X?'`` with the known name nearest to `name`, or else all the known names."""
     names = list(known)
     folded = {known_name.lower(): known_name for known_name in names}
     near = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.5)
