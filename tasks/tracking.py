@@ -1,0 +1,115 @@
+"""What MLflow remembers: a parent run per study, a child per arm, each ending in the state it deserves.
+
+A finished arm is known by its hash, held as a tag: it is found again from any study on the same MLflow store.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from mlflow.data.meta_dataset import MetaDataset
+from mlflow.data.sources import LocalArtifactDatasetSource
+from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.tracking import MlflowClient
+
+from tasks.home import home
+from tasks.processes import is_gone, this_process
+
+EXPERIMENT = "medmtl"
+ARM_TAG = "medmtl.arm"
+PROCESS_TAG = "medmtl.process"
+BATCH = 1000  # metrics that MLflow takes in one call
+DIGEST = 32  # characters of a content hash that fit its dataset table
+
+
+def connect() -> str:
+    """Point MLflow at our store and return the id of our experiment; runs left RUNNING by the dead become KILLED."""
+    uri = home().tracking_uri
+    mlflow.set_tracking_uri(uri)
+    client = MlflowClient()
+    known = client.get_experiment_by_name(EXPERIMENT)
+    if known is None:
+        beside = (home().root / "mlflow-artifacts").as_uri() if uri.startswith("sqlite:") else None
+        experiment = client.create_experiment(EXPERIMENT, artifact_location=beside)
+    else:
+        experiment = known.experiment_id
+    _end_orphans(client, experiment)
+    return experiment
+
+
+def find_arm(experiment: str, arm_hash: str) -> Run | None:
+    """The run of an arm, finished or not, or None."""
+    runs = MlflowClient().search_runs(
+        [experiment],
+        f"tags.`{ARM_TAG}` = '{arm_hash}'",
+        order_by=["attributes.start_time ASC"],
+        max_results=1,
+    )
+    return runs[0] if runs else None
+
+
+def new_run(experiment: str, name: str, tags: Mapping[str, str], params: Mapping[str, Any]) -> str:
+    """Make a run with its tags and parameters (nested mappings are flattened with dots); returns its id."""
+    client = MlflowClient()
+    run = client.create_run(experiment, run_name=name, tags={**tags, PROCESS_TAG: this_process()})
+    flat = [Param(key, str(value)) for key, value in flatten(params).items()]
+    client.log_batch(run.info.run_id, params=flat)
+    return run.info.run_id
+
+
+@contextmanager
+def running(run_id: str) -> Iterator[str]:
+    """Make `run_id` the active run; it ends FINISHED, FAILED on an exception, KILLED on Ctrl-C or SIGTERM.
+
+    `mlflow.start_run` as a context manager would end it FAILED in the last case too.
+    """
+    client = MlflowClient()
+    client.log_batch(run_id, tags=[RunTag(PROCESS_TAG, this_process())])
+    mlflow.start_run(run_id=run_id, nested=True)
+    try:
+        yield run_id
+    except Exception:
+        mlflow.end_run("FAILED")
+        raise
+    except BaseException:
+        mlflow.end_run("KILLED")
+        raise
+    mlflow.end_run("FINISHED")
+
+
+def log_metrics(run_id: str, metrics: Mapping[str, float], step: int, timestamp_ms: int) -> None:
+    """Write metrics in batches; the same (key, step, timestamp, value) again changes nothing. NaN is left out."""
+    rows = [Metric(metric_key(k), float(v), timestamp_ms, step) for k, v in metrics.items() if v == v]
+    for start in range(0, len(rows), BATCH):
+        MlflowClient().log_batch(run_id, metrics=rows[start : start + BATCH])
+
+
+def log_dataset(name: str, path: Path, digest: str, context: str) -> None:
+    """Name a store or a noise mask as an input of the active run; `digest` is its content hash."""
+    source = LocalArtifactDatasetSource(path.as_uri())
+    dataset = MetaDataset(source, name=name, digest=digest.removeprefix("sha256:")[:DIGEST])
+    mlflow.log_input(dataset, context=context)
+
+
+def metric_key(key: str) -> str:
+    """`key` with what MLflow does not allow in a metric's name replaced by underscores."""
+    return "".join(c if c.isalnum() or c in "_-. :/" else "_" for c in key)
+
+
+def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} -> {"a.b": 1}."""
+    flat: dict[str, Any] = {}
+    for key, value in nested.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _end_orphans(client: MlflowClient, experiment: str) -> None:
+    for run in client.search_runs([experiment], "attributes.status = 'RUNNING'"):
+        if is_gone(run.data.tags.get(PROCESS_TAG, "")):
+            client.set_terminated(run.info.run_id, "KILLED")
