@@ -1,0 +1,234 @@
+"""How well predictions rank the images, label by label, and whether one method does it better than another.
+
+n images, k labels, p patients, b resamples. A score is any number that is higher for a likelier finding.
+
+The intervals here cover the choice of the test patients and nothing else: the trained models are taken as
+given. They do not say what another training seed would have given; few seeds cannot carry such an interval
+(resampling two of them covers about 50 % instead of 95 %), so differences per seed are handed on as points.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.intervals import (
+    Z_95,
+    bootstrap_mean_auc,
+    delong_variance,
+    logit_interval,
+    number_patients,
+    placements,
+)
+
+MIN_PATIENTS = 5
+"""Fewest patients with and without a finding for its label to be scored; below it an AUC is an anecdote."""
+
+
+def auc_per_label(targets: NDArray[np.int8], scores: NDArray) -> NDArray[np.float64]:
+    """Area under the ROC curve of every label.
+
+    targets: (n, k) int8, 1 present, 0 absent, -1 unknown (left out). scores: (n, k) finite floats.
+    Returns (k,) float64 in [0, 1]: the chance that a random positive scores above a random negative, ties
+    counted as one half; nan for a label without a positive or without a negative.
+    Raises ValueError for shapes that differ or scores that are not finite.
+    """
+    targets, scores = _checked(targets, scores)
+    return np.array([_auc(targets[:, j], scores[:, j]) for j in range(targets.shape[1])], dtype=np.float64)
+
+
+def mean_auc(targets: NDArray[np.int8], scores: NDArray) -> float:
+    """Mean of `auc_per_label` over the labels that can be scored; nan when none can."""
+    values = auc_per_label(targets, scores)
+    scored = values[~np.isnan(values)]
+    return float(scored.mean()) if len(scored) else float("nan")
+
+
+def _auc(target: NDArray[np.int8], score: NDArray) -> float:
+    positive, negative = score[target == 1], score[target == 0]
+    if not len(positive) or not len(negative):
+        return float("nan")
+    return placements(positive, negative).auc
+
+
+def _checked(targets: NDArray, scores: NDArray) -> tuple[NDArray[np.int8], NDArray]:
+    targets, scores = np.asarray(targets), np.asarray(scores)
+    if targets.shape != scores.shape or targets.ndim != 2:
+        raise ValueError(f"targets and scores must both be (n, k); got {targets.shape} and {scores.shape}")
+    if not np.isfinite(scores).all():
+        bad = int((~np.isfinite(scores)).any(axis=1).sum())
+        raise ValueError(f"scores must be finite; {bad} of {len(scores)} rows are not. Did the training diverge?")
+    return targets, scores
+
+
+# --- One set of predictions ---
+
+
+@dataclass(frozen=True)
+class Score:
+    """A value in [0, 1] with its 95 % interval over patients, or the reason why one or both are missing."""
+
+    value: float | None
+    lo: float | None
+    hi: float | None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Every label's score, and their mean over the labels in `scored` (those with a value)."""
+
+    labels: dict[str, Score]
+    mean: Score
+    scored: tuple[str, ...]
+
+
+def score(
+    targets: NDArray[np.int8],
+    scores: NDArray,
+    patients: NDArray,
+    labels: Sequence[str],
+    seed: int,
+    *,
+    resamples: int = 1000,
+) -> Evaluation:
+    """AUC of each label and their mean, each with a 95 % interval over patients.
+
+    targets: (n, k) int8 in {1, 0, -1 unknown}; scores: (n, k); patients: (n,) keys; labels: k names.
+    A label's interval is DeLong's with patients as clusters, on the logit scale (`models.intervals`). The
+    mean's is the 2.5 % and 97.5 % quantiles of the mean AUC over `resamples` bootstrap resamples of the
+    patients. A label with fewer than MIN_PATIENTS patients with or without the finding gets no value, and a
+    reason; the mean covers the others.
+    """
+    targets, scores = _checked(targets, scores)
+    numbers = number_patients(patients)
+    columns, reasons = _scorable(targets, numbers)
+    per_label = {
+        label: Score(None, None, None, reasons[j])
+        if j in reasons
+        else _score_label(targets[:, j], scores[:, j], numbers)
+        for j, label in enumerate(labels)
+    }
+    if not columns:
+        return Evaluation(per_label, Score(None, None, None, "no label can be scored"), ())
+    mean = float(np.mean([per_label[labels[j]].value for j in columns]))
+    drawn = bootstrap_mean_auc(targets[:, columns], [scores[:, columns]], numbers, seed=seed, resamples=resamples)[0]
+    drawn = drawn[~np.isnan(drawn)]
+    scored = tuple(labels[j] for j in columns)
+    if len(drawn) < resamples / 2:
+        return Evaluation(per_label, Score(mean, None, None, _TOO_FEW), scored)
+    lo, hi = np.quantile(drawn, [0.025, 0.975])
+    return Evaluation(per_label, Score(mean, float(lo), float(hi)), scored)
+
+
+_TOO_FEW = "more than half of the resamples lack a class of some label: too few patients for an interval"
+_NO_SPREAD = "no interval: the scores separate the classes completely, or do not differ"
+
+
+def _scorable(targets: NDArray[np.int8], numbers: NDArray[np.int64]) -> tuple[list[int], dict[int, str]]:
+    """Columns with enough patients of both classes, and for the others the reason."""
+    columns, reasons = [], {}
+    for j in range(targets.shape[1]):
+        with_finding, without = (len(np.unique(numbers[targets[:, j] == value])) for value in (1, 0))
+        if min(with_finding, without) >= MIN_PATIENTS:
+            columns.append(j)
+        elif not with_finding or not without:
+            reasons[j] = "no positive image" if not with_finding else "no negative image"
+        else:
+            which, number = min(("with", with_finding), ("without", without), key=lambda pair: pair[1])
+            reasons[j] = f"only {number} patient(s) {which} the finding; at least {MIN_PATIENTS} are needed"
+    return columns, reasons
+
+
+def _score_label(target: NDArray[np.int8], score: NDArray, numbers: NDArray[np.int64]) -> Score:
+    positive, negative = target == 1, target == 0
+    placed = placements(score[positive], score[negative])
+    interval = logit_interval(placed.auc, delong_variance(placed, numbers[positive], numbers[negative]))
+    if interval is None:
+        return Score(placed.auc, None, None, _NO_SPREAD)
+    return Score(placed.auc, *interval)
+
+
+# --- Two methods ---
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Mean AUC of a method minus that of the baseline, under one noise condition.
+
+    delta: mean over the seeds both have, in [-1, 1]; lo, hi: its 95 % interval over patients; p_value:
+    two-sided. by_seed: the difference of every seed, the points to show beside the interval. None, with a
+    reason, where nothing can be said.
+    """
+
+    delta: float | None
+    lo: float | None
+    hi: float | None
+    p_value: float | None
+    by_seed: dict[int, float]
+    reason: str | None = None
+    over: str = "patients"
+
+    @property
+    def n_pairs(self) -> int:
+        return len(self.by_seed)
+
+
+def compare(
+    targets: NDArray[np.int8],
+    method: Mapping[int, NDArray],
+    baseline: Mapping[int, NDArray],
+    patients: NDArray,
+    seed: int,
+    *,
+    resamples: int = 1000,
+) -> Comparison:
+    """Does the method rank the test images better than the baseline, seed by seed on the same patients?
+
+    targets: (n, k) int8; method, baseline: training seed -> (n, k) scores; patients: (n,) keys; `seed` names
+    the resamples. Seeds are paired and their differences averaged. Patients are resampled jointly over both
+    methods and all seeds; the standard deviation of the resampled difference is its standard error. The
+    interval is the difference ± 1.96 of it, and the p-value that of the same normal distribution, so that the
+    two always agree (the smallest p-value from counting 1,000 resamples would be 0.002, too coarse to survive
+    Holm's adjustment in a large study).
+    """
+    seeds = sorted(set(method) & set(baseline))
+    numbers = number_patients(patients)
+    columns, _ = _scorable(targets, numbers)
+    if not seeds or not columns:
+        reason = "no seed in common" if columns else "no label can be scored"
+        return Comparison(None, None, None, None, {}, reason)
+    known = targets[:, columns]
+    arms = [_checked(targets, arm[s])[1][:, columns] for s in seeds for arm in (method, baseline)]
+    values = np.array([mean_auc(known, arm) for arm in arms]).reshape(-1, 2)
+    by_seed = values[:, 0] - values[:, 1]
+    drawn = bootstrap_mean_auc(known, arms, numbers, seed=seed, resamples=resamples)
+    differences = (drawn[0::2] - drawn[1::2]).mean(axis=0)
+    differences = differences[~np.isnan(differences)]
+    points = dict(zip(seeds, by_seed.tolist(), strict=True))
+    delta = float(by_seed.mean())
+    if len(differences) < resamples / 2:
+        return Comparison(delta, None, None, None, points, _TOO_FEW)
+    error = float(differences.std(ddof=1))
+    if error == 0 and delta != 0:
+        return Comparison(delta, None, None, None, points, _NO_SPREAD)
+    if error == 0:  # the same ranking of every patient's images
+        return Comparison(0.0, 0.0, 0.0, 1.0, points)
+    p_value = 2 * NormalDist().cdf(-abs(delta) / error)
+    return Comparison(delta, delta - Z_95 * error, delta + Z_95 * error, p_value, points)
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Holm's step-down adjustment over all comparisons of a study (Scandinavian Journal of Statistics, 1979).
+
+    Returns them in the given order; None stays None and is not counted.
+    """
+    known = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
+    adjusted: list[float | None] = [None] * len(p_values)
+    largest = 0.0
+    for rank, (p, i) in enumerate(known):
+        largest = max(largest, min(1.0, p * (len(known) - rank)))
+        adjusted[i] = largest
+    return adjusted

@@ -1,0 +1,190 @@
+"""Intervals for the area under the ROC curve: DeLong's for one label, a patient bootstrap for the mean.
+
+n images, k labels, p patients, b resamples, a arms (sets of predictions for the same images).
+m positives and q negatives of one label; t distinct scores among its positives.
+
+Both treat the patient, not the image, as the unit that was sampled: a patient's images resemble one another,
+and an interval that takes them for independent is too narrow.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import embedding_bag
+
+Z_95 = NormalDist().inv_cdf(0.975)
+RESAMPLES_AT_A_TIME = 125  # (p, 125) float32 weights of a few thousand patients stay in a core's cache
+
+
+def number_patients(patients: NDArray) -> NDArray[np.int64]:
+    """(n,) keys of any kind -> (n,) numbers 0..p-1 in the order in which the patients first appear.
+
+    Not in the order of the keys: keys are hashes under a secret, and the same data under another secret must
+    be resampled in the same way.
+    """
+    _, first, inverse = np.unique(np.asarray(patients), return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[inverse]
+
+
+# --- DeLong ---
+
+
+@dataclass(frozen=True)
+class Placements:
+    """Where each image of one label lies among those of the other class (DeLong's structural components).
+
+    positive: (m,) in [0, 1], the share of negatives below each positive, ties counted as one half (V10).
+    negative: (q,) in [0, 1], the share of positives above each negative, ties counted as one half (V01).
+    """
+
+    positive: NDArray[np.float64]
+    negative: NDArray[np.float64]
+
+    @property
+    def auc(self) -> float:
+        return float(self.positive.mean())
+
+
+def placements(positive_scores: NDArray, negative_scores: NDArray) -> Placements:
+    """Structural components from two sorts, O(n log n), instead of from all m·q pairs.
+
+    A placement is the difference of an image's midrank among all images and among its own class (Sun and Xu,
+    Fast implementation of DeLong's algorithm, IEEE Signal Processing Letters 2014, equations 5 to 9); two
+    binary searches in the sorted other class give that difference directly.
+    """
+
+    def midcount(values: NDArray, others: NDArray) -> NDArray[np.float64]:
+        others = np.sort(others)
+        return (np.searchsorted(others, values, "left") + np.searchsorted(others, values, "right")) / 2
+
+    above = midcount(positive_scores, negative_scores) / len(negative_scores)
+    below = midcount(negative_scores, positive_scores) / len(positive_scores)
+    return Placements(above, 1 - below)
+
+
+def delong_variance(
+    placed: Placements, positive_patients: NDArray[np.int64], negative_patients: NDArray[np.int64]
+) -> float:
+    """Variance of one label's AUC: DeLong's, with a patient's images summed before they are squared.
+
+    Obuchowski (Nonparametric analysis of clustered ROC curve data, Biometrics 1997, section 2) extends
+    DeLong, DeLong and Clarke-Pearson (Biometrics 1988) to patients with several images; with one image per
+    patient it is DeLong's formula. positive_patients (m,) and negative_patients (q,): numbers 0..p-1. Needs
+    at least two patients on each side.
+    """
+    size = 1 + max(positive_patients.max(), negative_patients.max())
+    positive = np.bincount(positive_patients, placed.positive - placed.auc, minlength=size)
+    negative = np.bincount(negative_patients, placed.negative - placed.auc, minlength=size)
+    m, q = len(positive_patients), len(negative_patients)
+    with_positive, with_negative = len(np.unique(positive_patients)), len(np.unique(negative_patients))
+    either = len(np.union1d(positive_patients, negative_patients))
+    return float(
+        with_positive / (with_positive - 1) * (positive @ positive) / m**2
+        + with_negative / (with_negative - 1) * (negative @ negative) / q**2
+        + 2 * either / (either - 1) * (positive @ negative) / (m * q)
+    )
+
+
+def logit_interval(auc: float, variance: float) -> tuple[float, float] | None:
+    """95 % interval of an AUC, normal on the logit scale: it stays within [0, 1] and is wider towards 1/2.
+
+    Near 1 its coverage is better than that of the symmetric interval (Qin and Hotilovac, Statistical Methods
+    in Medical Research 2008). None where the variance is zero: there the classes are separated completely, or
+    no score differs, and the method has nothing to say.
+    """
+    if variance <= 0 or not 0 < auc < 1:
+        return None
+    middle = np.log(auc / (1 - auc))
+    half = Z_95 * np.sqrt(variance) / (auc * (1 - auc))
+    low, high = 1 / (1 + np.exp(-(middle + np.array([-half, half]))))
+    return float(low), float(high)
+
+
+# --- Bootstrap over patients ---
+
+
+@dataclass(frozen=True)
+class _Bags:
+    """One label of one arm, sorted once: whose weights to add up so that any resample's AUC is a few sums.
+
+    Positives with the same score share one of t bags. Negatives fall into 2t + 1 bags: even ones hold those
+    between two neighbouring scores of positives, odd ones those that tie with a score of a positive.
+    """
+
+    positive_patients: Tensor  # (m,) int64, ordered by bag
+    positive_starts: Tensor  # (t,) int64
+    negative_patients: Tensor  # (q,) int64, ordered by bag
+    negative_starts: Tensor  # (2t + 1,) int64
+
+    def auc(self, weights: Tensor) -> Tensor:
+        """weights (p, b) float32, whole numbers -> (b,) float64 AUC, nan where a resample lacks a class.
+
+        Sums of weights stay below 2**24 and are therefore exact in float32; their products need float64.
+        """
+        positive = embedding_bag(self.positive_patients, weights, self.positive_starts, mode="sum").double()
+        negative = embedding_bag(self.negative_patients, weights, self.negative_starts, mode="sum")
+        total = negative.cumsum(dim=0)
+        below_twice = total[0:-1:2] + total[1::2]  # strictly below, plus at or below: a tie counts one half
+        won = (positive * below_twice).sum(dim=0) / 2
+        return won / (positive.sum(dim=0) * total[-1])
+
+
+def _sort_into_bags(target: NDArray[np.int8], score: NDArray, patient: NDArray[np.int64]) -> _Bags:
+    """One label: target (n,) in {1, 0, -1 unknown}, score (n,), patient (n,) numbers."""
+    positive, negative = target == 1, target == 0
+    if positive.sum() > negative.sum():
+        # the classes exchanged and the scores negated: the same AUC from fewer bags
+        positive, negative, score = negative, positive, -score
+    levels, positive_bag = np.unique(score[positive], return_inverse=True)
+    others = score[negative]
+    negative_bag = np.searchsorted(levels, others, "left") + np.searchsorted(levels, others, "right")
+
+    def arrange(patients: NDArray, bag: NDArray, bags: int) -> tuple[Tensor, Tensor]:
+        order = np.argsort(bag, kind="stable")
+        starts = np.searchsorted(bag[order], np.arange(bags))
+        return torch.from_numpy(patients[order]), torch.from_numpy(starts)
+
+    t = len(levels)
+    return _Bags(*arrange(patient[positive], positive_bag, t), *arrange(patient[negative], negative_bag, 2 * t + 1))
+
+
+def resampled_patients(n_patients: int, resamples: int, seed: int) -> Iterator[NDArray[np.int64]]:
+    """How often each patient was drawn: (p, b) counts, a few resamples at a time; each column sums to p."""
+    stream = np.random.SeedSequence(seed, spawn_key=tuple(b"bootstrap over patients"))
+    generator = np.random.default_rng(stream)
+    for start in range(0, resamples, RESAMPLES_AT_A_TIME):
+        b = min(RESAMPLES_AT_A_TIME, resamples - start)
+        drawn = generator.integers(n_patients, size=(b, n_patients))
+        drawn += np.arange(b)[:, None] * n_patients
+        yield np.bincount(drawn.ravel(), minlength=b * n_patients).reshape(b, n_patients).T
+
+
+def bootstrap_mean_auc(
+    targets: NDArray[np.int8],
+    arms: Sequence[NDArray],
+    patients: NDArray[np.int64],
+    *,
+    seed: int,
+    resamples: int = 1000,
+) -> NDArray[np.float64]:
+    """Mean AUC of every arm on resampled patients, the same resamples for all arms.
+
+    targets: (n, k) int8, 1 present, 0 absent, -1 unknown. arms: each (n, k) scores, higher means more likely.
+    patients: (n,) numbers 0..p-1; a patient's images come and go together.
+    Returns (a, b) float64 in [0, 1], nan for a resample in which one of the k labels lacks a class.
+
+    Exact: each label is sorted once, and a resample is then a weighted count. Memory is bounded by the (p,
+    125) weights and one label's (2t + 1, 125) sums, whatever b and a are.
+    """
+    k = targets.shape[1]
+    labels = [[_sort_into_bags(targets[:, j], scores[:, j], patients) for j in range(k)] for scores in arms]
+    parts = []
+    for counts in resampled_patients(int(patients.max()) + 1, resamples, seed):
+        weights = torch.from_numpy(np.ascontiguousarray(counts, dtype=np.float32))
+        parts.append(torch.stack([sum(bags.auc(weights) for bags in arm) / k for arm in labels]))
+    return torch.cat(parts, dim=1).numpy()
