@@ -1,0 +1,170 @@
+"""From flags and a YAML file to a flow's settings, and from what is wrong with them to one line."""
+
+import errno
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import click
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from data_prep.errors import DataError, did_you_mean
+from models.errors import SettingError
+
+Settings = TypeVar("Settings", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A flag: the setting it stands for (a dotted path), how it is typed, and a line of help."""
+
+    path: str
+    help: str
+    type: Any = str
+    multiple: bool = False
+
+
+FLAGS = {
+    "--data": Flag("data.source", "'phantom', or a folder of images with a label table."),
+    "--labels": Flag("data.labels", "The label table, when it lies elsewhere.", click.Path(path_type=Path)),
+    "--size": Flag("data.size", "Side of the decoded images, pixels.", int),
+    "--split": Flag("split.name", "How patients are shared out.", click.Choice(["official", "chexnet", "random"])),
+    "--backbone": Flag("network.backbone", "conv4, or the name of a timm model."),
+    "--epochs": Flag("training.epochs", "Passes over the training images.", int),
+    "--device": Flag("device", "Where to train.", click.Choice(["auto", "cpu", "cuda"])),
+    "--seed": Flag("seed", "The number that all randomness follows from.", int),
+    "--seeds": Flag("seeds", "Arms for each method and noise.", int),
+    "--method": Flag("method.kind", "A task weighting (a study takes several): uniform, svd, ...", multiple=True),
+    "--noise": Flag("noise.kind", "What happens to training labels: none, random, shuffled, flipped."),
+    "--noise-rate": Flag("noise.rate", "The share of rows it happens to, 0 to 1.", float),
+    "--noise-label": Flag("noise.labels", "A label it happens to (repeatable).", multiple=True),
+}
+
+
+def compose(model: type[Settings], config: Path | None, flags: Mapping[str, Any]) -> Settings:
+    """A flow's settings: its defaults, the YAML file over them, and the flags over both.
+
+    A study holds tuples where a single training holds one value: there --method names the methods, and --noise
+    the noise that is set beside clean labels.
+
+    Raises:
+        DataError: the file cannot be read, or is no mapping.
+        pydantic.ValidationError: a value is not allowed.
+    """
+    values = read_yaml(config) if config else {}
+    given: dict[str, Any] = {}
+    for flag, value in flags.items():
+        if value is not None and value != ():
+            _put(given, FLAGS[flag].path, value)
+    kinds = given.pop("method", {}).get("kind", ())
+    noise = given.pop("noise", None)
+    _merge(values, given)
+    if kinds and "methods" in model.model_fields:
+        of_file = {entry["kind"]: entry for entry in values.get("methods", ())}
+        values["methods"] = [of_file.get(kind, {"kind": kind}) for kind in kinds]
+    elif kinds:
+        if len(kinds) > 1:
+            raise DataError(f"one --method can be trained at a time; got {', '.join(kinds)}: compare them with a study")
+        values["method"] = {"kind": kinds[0]}
+    if noise is not None:
+        noise = {"kind": "random"} | noise
+        is_study = "methods" in model.model_fields
+        values["noise"] = [{"kind": "none"}, *([] if noise["kind"] == "none" else [noise])] if is_study else noise
+    return model.model_validate(values)
+
+
+def _put(values: dict[str, Any], path: str, value: Any) -> None:
+    *parents, last = path.split(".")
+    for parent in parents:
+        values = values.setdefault(parent, {})
+    values[last] = value
+
+
+def _merge(values: dict[str, Any], over: Mapping[str, Any]) -> None:
+    for key, value in over.items():
+        if isinstance(value, Mapping) and isinstance(values.get(key), dict):
+            _merge(values[key], value)
+        else:
+            values[key] = value
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Raises:
+        DataError: there is no such file, or it holds something else.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise DataError(f"{path} holds no settings: expected lines such as 'seed: 0'")
+    return values
+
+
+def write_yaml(settings: BaseModel, path: Path) -> None:
+    """Write every setting, defaults included, so that the file repeats the run."""
+    path.write_text(as_yaml(settings), encoding="utf-8")
+
+
+def as_yaml(settings: BaseModel) -> str:
+    """The settings as YAML, complete and in the order of their definition."""
+    return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def describe(model: type[BaseModel], prefix: str = "") -> list[tuple[str, str]]:
+    """Every setting below `model` as (dotted name, description with its default)."""
+    rows: list[tuple[str, str]] = []
+    for name, field in model.model_fields.items():
+        inner = list(_models_in(field.annotation))
+        default = field.get_default(call_default_factory=True)
+        if len(inner) == 1 and isinstance(field.annotation, type):
+            rows += describe(inner[0], f"{prefix}{name}.")
+            continue
+        shown = "" if isinstance(default, (BaseModel, tuple)) else f" [{default}]"
+        rows.append((prefix + name, f"{field.description or ''}{shown}"))
+        for choice in inner:
+            kind = choice.model_fields["kind"].default
+            rows += [row for row in describe(choice, f"{prefix}{name}({kind}).") if not row[0].endswith(".kind")]
+    return rows
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models_in(argument)
+
+
+def one_line(error: Exception) -> str | None:
+    """What a person did wrong, in a line; None when it is our fault and deserves a traceback."""
+    if isinstance(error, (DataError, SettingError)):
+        return str(error)
+    if isinstance(error, ValidationError):
+        return _validation_line(error)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk is full at {error.filename or 'the output folder'}: free some space and run the command again"
+    if isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return f"cannot write {error.filename}: {error.strerror}; choose another folder with --out or MEDMTL_HOME"
+    return None
+
+
+def _validation_line(error: ValidationError) -> str:
+    first, *others = error.errors()
+    where = ".".join(str(part) for part in first["loc"])
+    context = first.get("ctx", {})
+    if first["type"] == "union_tag_invalid":
+        known = [tag.strip(" '") for tag in str(context["expected_tags"]).split(",")]
+        what = f"unknown kind {context['tag']!r}{did_you_mean(str(context['tag']), known)}"
+    elif first["type"] == "extra_forbidden":
+        what = "there is no such setting; the command's --help lists them all"
+    elif first["type"] == "value_error":
+        what = str(context["error"])
+    else:
+        what = f"{first['msg'][0].lower()}{first['msg'][1:]}; got {first['input']!r}"
+    return f"{where}: {what}" + (f" (and {len(others)} more)" if others else "")
