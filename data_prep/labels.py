@@ -86,10 +86,12 @@ def read_labels(path: Path) -> LabelTable:
     other than 1, 0 and nothing, names an image twice, or leaves a row without image or patient.
     """
     raw = _read_bytes(path)
-    header, rows = _parse(path, _expand(path, raw))
+    text = _expand(path, raw)
+    header = _header(text)
     kind = table_layout(header)
     if kind is None:
         raise DataError(f"{path}: {missing_columns(header)}")
+    rows = _rows(path, text, header)
     read = _read_nih if kind == "nih" else _read_columns
     labels, targets, ignored = read(path, header, rows)
     return LabelTable(
@@ -106,7 +108,7 @@ def read_labels(path: Path) -> LabelTable:
 
 def read_header(path: Path) -> list[str]:
     """Return the column names of the table at `path`, stripped of spaces; DataError if it cannot be read."""
-    return _parse(path, _expand(path, _read_bytes(path)))[0]
+    return _header(_expand(path, _read_bytes(path)))
 
 
 def table_layout(header: Sequence[str]) -> Literal["nih", "columns"] | None:
@@ -162,23 +164,26 @@ def _expand(path: Path, raw: bytes) -> str:
         raise DataError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8 CSV") from error
 
 
-def _parse(path: Path, text: str) -> tuple[list[str], list[list[str]]]:
-    """Return the stripped header and the stripped non-empty rows, each as long as the header."""
+def _header(text: str) -> list[str]:
+    return [name.strip() for name in next(csv.reader([text.lstrip().partition("\n")[0]]), [])]
+
+
+def _rows(path: Path, text: str, header: Sequence[str]) -> list[list[str]]:
+    """Return the stripped rows below the header that hold anything, each as long as the header."""
     try:
-        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        reader = csv.reader(io.StringIO(text.lstrip(), newline=""), strict=True)
         lines = [[cell.strip() for cell in line] for line in reader]
     except csv.Error as error:
         raise DataError(f"{path}: not a CSV table ({error})") from error
-    lines = [line for line in lines if any(line)]
-    if len(lines) < 2:
+    rows = [line for line in lines[1:] if any(line)]
+    if not rows:
         raise DataError(f"{path}: the label table has no rows")
-    header, rows = lines[0], lines[1:]
     width = len(header)
     named = width - (header[-1] == "")  # the header of 2017 ends in a comma, its rows need not
     for number, row in enumerate(rows, start=1):
         if len(row) < named or any(row[width:]):
             raise DataError(f"{path}: row {number} has {len(row)} cells, the header has {width} columns")
-    return header, [[*row, ""][:width] for row in rows]
+    return [[*row, ""][:width] for row in rows]
 
 
 def _fold(name: str) -> str:
