@@ -1,0 +1,236 @@
+"""What a study found, as results.json holds it (schema `medmtl/study/1`), whatever the metric.
+
+A number that is not there is null and stands beside its reason; NaN and infinity are refused when a record is
+made. Every interval is a 95 % interval and names what it is over.
+"""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+
+from data_prep.errors import DataError
+from models.evaluation import Comparison, Evaluation, Score, holm
+
+SCHEMA: Final = "medmtl/study/1"
+
+Count = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+class Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ScoreRecord(Record):
+    """A score with its interval; `value`, or `lo` and `hi`, are null for the given reason."""
+
+    value: FiniteFloat | None
+    lo: FiniteFloat | None
+    hi: FiniteFloat | None
+    over: Literal["patients"] = Field("patients", description="what was resampled for the interval")
+    reason: str | None = None
+
+    @classmethod
+    def of(cls, score: Score) -> Self:
+        return cls(value=score.value, lo=score.lo, hi=score.hi, reason=score.reason)
+
+
+class MeanRecord(ScoreRecord):
+    """A mean of scores."""
+
+    labels: tuple[str, ...] = Field(description="the labels in the mean: those that could be scored")
+
+
+class NoiseCondition(Record):
+    """What was done to the training labels; arms with equal conditions are compared with one another."""
+
+    kind: str = Field(description="noise model; 'none' leaves the labels alone")
+    rate: Share = Field(0.0, description="share of the known training rows selected, for each label")
+    labels: tuple[str, ...] = Field((), description="the labels that were made noisy")
+
+    @property
+    def title(self) -> str:
+        if self.kind == "none":
+            return "no added noise"
+        return f"{self.kind} labels, {self.rate:.0%}"
+
+    def condition(self) -> "NoiseCondition":
+        """Without what differs from seed to seed."""
+        return NoiseCondition(kind=self.kind, rate=self.rate, labels=self.labels)
+
+
+class NoiseOnLabel(Record):
+    """What one mask did to one label."""
+
+    known: Count = Field(description="training rows whose label is known")
+    selected: Count = Field(description="entries the mask selected")
+    changed: Count = Field(description="selected entries whose value became another")
+    prevalence_before: Share | None = Field(description="share of positives among the known rows; null if none")
+    prevalence_after: Share | None
+
+
+class NoiseRecord(NoiseCondition):
+    """The condition, and the very mask that one seed drew."""
+
+    mask: str | None = Field(None, description="fingerprint 'sha256:...' of the mask; null without noise")
+    summary: dict[str, NoiseOnLabel] = Field({}, description="per noisy label")
+
+
+class ArmRecord(Record):
+    """One method under one noise condition with one seed."""
+
+    method: str
+    noise: NoiseRecord
+    seed: int
+    labels: tuple[str, ...] = Field(description="the labels trained on, in the order of the heads")
+    metric: str = Field("auc", description="what `scores` and `mean` measure on the test set")
+    scores: dict[str, ScoreRecord]
+    mean: MeanRecord
+    weights: tuple[dict[str, FiniteFloat], ...] = Field(
+        (), description="the task weights over training: 'step' (optimiser step) and one key per label"
+    )
+    best_epoch: Count | None = Field(description="the epoch selected on validation, from 0")
+    images_per_second: FiniteFloat | None = Field(description="training images per second")
+    seconds: FiniteFloat = Field(description="training and scoring, wall time in seconds")
+    mlflow_run_id: str | None = None
+    status: Literal["finished", "failed"] = "finished"
+    reason: str | None = Field(None, description="why an arm failed")
+    reused: bool = Field(False, description="taken from an earlier run with the same hash")
+    hash: str | None = Field(None, description="of all that determines the arm")
+
+
+class SeedDelta(Record):
+    seed: int
+    delta: FiniteFloat
+
+
+class ComparisonRecord(Record):
+    """Mean score of a method minus that of the baseline under one noise condition."""
+
+    method: str
+    baseline: str
+    noise: NoiseCondition
+    metric: str = "auc"
+    delta: FiniteFloat | None
+    lo: FiniteFloat | None
+    hi: FiniteFloat | None
+    over: Literal["patients"] = Field("patients", description="what was resampled for the interval")
+    p_value: Share | None = Field(description="two-sided")
+    p_adjusted: Share | None = Field(description="Holm's adjustment over the study's comparisons")
+    n_pairs: Count = Field(description="seeds that both have")
+    by_seed: tuple[SeedDelta, ...] = Field((), description="the difference of each seed; too few for an interval")
+    reason: str | None = None
+
+    @classmethod
+    def of(cls, method: str, baseline: str, noise: NoiseCondition, found: Comparison) -> Self:
+        """Not yet adjusted: see `adjust`."""
+        return cls(
+            method=method,
+            baseline=baseline,
+            noise=noise.condition(),
+            delta=found.delta,
+            lo=found.lo,
+            hi=found.hi,
+            p_value=found.p_value,
+            p_adjusted=None,
+            n_pairs=found.n_pairs,
+            by_seed=tuple(SeedDelta(seed=seed, delta=delta) for seed, delta in found.by_seed.items()),
+            reason=found.reason,
+        )
+
+
+class SplitRecord(Record):
+    name: str
+    fingerprint: str
+
+
+class QuarantinedImage(Record):
+    image: str
+    reason: str
+
+
+class DataRecord(Record):
+    """The data that a study stood on."""
+
+    name: str
+    population: str = Field("", description="whose patients: sets that share them are never mixed up")
+    fingerprint: str = Field(description="'sha256:...' of the store")
+    split: SplitRecord
+    n: dict[str, Count] = Field(description="images in train, val and test")
+    patients: dict[str, Count] = Field({}, description="patients in train, val and test")
+    labels: tuple[str, ...]
+    positives: dict[str, dict[str, Count]] = Field(description="part of the split -> label -> positive images")
+    size: Count | None = Field(None, description="side of the stored images in pixels")
+    quarantined: tuple[QuarantinedImage, ...] = Field((), description="images set aside, each with its reason")
+    rows_without_image: Count = 0
+    images_without_row: Count = 0
+
+
+class StudyResults(Record):
+    """All of results.json."""
+
+    # 'constants': a NaN within the free-form config reaches the writer, which refuses it, instead of becoming null
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, serialize_by_alias=True, ser_json_inf_nan="constants"
+    )
+
+    schema_: Literal["medmtl/study/1"] = Field(SCHEMA, alias="schema")
+    config: dict[str, Any] = Field(description="the complete config; running it again repeats the study")
+    version: str
+    git: str | None = Field(description="commit of the code, with '+' if files were changed; null outside git")
+    environment: dict[str, str] = Field({}, description="what else may matter: Python, torch, processor, ...")
+    data: DataRecord
+    arms: tuple[ArmRecord, ...]
+    comparisons: tuple[ComparisonRecord, ...]
+    seconds: FiniteFloat | None = Field(None, description="the whole study, wall time in seconds")
+    notes: tuple[str, ...] = Field((), description="what the reader should know: what was reused, what was left out")
+
+
+def scores_of(evaluation: Evaluation) -> tuple[dict[str, ScoreRecord], MeanRecord]:
+    """An evaluation as an arm's `scores` and `mean`."""
+    mean = evaluation.mean
+    return {label: ScoreRecord.of(score) for label, score in evaluation.labels.items()}, MeanRecord(
+        value=mean.value, lo=mean.lo, hi=mean.hi, reason=mean.reason, labels=evaluation.scored
+    )
+
+
+def adjust(comparisons: Sequence[ComparisonRecord]) -> tuple[ComparisonRecord, ...]:
+    """The same comparisons with p-values adjusted over all of them."""
+    adjusted = holm([comparison.p_value for comparison in comparisons])
+    return tuple(
+        comparison.model_copy(update={"p_adjusted": p}) for comparison, p in zip(comparisons, adjusted, strict=True)
+    )
+
+
+def write_results(results: StudyResults, path: Path) -> None:
+    """Write results.json whole or not at all: a reader never sees half a file."""
+    text = json.dumps(results.model_dump(mode="json"), indent=1, ensure_ascii=False, allow_nan=False)
+    unfinished = path.with_name(path.name + ".unfinished")
+    with unfinished.open("w", encoding="utf-8") as file:
+        file.write(text + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(path)
+
+
+def read_results(path: Path) -> StudyResults:
+    """Read results.json; DataError if it is not one, is damaged, or is of a schema that this version does
+    not know.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read {path} as results of a study: {error}") from error
+    schema = found.get("schema") if isinstance(found, Mapping) else None
+    if schema != SCHEMA:
+        raise DataError(f"{path} has schema {schema!r}; this version of medmtl reads {SCHEMA!r}")
+    try:
+        return StudyResults.model_validate(found)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise DataError(f"{path} is damaged: {where}: {first['msg']} ({error.error_count()} in all)") from error

@@ -1,0 +1,159 @@
+"""A study that never ran, with plausible numbers: three methods, clean and noisy, two seeds, fourteen
+findings.
+"""
+
+import math
+
+import numpy as np
+
+from models.evaluation import Comparison, Evaluation, Score
+from tasks.results import (
+    ArmRecord,
+    ComparisonRecord,
+    DataRecord,
+    NoiseCondition,
+    NoiseOnLabel,
+    NoiseRecord,
+    QuarantinedImage,
+    SplitRecord,
+    StudyResults,
+    adjust,
+    scores_of,
+)
+
+FINDINGS = (
+    "Atelectasis",
+    "Cardiomegaly",
+    "Effusion",
+    "Infiltration",
+    "Mass",
+    "Nodule",
+    "Pneumonia",
+    "Pneumothorax",
+    "Consolidation",
+    "Edema",
+    "Emphysema",
+    "Fibrosis",
+    "Pleural_Thickening",
+    "Hernia",
+)
+NOISY = ("Effusion", "Mass", "Pneumothorax")
+METHODS = ("uniform", "svd", "uncertainty")
+CLEAN = NoiseCondition(kind="none")
+GAIN = {"uniform": 0.0, "svd": 0.011, "uncertainty": -0.004}
+
+
+def fake_study(
+    rates: tuple[float, ...] = (0.2,), seeds: tuple[int, ...] = (0, 1), methods: tuple[str, ...] = METHODS
+) -> StudyResults:
+    conditions = [CLEAN, *(NoiseCondition(kind="random", rate=rate, labels=NOISY) for rate in rates)]
+    arms = tuple(_arm(m, c, s) for c in conditions for m in methods for s in seeds)
+    comparisons = adjust([_comparison(m, c, seeds) for c in conditions for m in methods if m != "uniform"])
+    return StudyResults(
+        schema="medmtl/study/1",
+        config={"seed": 0, "data": {"kind": "phantom", "patients": 1200, "size": 64}, "methods": list(methods)},
+        version="0.1.0",
+        git="3f9c2ab41d07",
+        environment={"python": "3.11.7", "torch": "2.15.0", "device": "cpu (2 threads)"},
+        data=_data(),
+        arms=arms,
+        comparisons=comparisons,
+        seconds=241.7,
+        notes=("the store was reused: nothing was rendered or decoded",),
+    )
+
+
+def _data() -> DataRecord:
+    counts = np.round(900 * np.geomspace(0.19, 0.04, len(FINDINGS))).astype(int).tolist()
+    positives = dict(zip(FINDINGS, counts, strict=True))
+    positives["Hernia"] = 3
+    return DataRecord(
+        name="phantom",
+        population="phantom",
+        fingerprint="sha256:" + "9a3f" * 16,
+        split=SplitRecord(name="random", fingerprint="sha256:" + "51cc" * 16),
+        n={"train": 2611, "val": 412, "test": 903},
+        patients={"train": 840, "val": 120, "test": 240},
+        labels=FINDINGS,
+        positives={
+            "test": positives,
+            "val": {name: count // 2 for name, count in positives.items()},
+            "train": {name: 3 * count for name, count in positives.items()},
+        },
+        size=64,
+        quarantined=(
+            QuarantinedImage(image="00000013_004.png", reason="the file ends before its pixels do"),
+            QuarantinedImage(image="<b>00000017</b>_001.png", reason="not a PNG or JPEG: starts with b'<!DOCT'"),
+        ),
+        rows_without_image=4,
+        images_without_row=1,
+    )
+
+
+def _arm(method: str, condition: NoiseCondition, seed: int) -> ArmRecord:
+    generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=tuple(method.encode())))
+    lost = condition.rate * (0.25 - 6 * GAIN[method])
+    base = 0.93 - 0.2 * np.modf(np.arange(len(FINDINGS)) * 0.381966)[0]
+    values = base + 0.3 * GAIN[method] + generator.normal(0, 0.006, len(FINDINGS))
+    per_label = {}
+    for name, value in zip(FINDINGS, values, strict=True):
+        auc = min(value - (lost if name in condition.labels else lost / 6), 0.99)
+        half = 0.02 + 0.03 * (1 - auc)
+        per_label[name] = Score(auc, auc - 1.2 * half, min(auc + half, 1.0))
+    per_label["Hernia"] = Score(None, None, None, "only 3 patient(s) with the finding; at least 5 are needed")
+    scored = tuple(name for name, score in per_label.items() if score.value is not None)
+    mean = float(np.mean([per_label[name].value for name in scored]))
+    scores, mean_record = scores_of(Evaluation(per_label, Score(mean, mean - 0.014, mean + 0.013), scored))
+    return ArmRecord(
+        method=method,
+        noise=_noise(condition, seed),
+        seed=seed,
+        labels=FINDINGS,
+        scores=scores,
+        mean=mean_record,
+        weights=_weights(method, condition, generator),
+        best_epoch=7 + seed,
+        images_per_second=3870.0 + 40 * seed,
+        seconds=19.3,
+        mlflow_run_id=f"{abs(hash((method, seed))):032x}"[:32],
+        reused=method == "uniform" and seed == 0,
+        hash="sha256:" + f"{seed}" * 64,
+    )
+
+
+def _noise(condition: NoiseCondition, seed: int) -> NoiseRecord:
+    summary = {
+        name: NoiseOnLabel(
+            known=2611,
+            selected=round(2611 * condition.rate),
+            changed=round(2611 * condition.rate / 2) + 3 * i - 4 * seed,
+            prevalence_before=0.12 - 0.02 * i,
+            prevalence_after=(0.12 - 0.02 * i) * (1 - condition.rate) + condition.rate / 2,
+        )
+        for i, name in enumerate(condition.labels)
+    }
+    mask = None if condition.kind == "none" else f"sha256:{seed}{'ab3' * 21}"
+    return NoiseRecord(**condition.model_dump(), mask=mask, summary=summary)
+
+
+def _weights(method: str, condition: NoiseCondition, generator: np.random.Generator) -> tuple[dict, ...]:
+    end = np.ones(len(FINDINGS))
+    if method != "uniform":
+        end += generator.uniform(-0.35, 0.35, len(FINDINGS))
+        end -= [0.45 * (name in condition.labels) for name in FINDINGS]
+    rows = []
+    for step in range(0, 481, 40):
+        share = 1 - math.exp(-step / 150) if method == "uncertainty" else float(step >= 80)
+        weights = 1 + (end - 1) * share
+        rows.append({"step": step, **dict(zip(FINDINGS, (weights * 14 / weights.sum()).tolist(), strict=True))})
+    return tuple(rows)
+
+
+def _comparison(method: str, condition: NoiseCondition, seeds: tuple[int, ...]) -> ComparisonRecord:
+    means = {(name, seed): _arm(name, condition, seed).mean.value for name in (method, "uniform") for seed in seeds}
+    by_seed = {seed: means[method, seed] - means["uniform", seed] for seed in seeds}
+    delta = float(np.mean(list(by_seed.values())))
+    error = 0.0031
+    p_value = math.erfc(abs(delta) / error / math.sqrt(2))
+    found = Comparison(delta, delta - 1.96 * error, delta + 1.96 * error, p_value, by_seed)
+    return ComparisonRecord.of(method, "uniform", condition, found)
