@@ -24,6 +24,7 @@ from tasks.processes import is_gone, this_process
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun, TaskRun
 
+SERVE = ("-m", "tasks.prefect_server")  # what the child runs, with a port
 START_SECONDS = 120.0  # a cold disk and two busy cores took 20
 SETTLE_SECONDS = 20.0  # task states travel by an event queue; they arrive within a second or two
 
@@ -46,7 +47,7 @@ def prefect_server(folder: Path) -> Iterator[str]:
         # Its standard input is a pipe that we hold: when we are gone, however that came, it closes and the server
         # ends. Its own session keeps a Ctrl-C meant for us from reaching it before the states are settled.
         server = subprocess.Popen(
-            [sys.executable, "-m", "tasks.prefect_server", str(port)],
+            [sys.executable, *SERVE, str(port)],
             stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
         try:
@@ -109,11 +110,11 @@ def crash_orphans() -> int:
     Prefect itself leaves them RUNNING for ever.
     """
     from prefect.client.orchestration import get_client
-    from prefect.client.schemas.objects import FlowRun
+    from prefect.client.schemas.objects import FlowRun, State
     from prefect.states import Crashed
 
     orphans = _unfinished_runs(lambda tag: is_gone(tag.removeprefix("process:")))
-    gone = Crashed(message="its process ended without a word")
+    gone: State = Crashed(message="its process ended without a word")
     with get_client(sync_client=True) as client:
         for run in orphans:
             put = client.set_flow_run_state if isinstance(run, FlowRun) else client.set_task_run_state
@@ -121,7 +122,7 @@ def crash_orphans() -> int:
     return len(orphans)
 
 
-def _unfinished_runs(of_process: Callable[[str], bool]) -> list["FlowRun | TaskRun"]:
+def _unfinished_runs(of_process: Callable[[str], bool]) -> "list[FlowRun | TaskRun]":
     """Flow runs with a process tag that `of_process` accepts, and their task runs, without a final state."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import TaskRunFilter
@@ -135,7 +136,8 @@ def _unfinished_runs(of_process: Callable[[str], bool]) -> list["FlowRun | TaskR
             return []
         of_ours = TaskRunFilter.model_validate({"flow_run_id": {"any_": [run.id for run in ours]}})
         tasks = client.read_task_runs(task_run_filter=of_ours, sort=TaskRunSort.ID_DESC, limit=page)
-    return [run for run in [*tasks, *ours] if run.state is None or not run.state.is_final()]
+    runs: list[FlowRun | TaskRun] = [*tasks, *ours]
+    return [run for run in runs if run.state is None or not run.state.is_final()]
 
 
 def _free_port() -> int:

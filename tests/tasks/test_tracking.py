@@ -1,0 +1,67 @@
+"""MLflow's record of a run is right however the run ended."""
+
+import mlflow
+import pytest
+from mlflow.tracking import MlflowClient
+
+from tasks import tracking
+
+
+@pytest.fixture
+def experiment() -> str:
+    return tracking.connect()
+
+
+def status(run_id: str) -> str:
+    return MlflowClient().get_run(run_id).info.status
+
+
+@pytest.mark.parametrize(
+    ("raised", "ends"), [(None, "FINISHED"), (ValueError("x"), "FAILED"), (KeyboardInterrupt(), "KILLED")]
+)
+def test_a_run_ends_in_the_state_it_deserves_and_leaves_its_parent_alone(
+    experiment: str, raised: BaseException | None, ends: str
+) -> None:
+    parent = tracking.new_run(experiment, "parent", {}, {})
+    child = tracking.new_run(experiment, "child", {"mlflow.parentRunId": parent}, {})
+    with tracking.running(parent):
+        try:
+            with tracking.running(child):
+                if raised:
+                    raise raised
+        except BaseException as error:
+            assert error is raised
+        assert status(child) == ends
+        assert status(parent) == "RUNNING"
+        active = mlflow.active_run()
+        assert active is not None
+        assert active.info.run_id == parent
+
+
+def test_a_run_of_a_process_that_is_gone_is_marked_killed_at_the_next_start(
+    experiment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = tracking.new_run(experiment, "ours", {}, {})
+    monkeypatch.setattr(tracking, "this_process", lambda: "gone")
+    orphan = tracking.new_run(experiment, "orphan", {}, {})
+    monkeypatch.setattr(tracking, "is_gone", lambda process: process == "gone")
+    tracking.connect()
+    assert (status(ours), status(orphan)) == ("RUNNING", "KILLED")
+
+
+def test_metrics_logged_again_after_a_resume_stand_once(experiment: str) -> None:
+    run = tracking.new_run(experiment, "arm", {}, {})
+    for _ in range(2):
+        tracking.log_metrics(run, {"val_auc/Mass (big)": 0.5, "undefined": float("nan")}, step=3, timestamp_ms=1000)
+    history = MlflowClient().get_metric_history(run, "val_auc/Mass _big_")
+    assert [(point.step, point.value) for point in history] == [(3, 0.5)]
+    assert "undefined" not in MlflowClient().get_run(run).data.metrics
+
+
+def test_an_arm_is_found_again_by_its_hash_and_no_other_is(experiment: str) -> None:
+    run = tracking.new_run(experiment, "arm", {tracking.ARM_TAG: "abc"}, {"a": {"b": 1}})
+    found = tracking.find_arm(experiment, "abc")
+    assert found is not None
+    assert found.info.run_id == run
+    assert found.data.params == {"a.b": "1"}
+    assert tracking.find_arm(experiment, "abd") is None
