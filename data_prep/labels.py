@@ -94,9 +94,10 @@ def read_labels(path: Path) -> LabelTable:
     rows = _rows(path, text, header)
     read = _read_nih if kind == "nih" else _read_columns
     labels, targets, ignored = read(path, header, rows)
+    patients = _texts(path, header, rows, _PATIENT_COLUMNS)
     return LabelTable(
         images=_texts(path, header, rows, _IMAGE_COLUMNS, unique=True),
-        patients=_plain_numbers(_texts(path, header, rows, _PATIENT_COLUMNS)),
+        patients=_plain_numbers(patients) if kind == "nih" else patients,
         labels=labels,
         targets=targets,
         views=_views(header, rows),

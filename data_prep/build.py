@@ -1,0 +1,287 @@
+"""From a source of images to a store: decode in parallel, set the unreadable aside, write in the source's order.
+
+n items of a source, s side of an image in pixels.
+"""
+
+import hashlib
+import itertools
+import json
+import multiprocessing
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import filelock
+import numpy as np
+
+from data_prep.decode import DECODE_VERSION, MAX_BYTES, decode
+from data_prep.errors import DataError
+from data_prep.labels import LabelTable
+from data_prep.patients import PUBLIC_KEY, check_secret, key_name, patient_keys
+from data_prep.store import SCHEMA, SHARD_IMAGES, Store, StoreWriter, explained
+
+UNREADABLE_LIMIT = 0.05  # share of the items
+MIN_SIZE, MAX_SIZE = 8, 4096  # pixels
+_BATCH_IMAGES = 16  # a worker gets at once: at 1024 px 0.2 s of work against a millisecond of hand-over
+_POOL_PAYS = 3.0  # seconds of decoding from which starting processes (1 s) is worth it
+
+Progress = Callable[[int, int], None]
+_Batch = list[tuple[str, Path | bytes]]
+
+
+class Source(Protocol):
+    """What a store is built from: named images, in an order that stays, and the table that labels them."""
+
+    @property
+    def table(self) -> LabelTable:
+        """The label table; every item has a row in it."""
+
+    @property
+    def population(self) -> str:
+        """Whose patients these are."""
+
+    @property
+    def public(self) -> bool:
+        """Whether the patients' identifiers are public already, and need no secret."""
+
+    @property
+    def images_without_row(self) -> int:
+        """How many images were left out."""
+
+    @property
+    def rows_without_image(self) -> int:
+        """How many rows were left out."""
+
+    @property
+    def identity(self) -> str:
+        """A hash that differs whenever the items or the table may differ."""
+
+    def __len__(self) -> int:
+        """n."""
+
+    def items(self) -> Iterator[tuple[str, Path | bytes]]:
+        """The n (image name, file or its content), in the same order every time."""
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    """pixels: (s, s) uint8, or None with the reason; sha256 of the pixels and of the file's content."""
+
+    pixels: np.ndarray | None
+    reason: str = ""
+    pixels_sha256: str = ""
+    source_sha256: str = ""
+
+
+def build_store(
+    source: Source,
+    path: Path,
+    size: int,
+    *,
+    key: bytes,
+    workers: int = 1,
+    progress: Progress = lambda done, total: None,
+    unreadable_limit: float = UNREADABLE_LIMIT,
+    shard_images: int = SHARD_IMAGES,
+) -> Store:
+    """Build the store of `source` at `path`, or open the one that is there if it was built from the same.
+
+    size: side of the images, in pixels. key: the secret for patient keys; not used for a public source.
+    workers: processes that decode; the store is the same, byte for byte, for any number. progress: called with
+    (items done, n). unreadable_limit: share of the items that may be unreadable. shard_images: items a shard.
+
+    A build that was killed continues with the first shard it had not finished. Two builders of one path take
+    turns: the second opens what the first has built.
+
+    Raises DataError for too many unreadable items (quoting the first reasons), for another store or a damaged
+    one at `path`, and for a disk that is full or cannot be written.
+    """
+    if not MIN_SIZE <= size <= MAX_SIZE:
+        raise DataError(f"image size must lie in [{MIN_SIZE}, {MAX_SIZE}] pixels; got {size}")
+    secret = PUBLIC_KEY if source.public else check_secret(key)
+    recipe = _recipe(source, size, secret, shard_images)
+    if path.exists():
+        return _reuse(path, recipe)
+    with _alone(path):
+        if path.exists():
+            return _reuse(path, recipe)
+        writer = StoreWriter(path, size, recipe)
+        _write_shards(source, writer, workers, progress, unreadable_limit, shard_images)
+        table = _table(source, [image for record in writer.finished for image in record.images], secret)
+        return writer.finish(table, _facts(source))
+
+
+def store_key(source: Source, size: int, key: bytes) -> str:
+    """Return 16 hexadecimal digits that name the store `build_store` would make: the same for the same input."""
+    recipe = _recipe(source, size, PUBLIC_KEY if source.public else key, SHARD_IMAGES)
+    return hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:16]
+
+
+def _recipe(source: Source, size: int, secret: bytes, shard_images: int) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "decode_version": DECODE_VERSION,
+        "size": size,
+        "source": source.identity,
+        "population": source.population,
+        "patient_key": key_name(secret),
+        "shard_images": shard_images,
+    }
+
+
+def _facts(source: Source) -> Mapping[str, Any]:
+    return {
+        "population": source.population,
+        "decoder": f"opencv {cv2.__version__}",
+        "label_table": {
+            "sha256": source.table.sha256,
+            "layout": source.table.layout,
+            "ignored_columns": list(source.table.ignored),
+        },
+        "items": len(source),
+        "images_without_row": source.images_without_row,
+        "rows_without_image": source.rows_without_image,
+    }
+
+
+def _reuse(path: Path, recipe: Mapping[str, Any]) -> Store:
+    store = Store.open(path)
+    if store.manifest["recipe"] != recipe:
+        raise DataError(f"{path}: holds a store of other data or settings; choose another folder, or delete it")
+    return store
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Hold the lock on `path`; the kernel releases it when its holder dies."""
+    lock = filelock.FileLock(path.with_name(path.name + ".lock"))
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _write_shards(
+    source: Source, writer: StoreWriter, workers: int, progress: Progress, limit: float, shard_images: int
+) -> None:
+    total = len(source)
+    done = min(len(writer.finished) * shard_images, total)
+    unreadable = [entry for record in writer.finished for entry in record.quarantine]
+    progress(done, total)
+    items = itertools.islice(source.items(), done, None)
+    with closing(_decoded(items, writer.size, workers, total - done)) as stream:
+        for start in range(done, total, shard_images):
+            rows = min(shard_images, total - start)
+            with writer.shard(rows) as shard:
+                for done, (image, item) in enumerate(itertools.islice(stream, rows), start=start + 1):
+                    if item.pixels is None:
+                        shard.quarantine(image, item.reason)
+                        unreadable.append((image, item.reason))
+                        _check_unreadable(unreadable, limit, total)
+                    else:
+                        shard.append(image, item.pixels, item.pixels_sha256, item.source_sha256)
+                    progress(done, total)
+    if done < total:
+        raise RuntimeError(f"the source promised {total} items and gave {done}")
+
+
+def _check_unreadable(unreadable: list[tuple[str, str]], limit: float, total: int) -> None:
+    if len(unreadable) > limit * total:
+        first = "; ".join(f"{image}: {reason}" for image, reason in unreadable[:3])
+        raise DataError(
+            f"{len(unreadable)} of {total} images cannot be read, the limit is {limit:.0%} ({first}); "
+            "mend or remove them, or raise the limit"
+        )
+
+
+def _table(source: Source, images: list[str], secret: bytes) -> LabelTable:
+    """Return the rows of `images` in that order, with opaque patient keys."""
+    if not images:
+        raise DataError("none of the images can be read")
+    table = source.table
+    row_of = {image: row for row, image in enumerate(table.images.tolist())}
+    rows = np.array([row_of[image] for image in images])
+    return replace(
+        table,
+        images=table.images[rows],
+        patients=patient_keys(table.patients[rows], source.population, secret),
+        targets=table.targets[rows],
+        views=table.views[rows],
+    )
+
+
+def _decoded(
+    items: Iterable[tuple[str, Path | bytes]], size: int, workers: int, total: int
+) -> Generator[tuple[str, _Decoded]]:
+    """Decode `items` in their order; never more than a few batches per worker are in memory."""
+    batches = _batches(items)
+    started = time.perf_counter()
+    first = _decode_batch(next(batches, []), size)
+    expected = (time.perf_counter() - started) * total / _BATCH_IMAGES
+    yield from first
+    if workers > 1 and expected > _POOL_PAYS:
+        yield from _decoded_by_processes(batches, size, workers)
+    else:
+        for batch in batches:
+            yield from _decode_batch(batch, size)
+
+
+def _decoded_by_processes(batches: Iterator[_Batch], size: int, workers: int) -> Iterator[tuple[str, _Decoded]]:
+    """Spawned, not forked: the caller may run threads. A worker imports this module only, without torch."""
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_start_worker)
+    waiting: deque[Future[list[tuple[str, _Decoded]]]] = deque()
+    try:
+        for batch in batches:
+            waiting.append(pool.submit(_decode_batch, batch, size))
+            if len(waiting) > 4 * workers:
+                yield from waiting.popleft().result()
+        while waiting:
+            yield from waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _batches(items: Iterable[tuple[str, Path | bytes]]) -> Iterator[_Batch]:
+    stream = iter(items)
+    while batch := list(itertools.islice(stream, _BATCH_IMAGES)):
+        yield batch
+
+
+def _start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    cv2.setNumThreads(1)  # the workers are the parallelism
+
+
+def _decode_batch(batch: _Batch, size: int) -> list[tuple[str, _Decoded]]:
+    return [(image, _decode_item(item, size)) for image, item in batch]
+
+
+def _decode_item(item: Path | bytes, size: int) -> _Decoded:
+    try:
+        data = item if isinstance(item, bytes) else _read(item)
+        pixels = decode(data, size)
+    except DataError as error:
+        return _Decoded(None, str(error))
+    except OSError as error:
+        return _Decoded(None, f"cannot be read ({error.strerror})")
+    return _Decoded(
+        pixels,
+        pixels_sha256=hashlib.sha256(pixels.data).hexdigest(),
+        source_sha256=hashlib.sha256(data).hexdigest(),
+    )
+
+
+def _read(file: Path) -> bytes:
+    if (size := file.stat().st_size) > MAX_BYTES:
+        raise DataError(f"file of {size} bytes; the limit is {MAX_BYTES}")
+    return file.read_bytes()
