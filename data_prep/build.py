@@ -10,7 +10,7 @@ import multiprocessing
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
@@ -108,10 +108,10 @@ def build_store(
     secret = PUBLIC_KEY if source.public else check_secret(key)
     recipe = _recipe(source, size, secret, shard_images)
     if path.exists():
-        return _reuse(path, recipe)
+        return _reuse(path, recipe, unreadable_limit)
     with _alone(path):
         if path.exists():
-            return _reuse(path, recipe)
+            return _reuse(path, recipe, unreadable_limit)
         writer = StoreWriter(path, size, recipe)
         _write_shards(source, writer, workers, progress, unreadable_limit, shard_images)
         table = _table(source, [image for record in writer.finished for image in record.images], secret)
@@ -151,10 +151,11 @@ def _facts(source: Source) -> Mapping[str, Any]:
     }
 
 
-def _reuse(path: Path, recipe: Mapping[str, Any]) -> Store:
+def _reuse(path: Path, recipe: Mapping[str, Any], unreadable_limit: float) -> Store:
     store = Store.open(path)
     if store.manifest["recipe"] != recipe:
         raise DataError(f"{path}: holds a store of other data or settings; choose another folder, or delete it")
+    _check_unreadable(store.quarantine, unreadable_limit, store.manifest["items"])
     return store
 
 
@@ -195,7 +196,7 @@ def _write_shards(
         raise RuntimeError(f"the source promised {total} items and gave {done}")
 
 
-def _check_unreadable(unreadable: list[tuple[str, str]], limit: float, total: int) -> None:
+def _check_unreadable(unreadable: Sequence[tuple[str, str]], limit: float, total: int) -> None:
     if len(unreadable) > limit * total:
         first = "; ".join(f"{image}: {reason}" for image, reason in unreadable[:3])
         raise DataError(

@@ -1,5 +1,6 @@
 """A folder of images with a label table, as the source of a store."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -85,17 +86,21 @@ def _search(folder: Path) -> tuple[list[Path], list[Path]]:
 
 
 def _only_table(folder: Path, tables: list[Path]) -> Path:
-    headers = {table: read_header(table) for table in tables}
+    """Return the one CSV file that has a label table's columns; others may lie beside it."""
+    headers: dict[Path, list[str]] = {}
+    for table in tables:
+        with contextlib.suppress(DataError):  # not even a table
+            headers[table] = read_header(table)
     candidates = [table for table, header in headers.items() if table_layout(header)]
     if len(candidates) == 1:
         return candidates[0]
     if candidates:
         names = ", ".join(str(table.relative_to(folder)) for table in candidates)
         raise DataError(f"{folder}: several label tables ({names}); name one with --labels FILE")
-    if not tables:
+    if not headers:
         raise DataError(f"{folder}: no label table (*.csv, *.csv.gz) in it; name one with --labels FILE")
-    reasons = "; ".join(f"{table.relative_to(folder)}: {missing_columns(headers[table])}" for table in tables[:3])
-    raise DataError(f"{folder}: no label table in it; name one with --labels FILE ({reasons})")
+    table, header = next(iter(headers.items()))
+    raise DataError(f"{table}: {missing_columns(header)}; mend it, or name another table with --labels FILE")
 
 
 def _match(folder: Path, images: list[Path], table: LabelTable) -> tuple[tuple[str, Path], ...]:
