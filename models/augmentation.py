@@ -1,0 +1,85 @@
+"""Augmentation as batched tensor operations, each image's a function of (seed, epoch, sample).
+
+Shapes: b images, s x s pixels.
+"""
+
+import math
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+from torch.nn.functional import grid_sample
+
+from models.randomness import uniforms
+
+
+class AugmentationSettings(BaseModel):
+    """How far an image may be moved; each amount is drawn uniformly, for every image in every epoch."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    flip: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="probability of a left-right flip (in wide use, though it puts the heart on the wrong side)",
+    )
+    rotation: float = Field(0.0, ge=0, le=180, description="largest rotation either way, in degrees")
+    shift: float = Field(0.0, ge=0, lt=1, description="largest shift along each axis, as a share of the side")
+    scale: float = Field(0.0, ge=0, lt=1, description="largest change of size either way, as a share")
+    brightness: float = Field(
+        0.0, ge=0, le=1, description="largest shift of brightness either way, as a share of the full range"
+    )
+    contrast: float = Field(0.0, ge=0, lt=1, description="largest change of contrast either way, as a share")
+
+    @property
+    def moves(self) -> bool:
+        """Whether pixels change places."""
+        return any((self.flip, self.rotation, self.shift, self.scale))
+
+    @property
+    def recolours(self) -> bool:
+        """Whether grey values change."""
+        return any((self.brightness, self.contrast))
+
+
+def augment(pixels: Tensor, settings: AugmentationSettings, *, seed: int, epoch: int, samples: Tensor) -> Tensor:
+    """Augments a batch.
+
+    Args:
+        pixels: (b, 1, s, s) uint8.
+        samples: (b,) int64, the images' row numbers in the training set, on the pixels' device.
+
+    Returns:
+        (b, 1, s, s) grey values from 0 to 255: the uint8 pixels themselves where nothing is to be done, else float32.
+        Bit for bit the same for an image whatever else is in the batch.
+    """
+    if not (settings.moves or settings.recolours):
+        return pixels
+    flip, *amounts = uniforms(seed, "augmentation", epoch, samples, 7).unbind(1)
+    turn, right, down, grow, light, contrast = (2 * amount - 1 for amount in amounts)
+    images = pixels.float()
+    if settings.moves:
+        angle = turn * math.radians(settings.rotation)
+        zoom = 1 + grow * settings.scale
+        mirror = 1 - 2 * (flip < settings.flip).float()
+        # the corners lie at -1 and 1, so a shift by the whole side is 2
+        images = _resampled(images, angle, zoom, mirror, 2 * settings.shift * right, 2 * settings.shift * down)
+    if settings.recolours:
+        gain = (1 + settings.contrast * contrast)[:, None, None, None]
+        offset = (255 * settings.brightness * light)[:, None, None, None]
+        images = ((images - 127.5) * gain + 127.5 + offset).clamp(0, 255)
+    return images
+
+
+def _resampled(images: Tensor, angle: Tensor, zoom: Tensor, mirror: Tensor, right: Tensor, down: Tensor) -> Tensor:
+    """Rotates, scales, flips and shifts; border pixels are repeated. All but the images are (b,)."""
+    s = images.shape[-1]
+    centres = (2 * torch.arange(s, device=images.device, dtype=torch.float32) + 1) / s - 1
+    x, y = centres[None, None, :], centres[None, :, None]
+    cos, sin = (angle.cos() / zoom)[:, None, None], (angle.sin() / zoom)[:, None, None]
+    # element by element rather than by affine_grid: its matrix product may round otherwise in another batch
+    from_x = (x * cos - y * sin) * mirror[:, None, None] - right[:, None, None]
+    from_y = x * sin + y * cos - down[:, None, None]
+    grid = torch.stack([from_x, from_y], -1)
+    return grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)

@@ -1,0 +1,237 @@
+"""A backbone that all tasks share, and one linear head per label.
+
+The network takes a store's raw pixels and normalises them itself, so that it cannot be fed wrongly.
+
+Shapes: b images, s x s pixels, d features, k labels.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from models.errors import SettingError, unknown_name
+from models.randomness import seeded_construction
+
+
+class NetworkSettings(BaseModel):
+    """Which network, and where its first weights come from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    backbone: str = Field("conv4", description="conv4 (small, fast on a CPU) or any name that timm knows")
+    pretrained: bool = Field(
+        False, description="start from ImageNet weights: those of weights_file, or timm's own download"
+    )
+    weights_file: Path | None = Field(
+        None,
+        description="file of the backbone's weights, timm's names (safetensors or torch state dict); needs pretrained",
+    )
+    width: int | None = Field(
+        None,
+        ge=1,
+        description="outputs of a shared linear layer before the heads (the paper's capacity r); none: no such layer",
+    )
+
+
+class MultiTaskNetwork(nn.Module):
+    """Backbone, optional shared width, and a head per label. Its weights are random: `initial_network` is the
+    way to a network for training, `restore` the way to a trained one.
+
+    Args:
+        labels: k names, in the order of the outputs.
+        mean, std: of the training pixels, in grey values (0 to 255); std > 0.
+        size: side of the images in px (vision transformers are built for one size).
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, settings: NetworkSettings, labels: Sequence[str], *, mean: float, std: float, size: int) -> None:
+        super().__init__()
+        if not labels:
+            raise SettingError("a network needs at least one label; got none")
+        if not (math.isfinite(mean) and 0 < std < math.inf):
+            raise SettingError(
+                f"pixels need a finite mean and a positive deviation; got {mean} and {std}: are all images the same?"
+            )
+        self.settings, self.labels, self.size = settings, tuple(labels), size
+        self.trained_on: tuple[str, ...] = ()  # hashed patients, see models.provenance
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32))
+        self.backbone = _backbone(settings.backbone, size)
+        d: int = getattr(self.backbone, "head_hidden_size", None) or self.backbone.num_features
+        self.shared = nn.Linear(d, settings.width) if settings.width else nn.Identity()
+        self.num_features = settings.width or d
+        self.heads = nn.ModuleList(nn.Linear(self.num_features, 1) for _ in labels)
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """What all heads see.
+
+        Args:
+            pixels: (b, 1, s, s), grey values 0 to 255: uint8 as stored, or float32 after augmentation.
+
+        Returns:
+            (b, d) float32, or autocast's type under autocast.
+        """
+        return self.shared(self.backbone((pixels.float() - self.mean) / self.std))
+
+    def classify(self, features: Tensor) -> Tensor:
+        """(b, d) float32 features -> (b, k) float32 logits. Call it outside autocast: 8 bits are few for a logit."""
+        return torch.cat([head(features) for head in self.heads], 1)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """(b, 1, s, s) grey values 0 to 255 -> (b, k) logits."""
+        return self.classify(self.features(pixels))
+
+    def shared_parameters(self) -> list[nn.Parameter]:
+        """The parameters that every task uses: all but the heads'."""
+        return [*self.backbone.parameters(), *self.shared.parameters()]
+
+    def checkpoint(self) -> dict[str, Any]:
+        """Everything `restore` needs, as plain values and tensors that `torch.load(weights_only=True)` reads back."""
+        return {
+            "settings": self.settings.model_dump(mode="json"),
+            "labels": list(self.labels),
+            "size": self.size,
+            "trained_on": list(self.trained_on),
+            "state": {name: value.detach().cpu().clone() for name, value in self.state_dict().items()},
+        }
+
+    @classmethod
+    def restore(cls, checkpoint: Mapping[str, Any]) -> Self:
+        """The trained network of a `checkpoint`, on the CPU, in evaluation mode."""
+        settings = NetworkSettings.model_validate(checkpoint["settings"])
+        network = cls(settings, checkpoint["labels"], mean=0.0, std=1.0, size=checkpoint["size"])
+        network.load_state_dict(checkpoint["state"])
+        network.trained_on = tuple(checkpoint["trained_on"])
+        return network.eval()
+
+
+class Probabilities(nn.Module):
+    """The form in which a network is exported and logged: raw pixels in, probabilities out.
+
+    Can be exported by `torch.export` with a dynamic batch. Puts the network into evaluation mode.
+    """
+
+    def __init__(self, network: MultiTaskNetwork) -> None:
+        super().__init__()
+        self.network = network.eval()
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """(b, 1, s, s) uint8 -> (b, k) float32 in [0, 1]."""
+        return torch.sigmoid(self.network(pixels))
+
+
+def pixel_statistics(pixels: Tensor) -> tuple[float, float]:
+    """Mean and standard deviation of uint8 pixels of any shape, in grey values, exact up to one rounding each."""
+    counts = sum(torch.bincount(part.reshape(-1), minlength=256) for part in pixels.split(4096))
+    values = torch.arange(256, dtype=torch.float64, device=pixels.device)
+    shares = counts / pixels.numel()
+    mean = (shares * values).sum()
+    return mean.item(), (shares * (values - mean) ** 2).sum().sqrt().item()
+
+
+def initial_network(
+    settings: NetworkSettings,
+    labels: Sequence[str],
+    pixels: Tensor,
+    *,
+    seed: int,
+    weights: Mapping[str, Tensor] | None = None,
+) -> MultiTaskNetwork:
+    """A network ready for training: seeded first weights, or pretrained ones where they are asked for.
+
+    It normalises by the training pixels' own mean and deviation, or by ImageNet's where it is pretrained.
+
+    Args:
+        pixels: (n, s, s) uint8, the training images.
+        weights: the contents of `settings.weights_file` (who calls reads the file); timm's names, three input
+            channels or one.
+
+    Raises:
+        SettingError: pretrained weights are asked for and cannot be had, or do not fit the backbone.
+    """
+    if settings.weights_file and not settings.pretrained:
+        raise SettingError(
+            f"weights_file {str(settings.weights_file)!r} is given but pretrained is off: "
+            "set pretrained: true, or leave the file out"
+        )
+    if settings.weights_file and weights is None:
+        raise SettingError(
+            f"the weights of {str(settings.weights_file)!r} were not handed over: read the file and pass its state dict"
+        )
+    mean, std = _imagenet_statistics(settings.backbone) if settings.pretrained else pixel_statistics(pixels)
+    with seeded_construction(seed, "initial weights"):
+        network = MultiTaskNetwork(settings, labels, mean=mean, std=std, size=pixels.shape[-1])
+    if settings.pretrained:
+        if weights is None:
+            network.backbone.load_state_dict(_downloaded(settings.backbone, network.size))
+        else:
+            _load_pretrained(network.backbone, settings.backbone, weights)
+    return network
+
+
+def _backbone(name: str, size: int, *, pretrained: bool = False) -> Any:
+    timm = _timm()
+    base, _, tag = name.partition(".")
+    if not timm.is_model(base):
+        raise unknown_name("backbone", name, timm.list_models())
+    if tag and name not in timm.list_models(f"{base}.*", pretrained=True):
+        raise unknown_name("backbone", name, timm.list_models(f"{base}.*", pretrained=True))
+    one_size = {"img_size": size} if timm.get_pretrained_cfg(name).fixed_input_size else {}
+    return timm.create_model(name, pretrained=pretrained, in_chans=1, num_classes=0, **one_size)
+
+
+def _timm() -> Any:
+    """timm with our own networks registered; imported late because it takes seconds."""
+    import timm
+
+    import models.conv4  # noqa: F401  registers conv4
+
+    return timm
+
+
+def _imagenet_statistics(backbone: str) -> tuple[float, float]:
+    """The backbone's own mean and deviation, averaged over the three colours, in grey values."""
+    timm = _timm()
+    if not timm.is_model(backbone.partition(".")[0]):
+        raise unknown_name("backbone", backbone, timm.list_models())
+    config = timm.get_pretrained_cfg(backbone)
+    return 255 * sum(config.mean) / 3, 255 * sum(config.std) / 3
+
+
+def _downloaded(backbone: str, size: int) -> Mapping[str, Tensor]:
+    try:
+        return _backbone(backbone, size, pretrained=True).state_dict()
+    except SettingError:
+        raise
+    except Exception as reason:  # the hub's client raises a dozen unrelated types, offline or not
+        raise SettingError(
+            f"no pretrained weights for backbone {backbone!r} can be had here ({type(reason).__name__}): "
+            "give their file as weights_file, or set pretrained: false"
+        ) from reason
+
+
+def _load_pretrained(backbone: nn.Module, name: str, weights: Mapping[str, Tensor]) -> None:
+    """Loads timm's weights into a one-channel backbone without a classifier; refuses to leave a layer random."""
+    from timm.models import adapt_input_conv
+
+    config = _timm().get_pretrained_cfg(name)
+    wanted = backbone.state_dict()
+    fitting = {key: value for key, value in weights.items() if key in wanted}
+    first = f"{config.first_conv}.weight"
+    if first in fitting:
+        fitting[first] = adapt_input_conv(1, fitting[first])
+    missing = [key for key in wanted if key not in fitting and not key.endswith("num_batches_tracked")]
+    wrong = [key for key, value in fitting.items() if value.shape != wanted[key].shape]
+    if missing or wrong:
+        raise SettingError(
+            f"the weights do not fit backbone {name!r}: {len(missing)} of {len(wanted)} tensors are missing "
+            f"and {len(wrong)} have another shape (first: {(missing + wrong)[0]!r}); use a file of timm's {name!r}"
+        )
+    backbone.load_state_dict(fitting, strict=False)
