@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.intervals import (
-    Z_95,
     bootstrap_mean_auc,
     delong_variance,
     logit_interval,
@@ -23,6 +22,7 @@ from models.intervals import (
     placements,
 )
 
+NORMAL = NormalDist()
 MIN_PATIENTS = 5
 """Fewest patients with and without a finding for its label to be scored; below it an AUC is an anecdote."""
 
@@ -97,10 +97,10 @@ def score(
     """AUC of each label and their mean, each with a 95 % interval over patients.
 
     targets: (n, k) int8 in {1, 0, -1 unknown}; scores: (n, k); patients: (n,) keys; labels: k names.
-    A label's interval is DeLong's with patients as clusters, on the logit scale (`models.intervals`). The
-    mean's is the 2.5 % and 97.5 % quantiles of the mean AUC over `resamples` bootstrap resamples of the
-    patients. A label with fewer than MIN_PATIENTS patients with or without the finding gets no value, and a
-    reason; the mean covers the others.
+    A label's interval is DeLong's with patients as clusters, on the logit scale with Student's t
+    (`models.intervals`). The mean's is the 2.5 % and 97.5 % quantiles of the mean AUC over `resamples`
+    bootstrap resamples of the patients. A label with fewer than MIN_PATIENTS patients with or without the
+    finding gets no value, and a reason; the mean covers the others.
     """
     targets, scores = _checked(targets, scores)
     numbers = number_patients(patients)
@@ -145,7 +145,9 @@ def _scorable(targets: NDArray[np.int8], numbers: NDArray[np.int64]) -> tuple[li
 def _score_label(target: NDArray[np.int8], score: NDArray, numbers: NDArray[np.int64]) -> Score:
     positive, negative = target == 1, target == 0
     placed = placements(score[positive], score[negative])
-    interval = logit_interval(placed.auc, delong_variance(placed, numbers[positive], numbers[negative]))
+    variance = delong_variance(placed, numbers[positive], numbers[negative])
+    rarer = min(len(np.unique(numbers[positive])), len(np.unique(numbers[negative])))
+    interval = logit_interval(placed.auc, variance, degrees=rarer - 1)
     if interval is None:
         return Score(placed.auc, None, None, _NO_SPREAD)
     return Score(placed.auc, *interval)
@@ -216,8 +218,9 @@ def compare(
         return Comparison(delta, None, None, None, points, _NO_SPREAD)
     if error == 0:  # the same ranking of every patient's images
         return Comparison(0.0, 0.0, 0.0, 1.0, points)
-    p_value = 2 * NormalDist().cdf(-abs(delta) / error)
-    return Comparison(delta, delta - Z_95 * error, delta + Z_95 * error, p_value, points)
+    p_value = 2 * NORMAL.cdf(-abs(delta) / error)
+    half = NORMAL.inv_cdf(0.975) * error
+    return Comparison(delta, delta - half, delta + half, p_value, points)
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:

