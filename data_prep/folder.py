@@ -121,7 +121,7 @@ def _match(folder: Path, images: list[Path], table: LabelTable) -> tuple[tuple[s
     if not rows:
         raise DataError(
             f"{folder}: none of its {len(images)} images has a row in the label table: the first image is "
-            f"{min(by_path)!r}, the first row {table.images[0]!r}; is it the right table?"
+            f"{min(by_path)!r}, the first row {str(table.images[0])!r}; is it the right table?"
         )
     return tuple((row, file) for file, row in rows.items())
 
