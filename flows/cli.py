@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import click
+from pydantic import BaseModel
 
 from flows.settings import FLAGS, compose, describe, one_line
-from tasks.environment import prepare_environment
 
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -39,10 +39,14 @@ class FlowCommand(click.Command):
         ]
         super().__init__(name, params=options, callback=self.run, help=summary, short_help=summary)
 
+    def settings(self) -> type[BaseModel]:
+        """The settings of the flow; importing them takes seconds."""
+        found: type[BaseModel] = getattr(importlib.import_module(self.module), f"{str(self.name).title()}Settings")
+        return found
+
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        prepare_environment()
         with formatter.section("Settings for the YAML file, with their defaults"):
-            formatter.write_dl(describe(importlib.import_module(self.module).Settings))
+            formatter.write_dl(describe(self.settings()))
 
     def run(self, config: Path | None, out: Path | None, force: bool, **flags: Any) -> None:
         from tasks.home import home
@@ -52,15 +56,15 @@ class FlowCommand(click.Command):
         show_lines()
         with ExitStack() as stack:
             url = stack.enter_context(prefect_server(home().prefect))
-            flow_module = importlib.import_module(self.module)  # imports torch, while the server comes up
-            settings = compose(flow_module.Settings, config, {f"--{k.replace('_', '-')}": v for k, v in flags.items()})
+            model = self.settings()  # imports torch, while the server comes up
+            settings = compose(model, config, {f"--{name.replace('_', '-')}": value for name, value in flags.items()})
             wait_until_up(url)
             if orphans := crash_orphans():
                 LOGGER.info("%d Prefect runs of a killed command are now marked crashed", orphans)
             from prefect import tags
 
             stack.enter_context(tags(process_tag()))
-            flow: Callable[..., Any] = getattr(flow_module, self.name or "")
+            flow: Callable[..., Any] = getattr(importlib.import_module(self.module), str(self.name))
             flow(settings, out=out, force=force)
 
 
@@ -74,17 +78,18 @@ def medmtl() -> None:
     """
 
 
-DATA_FLAGS = ("--data", "--labels", "--size", "--seed")
-ARM_FLAGS = (*DATA_FLAGS, "--split", "--backbone", "--noise", "--noise-rate", "--noise-label", "--epochs", "--device")
+DATA_FLAGS = ("--data", "--labels", "--size")
+NOISE_FLAGS = ("--noise", "--noise-rate", "--noise-label")
+ARM_FLAGS = (*DATA_FLAGS, "--split", "--backbone", "--method", *NOISE_FLAGS, "--epochs", "--seed", "--device")
 
 medmtl.add_command(
     FlowCommand(
         "study",
         "Compare task weightings under label noise: methods x noise x seeds, and a report.",
-        (*ARM_FLAGS, "--method", "--seeds"),
+        (*ARM_FLAGS, "--seeds"),
     )
 )
-medmtl.add_command(FlowCommand("train", "Train one model and register it in MLflow.", (*ARM_FLAGS, "--method")))
+medmtl.add_command(FlowCommand("train", "Train one model and register it in MLflow.", ARM_FLAGS))
 medmtl.add_command(FlowCommand("ingest", "Decode images and labels into a store.", DATA_FLAGS))
 
 
@@ -102,7 +107,6 @@ def doctor() -> None:
 
 def main() -> None:
     """Run a command and exit: 0 done, 2 bad input (one line), 130 interrupted and resumable, 1 anything else."""
-    prepare_environment()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stop asked for politely leaves all as Ctrl-C does
     sys.exit(_exit_code())
 

@@ -107,16 +107,6 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
-def write_yaml(settings: BaseModel, path: Path) -> None:
-    """Write every setting, defaults included, so that the file repeats the run."""
-    path.write_text(as_yaml(settings), encoding="utf-8")
-
-
-def as_yaml(settings: BaseModel) -> str:
-    """The settings as YAML, complete and in the order of their definition."""
-    return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-
-
 def describe(model: type[BaseModel], prefix: str = "") -> list[tuple[str, str]]:
     """Every setting below `model` as (dotted name, description with its default)."""
     rows: list[tuple[str, str]] = []

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tasks.home import home
+from tasks.processes import processors
 
 PARTS = ("medmtl", "torch", "torchvision", "timm", "prefect", "mlflow", "torchjd", "pydicom", "opencv-python-headless")
 FREE_GB = 2.0  # a default study with its stores and models takes half of it
@@ -37,8 +38,7 @@ def _versions() -> Iterator[Finding]:
 def _processors() -> Finding:
     from torch.backends import cpu
 
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return True, "processors", f"{usable}, {cpu.get_cpu_capability()}"
+    return True, "processors", f"{processors()}, {cpu.get_cpu_capability()}"
 
 
 def _memory() -> Finding:

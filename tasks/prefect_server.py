@@ -92,11 +92,14 @@ def process_tag() -> str:
 
 
 def settle(seconds: float = SETTLE_SECONDS) -> None:
-    """Wait until the server has recorded a final state for every run of this process.
+    """Wait until the server has our last log lines, and a final state for every run of this process.
 
     Raises:
         TimeoutError: some are not final after `seconds`.
     """
+    from prefect.logging.handlers import APILogHandler
+
+    APILogHandler().flush()  # log lines travel in batches; the last one must find the server still there
     deadline = time.monotonic() + seconds
     while unfinished := _unfinished_runs(lambda tag: tag == process_tag()):
         if time.monotonic() > deadline:

@@ -1,4 +1,4 @@
-"""Which process owns a run, so that its record can be put right when the process is gone."""
+"""Processors that may be used, and which process owns a run, so that its record can be put right once it is gone."""
 
 import os
 import socket
@@ -24,3 +24,8 @@ def is_gone(process: str) -> bool:
     except PermissionError:
         return False  # somebody else's process has the number now, or ours changed its user
     return False
+
+
+def processors() -> int:
+    """Number of processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -3,8 +3,11 @@
 A finished arm is known by its hash, held as a tag: it is found again from any study on the same MLflow store.
 """
 
+import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +16,15 @@ from mlflow.data.meta_dataset import MetaDataset
 from mlflow.data.sources import LocalArtifactDatasetSource
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.tracking import MlflowClient
+from pydantic import BaseModel
 
 from tasks.home import home
 from tasks.processes import is_gone, this_process
 
 EXPERIMENT = "medmtl"
 ARM_TAG = "medmtl.arm"
+STUDY_TAG = "medmtl.study"
+PARENT_TAG = "mlflow.parentRunId"  # MLflow's own, by which it nests runs
 PROCESS_TAG = "medmtl.process"
 BATCH = 1000  # metrics that MLflow takes in one call
 DIGEST = 32  # characters of a content hash that fit its dataset table
@@ -39,13 +45,10 @@ def connect() -> str:
     return experiment
 
 
-def find_arm(experiment: str, arm_hash: str) -> Run | None:
-    """The run of an arm, finished or not, or None."""
+def find(experiment: str, tag: str, value: str) -> Run | None:
+    """The newest run that carries a tag with this value (an arm's or a study's hash), finished or not, or None."""
     runs = MlflowClient().search_runs(
-        [experiment],
-        f"tags.`{ARM_TAG}` = '{arm_hash}'",
-        order_by=["attributes.start_time ASC"],
-        max_results=1,
+        [experiment], f"tags.`{tag}` = '{value}'", order_by=["attributes.start_time DESC"], max_results=1
     )
     return runs[0] if runs else None
 
@@ -57,6 +60,22 @@ def new_run(experiment: str, name: str, tags: Mapping[str, str], params: Mapping
     flat = [Param(key, str(value)) for key, value in flatten(params).items()]
     client.log_batch(run.info.run_id, params=flat)
     return run.info.run_id
+
+
+@contextmanager
+def study_run(title: str, settings: BaseModel) -> Iterator[str]:
+    """The parent run of a study: the one that the same settings left unfinished, or a new one."""
+    experiment = connect()
+    config = settings.model_dump(mode="json")
+    identity = hashlib.sha256(json.dumps(config).encode()).hexdigest()[:16]
+    known = find(experiment, STUDY_TAG, identity)
+    if known is not None and known.info.status != "FINISHED":
+        run_id = known.info.run_id
+    else:
+        name = f"{title} · {datetime.now():%Y-%m-%d %H:%M}"
+        run_id = new_run(experiment, name, {STUDY_TAG: identity, "medmtl.kind": "study"}, config)
+    with running(run_id):
+        yield run_id
 
 
 @contextmanager

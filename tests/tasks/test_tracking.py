@@ -60,8 +60,8 @@ def test_metrics_logged_again_after_a_resume_stand_once(experiment: str) -> None
 
 def test_an_arm_is_found_again_by_its_hash_and_no_other_is(experiment: str) -> None:
     run = tracking.new_run(experiment, "arm", {tracking.ARM_TAG: "abc"}, {"a": {"b": 1}})
-    found = tracking.find_arm(experiment, "abc")
+    found = tracking.find(experiment, tracking.ARM_TAG, "abc")
     assert found is not None
     assert found.info.run_id == run
     assert found.data.params == {"a.b": "1"}
-    assert tracking.find_arm(experiment, "abd") is None
+    assert tracking.find(experiment, tracking.ARM_TAG, "abd") is None

@@ -1,0 +1,69 @@
+"""What a study and a single training share: arms planned, trained, compared and reported."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from data_prep.noise import NoiseSettings
+from data_prep.splits import SplitSettings
+from flows.ingest import take_data
+from models.networks import NetworkSettings
+from models.training import TrainingSettings
+from models.weighting import WeightingSettings
+from tasks.arm import ArmRef, train_arms
+from tasks.ingest import DataSettings
+from tasks.publish import publish
+from tasks.study import compare_arms, plan_arms
+from tasks.tracking import study_run
+
+
+class ExperimentSettings(BaseModel):
+    """The settings that every experiment on images has."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data: DataSettings = Field(DataSettings(), description="images and labels")
+    split: SplitSettings = Field(SplitSettings(), description="which patients train, validate and test")
+    network: NetworkSettings = Field(NetworkSettings(), description="the shared network")
+    training: TrainingSettings = Field(TrainingSettings(), description="how it is trained")
+    noisy_labels: int = Field(
+        3, ge=1, description="noise that names no label goes to so many labels, those with the most positives"
+    )
+    seed: int = Field(0, ge=0, description="first training seed: initial weights, order, augmentation, noise masks")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to train: auto, cpu or cuda")
+
+    def describe(self, methods: Sequence[WeightingSettings], noise: Sequence[NoiseSettings]) -> str:
+        """A name by which a person tells experiments apart in MLflow."""
+        what = ", ".join(method.name for method in methods)
+        under = " / ".join(condition.name for condition in noise)
+        return f"{self.data.name} {self.data.size} px · {self.network.backbone} · {what} · {under}"
+
+
+def run_experiment(
+    settings: ExperimentSettings,
+    folder: Path,
+    title: str,
+    methods: Sequence[WeightingSettings],
+    noise: Sequence[NoiseSettings],
+    seeds: int,
+    baseline: str,
+) -> tuple[Path, list[ArmRef]]:
+    """Train methods x noise x seeds on the same images, compare with the baseline, report into `folder`.
+
+    Returns the report's path and the arms that finished.
+    """
+    begun = time.monotonic()
+    store = take_data(settings.data)
+    arms = plan_arms(
+        store, settings.split, noise, settings.noisy_labels, methods, settings.network, settings.training,
+        range(settings.seed, settings.seed + seeds), settings.device, folder / "noise",
+    )  # fmt: skip
+    with study_run(title, settings) as run_id:
+        done, failed = train_arms(arms, run_id)
+        results = compare_arms(
+            settings.model_dump(mode="json"), store, settings.split, done, failed, baseline, begun, folder
+        )
+        return publish(results, store, settings.split, run_id), done

@@ -1,0 +1,31 @@
+"""Training: one arm, and its model in MLflow's registry."""
+
+from pathlib import Path
+
+from prefect import flow
+from pydantic import Field
+
+from data_prep.noise import NoiseSettings, NoNoise
+from flows.experiment import ExperimentSettings, run_experiment
+from models.weighting import UniformSettings, WeightingSettings
+from tasks.logged_model import register_model
+from tasks.output import claim_output
+
+
+class TrainSettings(ExperimentSettings):
+    """What is trained, on what data, and how."""
+
+    method: WeightingSettings = Field(UniformSettings(), description="the task weighting")
+    noise: NoiseSettings = Field(NoNoise(), description="what happens to the training labels")
+    model_name: str = Field("medmtl", min_length=1, description="name of the model in MLflow's registry")
+
+
+@flow(name="train")
+def train(settings: TrainSettings = TrainSettings(), out: Path | None = None, force: bool = False) -> Path:
+    """Train one model and register it; returns the path of its report."""
+    folder = claim_output(out, "train", settings, force)
+    method, noise = settings.method, settings.noise
+    title = f"train · {settings.describe([method], [noise])} · seed {settings.seed}"
+    report, arms = run_experiment(settings, folder, title, [method], [noise], 1, method.name)
+    register_model(arms[0].run_id, settings.model_name)
+    return report

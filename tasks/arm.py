@@ -1,0 +1,350 @@
+"""One arm: a method, a noise condition and a seed, trained once and remembered by MLflow under its hash.
+
+A finished arm is a finished MLflow run with its predictions; it is never trained again on the same MLflow store.
+An unfinished one has a checkpoint under MEDMTL_HOME and goes on from there, into the same MLflow run.
+"""
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import mlflow
+import numpy as np
+import torch
+from mlflow.exceptions import MlflowException
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.states import State
+from pydantic import BaseModel, ConfigDict
+
+from data_prep.errors import DataError
+from data_prep.noise import NoiseMask, NoiseSettings, NoNoise
+from data_prep.splits import SplitSettings, make_split
+from data_prep.store import Store
+from models.batches import Examples, examples
+from models.errors import DivergenceError
+from models.evaluation import Evaluation, Score, score
+from models.networks import NetworkSettings, initial_network
+from models.provenance import check_disjoint, hashed_patients
+from models.training import EpochReport, Fitted, TrainingSettings, fit, predict
+from models.weighting import WeightingSettings, make_weighting
+from tasks import tracking
+from tasks.files import read_state, write_atomically, write_state
+from tasks.home import home
+from tasks.ingest import StoreRef
+from tasks.logged_model import log_model
+from tasks.progress import LOGGER, progress
+from tasks.results import ArmRecord, NoiseOnLabel, NoiseRecord, scores_of
+
+ARM_VERSION = 1  # raise it when the same settings would train to other numbers
+RECORD, PREDICTIONS = "arm.json", "predictions.npz"
+
+
+class MaskRef(BaseModel):
+    """Where a noise mask is, and the hash of what is in it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    path: Path
+    fingerprint: str
+
+
+class Arm(BaseModel):
+    """All that determines an arm, and where its inputs are."""
+
+    model_config = ConfigDict(frozen=True)
+
+    store: StoreRef
+    split: SplitSettings
+    split_fingerprint: str
+    noise: NoiseSettings
+    mask: MaskRef
+    method: WeightingSettings
+    network: NetworkSettings
+    training: TrainingSettings
+    seed: int
+    device: Literal["auto", "cpu", "cuda"]
+
+    @property
+    def title(self) -> str:
+        """Its name for people, in MLflow, in Prefect and on the terminal."""
+        return f"{self.method.name} · {self.noise.name} · seed {self.seed}"
+
+    @property
+    def hash(self) -> str:
+        """16 hexadecimal digits of what determines the numbers: content, not paths.
+
+        The version of torch and the kind of device are in it, because they change the last bits.
+        """
+        settings = {
+            name: getattr(self, name).model_dump(mode="json") for name in ("noise", "method", "network", "training")
+        }
+        inputs = [self.store.fingerprint, self.split_fingerprint, self.mask.fingerprint, self.seed]
+        place = [self.device if self.device != "auto" else torch.cuda.is_available(), torch.__version__, ARM_VERSION]
+        return hashlib.sha256(json.dumps([settings, inputs, place], sort_keys=True).encode()).hexdigest()[:16]
+
+
+class ArmRef(BaseModel):
+    """Where a finished arm is in MLflow."""
+
+    model_config = ConfigDict(frozen=True)
+
+    run_id: str
+    reused: bool
+
+
+def _is_passing(_task: Any, _run: Any, state: State[Any]) -> bool:
+    """Whether trying again can help: MLflow's server or database may be busy; an arm goes on from its checkpoint."""
+    return isinstance(state.result(raise_on_failure=False), (MlflowException, ConnectionError))
+
+
+@task(
+    name="train arm",
+    task_run_name="{arm.title}",
+    cache_policy=NO_CACHE,  # MLflow is the memory, see the top
+    retries=2,
+    retry_delay_seconds=[2, 20],
+    retry_condition_fn=_is_passing,
+)
+def train_arm(arm: Arm, parent: str | None = None) -> ArmRef:
+    """Train an arm, score it on the test set and log all of it, or find it done.
+
+    parent: the MLflow run of the study it belongs to.
+
+    Raises:
+        DataError, SettingError: the inputs are not usable.
+        DivergenceError: a loss is not finite; the run is marked failed.
+    """
+    experiment = tracking.connect()
+    known = tracking.find(experiment, tracking.ARM_TAG, arm.hash)
+    if known is not None and known.info.status == "FINISHED":
+        LOGGER.info("%s: reused, trained before as run %s", arm.title, known.info.run_id[:8])
+        return ArmRef(run_id=known.info.run_id, reused=True)
+    if known is not None:
+        run_id = known.info.run_id
+    else:
+        tags = {tracking.ARM_TAG: arm.hash, "medmtl.kind": "arm"} | ({tracking.PARENT_TAG: parent} if parent else {})
+        run_id = tracking.new_run(experiment, arm.title, tags, _parameters(arm))
+    with tracking.running(run_id), progress(arm.title) as update:
+        record = _train(arm, run_id, update)
+    shutil.rmtree(_folder(arm), ignore_errors=True)
+    LOGGER.info(
+        "%s: test AUC %s, best epoch %s of %d, %.0f s",
+        arm.title, "none" if record.mean.value is None else f"{record.mean.value:.3f}",
+        record.best_epoch, arm.training.epochs, record.seconds,
+    )  # fmt: skip
+    return ArmRef(run_id=run_id, reused=False)
+
+
+def train_arms(arms: Sequence[Arm], parent: str) -> tuple[list[ArmRef], list[ArmRecord]]:
+    """Train the arms one after the other; returns those that finished, and a record of each that diverged.
+
+    Raises:
+        DivergenceError: all of them diverged.
+    """
+    done: list[ArmRef] = []
+    failed: list[ArmRecord] = []
+    with progress("arms") as update:
+        for number, arm in enumerate(arms):
+            update(number, len(arms))
+            try:
+                done.append(train_arm(arm, parent))
+            except DivergenceError as error:
+                LOGGER.warning("%s: %s", arm.title, error)
+                failed.append(_failure(arm, error))
+                if len(failed) == len(arms):
+                    raise
+    return done, failed
+
+
+def read_arm(ref: ArmRef) -> tuple[ArmRecord, dict[str, np.ndarray]]:
+    """A finished arm's record and its predictions: `val` and `test`, (n, k) float32 probabilities.
+
+    Raises:
+        DataError: MLflow no longer has its files.
+    """
+    try:
+        folder = Path(mlflow.artifacts.download_artifacts(run_id=ref.run_id, artifact_path="arm"))
+        record = ArmRecord.model_validate_json((folder / RECORD).read_text(encoding="utf-8"))
+        with np.load(folder / PREDICTIONS, allow_pickle=False) as arrays:
+            return record.model_copy(update={"reused": ref.reused}), dict(arrays)
+    except (MlflowException, OSError) as error:
+        raise DataError(
+            f"MLflow has run {ref.run_id} but not its files ({error}): delete the run there, and it is trained anew"
+        ) from error
+
+
+def _train(arm: Arm, run_id: str, update: Any) -> ArmRecord:
+    begun = time.perf_counter()
+    store = Store.open(arm.store.path)
+    split = make_split(arm.split, store.images, store.patients)
+    mask = NoiseMask.load(arm.mask.path)
+    tracking.log_dataset(arm.store.name, store.path, store.fingerprint, "store")
+    tracking.log_dataset(f"noise: {arm.noise.name}", arm.mask.path, arm.mask.fingerprint, "noise mask")
+
+    train = _part(store, split.train, mask.targets)
+    val, test = (_part(store, rows, store.targets[rows]) for rows in (split.val, split.test))
+    network = initial_network(
+        arm.network, store.labels, train.pixels[:, 0], seed=arm.seed, weights=_pretrained(arm.network)
+    )
+    state = read_state(_checkpoint(arm))
+    seconds_before = state["seconds"] if state else 0.0
+    stamps: list[int] = list(state["timestamps_ms"]) if state else []
+
+    def keep(report: EpochReport, fit_state: dict[str, Any]) -> None:
+        # first the checkpoint, then MLflow: what is logged can be resumed, and is then logged again unchanged
+        stamps.append(time.time_ns() // 1_000_000)
+        so_far = seconds_before + time.perf_counter() - begun
+        metrics = _metrics(store.labels, report)
+        kept = {"fit": fit_state, "timestamps_ms": stamps, "metrics": metrics, "seconds": so_far}
+        write_state(kept, _checkpoint(arm))
+        tracking.log_metrics(run_id, metrics, report.epoch, stamps[-1])
+
+    if state:
+        LOGGER.info("%s: goes on after epoch %d of %d", arm.title, len(stamps), arm.training.epochs)
+        tracking.log_metrics(run_id, state["metrics"], len(stamps), stamps[-1])
+    fitted = fit(
+        network, make_weighting(arm.method, len(store.labels)), train, val, arm.training,
+        seed=arm.seed, device=arm.device, state=state["fit"] if state else None, on_epoch=keep, progress=update,
+    )  # fmt: skip
+
+    check_disjoint(network.trained_on, test.patients)
+    predictions = {"val": predict(network, val.pixels).numpy(), "test": predict(network, test.pixels).numpy()}
+    log_model(network, test.pixels[:2].numpy())
+    evaluation = score(
+        store.targets[split.test], predictions["test"], store.patients[split.test], store.labels, arm.seed
+    )
+    scores, mean = scores_of(evaluation)
+    record = ArmRecord(
+        method=arm.method.name,
+        noise=_noise_record(arm.noise, mask),
+        seed=arm.seed,
+        labels=store.labels,
+        scores=scores,
+        mean=mean,
+        weights=_weights(store.labels, fitted, len(train), arm.training.batch_size),
+        best_epoch=fitted.best_epoch,
+        images_per_second=float(np.median([report.images_per_second for report in fitted.history])),
+        seconds=seconds_before + time.perf_counter() - begun,
+        mlflow_run_id=run_id,
+        hash=arm.hash,
+    )
+    _log_outcome(arm, run_id, record, predictions, fitted, stamps[-1])
+    return record
+
+
+def _noise_record(noise: NoiseSettings, mask: NoiseMask) -> NoiseRecord:
+    if isinstance(noise, NoNoise):
+        return NoiseRecord(kind=noise.kind)
+    known = (mask.targets >= 0).sum(axis=0).tolist()
+    summary = {
+        found.label: NoiseOnLabel(
+            known=of_label, selected=found.selected, changed=found.changed,
+            prevalence_before=found.prevalence_before, prevalence_after=found.prevalence_after,
+        )
+        for found, of_label in zip(mask.summary(), known, strict=True)
+        if found.label in noise.labels
+    }  # fmt: skip
+    return NoiseRecord(kind=noise.kind, rate=noise.rate, labels=noise.labels, mask=mask.fingerprint, summary=summary)
+
+
+def _failure(arm: Arm, error: Exception) -> ArmRecord:
+    nothing = Score(None, None, None, str(error))
+    scores, mean = scores_of(Evaluation({}, nothing, ()))
+    return ArmRecord(
+        method=arm.method.name, noise=_noise_record(arm.noise, NoiseMask.load(arm.mask.path)), seed=arm.seed,
+        labels=(), scores=scores, mean=mean, best_epoch=None, images_per_second=None, seconds=0.0,
+        hash=arm.hash, status="failed", reason=str(error),
+    )  # fmt: skip
+
+
+def _part(store: Store, rows: np.ndarray, targets: np.ndarray) -> Examples:
+    return examples(store.pixels[rows], targets, hashed_patients(store.population, store.patients[rows]))
+
+
+def _pretrained(network: NetworkSettings) -> Mapping[str, torch.Tensor] | None:
+    """The contents of the weights file, if one is named.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    if network.weights_file is None:
+        return None
+    try:
+        if network.weights_file.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(network.weights_file)
+        return torch.load(network.weights_file, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch, pickle and safetensors each raise their own
+        raise DataError(
+            f"cannot read the weights in {network.weights_file} ({type(error).__name__}: {error}): "
+            "give a safetensors file, or a state dict saved by torch"
+        ) from error
+
+
+def _folder(arm: Arm) -> Path:
+    return home().arms / arm.hash
+
+
+def _checkpoint(arm: Arm) -> Path:
+    return _folder(arm) / "checkpoint.pt"
+
+
+def _parameters(arm: Arm) -> dict[str, Any]:
+    shown = arm.model_dump(mode="json", exclude={"store", "mask", "split_fingerprint"})
+    return shown | {"data": {"name": arm.store.name, "fingerprint": arm.store.fingerprint}}
+
+
+def _metrics(labels: tuple[str, ...], report: EpochReport) -> dict[str, float]:
+    """What MLflow shows of an epoch; a slash makes a group of charts."""
+    per_label = {"train_loss": report.losses, "val_auc": report.val_auc, "weight": report.weights}
+    metrics = {
+        f"{what}/{label}": value
+        for what, values in per_label.items()
+        for label, value in zip(labels, values, strict=True)
+    }
+    return metrics | {
+        "val_auc_mean": report.val_mean_auc,
+        "learning_rate": report.learning_rate,
+        "images_per_second": report.images_per_second,
+        "seconds/training": report.seconds,
+        "seconds/validation": report.validation_seconds,
+        "seconds/weighting": report.weighting_seconds,
+    }
+
+
+def _log_outcome(
+    arm: Arm,
+    run_id: str,
+    record: ArmRecord,
+    predictions: Mapping[str, np.ndarray],
+    fitted: Fitted,
+    timestamp_ms: int,
+) -> None:
+    scores = {f"test_auc/{label}": found.value for label, found in record.scores.items()}
+    scores |= {
+        "test_auc_mean": record.mean.value,
+        "test_auc_mean_lo": record.mean.lo,
+        "test_auc_mean_hi": record.mean.hi,
+    }
+    scores |= {"best_epoch": fitted.best_epoch, "best_val_auc_mean": fitted.best_val_mean_auc}
+    known = {key: value for key, value in scores.items() if value is not None}
+    tracking.log_metrics(run_id, known, fitted.best_epoch, timestamp_ms)
+    folder = _folder(arm)
+    write_atomically(folder / RECORD, record.model_dump_json(indent=1).encode())
+    np.savez(folder / PREDICTIONS, val=predictions["val"], test=predictions["test"])
+    mlflow.log_artifact(str(arm.mask.path), "noise")
+    mlflow.log_artifact(str(folder / PREDICTIONS), "arm")
+    mlflow.log_artifact(str(folder / RECORD), "arm")
+
+
+def _weights(labels: tuple[str, ...], fitted: Fitted, images: int, batch_size: int) -> tuple[dict[str, float], ...]:
+    steps = -(-images // batch_size)
+    return tuple(
+        {"step": report.epoch * steps} | dict(zip(labels, report.weights, strict=True)) for report in fitted.history
+    )

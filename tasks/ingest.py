@@ -1,0 +1,126 @@
+"""From a source to a store: the phantom rendered or a folder taken as it is, then decoded, each once.
+
+What is made is kept under a name that says what went into it, so it is made once. Prefect's own cache is not
+used here: it would vouch for a path without looking at what lies there, and opening a store checks it.
+"""
+
+import hashlib
+import json
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from data_prep.build import UNREADABLE_LIMIT, build_store, store_key
+from data_prep.folder import FolderSource
+from data_prep.phantom import PHANTOM_VERSION, PhantomSettings, write_phantom
+from data_prep.store import Store
+from tasks.files import write_atomically
+from tasks.home import home
+from tasks.output import RESULTS
+from tasks.processes import processors
+from tasks.progress import LOGGER, progress
+
+PHANTOM = "phantom"
+
+
+class DataSettings(BaseModel):
+    """Which images and labels, and at what size they are decoded."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: str = Field(PHANTOM, description="'phantom', or a folder of images (PNG, JPEG) with a label table")
+    labels: Path | None = Field(None, description="the label table, when it does not lie in the folder")
+    size: int = Field(64, ge=8, le=4096, description="side of the decoded images, pixels")
+    unreadable_limit: float = Field(
+        UNREADABLE_LIMIT, ge=0, le=1, description="share of images that may be unreadable before the run stops"
+    )
+    phantom: PhantomSettings = Field(PhantomSettings(), description="what is rendered when the source is 'phantom'")
+
+    @field_validator("source")
+    @classmethod
+    def _absolute_source(cls, source: str) -> str:
+        return source if source == PHANTOM else str(Path(source).expanduser().resolve())
+
+    @field_validator("labels")
+    @classmethod
+    def _absolute_labels(cls, labels: Path | None) -> Path | None:
+        return labels and labels.expanduser().resolve()
+
+    @property
+    def name(self) -> str:
+        """How the data are called in reports and run names."""
+        return self.source if self.source == PHANTOM else Path(self.source).name
+
+
+class StoreRef(BaseModel):
+    """Where a store is, and the hash of what is in it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    path: Path
+    fingerprint: str
+    reused: bool
+
+
+@task(name="render phantom", cache_policy=NO_CACHE)
+def render_phantom(settings: PhantomSettings) -> Path:
+    """The folder of the phantom's images and table, in NIH's layout; rendered if it is not there yet."""
+    identity = hashlib.sha256(f"{PHANTOM_VERSION} {settings.model_dump_json()}".encode()).hexdigest()[:16]
+    folder = home().phantoms / identity
+    with progress("rendering the phantom") as update:
+        rendered = write_phantom(settings, folder, workers=processors(), progress=update)
+    LOGGER.info("phantom: %s %s", "rendered into" if rendered else "reused, nothing rendered:", folder)
+    return folder
+
+
+@task(name="decode images", cache_policy=NO_CACHE)
+def decode_images(data: DataSettings, folder: Path) -> StoreRef:
+    """The store of a folder's images; decoded if it is not there yet.
+
+    Raises:
+        DataError: see `FolderSource.open` and `build_store`.
+    """
+    population = f"{PHANTOM}/{folder.name}" if data.source == PHANTOM else None
+    source = FolderSource.open(folder, data.labels, population)
+    key = home().patient_key
+    path = home().stores / store_key(source, data.size, key)
+    reused = path.exists()
+    decode = partial(build_store, source, path, data.size, key=key, unreadable_limit=data.unreadable_limit)
+    with progress("decoding images") as update:
+        store = decode(workers=processors(), progress=update)
+    found = f"{len(store.images)} images of {store.size} px, {len(store.quarantine)} quarantined"
+    LOGGER.info("store: %s (%s) %s", "reused, nothing decoded:" if reused else "decoded into", found, path)
+    return StoreRef(name=data.name, path=path, fingerprint=store.fingerprint, reused=reused)
+
+
+@task(name="write summary", cache_policy=NO_CACHE)
+def write_summary(ref: StoreRef, config: dict[str, Any], folder: Path) -> Path:
+    """Write results.json of an ingest: what is in the store, what was set aside and why, what went in."""
+    store = Store.open(ref.path)
+    summary = {
+        "schema": "medmtl/ingest/1",
+        "config": config,
+        "version": version("medmtl"),
+        "data": {
+            "name": ref.name,
+            "path": str(ref.path),
+            "fingerprint": store.fingerprint,
+            "images": len(store.images),
+            "patients": len(np.unique(store.patients)),
+            "positives": dict(zip(store.labels, (store.targets == 1).sum(axis=0).tolist(), strict=True)),
+            "quarantined": [entry._asdict() for entry in store.quarantine],
+            "images_without_row": store.manifest["images_without_row"],
+            "rows_without_image": store.manifest["rows_without_image"],
+        },
+    }
+    path = folder / RESULTS
+    write_atomically(path, json.dumps(summary, indent=1, ensure_ascii=False).encode())
+    LOGGER.info("summary: %s", path)
+    return path

@@ -1,0 +1,59 @@
+"""The model as MLflow keeps it: an exported program from raw pixels to probabilities, loadable without this project."""
+
+import json
+import warnings
+from importlib.metadata import version
+
+import mlflow
+import numpy as np
+from mlflow.models import ModelSignature
+from mlflow.tracking import MlflowClient
+from mlflow.types import Schema, TensorSpec
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from models.networks import MultiTaskNetwork, Probabilities
+from tasks.progress import LOGGER
+
+NAME = "model"
+FACTS = "medmtl.json"
+
+
+def log_model(network: MultiTaskNetwork, example: np.ndarray) -> str:
+    """Log the network to the active run; returns the model's URI.
+
+    example: (2, 1, s, s) uint8; two images, because a batch of one would be exported as a constant.
+    The labels in the order of the outputs and the hashed training patients go with it as `medmtl.json`.
+    """
+    size, k = network.size, len(network.labels)
+    signature = ModelSignature(
+        Schema([TensorSpec(np.dtype("uint8"), (-1, 1, size, size), "pixels")]),
+        Schema([TensorSpec(np.dtype("float32"), (-1, k))]),
+    )
+    facts = {"labels": list(network.labels), "size": size, "trained_on": list(network.trained_on)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's and MLflow's advice to their own developers
+        info = mlflow.pytorch.log_model(
+            Probabilities(network),
+            name=NAME,
+            signature=signature,
+            input_example=example,
+            pip_requirements=[f"torch=={version('torch')}", f"mlflow=={version('mlflow')}", "numpy"],
+            metadata={"labels": json.dumps(facts["labels"])},
+        )
+    mlflow.log_dict(facts, FACTS)
+    return info.model_uri
+
+
+@task(name="register model", cache_policy=NO_CACHE)
+def register_model(run_id: str, name: str) -> str:
+    """Put a finished arm's model into MLflow's registry as a new version of `name`, once; returns the version."""
+    client = MlflowClient()
+    for known in client.search_model_versions(f"name = '{name}'"):
+        if known.run_id == run_id:
+            LOGGER.info("model: already registered as %s version %s", name, known.version)
+            return str(known.version)
+    model = client.get_run(run_id).outputs.model_outputs[0]
+    version_info = mlflow.register_model(f"models:/{model.model_id}", name)
+    LOGGER.info("model: registered as %s version %s", name, version_info.version)
+    return str(version_info.version)

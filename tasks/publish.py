@@ -1,0 +1,53 @@
+"""The report of a study, written for people and kept with its run in MLflow."""
+
+from pathlib import Path
+
+import mlflow
+import numpy as np
+from prefect import task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+
+from data_prep.splits import SplitSettings, make_split
+from data_prep.store import Store
+from tasks import tracking
+from tasks.ingest import StoreRef
+from tasks.output import CONFIG, REPORT
+from tasks.progress import LOGGER
+from tasks.report import write_report
+from tasks.results import StudyResults, read_results
+
+PICTURES = 12
+
+
+@task(name="write report", cache_policy=NO_CACHE)
+def publish(results: Path, store: StoreRef, split: SplitSettings, run_id: str) -> Path:
+    """Write report.html beside results.json, and log both, the config and the mean scores to the study's run."""
+    read = read_results(results)
+    report = write_report(read, *_examples(store, split), results.with_name(REPORT))
+    for path in (results, report, results.with_name(CONFIG)):
+        mlflow.log_artifact(str(path))
+    tracking.log_metrics(run_id, _mean_scores(read), step=0, timestamp_ms=report.stat().st_mtime_ns // 1_000_000)
+    create_markdown_artifact(f"[{report}]({report.as_uri()})", key="report", description="the study's report")
+    LOGGER.info("report: %s", report)
+    return report
+
+
+def _examples(ref: StoreRef, split: SplitSettings) -> tuple[np.ndarray, list[str]]:
+    """Training images, (m, s, s) uint8, with their findings: one of each label in turn, and one without any."""
+    store = Store.open(ref.path)
+    rows = make_split(split, store.images, store.patients).train
+    targets = store.targets[rows]
+    wanted = [np.flatnonzero(targets[:, label] == 1)[:1] for label in range(len(store.labels))]
+    wanted.insert(0, np.flatnonzero((targets == 1).sum(axis=1) == 0)[:1])
+    chosen = rows[np.unique(np.concatenate(wanted))[:PICTURES]]
+    titles = [", ".join(np.array(store.labels)[store.targets[row] == 1]) or "no finding" for row in chosen]
+    return store.pixels[chosen], titles
+
+
+def _mean_scores(results: StudyResults) -> dict[str, float]:
+    return {
+        f"test_auc_mean/{arm.method}/{arm.noise.title}/seed {arm.seed}": arm.mean.value
+        for arm in results.arms
+        if arm.mean.value is not None
+    }

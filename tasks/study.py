@@ -1,0 +1,195 @@
+"""The steps of a study around its arms: which arms there are, and what comes of them."""
+
+import platform
+import subprocess
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from data_prep.noise import NoiseSettings, NoNoise, draw_noise
+from data_prep.splits import PARTS, Split, SplitSettings, make_split
+from data_prep.store import Store
+from models.evaluation import compare
+from models.networks import NetworkSettings
+from models.training import TrainingSettings
+from models.weighting import WeightingSettings
+from tasks.arm import Arm, ArmRef, MaskRef, read_arm
+from tasks.ingest import StoreRef
+from tasks.output import RESULTS
+from tasks.progress import LOGGER
+from tasks.results import (
+    ArmRecord,
+    ComparisonRecord,
+    DataRecord,
+    NoiseCondition,
+    QuarantinedImage,
+    SplitRecord,
+    StudyResults,
+    adjust,
+    write_results,
+)
+
+
+@task(name="plan arms", cache_policy=NO_CACHE)
+def plan_arms(
+    store: StoreRef,
+    split: SplitSettings,
+    noise: Sequence[NoiseSettings],
+    noisy_labels: int,
+    methods: Sequence[WeightingSettings],
+    network: NetworkSettings,
+    training: TrainingSettings,
+    seeds: Sequence[int],
+    device: Literal["auto", "cpu", "cuda"],
+    masks: Path,
+) -> list[Arm]:
+    """Draw the noise masks into the folder `masks` and list the arms: seeds x noise x methods.
+
+    All methods of a seed and a noise condition train on the same mask. Noise that names no label is given the
+    `noisy_labels` labels with the most positives in the training part.
+
+    Raises:
+        DataError: the data cannot be split so, or the noise names an unknown label.
+    """
+    opened = Store.open(store.path)
+    found = make_split(split, opened.images, opened.patients)
+    targets = opened.targets[found.train]
+    frequent = np.argsort(-(targets == 1).sum(axis=0), kind="stable")[:noisy_labels]
+    named = [_with_labels(condition, [opened.labels[i] for i in sorted(frequent)]) for condition in noise]
+    masks.mkdir(parents=True, exist_ok=True)
+    arms = []
+    for seed in seeds:
+        for condition in named:
+            mask = draw_noise(condition, targets, opened.labels, seed)
+            path = masks / f"{mask.fingerprint.removeprefix('sha256:')[:16]}.npz"
+            mask.save(path)
+            arms += [
+                Arm(
+                    store=store, split=split, split_fingerprint=found.fingerprint, noise=condition,
+                    mask=MaskRef(path=path, fingerprint=mask.fingerprint), method=method, network=network,
+                    training=training, seed=seed, device=device,
+                )
+                for method in methods
+            ]  # fmt: skip
+    LOGGER.info(
+        "split %s: %d images to train, %d to validate, %d to test; %d arms",
+        found.name, len(found.train), len(found.val), len(found.test), len(arms),
+    )  # fmt: skip
+    return arms
+
+
+@task(name="compare arms", cache_policy=NO_CACHE)
+def compare_arms(
+    config: Mapping[str, Any],
+    store: StoreRef,
+    split: SplitSettings,
+    arms: Sequence[ArmRef],
+    failed: Sequence[ArmRecord],
+    baseline: str,
+    begun: float,
+    folder: Path,
+) -> Path:
+    """Write results.json: each arm's results, and every method against the baseline on the same test patients.
+
+    begun: `time.monotonic()` at the start of the study.
+    """
+    opened = Store.open(store.path)
+    found = make_split(split, opened.images, opened.patients)
+    read = [read_arm(ref) for ref in arms]
+    records = [record for record, _ in read]
+    results = StudyResults(
+        config=dict(config),
+        version=version("medmtl"),
+        git=_git_commit(),
+        environment=_environment(),
+        data=_data_record(store, opened, found),
+        arms=(*records, *failed),
+        comparisons=_comparisons(opened, found, records, [arrays["test"] for _, arrays in read], baseline),
+        seconds=time.monotonic() - begun,
+        notes=_notes(records),
+    )
+    path = folder / RESULTS
+    write_results(results, path)
+    return path
+
+
+def _with_labels(noise: NoiseSettings, frequent: Sequence[str]) -> NoiseSettings:
+    if isinstance(noise, NoNoise) or noise.labels:
+        return noise
+    return noise.model_copy(update={"labels": tuple(frequent)})
+
+
+def _comparisons(
+    store: Store, split: Split, records: Sequence[ArmRecord], scores: Sequence[np.ndarray], baseline: str
+) -> tuple[ComparisonRecord, ...]:
+    by_condition: dict[NoiseCondition, dict[str, dict[int, np.ndarray]]] = defaultdict(lambda: defaultdict(dict))
+    for record, of_arm in zip(records, scores, strict=True):
+        by_condition[record.noise.condition()][record.method][record.seed] = of_arm
+    targets, patients = store.targets[split.test], store.patients[split.test]
+    return adjust(
+        [
+            ComparisonRecord.of(method, baseline, noise, compare(targets, by_seed, methods[baseline], patients, seed=0))
+            for noise, methods in by_condition.items()
+            for method, by_seed in methods.items()
+            if method != baseline and baseline in methods
+        ]
+    )
+
+
+def _data_record(ref: StoreRef, store: Store, split: Split) -> DataRecord:
+    rows = {part: getattr(split, part) for part in PARTS}
+    return DataRecord(
+        name=ref.name,
+        population=store.population,
+        fingerprint=store.fingerprint,
+        split=SplitRecord(name=split.name, fingerprint=split.fingerprint),
+        n={part: len(of_part) for part, of_part in rows.items()},
+        patients={part: len(np.unique(store.patients[of_part])) for part, of_part in rows.items()},
+        labels=store.labels,
+        positives={
+            part: dict(zip(store.labels, (store.targets[of_part] == 1).sum(axis=0).tolist(), strict=True))
+            for part, of_part in rows.items()
+        },
+        size=store.size,
+        quarantined=tuple(QuarantinedImage(image=image, reason=reason) for image, reason in store.quarantine),
+        rows_without_image=store.manifest["rows_without_image"],
+        images_without_row=store.manifest["images_without_row"],
+    )
+
+
+def _notes(records: Sequence[ArmRecord]) -> tuple[str, ...]:
+    notes = ["Noise is in the training labels only: validation and test labels are as the data came."]
+    if reused := sum(record.reused for record in records):
+        notes.append(f"{reused} of {len(records)} arms were trained before with the same inputs and settings; reused.")
+    return tuple(notes)
+
+
+def _environment() -> dict[str, str]:
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else torch.backends.cpu.get_cpu_capability()
+    parts = {part: version(part) for part in ("torch", "timm", "mlflow", "prefect")}
+    return {"python": platform.python_version(), "system": platform.platform(), "device": device} | parts
+
+
+def _git_commit() -> str | None:
+    """The commit of this code, with '+' behind it if tracked files differ from it; None outside git."""
+    here = Path(__file__).parent
+    try:
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True)
+        changes = subprocess.run(
+            ["git", "status", "--porcelain", "--untracked-files=no"],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit.stdout.strip() + ("+" if changes.stdout.strip() else "")
