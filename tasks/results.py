@@ -5,7 +5,6 @@ made. Every interval is a 95 % interval and names what it is over.
 """
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
@@ -14,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from data_prep.errors import DataError
 from models.evaluation import Comparison, Evaluation, Score, holm
+from tasks.files import write_atomically
 
 SCHEMA: Final = "medmtl/study/1"
 
@@ -54,9 +54,7 @@ class NoiseCondition(Record):
 
     @property
     def title(self) -> str:
-        if self.kind == "none":
-            return "no added noise"
-        return f"{self.kind} labels, {self.rate:.0%}"
+        return "no added noise" if self.kind == "none" else f"{100 * self.rate:g} % {self.kind} labels"
 
     def condition(self) -> "NoiseCondition":
         """Without what differs from seed to seed."""
@@ -93,7 +91,7 @@ class ArmRecord(Record):
     weights: tuple[dict[str, FiniteFloat], ...] = Field(
         (), description="the task weights over training: 'step' (optimiser step) and one key per label"
     )
-    best_epoch: Count | None = Field(description="the epoch selected on validation, from 0")
+    best_epoch: Count | None = Field(description="the epoch selected on validation, from 1")
     images_per_second: FiniteFloat | None = Field(description="training images per second")
     seconds: FiniteFloat = Field(description="training and scoring, wall time in seconds")
     mlflow_run_id: str | None = None
@@ -173,7 +171,8 @@ class DataRecord(Record):
 class StudyResults(Record):
     """All of results.json."""
 
-    # 'constants': a NaN within the free-form config reaches the writer, which refuses it, instead of becoming null
+    # 'constants': a NaN within the free-form config reaches the writer, which refuses it, instead of becoming
+    # null
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, serialize_by_alias=True, ser_json_inf_nan="constants"
     )
@@ -188,6 +187,47 @@ class StudyResults(Record):
     comparisons: tuple[ComparisonRecord, ...]
     seconds: FiniteFloat | None = Field(None, description="the whole study, wall time in seconds")
     notes: tuple[str, ...] = Field((), description="what the reader should know: what was reused, what was left out")
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """In the order in which they appear."""
+        return tuple(dict.fromkeys(arm.method for arm in self.arms))
+
+    @property
+    def conditions(self) -> tuple[NoiseCondition, ...]:
+        """Clean first, then each kind of noise by its rate."""
+        found = dict.fromkeys(arm.noise.condition() for arm in self.arms)
+        kinds = list(dict.fromkeys(condition.kind for condition in found))
+        return tuple(sorted(found, key=lambda c: (c.kind != "none", kinds.index(c.kind), c.rate)))
+
+    def finished(self, method: str, condition: NoiseCondition) -> tuple[ArmRecord, ...]:
+        """The arms of a method under a condition, one per seed, that came to an end."""
+        return tuple(
+            arm
+            for arm in self.arms
+            if arm.status == "finished" and arm.method == method and arm.noise.condition() == condition
+        )
+
+
+def average(scores: Sequence[ScoreRecord]) -> ScoreRecord:
+    """Value and ends of the interval averaged over seeds; null with a reason where one of them is.
+
+    The averaged interval is over patients like its parts, and rather too wide than too narrow: the mean of
+    several models varies no more with the patients than one of them does.
+    """
+    if not scores:
+        return ScoreRecord(value=None, lo=None, hi=None, reason="no arm finished")
+    missing = next((score for score in scores if score.value is None), None)
+    if missing is not None:
+        return missing
+    reason = next((score.reason for score in scores if score.lo is None), None)
+
+    def mean(numbers: list[float | None]) -> float | None:
+        known = [number for number in numbers if number is not None]
+        return sum(known) / len(known) if len(known) == len(scores) else None
+
+    value, lo, hi = (mean([getattr(score, end) for score in scores]) for end in ("value", "lo", "hi"))
+    return ScoreRecord(value=value, lo=lo, hi=hi, reason=reason)
 
 
 def scores_of(evaluation: Evaluation) -> tuple[dict[str, ScoreRecord], MeanRecord]:
@@ -209,12 +249,7 @@ def adjust(comparisons: Sequence[ComparisonRecord]) -> tuple[ComparisonRecord, .
 def write_results(results: StudyResults, path: Path) -> None:
     """Write results.json whole or not at all: a reader never sees half a file."""
     text = json.dumps(results.model_dump(mode="json"), indent=1, ensure_ascii=False, allow_nan=False)
-    unfinished = path.with_name(path.name + ".unfinished")
-    with unfinished.open("w", encoding="utf-8") as file:
-        file.write(text + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
+    write_atomically(path, (text + "\n").encode())
 
 
 def read_results(path: Path) -> StudyResults:
