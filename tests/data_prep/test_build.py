@@ -64,11 +64,11 @@ def test_the_store_holds_each_image_with_its_row(source: FolderSource, tmp_path:
 def test_the_store_is_the_same_byte_for_byte_whatever_the_workers(
     nih_folder: FolderMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = FolderSource.open(nih_folder(patients=12, images_each=5))
+    source = FolderSource.open(nih_folder(patients=50))
     source.files[7][1].write_bytes(b"no image")
-    build_store(source, tmp_path / "one", 10, key=b"", shard_images=25)
+    build_store(source, tmp_path / "one", 10, key=b"", shard_images=70)
     monkeypatch.setattr(build, "_POOL_PAYS", 0)
-    build_store(source, tmp_path / "two", 10, key=b"", workers=2, shard_images=25)
+    build_store(source, tmp_path / "two", 10, key=b"", workers=2, shard_images=70)
     assert content(tmp_path / "one") == content(tmp_path / "two")
 
 

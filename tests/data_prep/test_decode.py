@@ -102,7 +102,7 @@ def test_a_picture_keeps_its_proportions_between_black_bars(width: int, height: 
 def test_a_file_cut_anywhere_is_refused_with_a_reason(kind: str) -> None:
     data = pictures()[kind]
     for end in [*range(40), *range(40, len(data), 97), len(data) - 1]:
-        with pytest.raises(DataError, match=r"truncated|neither|empty|damaged"):
+        with pytest.raises(DataError, match=r"truncated|neither|empty"):
             decode(data[:end], 32)
 
 

@@ -198,7 +198,7 @@ def test_a_disk_that_refuses_is_a_data_error_with_path_and_remedy(
         with pytest.raises(DataError, match=rf"{path}.*cannot be written.*{remedy}"):
             write_shard(writer, range(4, 8))
     assert not path.exists()
-    assert not list(tmp_path.rglob("*.npy.tmp"))
+    assert not list(tmp_path.rglob("*.tmp"))
     assert len(StoreWriter(path, SIZE, {"shard": 4}).finished) == 1
 
 
