@@ -131,7 +131,7 @@ def pixel_statistics(pixels: Tensor) -> tuple[float, float]:
     """Mean and standard deviation of uint8 pixels of any shape, in grey values, exact up to one rounding each."""
     counts = sum(torch.bincount(part.reshape(-1), minlength=256) for part in pixels.split(4096))
     values = torch.arange(256, dtype=torch.float64, device=pixels.device)
-    shares = counts / pixels.numel()
+    shares = counts.double() / pixels.numel()
     mean = (shares * values).sum()
     return mean.item(), (shares * (values - mean) ** 2).sum().sqrt().item()
 
@@ -177,14 +177,20 @@ def initial_network(
 
 
 def _backbone(name: str, size: int, *, pretrained: bool = False) -> Any:
+    one_size = {"img_size": size} if _timm_config(name).fixed_input_size else {}
+    return _timm().create_model(name, pretrained=pretrained, in_chans=1, num_classes=0, **one_size)
+
+
+def _timm_config(name: str) -> Any:
+    """timm's record of a backbone, whose name may carry the tag of its weights (`resnet18.a1_in1k`)."""
     timm = _timm()
-    base, _, tag = name.partition(".")
-    if not timm.is_model(base):
+    architecture, _, tag = name.partition(".")
+    if not timm.is_model(architecture):
         raise unknown_name("backbone", name, timm.list_models())
-    if tag and name not in timm.list_models(f"{base}.*", pretrained=True):
-        raise unknown_name("backbone", name, timm.list_models(f"{base}.*", pretrained=True))
-    one_size = {"img_size": size} if timm.get_pretrained_cfg(name).fixed_input_size else {}
-    return timm.create_model(name, pretrained=pretrained, in_chans=1, num_classes=0, **one_size)
+    tagged = timm.list_models(f"{architecture}.*", pretrained=True) if tag else []
+    if tag and name not in tagged:
+        raise unknown_name("backbone", name, tagged)
+    return timm.get_pretrained_cfg(name)
 
 
 def _timm() -> Any:
@@ -198,11 +204,8 @@ def _timm() -> Any:
 
 def _imagenet_statistics(backbone: str) -> tuple[float, float]:
     """The backbone's own mean and deviation, averaged over the three colours, in grey values."""
-    timm = _timm()
-    if not timm.is_model(backbone.partition(".")[0]):
-        raise unknown_name("backbone", backbone, timm.list_models())
-    config = timm.get_pretrained_cfg(backbone)
-    return 255 * sum(config.mean) / 3, 255 * sum(config.std) / 3
+    config = _timm_config(backbone)
+    return 255 * sum(config.mean) / len(config.mean), 255 * sum(config.std) / len(config.std)
 
 
 def _downloaded(backbone: str, size: int) -> Mapping[str, Tensor]:
@@ -221,10 +224,9 @@ def _load_pretrained(backbone: nn.Module, name: str, weights: Mapping[str, Tenso
     """Loads timm's weights into a one-channel backbone without a classifier; refuses to leave a layer random."""
     from timm.models import adapt_input_conv
 
-    config = _timm().get_pretrained_cfg(name)
     wanted = backbone.state_dict()
     fitting = {key: value for key, value in weights.items() if key in wanted}
-    first = f"{config.first_conv}.weight"
+    first = f"{_timm_config(name).first_conv}.weight"
     if first in fitting:
         fitting[first] = adapt_input_conv(1, fitting[first])
     missing = [key for key in wanted if key not in fitting and not key.endswith("num_batches_tracked")]

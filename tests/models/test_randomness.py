@@ -1,0 +1,73 @@
+import numpy as np
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.randomness import epoch_order, hashed, seed_for, seeded_construction, uniforms
+
+MASK = (1 << 64) - 1
+
+
+def splitmix(x: int) -> int:
+    """SplitMix64's finaliser on Python's integers."""
+    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & MASK
+    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & MASK
+    return x ^ (x >> 31)
+
+
+def naive_hash(seed: int, purpose: str, epoch: int, sample: int, column: int) -> int:
+    gamma = 0x9E3779B97F4A7C15
+    of_epoch = splitmix((seed_for(seed, purpose) + gamma * (epoch + 1)) & MASK)
+    of_sample = splitmix((of_epoch + gamma * (sample + 1)) & MASK)
+    return splitmix((of_sample + gamma * (column + 1)) & MASK)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**63), st.integers(0, 10**6), st.integers(0, 10**9))
+def test_hashes_equal_unsigned_arithmetic(seed, epoch, sample):
+    ours = hashed(seed, "order", epoch, torch.tensor([sample]), 3)[0].tolist()
+    assert [value & MASK for value in ours] == [naive_hash(seed, "order", epoch, sample, c) for c in range(3)]
+
+
+def test_a_sample_gets_the_same_values_alone_and_in_company():
+    together = uniforms(3, "augmentation", 2, torch.arange(100), 7)
+    alone = torch.cat([uniforms(3, "augmentation", 2, torch.tensor([i]), 7) for i in range(100)])
+    assert torch.equal(together, alone)
+
+
+def test_seed_purpose_epoch_and_sample_all_matter():
+    sample = torch.tensor([5])
+    values = {uniforms(*key, sample, 1).item() for key in [(0, "a", 0), (1, "a", 0), (0, "b", 0), (0, "a", 1)]} | {
+        uniforms(0, "a", 0, torch.tensor([6]), 1).item()
+    }
+    assert len(values) == 5
+
+
+def test_uniforms_are_uniform_and_uncorrelated():
+    values = uniforms(0, "augmentation", 1, torch.arange(100_000), 2).double().numpy()
+    assert values.min() >= 0
+    assert values.max() < 1
+    counts = np.histogram(values[:, 0], bins=50, range=(0, 1))[0]
+    assert ((counts - 2000) ** 2 / 2000).sum() < 95  # chi-squared, 49 degrees of freedom, 1e-4
+    neighbours = np.stack([values[:-1, 0], values[1:, 0], values[:-1, 1]])
+    assert np.abs(np.corrcoef(neighbours) - np.eye(3)).max() < 0.013  # four standard errors
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32), st.integers(0, 1000), st.integers(1, 500))
+def test_an_epoch_visits_every_sample_once(seed, epoch, n):
+    assert sorted(epoch_order(seed, epoch, n).tolist()) == list(range(n))
+
+
+def test_epochs_differ_in_their_order():
+    assert not torch.equal(epoch_order(0, 1, 50), epoch_order(0, 2, 50))
+
+
+def test_seeded_construction_leaves_the_global_generator_as_it_was():
+    before = torch.get_rng_state()
+    with seeded_construction(0, "initial weights"):
+        first = torch.rand(3)
+    assert torch.equal(before, torch.get_rng_state())
+    torch.rand(1)
+    with seeded_construction(0, "initial weights"):
+        assert torch.equal(first, torch.rand(3))

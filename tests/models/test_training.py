@@ -1,0 +1,249 @@
+"""The loop against a naive one, its golden losses, and its resumption to the bit.
+
+`python -m tests.models.test_training` writes the golden file anew: only for a change that means to change the losses.
+"""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pydantic import TypeAdapter
+
+from models.augmentation import AugmentationSettings
+from models.batches import examples
+from models.errors import DivergenceError, SettingError
+from models.losses import task_losses
+from models.networks import NetworkSettings, initial_network
+from models.provenance import hashed_patients
+from models.randomness import epoch_order
+from models.training import TrainingSettings, fit, learning_rate_at, predict
+from models.weighting import Uniform, UniformSettings, WeightingSettings, make_weighting
+
+GOLDEN = Path(__file__).with_name("golden_losses.json")
+LABELS = ("bright", "left", "rare")
+SETTINGS = TrainingSettings(
+    epochs=3,
+    batch_size=16,
+    precision="32",
+    augmentation=AugmentationSettings(flip=0.5, rotation=10, shift=0.05, scale=0.05, brightness=0.05, contrast=0.1),
+)
+PLAIN = SETTINGS.model_copy(update={"augmentation": AugmentationSettings()})
+
+
+def images(n, seed, first_patient=0):
+    """n images of 16 px with three findings; a tenth of the labels unknown."""
+    rng = np.random.default_rng(seed)
+    targets = (rng.random((n, 3)) < [0.5, 0.4, 0.2]).astype(np.int8)
+    pixels = rng.normal(110, 20, (n, 16, 16)) + 30 * targets[:, 0, None, None]
+    pixels[:, :, :6] += 40 * targets[:, 1, None, None]
+    pixels[:, 10:13, 10:13] += 60 * targets[:, 2, None, None]
+    known = rng.random((n, 3)) >= 0.1
+    patients = hashed_patients("toy", [str(first_patient + i) for i in range(n)])
+    return examples(pixels.clip(0, 255).astype(np.uint8), np.where(known, targets, -1), patients)
+
+
+TRAIN, VAL = images(90, 0), images(60, 1, first_patient=1000)
+
+
+class Recording(Uniform):
+    """Uniform weighting that keeps the losses of every step."""
+
+    def __init__(self):
+        super().__init__(UniformSettings(), 3)
+        self.steps = []
+
+    def backward(self, fabric, losses, present, features, network):
+        self.steps.append(losses.detach().tolist())
+        super().backward(fabric, losses, present, features, network)
+
+
+def toy_network(seed=0):
+    return initial_network(NetworkSettings(), LABELS, TRAIN.pixels[:, 0], seed=seed)
+
+
+def weighting(kind):
+    return make_weighting(TypeAdapter(WeightingSettings).validate_python({"kind": kind}), 3)
+
+
+def run(kind="uniform", settings=SETTINGS, **kwargs):
+    return fit(toy_network(), weighting(kind), TRAIN, VAL, settings, seed=0, device="cpu", **kwargs)
+
+
+def step_losses(settings):
+    rule = Recording()
+    fit(toy_network(), rule, TRAIN, VAL, settings, seed=0, device="cpu")
+    return rule.steps
+
+
+def same_bits(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def results(report):
+    """An epoch's report without its times."""
+    return (report.epoch, report.losses, report.val_auc, report.val_mean_auc, report.weights, report.learning_rate)
+
+
+def naive_losses(settings):
+    network, losses = toy_network().to(memory_format=torch.channels_last).train(), []
+    kernels = [p for p in network.parameters() if p.ndim > 1]
+    others = [p for p in network.parameters() if p.ndim == 1]
+    groups = [{"params": kernels, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups)
+    batches = [rows for epoch in (1, 2, 3) for rows in epoch_order(0, epoch, len(TRAIN)).tensor_split(6)]
+    for step, rows in enumerate(batches):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate_at(step, len(batches), settings)
+        losses.append(task_losses(network(TRAIN.pixels[rows]), TRAIN.targets[rows]))
+        optimizer.zero_grad()
+        losses[-1].mean().backward()
+        optimizer.step()
+    return torch.stack(losses).tolist()
+
+
+def test_the_loop_gives_the_losses_of_a_naive_loop():
+    torch.testing.assert_close(step_losses(PLAIN), naive_losses(PLAIN), rtol=0, atol=1e-5)
+
+
+def test_the_losses_of_every_step_are_the_committed_ones():
+    """The tolerance leaves room for another CPU's order of summation, amplified over 18 steps; a change of order,
+    initial weights, augmentation, learning rate or objective is off by far more."""
+    golden = json.loads(GOLDEN.read_text())["losses"]
+    torch.testing.assert_close(step_losses(SETTINGS), golden, rtol=1e-2, atol=5e-3)
+
+
+@pytest.mark.parametrize("kind", ["uniform", "svd", "uncertainty"])
+def test_a_killed_training_continues_to_the_same_bits(kind):
+    whole_states = []
+    whole = run(kind, on_epoch=lambda report, state: whole_states.append(state))
+    file = io.BytesIO()
+
+    def killed_after_the_first_epoch(report, state):
+        torch.save(state, file)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(kind, on_epoch=killed_after_the_first_epoch)
+    file.seek(0)
+    states = []
+    resumed = run(kind, state=torch.load(file, weights_only=True), on_epoch=lambda report, state: states.append(state))
+    assert len(states) == 2
+    assert same_bits(whole.best_state, resumed.best_state)
+    assert same_bits(whole_states[-1]["network"], states[-1]["network"])
+    assert same_bits(whole_states[-1]["weighting"], states[-1]["weighting"])
+    for slot, values in whole_states[-1]["optimizer"]["state"].items():
+        assert same_bits(values, states[-1]["optimizer"]["state"][slot])
+    assert [results(r) for r in whole.history] == [results(r) for r in resumed.history]
+
+
+def test_a_finished_training_resumes_to_its_result_without_a_step():
+    states = []
+    whole = run(on_epoch=lambda report, state: states.append(state))
+    again = run(state=states[-1], progress=lambda done, total: pytest.fail("a step was made"))
+    assert same_bits(whole.best_state, again.best_state)
+    assert again.best_epoch == whole.best_epoch
+
+
+def test_the_same_seed_gives_the_same_bits_and_leaves_the_global_generator_alone():
+    before = torch.get_rng_state()
+    assert same_bits(run().best_state, run().best_state)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_state_of_other_settings_is_refused():
+    states = []
+    run(on_epoch=lambda report, state: states.append(state))
+    with pytest.raises(SettingError, match="made with another training"):
+        run(settings=PLAIN, state=states[0])
+    with pytest.raises(SettingError, match="made with another weighting"):
+        run("uncertainty", state=states[0])
+
+
+def test_the_network_ends_with_the_best_epoch_and_remembers_its_patients():
+    network = toy_network()
+    fitted = fit(network, weighting("uniform"), TRAIN, VAL, SETTINGS, seed=0, device="cpu")
+    means = [report.val_mean_auc for report in fitted.history]
+    assert fitted.best_epoch == 1 + int(np.argmax(means))
+    assert fitted.best_val_mean_auc == max(means)
+    assert same_bits(network.state_dict(), fitted.best_state)
+    assert network.trained_on == TRAIN.patients
+    assert not network.training
+
+
+def test_it_learns_what_can_be_seen():
+    report = run(settings=PLAIN.model_copy(update={"epochs": 8})).history[-1]
+    assert report.val_mean_auc > 0.8
+    assert all(np.isfinite(report.losses))
+
+
+def test_every_step_is_reported_once_and_in_order():
+    seen = []
+    run(progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(step, 18) for step in range(1, 19)]
+
+
+def test_patients_in_both_sets_are_refused():
+    with pytest.raises(SettingError, match="trained on"):
+        fit(toy_network(), weighting("uniform"), TRAIN, TRAIN, SETTINGS, seed=0)
+
+
+def test_an_svd_refresh_that_would_come_too_late_is_refused():
+    with pytest.raises(SettingError, match="no epoch would use them"):
+        run("svd", settings=SETTINGS.model_copy(update={"epochs": 1}))
+
+
+def test_a_loss_that_is_not_finite_names_epoch_step_and_remedy():
+    wild = PLAIN.model_copy(update={"learning_rate": 1e30, "warmup": 0.0, "optimizer": "sgd"})
+    with pytest.raises(DivergenceError, match=r"epoch 1, step [23] of 6: lower learning_rate"):
+        run(settings=wild)
+
+
+def test_validation_without_a_scorable_label_keeps_the_last_epoch():
+    blank = examples(VAL.pixels[:, 0], torch.zeros(60, 3), VAL.patients)
+    fitted = fit(toy_network(), weighting("uniform"), TRAIN, blank, SETTINGS, seed=0, device="cpu")
+    assert fitted.best_epoch == 3
+    assert np.isnan(fitted.history[0].val_auc).all()
+
+
+def test_a_gpu_that_is_not_there_is_refused():
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(SettingError, match="finds no GPU"):
+        fit(toy_network(), weighting("uniform"), TRAIN, VAL, SETTINGS, seed=0, device="cuda")
+
+
+def test_predictions_do_not_depend_on_the_batch_and_leave_the_mode_alone():
+    network = toy_network().train()
+    together, one_by_one = predict(network, VAL.pixels), predict(network, VAL.pixels, batch_size=1)
+    torch.testing.assert_close(together, one_by_one, rtol=0, atol=1e-6)
+    assert together.dtype == torch.float32
+    assert together.shape == (60, 3)
+    assert network.training
+
+
+def test_the_learning_rate_rises_linearly_and_falls_to_zero():
+    settings = TrainingSettings(learning_rate=1.0, warmup=0.25)
+    rates = [learning_rate_at(step, 100, settings) for step in range(101)]
+    assert rates[0] == pytest.approx(1 / 26)
+    assert max(rates) == rates[25] == 1
+    assert rates[62] == pytest.approx(0.5, abs=0.02)
+    assert rates[100] == pytest.approx(0)
+    assert learning_rate_at(0, 1, settings.model_copy(update={"warmup": 1.0})) > 0
+
+
+def test_bfloat16_training_follows_float32_closely():
+    half = np.array(step_losses(PLAIN.model_copy(update={"precision": "bf16"})))
+    full = np.array(step_losses(PLAIN))
+    assert np.abs(half - full)[:6].max() < 0.05
+    assert not np.array_equal(half, full)
+
+
+if __name__ == "__main__":
+    record = {
+        "about": "losses of each step and task, by tests/models/test_training.py",
+        "losses": step_losses(SETTINGS),
+    }
+    GOLDEN.write_text(json.dumps(record) + "\n")
