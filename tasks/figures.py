@@ -1,0 +1,390 @@
+"""The figures of a study's report, as SVG that is part of the page.
+
+A method keeps its colour, marker and line style from figure to figure: the colours are told apart by
+colour-blind eyes (Okabe and Ito), markers and line styles by everyone, on grey paper too. Text stays text, in
+the page's own sans-serif; what is black here takes the page's ink, light or dark. The same results give the
+same bytes.
+"""
+
+import base64
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
+
+from tasks.results import ComparisonRecord, NoiseCondition, ScoreRecord, StudyResults, average
+
+INK, FAINT = "#010203", "#030201"  # stand for the page's ink and its pale lines, see `_to_svg`
+COLOURS = (INK, "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
+Dashes = str | tuple[float, tuple[float, ...]]
+DASHES: tuple[Dashes, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
+SETTINGS = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "medmtl",
+    "text.parse_math": False,  # a label's name is never a formula
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "axes.labelsize": 9,
+    "axes.titlesize": 9,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "grid.color": FAINT,
+    "grid.linewidth": 0.6,
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "lines.linewidth": 1.5,
+    "lines.markersize": 5.5,
+}
+WIDTH = 7.2  # inches, of every figure: text then has the same size in all
+
+
+@dataclass(frozen=True)
+class Style:
+    colour: str
+    marker: str
+    dashes: Dashes
+
+
+def styles(methods: Sequence[str]) -> dict[str, Style]:
+    """One style per method, in the given order."""
+    return {
+        method: Style(COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)], DASHES[i % len(DASHES)])
+        for i, method in enumerate(methods)
+    }
+
+
+def score_name(results: StudyResults) -> str:
+    """How the metric is written in a figure."""
+    metric = next((arm.metric for arm in results.arms), "auc")
+    return "AUC" if metric == "auc" else metric
+
+
+# --- Score against noise ---
+
+
+def score_against_noise(results: StudyResults) -> str:
+    """Mean test score of each method against the noise rate; beside it, the same over the noisy labels
+    alone.
+    """
+    noisy = {condition.labels for condition in results.conditions if condition.kind != "none"}
+    kinds = list(dict.fromkeys(c.kind for c in results.conditions if c.kind != "none")) or ["none"]
+    only_noisy = noisy.pop() if len(noisy) == 1 else ()
+    panels = [(kind, labels) for kind in kinds for labels in ((), only_noisy) if labels or labels == ()]
+    panels = list(dict.fromkeys(panels))
+    columns = min(len(panels), 2)
+    rows = -(-len(panels) // columns)
+    with rc_context(SETTINGS):
+        figure = Figure(figsize=(WIDTH, 2.9 * rows + 0.3), layout="constrained")
+        grid = np.atleast_1d(figure.subplots(rows, columns, squeeze=False)).ravel()
+        for axes in grid[len(panels) :]:
+            axes.set_axis_off()
+        for axes, (kind, labels) in zip(grid, panels, strict=False):
+            _draw_against_noise(axes, results, kind, labels)
+        handles, names = grid[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside upper left", ncols=min(len(names), 4), handlelength=3.2)
+        return _to_svg(figure, "noise")
+
+
+def _draw_against_noise(axes: Axes, results: StudyResults, kind: str, labels: tuple[str, ...]) -> None:
+    conditions = [c for c in results.conditions if c.kind in ("none", kind)]
+    rates = sorted({c.rate for c in conditions})
+    dodge = 0.04 * (rates[-1] - rates[0] or 1) * (1 - 0.5 * (len(rates) > 3))
+    for i, (method, style) in enumerate(styles(results.methods).items()):
+        shift = dodge * (i - (len(results.methods) - 1) / 2)
+        at, values = [], []
+        for condition in conditions:
+            score, seeds = _mean_and_seeds(results, method, condition, labels)
+            if score.value is None:
+                continue
+            x = condition.rate + shift
+            at.append(x)
+            values.append(score.value)
+            if score.lo is not None and score.hi is not None:
+                axes.vlines(x, score.lo, score.hi, color=style.colour, linewidth=1.1, zorder=2)
+            if len(seeds) > 1:
+                _seed_points(axes, [x + 0.4 * dodge] * len(seeds), seeds, style.colour)
+        axes.plot(at, values, style.marker, color=style.colour, linestyle=style.dashes, label=method, zorder=3)
+    axes.set_xticks(rates, [f"{100 * rate:g} %" if rate else "none" for rate in rates])
+    axes.set_xlabel("label noise" if kind == "none" else f"{kind} labels, share of training rows")
+    axes.set_title(f"mean of the {len(labels)} noisy labels" if labels else "mean of all scored labels", loc="left")
+    axes.set_ylabel(f"test {score_name(results)}")
+    axes.margins(x=0.1)
+    axes.grid(axis="y")
+
+
+def _mean_and_seeds(
+    results: StudyResults, method: str, condition: NoiseCondition, labels: tuple[str, ...]
+) -> tuple[ScoreRecord, list[float]]:
+    """The mean over seeds with its interval, and each seed; of all labels, or without interval of some."""
+    arms = results.finished(method, condition)
+    if not labels:
+        score = average([arm.mean for arm in arms])
+        return score, [arm.mean.value for arm in arms if arm.mean.value is not None]
+    known = [[v for label in labels if (v := arm.scores[label].value) is not None] for arm in arms]
+    seeds = [float(np.mean(values)) for values in known if values]
+    value = float(np.mean(seeds)) if seeds else None
+    return ScoreRecord(value=value, lo=None, hi=None), seeds
+
+
+def _seed_points(axes: Axes, x: Sequence[float], y: Sequence[float], colour: str) -> None:
+    axes.plot(x, y, linestyle="", marker="o", markersize=3.6, markerfacecolor="none", color=colour, zorder=4)
+
+
+# --- Differences ---
+
+
+def differences(results: StudyResults) -> str | None:
+    """Every method minus the baseline, with the interval over patients, and each seed as an open circle.
+
+    None when nothing was compared.
+    """
+    comparisons = results.comparisons
+    if not comparisons:
+        return None
+    look = styles(results.methods)
+    rows = _rows_with_headings(comparisons)
+    with rc_context(SETTINGS):
+        figure = Figure(figsize=(WIDTH, 0.75 + 0.27 * len(rows)), layout="constrained")
+        axes = figure.subplots()
+        axes.axvline(0, color=INK, linewidth=0.8)
+        ends = [0.0]
+        for y, row in enumerate(rows):
+            if isinstance(row, str):
+                axes.text(-0.02, y, row, transform=axes.get_yaxis_transform(), ha="right", va="center", weight="bold")
+                continue
+            style = look[row.method]
+            if row.lo is not None and row.hi is not None:
+                axes.hlines(y, row.lo, row.hi, color=style.colour, linewidth=1.8)
+                ends += [row.lo, row.hi]
+            if row.delta is not None:
+                axes.plot(row.delta, y, marker=style.marker, color=style.colour, markersize=7, zorder=3)
+            seeds = [seed.delta for seed in row.by_seed]
+            _seed_points(axes, seeds, [y - 0.28] * len(seeds), style.colour)
+            axes.text(-0.02, y, row.method, transform=axes.get_yaxis_transform(), ha="right", va="center")
+            axes.text(1.02, y, _in_numbers(row), transform=axes.get_yaxis_transform(), va="center")
+            ends += seeds
+        reach = 1.1 * max(abs(end) for end in ends) or 0.01
+        axes.set(xlim=(-reach, reach), ylim=(len(rows) - 0.4, -0.7), yticks=[])
+        axes.spines["left"].set_visible(False)
+        axes.grid(axis="x")
+        baseline = comparisons[0].baseline
+        axes.set_xlabel(f"worse than {baseline}   ◂   difference in mean test {score_name(results)}   ▸   better")
+        return _to_svg(figure, "differences")
+
+
+def _rows_with_headings(comparisons: Sequence[ComparisonRecord]) -> list[str | ComparisonRecord]:
+    rows: list[str | ComparisonRecord] = []
+    heading = None
+    for comparison in comparisons:
+        if comparison.noise.title != heading:
+            heading = comparison.noise.title
+            rows.append(heading)
+        rows.append(comparison)
+    return rows
+
+
+def _in_numbers(row: ComparisonRecord) -> str:
+    if row.delta is None:
+        return "not compared"
+    if row.lo is None or row.hi is None:
+        return f"{row.delta:+.3f}".replace("-", "−")
+    return f"{row.delta:+.3f}  ({row.lo:+.3f} to {row.hi:+.3f})".replace("-", "−")
+
+
+# --- Labels ---
+
+
+def labels_by_method(results: StudyResults) -> str:
+    """A row per label, a marker per method, without noise and with the most there was; easy labels on top."""
+    conditions = ends_of_noise(results)
+    baseline = results.methods[0]
+    height = {
+        label: average([arm.scores[label] for arm in results.finished(baseline, conditions[0])]).value
+        for label in results.data.labels
+    }
+    order = sorted(results.data.labels, key=lambda label: (height[label] is None, -(height[label] or 0)))
+    look = styles(results.methods)
+    spread = 0.22 * min(1.0, 3 / len(look))
+    with rc_context(SETTINGS):
+        figure = Figure(figsize=(WIDTH, 0.9 + 0.3 * len(order)), layout="constrained")
+        panels = figure.subplots(1, len(conditions), sharex=True, sharey=True, squeeze=False)[0]
+        for axes, condition in zip(panels, conditions, strict=True):
+            for y, label in enumerate(order):
+                if label in condition.labels:
+                    axes.axhspan(y - 0.5, y + 0.5, color=FAINT, alpha=0.45, linewidth=0)
+                for i, (method, style) in enumerate(look.items()):
+                    score = average([arm.scores[label] for arm in results.finished(method, condition)])
+                    at = y + spread * (i - (len(look) - 1) / 2)
+                    if score.lo is not None and score.hi is not None:
+                        axes.hlines(at, score.lo, score.hi, color=style.colour, linewidth=0.9, alpha=0.75)
+                    if score.value is not None:
+                        axes.plot(score.value, at, style.marker, color=style.colour, markersize=4.2)
+            axes.set_title(condition.title, loc="left")
+            axes.set_xlabel(f"test {score_name(results)}")
+            axes.grid(axis="x")
+            axes.tick_params(axis="y", length=0)
+        panels[0].set_yticks(range(len(order)), [label.replace("_", " ") for label in order])
+        panels[0].set_ylim(len(order) - 0.5, -0.5)
+        _legend(figure, results)
+        return _to_svg(figure, "labels")
+
+
+def ends_of_noise(results: StudyResults) -> tuple[NoiseCondition, ...]:
+    """The first condition (clean, if it was studied) and the noisiest."""
+    first, noisiest = results.conditions[0], max(results.conditions, key=lambda condition: condition.rate)
+    return (first,) if noisiest == first else (first, noisiest)
+
+
+def _legend(figure: Figure, results: StudyResults) -> None:
+    axes = figure.axes[0]
+    handles = [
+        axes.plot([], [], style.marker, color=style.colour, label=method)[0]
+        for method, style in styles(results.methods).items()
+    ]
+    figure.legend(handles=handles, loc="outside upper left", ncols=min(len(handles), 6))
+
+
+# --- Weights ---
+
+
+def weights_over_training(results: StudyResults) -> str | None:
+    """The weight of each task by step: a column per method that moves them, a row per condition; None if none
+    does.
+
+    The labels that are noisy in the noisiest condition are drawn strong in every panel, the others pale.
+    """
+    conditions = ends_of_noise(results)
+    marked = conditions[-1].labels
+    moving = [
+        method
+        for method in results.methods
+        if any(_moves(arm.weights) for condition in conditions for arm in results.finished(method, condition))
+    ]
+    if not moving:
+        return None
+    with rc_context(SETTINGS):
+        figure = Figure(figsize=(WIDTH, 0.7 + 2.1 * len(conditions)), layout="constrained")
+        grid = figure.subplots(len(conditions), len(moving), sharex=True, sharey=True, squeeze=False)
+        for row, condition in zip(grid, conditions, strict=True):
+            for axes, method in zip(row, moving, strict=True):
+                _draw_weights(axes, results, method, condition, marked)
+            row[0].set_ylabel("task weight")
+        for axes in grid[-1]:
+            axes.set_xlabel("training step")
+        grid[0][0].set_ylim(bottom=0)
+        if marked:
+            handles = [
+                grid[0][0].plot(
+                    [], [], color=COLOURS[1 + i % 6], linestyle=DASHES[i % 4], label=label.replace("_", " ")
+                )[0]
+                for i, label in enumerate(marked)
+            ]
+            handles.append(grid[0][0].plot([], [], color=INK, alpha=0.3, linewidth=0.8, label="other labels")[0])
+            figure.legend(handles=handles, loc="outside upper left", ncols=min(len(handles), 5), handlelength=3.2)
+        return _to_svg(figure, "weights")
+
+
+def _moves(weights: Sequence[dict[str, float]]) -> bool:
+    return any(abs(value - 1) > 1e-3 for row in weights for label, value in row.items() if label != "step")
+
+
+def _draw_weights(
+    axes: Axes, results: StudyResults, method: str, condition: NoiseCondition, marked: Sequence[str]
+) -> None:
+    axes.axhline(1, color=FAINT, linewidth=1)
+    for arm in results.finished(method, condition):
+        steps = [row["step"] for row in arm.weights]
+        for label in arm.labels:
+            if label not in marked:
+                values = [row[label] for row in arm.weights]
+                axes.plot(steps, values, color=INK, alpha=0.22, linewidth=0.7)
+        for i, label in enumerate(marked):
+            values = [row[label] for row in arm.weights]
+            axes.plot(steps, values, color=COLOURS[1 + i % 6], linestyle=DASHES[i % 4], linewidth=1.5)
+    axes.set_title(f"{method}, {condition.title}", loc="left")
+    axes.grid(axis="y")
+
+
+# --- Noise ---
+
+
+def prevalence_under_noise(results: StudyResults) -> str | None:
+    """How the noise moved the share of positives of each noisy label in the training set; None without
+    noise.
+    """
+    condition = ends_of_noise(results)[-1]
+    masks = {arm.seed: arm.noise.summary for arm in results.arms if arm.noise.condition() == condition}
+    labels = [label for label in condition.labels if any(label in summary for summary in masks.values())]
+    if not labels:
+        return None
+    with rc_context(SETTINGS):
+        figure = Figure(figsize=(WIDTH, 0.8 + 0.27 * len(labels)), layout="constrained")
+        axes = figure.subplots()
+        for y, label in enumerate(labels):
+            for summary in masks.values():
+                before, after = summary[label].prevalence_before, summary[label].prevalence_after
+                if before is None or after is None:
+                    continue
+                axes.hlines(y, before, after, color=INK, linewidth=0.8)
+                axes.plot(before, y, "o", markerfacecolor="none", color=INK)
+                axes.plot(after, y, "o", color=COLOURS[2])
+        axes.plot([], [], "o", markerfacecolor="none", color=INK, linestyle="", label="as the data came")
+        axes.plot([], [], "o", color=COLOURS[2], linestyle="", label=f"with {condition.title}")
+        axes.set_yticks(range(len(labels)), [label.replace("_", " ") for label in labels])
+        axes.set_ylim(len(labels) - 0.5, -0.5)
+        axes.set_xlim(left=0)
+        axes.xaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
+        axes.set_xlabel("positives among the known training labels")
+        axes.grid(axis="x")
+        figure.legend(loc="outside upper left", ncols=2)
+        return _to_svg(figure, "prevalence")
+
+
+# --- Pictures ---
+
+
+def png_data_uri(pixels: NDArray[np.uint8]) -> str:
+    """A grey image (s, s) uint8 as an address that holds the image itself."""
+    if pixels.dtype != np.uint8 or pixels.ndim != 2:
+        raise ValueError(f"an example must be (s, s) uint8; got {pixels.shape} {pixels.dtype}")
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+# --- SVG ---
+
+
+def _to_svg(figure: Figure, name: str) -> str:
+    """The figure as an <svg> element to stand within a page, sized by the page's width.
+
+    Names of parts begin with the figure's, so that several figures share a page; what addresses the outside
+    (the document type, the namespaces) goes, since HTML needs neither.
+    """
+    figure.patch.set_visible(False)
+    for axes in figure.axes:
+        axes.patch.set_visible(False)
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", svg)
+    svg = re.sub(r"<(metadata|style).*?</\1>", "", svg, flags=re.DOTALL).replace("xlink:href", "href")
+    svg = re.sub(r"font-family: [^;\"]*", "font-family: sans-serif", svg)
+    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", svg)
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg)
+    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg)
+    return svg.replace(INK, "currentColor").replace(FAINT, "var(--pale)")

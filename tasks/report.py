@@ -1,0 +1,158 @@
+"""report.html: what a study found, on one page that needs nothing beside it: no script, no style, no font,
+no picture.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+from models.evaluation import MIN_PATIENTS
+from tasks import figures
+from tasks.answer import Verdict, answer, described, question, signed, verdict
+from tasks.files import write_atomically
+from tasks.results import ComparisonRecord, DataRecord, ScoreRecord, StudyResults, average
+
+QUARANTINED_SHOWN = 30
+PARTS = ("train", "val", "test")
+
+
+def write_report(results: StudyResults, examples: NDArray[np.uint8], captions: Sequence[str], out: Path) -> Path:
+    """Write the report to the file `out` and return it.
+
+    examples: (m, s, s) uint8, m may be 0; captions: m, what each shows. The same input gives the same bytes.
+    Names of images, labels and reasons come from outside: everything but our own figures is escaped.
+    """
+    if len(examples) != len(captions):
+        raise ValueError(f"every example needs a caption; got {len(examples)} examples, {len(captions)} captions")
+    loader = jinja2.FileSystemLoader(Path(__file__).with_name("templates"))
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"score": _score, "signed": signed, "thousands": _thousands, "plain": _plain}
+    page = environment.get_template("report.html.j2").render(
+        **_contents(results), examples=[(figures.png_data_uri(p), c) for p, c in zip(examples, captions, strict=True)]
+    )
+    write_atomically(out, page.encode())
+    return out
+
+
+def _contents(results: StudyResults) -> dict[str, Any]:
+    """All that the template shows, by name."""
+    finished = [arm for arm in results.arms if arm.status == "finished"]
+    return {
+        "results": results,
+        "data": results.data,
+        "metric": figures.score_name(results),
+        "question": question(results),
+        "answer": answer(results),
+        "covered": _covered(results),
+        "seeds": sorted({arm.seed for arm in results.arms}),
+        "finished": finished,
+        "failed": [arm for arm in results.arms if arm.status == "failed"],
+        "noisiest": figures.ends_of_noise(results)[-1] if results.arms else None,
+        "figures": _figures(results) if finished else {},
+        "comparisons": _comparisons(results),
+        "Verdict": Verdict,
+        "label_tables": _label_tables(results),
+        "noise_rows": _noise_rows(results),
+        "positives": _positives(results.data),
+        "parts": [part for part in PARTS if part in results.data.n],
+        "quarantine_reasons": Counter(image.reason for image in results.data.quarantined).most_common(),
+        "quarantined_shown": results.data.quarantined[:QUARANTINED_SHOWN],
+        "config": json.dumps(results.config, indent=2, ensure_ascii=False),
+        "min_patients": MIN_PATIENTS,
+    }
+
+
+def _figures(results: StudyResults) -> dict[str, Markup]:
+    """Our own SVG, in which matplotlib has escaped every text; a figure that has nothing to show is left
+    out.
+    """
+    drawn = {
+        "against_noise": figures.score_against_noise(results),
+        "differences": figures.differences(results),
+        "labels": figures.labels_by_method(results),
+        "weights": figures.weights_over_training(results),
+        "prevalence": figures.prevalence_under_noise(results),
+    }
+    return {name: Markup(svg) for name, svg in drawn.items() if svg}
+
+
+def _covered(results: StudyResults) -> str:
+    """What the intervals of the answer are over."""
+    scored = max((len(arm.mean.labels) for arm in results.arms), default=0)
+    pairs = max((comparison.n_pairs for comparison in results.comparisons), default=0)
+    patients = results.data.patients.get("test")
+    of = f"the {_thousands(patients)} test patients" if patients else "the test patients"
+    seeds = "one seed" if pairs == 1 else f"{pairs} seeds"
+    labels = "one label" if scored == 1 else f"{scored} labels"
+    return (
+        f"Differences are in the mean {figures.score_name(results)} of {labels}, averaged over {seeds}. "
+        f"The intervals cover the choice of {of}; they do not cover what other training seeds would give."
+    )
+
+
+def _comparisons(results: StudyResults) -> list[tuple[str, list[tuple[ComparisonRecord, Verdict]]]]:
+    """Condition by condition, each comparison with what may be said of it."""
+    conditions = dict.fromkeys(comparison.noise for comparison in results.comparisons)
+    return [
+        (described(condition), [(c, verdict(c)) for c in results.comparisons if c.noise == condition])
+        for condition in conditions
+    ]
+
+
+def _label_tables(results: StudyResults) -> list[dict[str, Any]]:
+    """One table per condition: a row per label, a score per method, averaged over seeds; the best in bold."""
+    tables = []
+    for condition in results.conditions:
+        arms = {method: results.finished(method, condition) for method in results.methods}
+        rows = []
+        for label in results.data.labels:
+            scores = [average([arm.scores[label] for arm in of_method]) for of_method in arms.values()]
+            rows.append({"label": label, "noisy": label in condition.labels, "scores": scores})
+        means = [average([arm.mean for arm in of_method]) for of_method in arms.values()]
+        tables.append({"title": condition.title, "rows": rows, "means": means})
+    return tables
+
+
+def _noise_rows(results: StudyResults) -> list[dict[str, Any]]:
+    """What each mask did: a row per condition, seed and label; methods of a seed share the mask."""
+    masks = {(arm.noise.condition(), arm.seed): arm.noise for arm in results.arms if arm.noise.kind != "none"}
+    return [
+        {"condition": condition, "seed": seed, "label": label, "done": done, "mask": noise.mask}
+        for (condition, seed), noise in masks.items()
+        for label, done in noise.summary.items()
+    ]
+
+
+def _positives(data: DataRecord) -> list[tuple[str, dict[str, int | None]]]:
+    return [(label, {part: data.positives.get(part, {}).get(label) for part in PARTS}) for label in data.labels]
+
+
+def _score(score: ScoreRecord) -> Markup:
+    """'0.842 (0.81–0.87)', or a dash that says why on being pointed at (the reason is also written out
+    below).
+    """
+    if score.value is None:
+        return Markup('<span class="none" title="{}">–</span>').format(score.reason or "")
+    value = Markup("<b>{}</b>").format(f"{score.value:.3f}")
+    if score.lo is None or score.hi is None:
+        return value
+    return value + Markup(' <span class="interval">{}</span>').format(f"{score.lo:.3f}–{score.hi:.3f}")
+
+
+def _thousands(number: int | float | None) -> str:
+    """'22,433', with a dash for what is not known."""
+    return "–" if number is None else f"{number:,.0f}"
+
+
+def _plain(name: str) -> str:
+    """A label as it is written in a sentence."""
+    return name.replace("_", " ")
