@@ -92,7 +92,7 @@ def naive_losses(settings):
     kernels = [p for p in network.parameters() if p.ndim > 1]
     others = [p for p in network.parameters() if p.ndim == 1]
     groups = [{"params": kernels, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups)
+    optimizer = torch.optim.AdamW(groups, fused=True)
     batches = [rows for epoch in (1, 2, 3) for rows in epoch_order(0, epoch, len(TRAIN)).tensor_split(6)]
     for step, rows in enumerate(batches):
         for group in optimizer.param_groups:
