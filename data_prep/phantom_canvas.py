@@ -1,0 +1,138 @@
+"""Drawing in the chest's own coordinates, at any number of pixels.
+
+Coordinates (x, y) are in image widths: x runs from the midline (0) to the viewer's right, y from the upper edge
+(0) down; the image spans x in (-0.5, 0.5), y in (0, 1) before the pose shifts, turns and scales it. Lengths and
+softnesses are in image widths too, and a layer is (size, size) float32 with values in [0, 1].
+"""
+
+from collections.abc import Iterable
+from functools import lru_cache
+
+import cv2
+import numpy as np
+
+_FRACTION_BITS = 6  # OpenCV's fixed-point vertices: 1/64 pixel
+_FAR = 4.0  # image widths; vertices further out change nothing that can be seen
+
+
+class Canvas:
+    """A square film of `size` pixels that sees the chest in one pose.
+
+    shift: (x, y) in image widths; turn: degrees, clockwise on the film; scale: 1 leaves the chest as it is.
+    """
+
+    def __init__(
+        self, size: int, shift: tuple[float, float] = (0.0, 0.0), turn: float = 0.0, scale: float = 1.0
+    ) -> None:
+        self.size = size
+        cos, sin = scale * np.cos(np.radians(turn)), scale * np.sin(np.radians(turn))
+        self._turning = np.array([[cos, -sin], [sin, cos]])
+        self._pivot = np.array([0.0, 0.5])
+        self._origin = self._pivot + np.array([0.5 + shift[0], shift[1]])
+        self._scale = scale
+        back = np.linalg.inv(self._turning)
+        pixel = (np.arange(size, dtype=np.float32) + 0.5) / size
+        from_x = (pixel - np.float32(self._origin[0]))[None, :]
+        from_y = (pixel - np.float32(self._origin[1]))[:, None]
+        self.x: np.ndarray = np.float32(back[0, 0]) * from_x + np.float32(back[0, 1]) * from_y
+        self.y: np.ndarray = np.float32(back[1, 0]) * from_x + np.float32(back[1, 1]) * from_y + np.float32(0.5)
+
+    def area(self, *outlines: np.ndarray, softness: float = 0.0) -> np.ndarray:
+        """A layer that is 1 inside the closed outlines, each (points, 2), and falls to 0 over `softness`."""
+        layer = np.zeros((self.size, self.size), np.uint8)
+        for outline in outlines:
+            cv2.fillPoly(layer, [self._vertices(outline)], 255, cv2.LINE_AA, _FRACTION_BITS)
+        return self.soften(_as_layer(layer), softness)
+
+    def bands(
+        self, outlines: Iterable[np.ndarray], body: float, edge: float, thickness: float, softness: float
+    ) -> np.ndarray:
+        """A layer of filled outlines whose rims are `edge` bright and `thickness` wide, the rest `body`."""
+        layer = np.zeros((self.size, self.size), np.uint8)
+        for outline in outlines:
+            vertices = self._vertices(outline)
+            cv2.fillPoly(layer, [vertices], round(255 * body), cv2.LINE_AA, _FRACTION_BITS)
+            pixels, share = self._stroke(thickness)
+            brightness = round(255 * (body + (edge - body) * share))
+            cv2.polylines(layer, [vertices], True, brightness, pixels, cv2.LINE_AA, _FRACTION_BITS)
+        return self.soften(_as_layer(layer), softness)
+
+    def lines(self, paths: Iterable[tuple[np.ndarray, float, float]], softness: float = 0.0) -> np.ndarray:
+        """A layer of open lines, each (points (n, 2), width, brightness); later ones lie over earlier ones.
+
+        A line thinner than a pixel is drawn one pixel wide and fainter, so that what it absorbs does not
+        depend on the size.
+        """
+        layer = np.zeros((self.size, self.size), np.uint8)
+        for path, width, brightness in paths:
+            pixels, share = self._stroke(width)
+            cv2.polylines(
+                layer, [self._vertices(path)], False, round(255 * brightness * share), pixels, cv2.LINE_AA, _FRACTION_BITS
+            )
+        return self.soften(_as_layer(layer), softness)
+
+    def soften(self, layer: np.ndarray, softness: float) -> np.ndarray:
+        """Blur with a Gaussian of `softness` image widths; wide ones are computed on a coarser grid."""
+        sigma = softness * self._scale * self.size
+        if sigma < 0.3:
+            return layer
+        factor = max(1, int(sigma / 2))
+        if factor == 1:
+            return cv2.GaussianBlur(layer, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
+        small = max(8, self.size // factor)
+        coarse = cv2.resize(layer, (small, small), interpolation=cv2.INTER_AREA)
+        coarse = cv2.GaussianBlur(coarse, (0, 0), sigma * small / self.size, borderType=cv2.BORDER_REPLICATE)
+        return cv2.resize(coarse, (self.size, self.size), interpolation=cv2.INTER_LINEAR)
+
+    def depth(self, layer: np.ndarray, reach: float) -> np.ndarray:
+        """How deep inside a layer: 0 at its edge, rising like a circle's chord to 1 at `reach` and beyond."""
+        distance = cv2.distanceTransform((layer > 0.5).astype(np.uint8), cv2.DIST_L2, 5)
+        inside = np.minimum(distance * np.float32(1 / (reach * self._scale * self.size)), np.float32(1))
+        return np.sqrt(inside * (2 - inside))
+
+    def blob(self, centre: tuple[float, float], radius_x: float, radius_y: float, turn: float = 0.0) -> np.ndarray:
+        """A Gaussian hill of height 1 with standard deviations `radius_x`, `radius_y`, turned by `turn` radians."""
+        across, down = self.x - np.float32(centre[0]), self.y - np.float32(centre[1])
+        cos, sin = np.float32(np.cos(turn)), np.float32(np.sin(turn))
+        long = (across * cos + down * sin) * np.float32(1 / radius_x)
+        short = (down * cos - across * sin) * np.float32(1 / radius_y)
+        return cv2.exp(np.float32(-0.5) * (long * long + short * short))
+
+    def texture(self, rng: np.random.Generator, grain: float) -> np.ndarray:
+        """Smooth noise of mean 0 and deviation about 1 with features of `grain` image widths, fixed to the film."""
+        cells = max(4, round(1 / grain))
+        coarse = rng.standard_normal((cells, cells), dtype=np.float32)
+        return cv2.resize(coarse, (self.size, self.size), interpolation=cv2.INTER_CUBIC)
+
+    def _vertices(self, points: np.ndarray) -> np.ndarray:
+        inside = np.clip(points, -_FAR, _FAR)
+        pixels = ((inside - self._pivot) @ self._turning.T + self._origin) * self.size - 0.5
+        return np.round(pixels * 2**_FRACTION_BITS).astype(np.int32)
+
+    def _stroke(self, width: float) -> tuple[int, float]:
+        """Whole pixels of thickness, and the share of the brightness that keeps what the line absorbs."""
+        wanted = width * self._scale * self.size
+        pixels = max(1, round(wanted))
+        return pixels, min(1.0, wanted / pixels)
+
+
+def curve(points: np.ndarray, closed: bool = True, steps: int = 6) -> np.ndarray:
+    """A smooth curve (Catmull-Rom) through `points` (n, 2), `steps` per stretch."""
+    if closed:
+        padded = np.concatenate([points[-1:], points, points[:2]])
+    else:
+        padded = np.concatenate([2 * points[:1] - points[1:2], points, 2 * points[-1:] - points[-2:-1]])
+    stretches = np.stack([padded[i : len(padded) - 3 + i] for i in range(4)])  # (4, stretches, 2)
+    return np.tensordot(_catmull_rom(steps), stretches, 1).transpose(1, 0, 2).reshape(-1, 2)
+
+
+@lru_cache(maxsize=4)
+def _catmull_rom(steps: int) -> np.ndarray:
+    """(steps, 4) weights of the four neighbouring points along one stretch."""
+    t = np.linspace(0, 1, steps, endpoint=False)[:, None] ** np.arange(4)
+    basis = np.array([[0, 2, 0, 0], [-1, 0, 1, 0], [2, -5, 4, -1], [-1, 3, -3, 1]]) / 2
+    return t @ basis
+
+
+def _as_layer(drawing: np.ndarray) -> np.ndarray:
+    return np.multiply(drawing, np.float32(1 / 255), dtype=np.float32)
