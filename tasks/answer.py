@@ -13,7 +13,7 @@ class Verdict(StrEnum):
 
     BETTER = "better"
     WORSE = "worse"
-    UNSURE = "unsure"  # below the level alone, but not among as many comparisons as were made
+    UNSURE = "unclear once adjusted"  # below the level alone, not among as many comparisons as were made
     NO_DIFFERENCE = "no difference seen"
     NOT_COMPARED = "not compared"
 
@@ -79,10 +79,16 @@ def _sentence(condition: NoiseCondition, comparisons: Sequence[ComparisonRecord]
     found = {kind: [c for c in comparisons if verdict(c) is kind] for kind in Verdict}
     clauses = [_differs(c) for kind in (Verdict.BETTER, Verdict.WORSE, Verdict.UNSURE) for c in found[kind]]
     if same := found[Verdict.NO_DIFFERENCE]:
-        of_each = listed([f"{c.method} ({_numbers(c)})" for c in same], "or")
-        clauses.append(f"no difference from {same[0].baseline} was seen for {of_each}")
+        clauses.append(f"no difference from {same[0].baseline} was seen for {_none_of(same)}")
     clauses += [f"{c.method} could not be compared ({c.reason})" for c in found[Verdict.NOT_COMPARED]]
     return f"{start[0].upper()}{start[1:]}, {'; '.join(clauses)}."
+
+
+def _none_of(same: Sequence[ComparisonRecord]) -> str:
+    if len(same) <= 3:
+        return listed([f"{c.method} ({_numbers(c)})" for c in same], "or")
+    deltas = [c.delta for c in same if c.delta is not None]
+    return f"{listed([c.method for c in same], 'or')} ({signed(min(deltas))} to {signed(max(deltas))})"
 
 
 def _differs(c: ComparisonRecord) -> str:

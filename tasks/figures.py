@@ -101,7 +101,9 @@ def score_against_noise(results: StudyResults) -> str:
 def _draw_against_noise(axes: Axes, results: StudyResults, kind: str, labels: tuple[str, ...]) -> None:
     conditions = [c for c in results.conditions if c.kind in ("none", kind)]
     rates = sorted({c.rate for c in conditions})
-    dodge = 0.04 * (rates[-1] - rates[0] or 1) * (1 - 0.5 * (len(rates) > 3))
+    span = rates[-1] - rates[0] or 1.0
+    nearest = min(np.diff(rates), default=span)
+    dodge = min(0.07 * span, 0.7 * nearest / len(results.methods))
     for i, (method, style) in enumerate(styles(results.methods).items()):
         shift = dodge * (i - (len(results.methods) - 1) / 2)
         at, values = [], []
@@ -115,7 +117,7 @@ def _draw_against_noise(axes: Axes, results: StudyResults, kind: str, labels: tu
             if score.lo is not None and score.hi is not None:
                 axes.vlines(x, score.lo, score.hi, color=style.colour, linewidth=1.1, zorder=2)
             if len(seeds) > 1:
-                _seed_points(axes, [x + 0.4 * dodge] * len(seeds), seeds, style.colour)
+                _seed_points(axes, [x + 0.45 * dodge] * len(seeds), seeds, style.colour)
         axes.plot(at, values, style.marker, color=style.colour, linestyle=style.dashes, label=method, zorder=3)
     axes.set_xticks(rates, [f"{100 * rate:g} %" if rate else "none" for rate in rates])
     axes.set_xlabel("label noise" if kind == "none" else f"{kind} labels, share of training rows")
@@ -217,9 +219,9 @@ def labels_by_method(results: StudyResults) -> str:
     }
     order = sorted(results.data.labels, key=lambda label: (height[label] is None, -(height[label] or 0)))
     look = styles(results.methods)
-    spread = 0.22 * min(1.0, 3 / len(look))
+    spread = 0.7 / max(3, len(look))
     with rc_context(SETTINGS):
-        figure = Figure(figsize=(WIDTH, 0.9 + 0.3 * len(order)), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 0.9 + max(0.3, 0.075 * len(look)) * len(order)), layout="constrained")
         panels = figure.subplots(1, len(conditions), sharex=True, sharey=True, squeeze=False)[0]
         for axes, condition in zip(panels, conditions, strict=True):
             for y, label in enumerate(order):
@@ -254,20 +256,21 @@ def _legend(figure: Figure, results: StudyResults) -> None:
         axes.plot([], [], style.marker, color=style.colour, label=method)[0]
         for method, style in styles(results.methods).items()
     ]
-    figure.legend(handles=handles, loc="outside upper left", ncols=min(len(handles), 6))
+    figure.legend(handles=handles, loc="outside upper left", ncols=min(len(handles), 4))
 
 
 # --- Weights ---
 
 
 def weights_over_training(results: StudyResults) -> str | None:
-    """The weight of each task by step: a column per method that moves them, a row per condition; None if none
-    does.
+    """The weight of each task by step, a panel per method that moves them; None if none does.
 
-    The labels that are noisy in the noisiest condition are drawn strong in every panel, the others pale.
+    Up to three methods: a row per condition of `ends_of_noise`. More: the noisiest condition alone, in rows
+    of three. The labels that are noisy in the noisiest condition are drawn strong in every panel, the others
+    pale.
     """
     conditions = ends_of_noise(results)
-    marked = conditions[-1].labels
+    noisy = conditions[-1].labels
     moving = [
         method
         for method in results.methods
@@ -275,26 +278,40 @@ def weights_over_training(results: StudyResults) -> str | None:
     ]
     if not moving:
         return None
+    columns = min(len(moving), 3)
+    shown = conditions if len(moving) <= columns else conditions[-1:]
+    panels = [(method, condition) for condition in shown for method in moving]
+    rows = -(-len(panels) // columns)
     with rc_context(SETTINGS):
-        figure = Figure(figsize=(WIDTH, 0.7 + 2.1 * len(conditions)), layout="constrained")
-        grid = figure.subplots(len(conditions), len(moving), sharex=True, sharey=True, squeeze=False)
-        for row, condition in zip(grid, conditions, strict=True):
-            for axes, method in zip(row, moving, strict=True):
-                _draw_weights(axes, results, method, condition, marked)
-            row[0].set_ylabel("task weight")
+        figure = Figure(figsize=(WIDTH, 0.7 + 2.0 * rows), layout="constrained")
+        grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+        for axes in grid.ravel()[len(panels) :]:
+            axes.set_axis_off()
+        for axes, (method, condition) in zip(grid.ravel(), panels, strict=False):
+            _draw_weights(axes, results, method, condition, noisy)
+        for row, condition in zip(grid, shown * rows, strict=False):
+            row[0].set_ylabel(f"{condition.title}\ntask weight")
         for axes in grid[-1]:
             axes.set_xlabel("training step")
         grid[0][0].set_ylim(bottom=0)
-        if marked:
-            handles = [
-                grid[0][0].plot(
-                    [], [], color=COLOURS[1 + i % 6], linestyle=DASHES[i % 4], label=label.replace("_", " ")
-                )[0]
-                for i, label in enumerate(marked)
-            ]
-            handles.append(grid[0][0].plot([], [], color=INK, alpha=0.3, linewidth=0.8, label="other labels")[0])
-            figure.legend(handles=handles, loc="outside upper left", ncols=min(len(handles), 5), handlelength=3.2)
+        if noisy:
+            _label_legend(figure, noisy)
         return _to_svg(figure, "weights")
+
+
+def _label_legend(figure: Figure, noisy: Sequence[str]) -> None:
+    axes = figure.axes[0]
+    handles = [
+        axes.plot([], [], color=colour, linestyle=dashes, label=label.replace("_", " "))[0]
+        for label, colour, dashes in _label_styles(noisy)
+    ]
+    handles.append(axes.plot([], [], color=INK, alpha=0.3, linewidth=0.8, label="other labels")[0])
+    figure.legend(handles=handles, loc="outside upper left", ncols=min(len(handles), 4), handlelength=3.2)
+
+
+def _label_styles(labels: Sequence[str]) -> list[tuple[str, str, Dashes]]:
+    colours = COLOURS[1:]  # the ink is for the labels that are not named
+    return [(label, colours[i % len(colours)], DASHES[i % len(DASHES)]) for i, label in enumerate(labels)]
 
 
 def _moves(weights: Sequence[dict[str, float]]) -> bool:
@@ -302,19 +319,16 @@ def _moves(weights: Sequence[dict[str, float]]) -> bool:
 
 
 def _draw_weights(
-    axes: Axes, results: StudyResults, method: str, condition: NoiseCondition, marked: Sequence[str]
+    axes: Axes, results: StudyResults, method: str, condition: NoiseCondition, noisy: Sequence[str]
 ) -> None:
     axes.axhline(1, color=FAINT, linewidth=1)
     for arm in results.finished(method, condition):
         steps = [row["step"] for row in arm.weights]
-        for label in arm.labels:
-            if label not in marked:
-                values = [row[label] for row in arm.weights]
-                axes.plot(steps, values, color=INK, alpha=0.22, linewidth=0.7)
-        for i, label in enumerate(marked):
-            values = [row[label] for row in arm.weights]
-            axes.plot(steps, values, color=COLOURS[1 + i % 6], linestyle=DASHES[i % 4], linewidth=1.5)
-    axes.set_title(f"{method}, {condition.title}", loc="left")
+        for label in (name for name in arm.labels if name not in noisy):
+            axes.plot(steps, [row[label] for row in arm.weights], color=INK, alpha=0.22, linewidth=0.7)
+        for label, colour, dashes in _label_styles(noisy):
+            axes.plot(steps, [row[label] for row in arm.weights], color=colour, linestyle=dashes)
+    axes.set_title(method, loc="left")
     axes.grid(axis="y")
 
 

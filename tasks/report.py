@@ -17,7 +17,7 @@ from models.evaluation import MIN_PATIENTS
 from tasks import figures
 from tasks.answer import Verdict, answer, described, question, signed, verdict
 from tasks.files import write_atomically
-from tasks.results import ComparisonRecord, DataRecord, ScoreRecord, StudyResults, average
+from tasks.results import ComparisonRecord, DataRecord, NoiseCondition, NoiseOnLabel, ScoreRecord, StudyResults, average
 
 QUARANTINED_SHOWN = 30
 PARTS = ("train", "val", "test")
@@ -57,7 +57,7 @@ def _contents(results: StudyResults) -> dict[str, Any]:
         "finished": finished,
         "failed": [arm for arm in results.arms if arm.status == "failed"],
         "noisiest": figures.ends_of_noise(results)[-1] if results.arms else None,
-        "figures": _figures(results) if finished else {},
+        "figures": _figures(results),
         "comparisons": _comparisons(results),
         "Verdict": Verdict,
         "label_tables": _label_tables(results),
@@ -71,10 +71,8 @@ def _contents(results: StudyResults) -> dict[str, Any]:
     }
 
 
-def _figures(results: StudyResults) -> dict[str, Markup]:
-    """Our own SVG, in which matplotlib has escaped every text; a figure that has nothing to show is left
-    out.
-    """
+def _figures(results: StudyResults) -> dict[str, Markup | None]:
+    """Our own SVG, in which matplotlib has escaped every text; None for a figure that has nothing to show."""
     drawn = {
         "against_noise": figures.score_against_noise(results),
         "differences": figures.differences(results),
@@ -82,7 +80,7 @@ def _figures(results: StudyResults) -> dict[str, Markup]:
         "weights": figures.weights_over_training(results),
         "prevalence": figures.prevalence_under_noise(results),
     }
-    return {name: Markup(svg) for name, svg in drawn.items() if svg}
+    return {name: Markup(svg) if svg else None for name, svg in drawn.items()}
 
 
 def _covered(results: StudyResults) -> str:
@@ -123,13 +121,30 @@ def _label_tables(results: StudyResults) -> list[dict[str, Any]]:
 
 
 def _noise_rows(results: StudyResults) -> list[dict[str, Any]]:
-    """What each mask did: a row per condition, seed and label; methods of a seed share the mask."""
-    masks = {(arm.noise.condition(), arm.seed): arm.noise for arm in results.arms if arm.noise.kind != "none"}
+    """What the masks did to each label, over the seeds; the methods of a seed share its mask."""
+    masks: dict[tuple[NoiseCondition, str], dict[int, NoiseOnLabel]] = {}
+    for arm in results.arms:
+        for label, done in arm.noise.summary.items():
+            masks.setdefault((arm.noise.condition(), label), {})[arm.seed] = done
     return [
-        {"condition": condition, "seed": seed, "label": label, "done": done, "mask": noise.mask}
-        for (condition, seed), noise in masks.items()
-        for label, done in noise.summary.items()
+        {
+            "condition": condition,
+            "label": label,
+            "known": _span([done.known for done in seeds.values()]),
+            "selected": _span([done.selected for done in seeds.values()]),
+            "changed": _span([done.changed for done in seeds.values()]),
+            "before": _span([done.prevalence_before for done in seeds.values()], "{:.1%}"),
+            "after": _span([done.prevalence_after for done in seeds.values()], "{:.1%}"),
+        }
+        for (condition, label), seeds in masks.items()
     ]
+
+
+def _span(numbers: Sequence[float | None], form: str = "{:,}") -> str:
+    """'257–263' over the seeds, or one number where they agree."""
+    known = sorted(number for number in numbers if number is not None)
+    ends = dict.fromkeys(form.format(number) for number in (known[:1] + known[-1:]))
+    return "–".join(ends).replace("%", " %") or "–"
 
 
 def _positives(data: DataRecord) -> list[tuple[str, dict[str, int | None]]]:

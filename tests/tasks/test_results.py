@@ -5,7 +5,6 @@ import os
 from pathlib import Path
 
 import pytest
-from fake_study import fake_study
 from pydantic import ValidationError
 
 from data_prep.errors import DataError
@@ -19,6 +18,8 @@ from tasks.results import (
     read_results,
     write_results,
 )
+
+from .fake_study import fake_study
 
 
 def test_results_survive_writing_and_reading(tmp_path: Path) -> None:
