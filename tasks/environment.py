@@ -1,4 +1,5 @@
-"""What must be set before Prefect and MLflow are imported: no telemetry, and only our own lines on the terminal.
+"""What must be set before torch, Prefect and MLflow are imported: no telemetry, only our own lines on the terminal,
+and threads that wait without spinning.
 
 Everything is a default: what the user has set stays.
 """
@@ -16,12 +17,15 @@ DEFAULTS = {
     "PREFECT_LOGGING_EXTRA_LOGGERS": "medmtl",
     "MLFLOW_LOGGING_LEVEL": "ERROR",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    # Idle OpenMP threads spin by default: beside any other busy process, two threads then trained at 140 to 220
+    # images a second, against 1,780 to 1,980 with threads that sleep (conv4 at 64 px on two cores)
+    "OMP_WAIT_POLICY": "PASSIVE",
     # one small JSON per cached task, content-addressed by us
     "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
 }
 
 
 def prepare_environment() -> None:
-    """Set the defaults above where the user has set nothing; call it before importing prefect or mlflow."""
+    """Set the defaults above where the user has set nothing; call it before importing torch, prefect or mlflow."""
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)

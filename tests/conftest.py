@@ -4,6 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from tasks.environment import prepare_environment
+
+prepare_environment()  # as every command does: tests run beside one another, and share the processors
+
 ROOT = Path(__file__).parents[1]
 
 
