@@ -42,7 +42,7 @@ def decode(data: bytes, size: int) -> np.ndarray:
         raise DataError("empty file" if not data else "neither a PNG nor a JPEG file")
     if width < 1 or height < 1:
         raise DataError(f"picture of {width} x {height} pixels")
-    return _fit(_pixels(data), size)
+    return fit(_pixels(data), size)
 
 
 def _pixels(data: bytes) -> np.ndarray:
@@ -56,7 +56,8 @@ def _pixels(data: bytes) -> np.ndarray:
     return picture
 
 
-def _check_pixels(width: int, height: int) -> tuple[int, int]:
+def check_pixels(width: int, height: int) -> tuple[int, int]:
+    """Return (w, h) if a picture of that many pixels may be decoded; DataError if it is too large."""
     if width * height > MAX_PIXELS:
         raise DataError(f"picture of {width} x {height} pixels; the limit is {MAX_PIXELS} pixels")
     return width, height
@@ -78,7 +79,7 @@ def _check_png(data: bytes) -> tuple[int, int]:
         if size is None:
             if kind != b"IHDR" or length != 13:
                 raise DataError("damaged: the PNG file has no header")
-            size = _check_pixels(*struct.unpack_from(">II", data, position + 8))
+            size = check_pixels(*struct.unpack_from(">II", data, position + 8))
         if kind == b"IEND":
             return size
         position = end
@@ -98,7 +99,7 @@ def _check_jpeg(data: bytes) -> tuple[int, int]:
             continue
         if marker in _JPEG_FRAMES and position + 9 <= len(data):
             height, width = struct.unpack_from(">HH", data, position + 5)
-            size = _check_pixels(width, height)
+            size = check_pixels(width, height)
         if marker == _JPEG_SCAN:
             if size is None:
                 raise DataError("damaged: the JPEG file has no header")
@@ -109,7 +110,7 @@ def _check_jpeg(data: bytes) -> tuple[int, int]:
     raise DataError(f"truncated: the JPEG file ends after {len(data)} bytes, before its end marker")
 
 
-def _fit(picture: np.ndarray, size: int) -> np.ndarray:
+def fit(picture: np.ndarray, size: int) -> np.ndarray:
     """Scale (h, w) uint8 or uint16 to (s, s) uint8, keeping proportions, black where the picture does not reach."""
     height, width = picture.shape
     scale = size / max(height, width)
