@@ -20,8 +20,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import scipy
 import sklearn
-import torch
 from sklearn.metrics import roc_auc_score
 
 from models.evaluation import auc_per_label, score
@@ -102,12 +102,11 @@ def main() -> None:
         "labels": k,
         "seconds": times,
         "largest_auc_difference": difference,
-        "threads": torch.get_num_threads(),
         "processor": f"{platform.machine()}, {os.cpu_count()} cores",
         "versions": {
             "python": platform.python_version(),
             "numpy": np.__version__,
-            "torch": torch.__version__,
+            "scipy": scipy.__version__,
             "scikit-learn": sklearn.__version__,
         },
     }
