@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,11 +22,13 @@ import cv2
 import filelock
 import numpy as np
 
-from data_prep.decode import DECODE_VERSION, MAX_BYTES, decode
+from data_prep.decode import DECODE_VERSION, MAX_BYTES
 from data_prep.errors import DataError
 from data_prep.labels import LabelTable
-from data_prep.patients import PUBLIC_KEY, check_secret, key_name, patient_keys
-from data_prep.store import SCHEMA, SHARD_IMAGES, Store, StoreWriter, explained
+from data_prep.patients import PUBLIC_KEY, check_secret, joined_patients, key_name, opaque_name, patient_keys
+from data_prep.radiograph import DICOM_SUFFIXES, is_dicom
+from data_prep.sandbox import safe_decode
+from data_prep.store import SCHEMA, SHARD_IMAGES, ShardRecord, Store, StoreWriter, explained
 
 UNREADABLE_LIMIT = 0.05  # share of the items
 MIN_SIZE, MAX_SIZE = 8, 4096  # pixels
@@ -72,12 +75,18 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class _Decoded:
-    """pixels: (s, s) uint8, or None with the reason; sha256 of the pixels and of the file's content."""
+    """pixels: (s, s) uint8, or None with the reason; sha256 of the pixels and of the file's content.
+
+    view, patient_id: as the file gives them. dicom: the file's name may be identity.
+    """
 
     pixels: np.ndarray | None
     reason: str = ""
     pixels_sha256: str = ""
     source_sha256: str = ""
+    view: str = ""
+    patient_id: str = ""
+    dicom: bool = False
 
 
 def build_store(
@@ -113,9 +122,9 @@ def build_store(
         if path.exists():
             return _reuse(path, recipe, unreadable_limit)
         writer = StoreWriter(path, size, recipe)
-        _write_shards(source, writer, workers, progress, unreadable_limit, shard_images)
-        table = _table(source, [image for record in writer.finished for image in record.images], secret)
-        return writer.finish(table, _facts(source))
+        _write_shards(source, writer, secret, workers, progress, unreadable_limit, shard_images)
+        table = _table(source, writer.finished, secret)
+        return writer.finish(table, _facts(source) | _patients_in_files(writer.finished, table))
 
 
 def store_key(source: Source, size: int, key: bytes) -> str:
@@ -136,7 +145,7 @@ def _recipe(source: Source, size: int, secret: bytes, shard_images: int) -> dict
     }
 
 
-def _facts(source: Source) -> Mapping[str, Any]:
+def _facts(source: Source) -> dict[str, Any]:
     return {
         "population": source.population,
         "decoder": f"opencv {cv2.__version__}",
@@ -149,6 +158,12 @@ def _facts(source: Source) -> Mapping[str, Any]:
         "images_without_row": source.images_without_row,
         "rows_without_image": source.rows_without_image,
     }
+
+
+def _patients_in_files(records: Sequence[ShardRecord], table: LabelTable) -> dict[str, Any]:
+    """Say how far the patients that DICOM files name themselves agree with those of the table."""
+    known, joined = joined_patients([patient for record in records for patient in record.patients], table.patients)
+    return {"patients_in_files": {"images": known, "joined": joined}}
 
 
 def _reuse(path: Path, recipe: Mapping[str, Any], unreadable_limit: float) -> Store:
@@ -173,7 +188,13 @@ def _alone(path: Path) -> Iterator[None]:
 
 
 def _write_shards(
-    source: Source, writer: StoreWriter, workers: int, progress: Progress, limit: float, shard_images: int
+    source: Source,
+    writer: StoreWriter,
+    secret: bytes,
+    workers: int,
+    progress: Progress,
+    limit: float,
+    shard_images: int,
 ) -> None:
     total = len(source)
     done = min(len(writer.finished) * shard_images, total)
@@ -184,16 +205,22 @@ def _write_shards(
         for start in range(done, total, shard_images):
             rows = min(shard_images, total - start)
             with writer.shard(rows) as shard:
-                for done, (image, item) in enumerate(itertools.islice(stream, rows), start=start + 1):
+                for done, (name, item) in enumerate(itertools.islice(stream, rows), start=start + 1):
+                    image = opaque_name(name, source.population, secret) if item.dicom else name
                     if item.pixels is None:
                         shard.quarantine(image, item.reason)
                         unreadable.append((image, item.reason))
                         _check_unreadable(unreadable, limit, total)
                     else:
-                        shard.append(image, item.pixels, item.pixels_sha256, item.source_sha256)
+                        patient = _file_patient(item, source.population, secret)
+                        shard.append(image, item.pixels, item.pixels_sha256, item.source_sha256, item.view, patient)
                     progress(done, total)
     if done < total:
         raise RuntimeError(f"the source promised {total} items and gave {done}")
+
+
+def _file_patient(item: _Decoded, population: str, secret: bytes) -> str:
+    return str(patient_keys(np.array([item.patient_id]), population, secret)[0]) if item.patient_id else ""
 
 
 def _check_unreadable(unreadable: Sequence[tuple[str, str]], limit: float, total: int) -> None:
@@ -205,51 +232,74 @@ def _check_unreadable(unreadable: Sequence[tuple[str, str]], limit: float, total
         )
 
 
-def _table(source: Source, images: list[str], secret: bytes) -> LabelTable:
-    """Return the rows of `images` in that order, with opaque patient keys."""
+def _table(source: Source, records: Sequence[ShardRecord], secret: bytes) -> LabelTable:
+    """Return the rows of the records' images in that order, with opaque patient keys; a file knows its view best."""
+    images = [image for record in records for image in record.images]
     if not images:
         raise DataError("none of the images can be read")
     table = source.table
     row_of = {image: row for row, image in enumerate(table.images.tolist())}
+    row_of |= {opaque_name(image, source.population, secret): row for image, row in row_of.items()}
     rows = np.array([row_of[image] for image in images])
+    views = np.array([view for record in records for view in record.views])
     return replace(
         table,
-        images=table.images[rows],
+        images=np.array(images),
         patients=patient_keys(table.patients[rows], source.population, secret),
         targets=table.targets[rows],
-        views=table.views[rows],
+        views=np.where(views == "", table.views[rows], views),
     )
 
 
 def _decoded(
     items: Iterable[tuple[str, Path | bytes]], size: int, workers: int, total: int
 ) -> Generator[tuple[str, _Decoded]]:
-    """Decode `items` in their order; never more than a few batches per worker are in memory."""
+    """Decode `items` in their order; never more than a few batches per worker are in memory.
+
+    A decoder that crashes costs one image: this process leaves decoding to processes that it can do without.
+    """
     batches = _batches(items)
     started = time.perf_counter()
-    first = _decode_batch(next(batches, []), size)
+    first = _decode_batch(next(batches, []), size, isolate=True)
     expected = (time.perf_counter() - started) * total / _BATCH_IMAGES
     yield from first
-    if workers > 1 and expected > _POOL_PAYS:
+    if expected > _POOL_PAYS:
         yield from _decoded_by_processes(batches, size, workers)
     else:
         for batch in batches:
-            yield from _decode_batch(batch, size)
+            yield from _decode_batch(batch, size, isolate=True)
 
 
 def _decoded_by_processes(batches: Iterator[_Batch], size: int, workers: int) -> Iterator[tuple[str, _Decoded]]:
-    """Spawned, not forked: the caller may run threads. A worker imports this module only, without torch."""
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_start_worker)
-    waiting: deque[Future[list[tuple[str, _Decoded]]]] = deque()
+    """A crash breaks the pool: the batches under way are decoded in isolation, later ones by a new pool."""
+    waiting: deque[tuple[_Batch, Future[list[tuple[str, _Decoded]]]]] = deque()
+    pool = _pool(workers)
     try:
         for batch in batches:
-            waiting.append(pool.submit(_decode_batch, batch, size))
+            try:
+                future = pool.submit(_decode_batch, batch, size)
+            except BrokenProcessPool:
+                pool = _pool(workers)
+                future = pool.submit(_decode_batch, batch, size)
+            waiting.append((batch, future))
             if len(waiting) > 4 * workers:
-                yield from waiting.popleft().result()
+                yield from _result(*waiting.popleft(), size)
         while waiting:
-            yield from waiting.popleft().result()
+            yield from _result(*waiting.popleft(), size)
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _result(batch: _Batch, future: Future[list[tuple[str, _Decoded]]], size: int) -> list[tuple[str, _Decoded]]:
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        return _decode_batch(batch, size, isolate=True)
+
+
+def _pool(workers: int) -> ProcessPoolExecutor:
+    """Spawned, not forked: the caller may run threads. A worker imports this module only, without torch."""
+    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_start_worker)
 
 
 def _batches(items: Iterable[tuple[str, Path | bytes]]) -> Iterator[_Batch]:
@@ -263,22 +313,27 @@ def _start_worker() -> None:
     cv2.setNumThreads(1)  # the workers are the parallelism
 
 
-def _decode_batch(batch: _Batch, size: int) -> list[tuple[str, _Decoded]]:
-    return [(image, _decode_item(item, size)) for image, item in batch]
+def _decode_batch(batch: _Batch, size: int, isolate: bool = False) -> list[tuple[str, _Decoded]]:
+    return [(image, _decode_item(image, item, size, isolate)) for image, item in batch]
 
 
-def _decode_item(item: Path | bytes, size: int) -> _Decoded:
+def _decode_item(image: str, item: Path | bytes, size: int, isolate: bool) -> _Decoded:
+    dicom = image.lower().endswith(DICOM_SUFFIXES)
     try:
         data = item if isinstance(item, bytes) else _read(item)
-        pixels = decode(data, size)
+        dicom = dicom or is_dicom(data)
+        found = safe_decode(data, size, isolate=isolate)
     except DataError as error:
-        return _Decoded(None, str(error))
+        return _Decoded(None, str(error), dicom=dicom)
     except OSError as error:
-        return _Decoded(None, f"cannot be read ({error.strerror})")
+        return _Decoded(None, f"cannot be read ({error.strerror})", dicom=dicom)
     return _Decoded(
-        pixels,
-        pixels_sha256=hashlib.sha256(pixels.data).hexdigest(),
+        found.pixels,
+        pixels_sha256=hashlib.sha256(found.pixels.data).hexdigest(),
         source_sha256=hashlib.sha256(data).hexdigest(),
+        view=found.view,
+        patient_id=found.patient_id,
+        dicom=dicom,
     )
 
 

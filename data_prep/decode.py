@@ -11,7 +11,7 @@ import numpy as np
 
 from data_prep.errors import DataError
 
-DECODE_VERSION = 1  # raise it whenever the same bytes may give other pixels: stores made before are built anew
+DECODE_VERSION = 2  # raise it whenever the same bytes may give other pixels: stores made before are built anew
 MAX_PIXELS = 16 * 2**20  # 4096 x 4096; read from the header, before anything is decoded
 MAX_BYTES = 128 * 2**20  # MAX_PIXELS as 16-bit RGBA, uncompressed
 

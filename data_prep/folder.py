@@ -12,8 +12,9 @@ from pathlib import Path, PurePosixPath
 from data_prep.errors import DataError
 from data_prep.labels import TABLE_SUFFIXES, LabelTable, missing_columns, read_header, read_labels, table_layout
 from data_prep.patients import CHESTXRAY14, has_public_numbers
+from data_prep.radiograph import DICOM_HEAD_BYTES, DICOM_SUFFIXES, is_dicom
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", *DICOM_SUFFIXES)
 LOCAL = "local"  # the population of every table that is not NIH's
 
 
@@ -39,7 +40,7 @@ class FolderSource:
 
     @classmethod
     def open(cls, folder: Path, labels: Path | None = None, population: str | None = None) -> "FolderSource":
-        """Find the images (PNG, JPEG; nested or not) and the label table of `folder`, and match them by name.
+        """Find the images (PNG, JPEG, DICOM; nested or not) and the label table of `folder`, and match them by name.
 
         `labels` names the table where the folder holds none or several. The population is ChestX-ray14 if the
         rows are numbered as there, otherwise "local", unless `population` says better.
@@ -81,8 +82,18 @@ def _search(folder: Path) -> tuple[list[Path], list[Path]]:
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         found.extend(Path(place, name) for name in names if not name.startswith("."))
     found.sort()
-    images = [file for file in found if file.name.lower().endswith(IMAGE_SUFFIXES)]
-    return images, [file for file in found if file.name.lower().endswith(TABLE_SUFFIXES)]
+    tables = [file for file in found if file.name.lower().endswith(TABLE_SUFFIXES)]
+    others = [file for file in found if not file.name.lower().endswith(TABLE_SUFFIXES)]
+    return [file for file in others if file.name.lower().endswith(IMAGE_SUFFIXES) or _starts_as_dicom(file)], tables
+
+
+def _starts_as_dicom(file: Path) -> bool:
+    """Hospitals export files without a suffix, or named by a UID, whose last number looks like one."""
+    try:
+        with file.open("rb") as stream:
+            return is_dicom(stream.read(DICOM_HEAD_BYTES))
+    except OSError:
+        return False
 
 
 def _only_table(folder: Path, tables: list[Path]) -> Path:
@@ -104,8 +115,14 @@ def _only_table(folder: Path, tables: list[Path]) -> Path:
 
 
 def _match(folder: Path, images: list[Path], table: LabelTable) -> tuple[tuple[str, Path], ...]:
-    """Pair rows and files where the path of one is the end of the other's: x.png and a/x.png, but not b/x.png."""
+    """Pair rows and files where the path of one is the end of the other's: x.png and a/x.png, but not b/x.png.
+
+    A row may leave a DICOM file's suffix out: it is often the SOP Instance UID, by which the file is named.
+    """
     by_path = {file.relative_to(folder).as_posix(): file for file in images}
+    for file in images:
+        if file.name.lower().endswith(DICOM_SUFFIXES):
+            by_path.setdefault(file.relative_to(folder).with_suffix("").as_posix(), file)
     by_name: dict[str, list[str]] = defaultdict(list)
     for path in by_path:
         by_name[PurePosixPath(path).name].append(path)

@@ -1,4 +1,4 @@
-"""Opaque patient keys: the only trace of a patient's identity in a store, a model, a log or a report.
+"""Opaque keys of patients and DICOM images: all of a patient's identity that a store, a log or a report holds.
 
 A key is BLAKE2b (RFC 7693, 16 bytes) of the population and the table's own identifier. For ChestX-ray14 and the
 phantom, whose numbers identify nobody, the hash has no secret: everybody computes the same keys, so that the two
@@ -7,6 +7,7 @@ made with a secret (64 bytes at most), without which the identifiers cannot be f
 """
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -28,6 +29,29 @@ def patient_keys(patients: np.ndarray, population: str, key: bytes) -> np.ndarra
         for patient in set(patients.tolist())
     }
     return np.array([hashed[patient] for patient in patients.tolist()], dtype="<U32")
+
+
+def opaque_name(image: str, population: str, key: bytes) -> str:
+    """Return the name of a DICOM image in a store: its file's own name may be the patient's, or a UID.
+
+    Whoever has the key finds the file behind a name by naming the files of the folder again.
+    """
+    return hashlib.blake2b(f"{population}\0image\0{image}".encode(), digest_size=16, key=key).hexdigest() + ".dcm"
+
+
+def joined_patients(in_files: Sequence[str], in_table: np.ndarray) -> tuple[int, int]:
+    """Return how many images name their patient, and how many patients of the table those names join.
+
+    in_files: n keys, "" where the file names nobody. in_table: (n,) str. Two patients of the table whose files name
+    one person would let a split put that person on both sides. A name that all files share is a placeholder.
+    """
+    named = {key for key in in_files if key}
+    rows: dict[str, set[str]] = {key: set() for key in named if len(named) > 1}
+    for key, patient in zip(in_files, in_table.tolist(), strict=True):
+        if key in rows:
+            rows[key].add(patient)
+    joined = set().union(*(patients for patients in rows.values() if len(patients) > 1))
+    return sum(map(bool, in_files)), len(joined)
 
 
 def check_secret(key: bytes) -> bytes:

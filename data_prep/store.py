@@ -164,12 +164,15 @@ class ShardRecord:
     """What a finished shard holds; JSON on disk, beside the shard, until the store is finished.
 
     images: names of its rows. pixels, sources: sha256 of each row's pixels and of the file they came from.
+    views, patients: what each file itself says ("" where it does not), patients as opaque keys.
     quarantine: (image, reason) of what was left out. file, sha256: the shard's own, or None if it has no rows.
     """
 
     images: list[str] = field(default_factory=list)
     pixels: list[str] = field(default_factory=list)
     sources: list[str] = field(default_factory=list)
+    views: list[str] = field(default_factory=list)
+    patients: list[str] = field(default_factory=list)
     quarantine: list[tuple[str, str]] = field(default_factory=list)
     file: str | None = None
     sha256: str | None = None
@@ -273,13 +276,17 @@ class ShardWriter:
             self._stream.close()
         self._temporary.unlink(missing_ok=True)
 
-    def append(self, image: str, pixels: np.ndarray, pixels_sha256: str, source_sha256: str) -> None:
-        """Add one image: pixels (s, s) uint8."""
+    def append(
+        self, image: str, pixels: np.ndarray, pixels_sha256: str, source_sha256: str, view: str = "", patient: str = ""
+    ) -> None:
+        """Add one image: pixels (s, s) uint8; the view and the patient's key as the file gives them."""
         with explained(self._file):
             self._stream.write(pixels.data)
         self.record.images.append(image)
         self.record.pixels.append(pixels_sha256)
         self.record.sources.append(source_sha256)
+        self.record.views.append(view)
+        self.record.patients.append(patient)
 
     def quarantine(self, image: str, reason: str) -> None:
         """Leave one image out, with the reason."""

@@ -3,20 +3,23 @@
 import dataclasses
 import json
 import signal
+import struct
 import subprocess
 import sys
 import threading
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from data_prep import build
+from data_prep import build, sandbox
 from data_prep.build import build_store, store_key
 from data_prep.decode import decode
 from data_prep.errors import DataError
 from data_prep.folder import FolderSource
+from data_prep.radiograph import Radiograph
+from data_prep.sandbox import decode_picture
 from data_prep.store import Store
 
 FolderMaker = Callable[..., Path]
@@ -34,11 +37,12 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """The content of every file that this process decodes."""
     seen: list[bytes] = []
 
-    def spy(data: bytes, size: int) -> np.ndarray:
+    def spy(data: bytes, size: int, *, isolate: bool) -> Radiograph:
+        assert isolate, "this process would die with its decoder"
         seen.append(data)
-        return decode(data, size)
+        return decode_picture(data, size)
 
-    monkeypatch.setattr(build, "decode", spy)
+    monkeypatch.setattr(build, "safe_decode", spy)
     return seen
 
 
@@ -268,3 +272,43 @@ def test_the_real_images_of_64_pixels_make_a_store(shared_data: Path, tmp_path: 
     assert len(set(store.patients.tolist())) == 260
     assert (source.images_without_row, source.rows_without_image) == (0, 112_120 - 970)
     assert store.quarantine == ()
+
+
+DECODER_THAT_CRASHES = """
+import os, signal
+import cv2
+
+decode = cv2.imdecode
+
+def imdecode(data, flags):
+    if b"CRASH" in data.tobytes():
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return decode(data, flags)
+
+cv2.imdecode = imdecode
+"""
+
+
+@pytest.mark.parametrize("pool_pays", [0, 1e9])
+def test_a_crash_of_the_decoder_costs_one_image(
+    pool_pays: float, nih_folder: FolderMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = FolderSource.open(nih_folder(patients=25))
+    bad = [source.files[20], source.files[80]]
+    for _, file in bad:
+        png = file.read_bytes()
+        chunk = b"tEXtCRASH\0"
+        file.write_bytes(png[:33] + struct.pack(">I", 6) + chunk + struct.pack(">I", zlib.crc32(chunk)) + png[33:])
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(DECODER_THAT_CRASHES)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    monkeypatch.setattr(build, "_POOL_PAYS", pool_pays)
+    sandbox._sandbox.cache_clear()
+    try:
+        store = build_store(source, tmp_path / "store", 10, key=b"", workers=2)
+    finally:
+        sandbox._sandbox.cache_clear()
+    crashed = "the decoder crashed (SIGSEGV)"
+    assert [tuple(entry) for entry in store.quarantine] == [(name, crashed) for name, _ in bad]
+    assert len(store.images) == 98
