@@ -107,6 +107,17 @@ def read_labels(path: Path) -> LabelTable:
     )
 
 
+def read_cells(path: Path) -> tuple[list[str], list[list[str]], str]:
+    """Return the column names, the rows of stripped cells, and the hexadecimal SHA-256 of a CSV table.
+
+    Raises DataError for a table that cannot be read, or whose rows do not fit its header.
+    """
+    raw = _read_bytes(path)
+    text = _expand(path, raw)
+    header = _header(text)
+    return header, _rows(path, text, header), hashlib.sha256(raw).hexdigest()
+
+
 def read_header(path: Path) -> list[str]:
     """Return the column names of the table at `path`, stripped of spaces; DataError if it cannot be read."""
     return _header(_expand(path, _read_bytes(path)))
