@@ -108,12 +108,13 @@ def doctor() -> None:
 def main() -> None:
     """Run a command and exit: 0 done, 2 bad input (one line), 130 interrupted and resumable, 1 anything else."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stop asked for politely leaves all as Ctrl-C does
-    sys.exit(_exit_code())
+    sys.exit(exit_code(sys.argv[1:]))
 
 
-def _exit_code() -> int:
+def exit_code(arguments: list[str]) -> int:
+    """Run a command and return its exit code, see `main`."""
     try:
-        code = medmtl(standalone_mode=False)
+        code = medmtl(arguments, standalone_mode=False)
         return code if isinstance(code, int) else OK
     except click.ClickException as error:
         error.show()

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array, csr_array  # type: ignore[import-untyped]
-from scipy.special import stdtrit  # type: ignore[import-untyped]
+from scipy.sparse import coo_array, csr_array
+from scipy.special import stdtrit
 
 RESAMPLES_AT_A_TIME = 64  # (p, 64) float32 weights of a few thousand patients stay in a core's cache
 

@@ -8,7 +8,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,6 +39,7 @@ from tasks.ingest import StoreRef
 from tasks.logged_model import log_model
 from tasks.progress import LOGGER, progress
 from tasks.results import ArmRecord, NoiseOnLabel, NoiseRecord, scores_of
+from tasks.stopping import remembered_stops
 
 ARM_VERSION = 1  # raise it when the same settings would train to other numbers
 RECORD, PREDICTIONS = "arm.json", "predictions.npz"
@@ -129,8 +130,13 @@ def train_arm(arm: Arm, parent: str | None = None) -> ArmRef:
     else:
         tags = {tracking.ARM_TAG: arm.hash, "medmtl.kind": "arm"} | ({tracking.PARENT_TAG: parent} if parent else {})
         run_id = tracking.new_run(experiment, arm.title, tags, _parameters(arm))
-    with tracking.running(run_id), progress(arm.title) as update:
-        record = _train(arm, run_id, update)
+    with tracking.running(run_id), progress(arm.title) as update, remembered_stops() as ask:
+
+        def stepped(done: int, total: int) -> None:
+            ask()
+            update(done, total)
+
+        record = _train(arm, run_id, stepped)
     shutil.rmtree(_folder(arm), ignore_errors=True)
     LOGGER.info(
         "%s: test AUC %s, best epoch %s of %d, %.0f s",
@@ -178,7 +184,7 @@ def read_arm(ref: ArmRef) -> tuple[ArmRecord, dict[str, np.ndarray]]:
         ) from error
 
 
-def _train(arm: Arm, run_id: str, update: Any) -> ArmRecord:
+def _train(arm: Arm, run_id: str, stepped: Callable[[int, int], None]) -> ArmRecord:
     begun = time.perf_counter()
     store = Store.open(arm.store.path)
     split = make_split(arm.split, store.images, store.patients)
@@ -209,7 +215,7 @@ def _train(arm: Arm, run_id: str, update: Any) -> ArmRecord:
         tracking.log_metrics(run_id, state["metrics"], len(stamps), stamps[-1])
     fitted = fit(
         network, make_weighting(arm.method, len(store.labels)), train, val, arm.training,
-        seed=arm.seed, device=arm.device, state=state["fit"] if state else None, on_epoch=keep, progress=update,
+        seed=arm.seed, device=arm.device, state=state["fit"] if state else None, on_epoch=keep, progress=stepped,
     )  # fmt: skip
 
     check_disjoint(network.trained_on, test.patients)

@@ -11,8 +11,8 @@ DEFAULTS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    # their log lines; ours reach Prefect's record through its extra loggers
-    "PREFECT_LOGGING_LEVEL": "WARNING",
+    # their log lines (Prefect reports every failure itself, above ours); ours reach Prefect's record all the same
+    "PREFECT_LOGGING_LEVEL": "CRITICAL",
     "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
     "PREFECT_LOGGING_EXTRA_LOGGERS": "medmtl",
     "MLFLOW_LOGGING_LEVEL": "ERROR",
@@ -20,8 +20,6 @@ DEFAULTS = {
     # Idle OpenMP threads spin by default: beside any other busy process, two threads then trained at 140 to 220
     # images a second, against 1,780 to 1,980 with threads that sleep (conv4 at 64 px on two cores)
     "OMP_WAIT_POLICY": "PASSIVE",
-    # one small JSON per cached task, content-addressed by us
-    "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
 }
 
 

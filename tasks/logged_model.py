@@ -27,7 +27,7 @@ def log_model(network: MultiTaskNetwork, example: np.ndarray) -> str:
     """
     size, k = network.size, len(network.labels)
     signature = ModelSignature(
-        Schema([TensorSpec(np.dtype("uint8"), (-1, 1, size, size), "pixels")]),
+        Schema([TensorSpec(np.dtype("uint8"), (-1, 1, size, size))]),
         Schema([TensorSpec(np.dtype("float32"), (-1, k))]),
     )
     facts = {"labels": list(network.labels), "size": size, "trained_on": list(network.trained_on)}
@@ -53,7 +53,9 @@ def register_model(run_id: str, name: str) -> str:
         if known.run_id == run_id:
             LOGGER.info("model: already registered as %s version %s", name, known.version)
             return str(known.version)
-    model = client.get_run(run_id).outputs.model_outputs[0]
-    version_info = mlflow.register_model(f"models:/{model.model_id}", name)
-    LOGGER.info("model: registered as %s version %s", name, version_info.version)
-    return str(version_info.version)
+    if not client.search_registered_models(f"name = '{name}'"):
+        client.create_registered_model(name)
+    model_id = client.get_run(run_id).outputs.model_outputs[0].model_id
+    made = client.create_model_version(name, f"models:/{model_id}", run_id=run_id, model_id=model_id)
+    LOGGER.info("model: registered as %s version %s", name, made.version)
+    return str(made.version)

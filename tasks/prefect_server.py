@@ -15,7 +15,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,6 +53,10 @@ def prefect_server(folder: Path) -> Iterator[str]:
         try:
             yield url
             settle()
+        except BaseException:
+            with suppress(Exception):  # the error on its way out matters more than the record of it
+                settle()
+            raise
         finally:
             del os.environ["PREFECT_API_URL"]
             _stop(server)

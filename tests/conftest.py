@@ -3,10 +3,14 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tasks.environment import prepare_environment
 
 prepare_environment()  # as every command does: tests run beside one another, and share the processors
+
+settings.register_profile("medmtl", deadline=None)  # how long an example takes says nothing on a shared machine
+settings.load_profile("medmtl")
 
 ROOT = Path(__file__).parents[1]
 

@@ -1,5 +1,7 @@
 """MLflow's record of a run is right however the run ended."""
 
+from contextlib import nullcontext
+
 import mlflow
 import pytest
 from mlflow.tracking import MlflowClient
@@ -25,12 +27,9 @@ def test_a_run_ends_in_the_state_it_deserves_and_leaves_its_parent_alone(
     parent = tracking.new_run(experiment, "parent", {}, {})
     child = tracking.new_run(experiment, "child", {"mlflow.parentRunId": parent}, {})
     with tracking.running(parent):
-        try:
-            with tracking.running(child):
-                if raised:
-                    raise raised
-        except BaseException as error:
-            assert error is raised
+        with pytest.raises(type(raised)) if raised else nullcontext(), tracking.running(child):
+            if raised:
+                raise raised
         assert status(child) == ends
         assert status(parent) == "RUNNING"
         active = mlflow.active_run()

@@ -1,0 +1,44 @@
+"""A Prefect server and a small phantom that the flow tests of one process share."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SMALL_CONFIG = """
+data: {size: 32, phantom: {patients: 60, size: 64}}
+split: {shares: [0.5, 0.2, 0.3]}
+training: {epochs: 2}
+methods: [{kind: uniform}, {kind: svd}]
+noise: [{kind: none}, {kind: random, rate: 0.2, labels: [Effusion]}]
+seeds: 1
+"""
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The API of a Prefect server that lives as long as the tests."""
+    from tasks.prefect_server import prefect_server, wait_until_up
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("PREFECT_API_URL", raising=False)
+        with prefect_server(tmp_path_factory.mktemp("prefect")) as url:
+            wait_until_up(url)
+            yield url
+
+
+@pytest.fixture
+def medmtl_home(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A fresh MEDMTL_HOME, with the shared Prefect server."""
+    monkeypatch.setenv("PREFECT_API_URL", server)
+    monkeypatch.setenv("MEDMTL_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> list[str]:
+    """Flags of a study that takes seconds."""
+    config = tmp_path / "small.yaml"
+    config.write_text(SMALL_CONFIG)
+    return ["--config", str(config)]

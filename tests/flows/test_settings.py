@@ -1,0 +1,96 @@
+"""Flags over the file over the defaults, and one line for whatever is wrong."""
+
+import errno
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from data_prep.errors import DataError
+from flows.settings import compose, describe, one_line
+from flows.study import StudySettings
+from flows.train import TrainSettings
+from models.errors import SettingError
+from tasks.output import as_yaml
+
+
+def line_of(model: type[BaseModel], values: dict[str, Any]) -> str:
+    with pytest.raises(ValidationError) as caught:
+        model.model_validate(values)
+    line = one_line(caught.value)
+    assert line is not None
+    assert "\n" not in line
+    return line
+
+
+def test_flags_win_over_the_file_and_the_file_over_the_defaults(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("seed: 5\ntraining: {epochs: 3, batch_size: 32}\nmethods: [{kind: svd, rank: 4}]\n")
+    settings = compose(
+        StudySettings, file, {"--epochs": 7, "--seed": None, "--method": ("uniform", "svd"), "--noise-label": ()}
+    )
+    assert (settings.seed, settings.training.epochs, settings.training.batch_size) == (5, 7, 32)
+    assert [method.name for method in settings.methods] == ["uniform", "svd(rank=4)"]
+
+
+def test_a_study_sets_noise_beside_clean_labels_and_a_training_does_not() -> None:
+    flags = {"--noise-rate": 0.3, "--noise-label": ("Mass",)}
+    assert [noise.name for noise in compose(StudySettings, None, flags).noise] == ["clean", "random 30 % on Mass"]
+    assert compose(TrainSettings, None, flags).noise.name == "random 30 % on Mass"
+    assert [noise.kind for noise in compose(StudySettings, None, {"--noise": "none"}).noise] == ["none"]
+
+
+def test_the_config_that_a_run_leaves_gives_the_same_settings_again(tmp_path: Path) -> None:
+    settings = compose(StudySettings, None, {"--data": "somewhere", "--noise": "flipped", "--noise-rate": 0.1})
+    file = tmp_path / "config.yaml"
+    file.write_text(as_yaml(settings), encoding="utf-8")
+    assert compose(StudySettings, file, {}) == settings
+    assert Path(settings.data.source).is_absolute()
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"methods": [{"kind": "svdd"}]}, "unknown kind 'svdd'; did you mean svd?"),
+        ({"noise": [{"kind": "random", "rate": 20}]}, "must lie in [0, 1]; got 20. Did you mean 0.2?"),
+        ({"training": {"epochs": 0}}, "training.epochs: input should be greater than or equal to 1; got 0"),
+        ({"training": {"epoch": 3}}, "training.epoch: there is no such setting"),
+        ({"methods": [{"kind": "svd"}, {"kind": "svd"}]}, "svd stands twice"),
+        ({"device": "tpu"}, "'auto', 'cpu' or 'cuda'"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_its_value_and_the_remedy(values: dict[str, Any], said: str) -> None:
+    assert said in line_of(StudySettings, values)
+
+
+def test_our_own_faults_are_not_blamed_on_the_person() -> None:
+    assert one_line(DataError("a")) == "a"
+    assert one_line(SettingError("b")) == "b"
+    assert "disk is full" in str(one_line(OSError(errno.ENOSPC, "No space left", "/x")))
+    assert one_line(ValueError("an internal error")) is None
+    assert one_line(OSError(errno.EIO, "broken")) is None
+
+
+def test_two_methods_cannot_be_trained_as_one() -> None:
+    with pytest.raises(DataError, match="compare them with a study"):
+        compose(TrainSettings, None, {"--method": ("uniform", "svd")})
+
+
+@pytest.mark.parametrize("content", ["[1, 2]", "a: [", "just words", "\udcff".encode("utf-8", "surrogateescape")])
+def test_a_file_that_holds_no_settings_is_refused(tmp_path: Path, content: str | bytes) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(DataError, match=r"config\.yaml"):
+        compose(StudySettings, file, {})
+
+
+def test_the_help_lists_every_setting_of_the_config_with_a_description() -> None:
+    rows = dict(describe(StudySettings))
+    config = yaml.safe_load(as_yaml(StudySettings()))
+    for group in ("data", "split", "network", "training"):
+        for name, value in config[group].items():
+            if not isinstance(value, dict):
+                assert rows[f"{group}.{name}"].split(" [")[0]
+    assert "methods(svd).rank" in rows

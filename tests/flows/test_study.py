@@ -1,0 +1,158 @@
+"""The main job, small: images to MLflow and a report, once; then reused, repeated, resumed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pytest
+from mlflow.entities import Run
+from mlflow.tracking import MlflowClient
+
+from data_prep.splits import make_split
+from data_prep.store import Store
+from flows.cli import BAD_INPUT, INTERRUPTED, OK, exit_code
+from flows.settings import compose
+from flows.train import TrainSettings
+from tasks import tracking
+
+pytestmark = pytest.mark.slow
+
+
+def results_of(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "results.json").read_text())
+    return found
+
+
+def numbers_of(results: dict[str, Any]) -> dict[str, Any]:
+    """All of it but times, run ids, and what says where and whether it was made before."""
+    passing = {"seconds", "images_per_second", "mlflow_run_id", "reused", "notes", "environment", "git"}
+    return json.loads(
+        json.dumps(results),
+        object_hook=lambda node: {key: value for key, value in node.items() if key not in passing},
+    )
+
+
+def runs(kind: str) -> list[Run]:
+    experiment = tracking.connect()
+    return list(MlflowClient().search_runs([experiment], f"tags.`medmtl.kind` = '{kind}'"))
+
+
+def test_a_study_leaves_its_results_its_report_and_its_record_in_mlflow(
+    medmtl_home: Path, small: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert exit_code(["study", *small, "--out", "out"]) == OK
+    results = results_of(Path("out"))
+    assert [arm["status"] for arm in results["arms"]] == ["finished"] * 4
+    assert Path("out/report.html").read_text().startswith("<!doctype html>")
+    (study,) = runs("study")
+    arms = runs("arm")
+    assert {arm.info.status for arm in [study, *arms]} == {"FINISHED"}
+    assert {arm.info.run_id for arm in arms} == {arm["mlflow_run_id"] for arm in results["arms"]}
+    assert {arm.data.tags[tracking.PARENT_TAG] for arm in arms} == {study.info.run_id}
+    assert all({data.tags[0].value for data in arm.inputs.dataset_inputs} == {"store", "noise mask"} for arm in arms)
+    history = MlflowClient().get_metric_history(arms[0].info.run_id, "val_auc_mean")
+    assert [point.step for point in history] == [1, 2]
+    assert all(f"weight/{label}" in arms[0].data.metrics for label in results["data"]["labels"])
+    assert "Traceback" not in capfd.readouterr().err
+
+    first = numbers_of(results)
+    assert exit_code(["study", *small, "--out", "out"]) == OK
+    again = results_of(Path("out"))
+    assert numbers_of(again) == first
+    assert all(arm["reused"] for arm in again["arms"])
+    assert len(runs("arm")) == 4
+    said = capfd.readouterr().err
+    assert "reused, nothing rendered" in said
+    assert "reused, nothing decoded" in said
+    assert said.count("reused, trained before") == 4
+
+    assert exit_code(["study", *small, "--out", "out", "--seed", "3"]) == BAD_INPUT
+    assert "--force" in capfd.readouterr().err
+    assert numbers_of(results_of(Path("out"))) == first
+
+
+def test_the_config_that_a_study_left_repeats_it_bit_for_bit_in_an_empty_home(
+    medmtl_home: Path, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert exit_code(["study", *small, "--out", "first"]) == OK
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "copy.yaml").write_bytes((tmp_path / "first" / "config.yaml").read_bytes())
+    monkeypatch.chdir(elsewhere)
+    monkeypatch.setenv("MEDMTL_HOME", str(tmp_path / "another home"))
+    assert exit_code(["study", "--config", "copy.yaml", "--out", "second"]) == OK
+    assert numbers_of(results_of(Path("second"))) == numbers_of(results_of(tmp_path / "first"))
+
+
+def test_a_logged_model_gives_the_scored_probabilities_without_this_project(medmtl_home: Path, tmp_path: Path) -> None:
+    assert exit_code(["train", "--config", str(single(tmp_path)), "--out", "out"]) == OK
+    (arm,) = runs("arm")
+    store = Store.open(next(path for path in (medmtl_home / "stores").iterdir() if path.is_dir()))
+
+    settings = compose(TrainSettings, single(tmp_path), {})
+    split = make_split(settings.split, store.images, store.patients)
+    np.save("pixels.npy", store.pixels[split.test][:, None])
+    program = (
+        "import sys, mlflow, numpy as np\n"
+        "mlflow.set_tracking_uri(sys.argv[1])\n"
+        "model = mlflow.pyfunc.load_model(sys.argv[2])\n"
+        "np.save('probabilities.npy', model.predict(np.load('pixels.npy')))\n"
+        "assert not any(name.split('.')[0] in ('models', 'tasks', 'data_prep', 'flows') for name in sys.modules)\n"
+    )
+    version = MlflowClient().get_model_version("medmtl", "1")
+    assert version.run_id == arm.info.run_id
+    subprocess.run(
+        [sys.executable, "-I", "-c", program, mlflow.get_tracking_uri(), "models:/medmtl/1"], check=True, timeout=120
+    )
+    scored = np.load(mlflow.artifacts.download_artifacts(run_id=arm.info.run_id, artifact_path="arm/predictions.npz"))
+    np.testing.assert_allclose(np.load("probabilities.npy"), scored["test"], atol=1e-6, rtol=0)
+
+
+def single(tmp_path: Path) -> Path:
+    config = tmp_path / "single.yaml"
+    config.write_text(
+        "data: {size: 32, phantom: {patients: 60, size: 64}}\nsplit: {shares: [0.5, 0.2, 0.3]}\ntraining: {epochs: 2}\n"
+    )
+    return config
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_stopped_study_goes_on_where_it_was(
+    stop: signal.Signals, server: str, medmtl_home: Path, small: list[str], tmp_path: Path
+) -> None:
+    config = Path(small[1])
+    config.write_text(config.read_text().replace("epochs: 2", "epochs: 6, batch_size: 8"))
+    command = [sys.executable, "-m", "flows.cli", "study", *small, "--out", "out"]
+    here = {"cwd": tmp_path, "env": os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}}
+    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **here)  # type: ignore[call-overload]
+    wait_for_a_checkpoint(medmtl_home / "arms")
+    running.send_signal(stop)
+    said = running.communicate(timeout=60)[1]
+    if stop != signal.SIGKILL:
+        assert running.returncode == INTERRUPTED, said
+        assert said.rstrip().endswith("the same command goes on where it was")
+        assert {run.info.status for run in runs("study")} == {"KILLED"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True, **here)  # type: ignore[call-overload]
+    assert "goes on after epoch" in done.stderr
+    assert {run.info.status for run in [*runs("study"), *runs("arm")]} == {"FINISHED"}
+    assert (len(runs("study")), len(runs("arm"))) == (1, 4)
+    for arm in runs("arm"):
+        history = MlflowClient().get_metric_history(arm.info.run_id, "val_auc_mean")
+        assert [point.step for point in history] == [1, 2, 3, 4, 5, 6]
+    assert not list((medmtl_home / "arms").iterdir())
+
+
+def wait_for_a_checkpoint(arms: Path) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if arms.is_dir() and list(arms.glob("*/checkpoint.pt")):
+            return
+        time.sleep(0.02)
+    pytest.fail("no checkpoint after two minutes")
