@@ -28,7 +28,7 @@ from data_prep.labels import LabelTable
 from data_prep.patients import PUBLIC_KEY, check_secret, joined_patients, key_name, opaque_name, patient_keys
 from data_prep.radiograph import DICOM_SUFFIXES, is_dicom
 from data_prep.sandbox import safe_decode
-from data_prep.store import SCHEMA, SHARD_IMAGES, ShardRecord, Store, StoreWriter, explained
+from data_prep.store import SCHEMA, SHARD_IMAGES, ShardRecord, Store, StoreWriter, explained, tidy
 
 UNREADABLE_LIMIT = 0.05  # share of the items
 MIN_SIZE, MAX_SIZE = 8, 4096  # pixels
@@ -39,8 +39,8 @@ Progress = Callable[[int, int], None]
 _Batch = list[tuple[str, Path | bytes]]
 
 
-class Source(Protocol):
-    """What a store is built from: named images, in an order that stays, and the table that labels them."""
+class Labelled(Protocol):
+    """Whatever a store is built from: the table that labels its images, and whose patients they are."""
 
     @property
     def table(self) -> LabelTable:
@@ -55,16 +55,20 @@ class Source(Protocol):
         """Whether the patients' identifiers are public already, and need no secret."""
 
     @property
+    def identity(self) -> str:
+        """A hash that differs whenever the items or the table may differ."""
+
+
+class Source(Labelled, Protocol):
+    """Named images, in an order that stays, each with a row in the table."""
+
+    @property
     def images_without_row(self) -> int:
         """How many images were left out."""
 
     @property
     def rows_without_image(self) -> int:
         """How many rows were left out."""
-
-    @property
-    def identity(self) -> str:
-        """A hash that differs whenever the items or the table may differ."""
 
     def __len__(self) -> int:
         """n."""
@@ -74,7 +78,7 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True)
-class _Decoded:
+class Decoded:
     """pixels: (s, s) uint8, or None with the reason; sha256 of the pixels and of the file's content.
 
     view, patient_id: as the file gives them. dicom: the file's name may be identity.
@@ -112,28 +116,33 @@ def build_store(
     Raises DataError for too many unreadable items (quoting the first reasons), for another store or a damaged
     one at `path`, and for a disk that is full or cannot be written.
     """
-    if not MIN_SIZE <= size <= MAX_SIZE:
-        raise DataError(f"image size must lie in [{MIN_SIZE}, {MAX_SIZE}] pixels; got {size}")
+    check_size(size)
     secret = PUBLIC_KEY if source.public else check_secret(key)
-    recipe = _recipe(source, size, secret, shard_images)
+    recipe = recipe_of(source, size, secret, shard_images)
     if path.exists():
         return _reuse(path, recipe, unreadable_limit)
-    with _alone(path):
+    with alone(path):
         if path.exists():
             return _reuse(path, recipe, unreadable_limit)
         writer = StoreWriter(path, size, recipe)
         _write_shards(source, writer, secret, workers, progress, unreadable_limit, shard_images)
-        table = _table(source, writer.finished, secret)
-        return writer.finish(table, _facts(source) | _patients_in_files(writer.finished, table))
+        table = rows_of(source, writer.finished, secret)
+        return writer.finish(table, facts_of(source) | _counts(source) | patients_in_files(writer.finished, table))
 
 
-def store_key(source: Source, size: int, key: bytes) -> str:
+def check_size(size: int) -> None:
+    """Raise DataError for a size, in pixels, beyond reason."""
+    if not MIN_SIZE <= size <= MAX_SIZE:
+        raise DataError(f"image size must lie in [{MIN_SIZE}, {MAX_SIZE}] pixels; got {size}")
+
+
+def store_key(source: Labelled, size: int, key: bytes) -> str:
     """Return 16 hexadecimal digits that name the store `build_store` would make: the same for the same input."""
-    recipe = _recipe(source, size, PUBLIC_KEY if source.public else key, SHARD_IMAGES)
+    recipe = recipe_of(source, size, PUBLIC_KEY if source.public else key, SHARD_IMAGES)
     return hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:16]
 
 
-def _recipe(source: Source, size: int, secret: bytes, shard_images: int) -> dict[str, Any]:
+def recipe_of(source: Labelled, size: int, secret: bytes, shard_images: int) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "decode_version": DECODE_VERSION,
@@ -145,7 +154,8 @@ def _recipe(source: Source, size: int, secret: bytes, shard_images: int) -> dict
     }
 
 
-def _facts(source: Source) -> dict[str, Any]:
+def facts_of(source: Labelled) -> dict[str, Any]:
+    """Return what the manifest says of a source, but for its counts."""
     return {
         "population": source.population,
         "decoder": f"opencv {cv2.__version__}",
@@ -154,28 +164,40 @@ def _facts(source: Source) -> dict[str, Any]:
             "layout": source.table.layout,
             "ignored_columns": list(source.table.ignored),
         },
+    }
+
+
+def _counts(source: Source) -> dict[str, Any]:
+    return {
         "items": len(source),
         "images_without_row": source.images_without_row,
         "rows_without_image": source.rows_without_image,
     }
 
 
-def _patients_in_files(records: Sequence[ShardRecord], table: LabelTable) -> dict[str, Any]:
+def patients_in_files(records: Sequence[ShardRecord], table: LabelTable) -> dict[str, Any]:
     """Say how far the patients that DICOM files name themselves agree with those of the table."""
     known, joined = joined_patients([patient for record in records for patient in record.patients], table.patients)
     return {"patients_in_files": {"images": known, "joined": joined}}
 
 
 def _reuse(path: Path, recipe: Mapping[str, Any], unreadable_limit: float) -> Store:
+    store = reuse(path, recipe)
+    check_unreadable(store.quarantine, unreadable_limit, store.manifest["items"])
+    return store
+
+
+def reuse(path: Path, recipe: Mapping[str, Any]) -> Store:
+    """Open the store at `path`; DataError if it was built by another recipe."""
+    tidy(path)
     store = Store.open(path)
     if store.manifest["recipe"] != recipe:
         raise DataError(f"{path}: holds a store of other data or settings; choose another folder, or delete it")
-    _check_unreadable(store.quarantine, unreadable_limit, store.manifest["items"])
     return store
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
+def alone(path: Path) -> Iterator[None]:
     """Hold the lock on `path`; the kernel releases it when its holder dies."""
     lock = filelock.FileLock(path.with_name(path.name + ".lock"))
     with explained(path):
@@ -210,20 +232,20 @@ def _write_shards(
                     if item.pixels is None:
                         shard.quarantine(image, item.reason)
                         unreadable.append((image, item.reason))
-                        _check_unreadable(unreadable, limit, total)
+                        check_unreadable(unreadable, limit, total)
                     else:
-                        patient = _file_patient(item, source.population, secret)
+                        patient = file_patient(item, source.population, secret)
                         shard.append(image, item.pixels, item.pixels_sha256, item.source_sha256, item.view, patient)
                     progress(done, total)
     if done < total:
         raise RuntimeError(f"the source promised {total} items and gave {done}")
 
 
-def _file_patient(item: _Decoded, population: str, secret: bytes) -> str:
+def file_patient(item: Decoded, population: str, secret: bytes) -> str:
     return str(patient_keys(np.array([item.patient_id]), population, secret)[0]) if item.patient_id else ""
 
 
-def _check_unreadable(unreadable: Sequence[tuple[str, str]], limit: float, total: int) -> None:
+def check_unreadable(unreadable: Sequence[tuple[str, str]], limit: float, total: int) -> None:
     if len(unreadable) > limit * total:
         first = "; ".join(f"{image}: {reason}" for image, reason in unreadable[:3])
         raise DataError(
@@ -232,7 +254,7 @@ def _check_unreadable(unreadable: Sequence[tuple[str, str]], limit: float, total
         )
 
 
-def _table(source: Source, records: Sequence[ShardRecord], secret: bytes) -> LabelTable:
+def rows_of(source: Labelled, records: Sequence[ShardRecord], secret: bytes) -> LabelTable:
     """Return the rows of the records' images in that order, with opaque patient keys; a file knows its view best."""
     images = [image for record in records for image in record.images]
     if not images:
@@ -253,7 +275,7 @@ def _table(source: Source, records: Sequence[ShardRecord], secret: bytes) -> Lab
 
 def _decoded(
     items: Iterable[tuple[str, Path | bytes]], size: int, workers: int, total: int
-) -> Generator[tuple[str, _Decoded]]:
+) -> Generator[tuple[str, Decoded]]:
     """Decode `items` in their order; never more than a few batches per worker are in memory.
 
     A decoder that crashes costs one image: this process leaves decoding to processes that it can do without.
@@ -270,9 +292,9 @@ def _decoded(
             yield from _decode_batch(batch, size, isolate=True)
 
 
-def _decoded_by_processes(batches: Iterator[_Batch], size: int, workers: int) -> Iterator[tuple[str, _Decoded]]:
+def _decoded_by_processes(batches: Iterator[_Batch], size: int, workers: int) -> Iterator[tuple[str, Decoded]]:
     """A crash breaks the pool: the batches under way are decoded in isolation, later ones by a new pool."""
-    waiting: deque[tuple[_Batch, Future[list[tuple[str, _Decoded]]]]] = deque()
+    waiting: deque[tuple[_Batch, Future[list[tuple[str, Decoded]]]]] = deque()
     pool = _pool(workers)
     try:
         for batch in batches:
@@ -290,7 +312,7 @@ def _decoded_by_processes(batches: Iterator[_Batch], size: int, workers: int) ->
         pool.shutdown(cancel_futures=True)
 
 
-def _result(batch: _Batch, future: Future[list[tuple[str, _Decoded]]], size: int) -> list[tuple[str, _Decoded]]:
+def _result(batch: _Batch, future: Future[list[tuple[str, Decoded]]], size: int) -> list[tuple[str, Decoded]]:
     try:
         return future.result()
     except BrokenProcessPool:
@@ -299,7 +321,7 @@ def _result(batch: _Batch, future: Future[list[tuple[str, _Decoded]]], size: int
 
 def _pool(workers: int) -> ProcessPoolExecutor:
     """Spawned, not forked: the caller may run threads. A worker imports this module only, without torch."""
-    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_start_worker)
+    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=start_worker)
 
 
 def _batches(items: Iterable[tuple[str, Path | bytes]]) -> Iterator[_Batch]:
@@ -308,26 +330,26 @@ def _batches(items: Iterable[tuple[str, Path | bytes]]) -> Iterator[_Batch]:
         yield batch
 
 
-def _start_worker() -> None:
+def start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     cv2.setNumThreads(1)  # the workers are the parallelism
 
 
-def _decode_batch(batch: _Batch, size: int, isolate: bool = False) -> list[tuple[str, _Decoded]]:
-    return [(image, _decode_item(image, item, size, isolate)) for image, item in batch]
+def _decode_batch(batch: _Batch, size: int, isolate: bool = False) -> list[tuple[str, Decoded]]:
+    return [(image, decode_item(image, item, size, isolate)) for image, item in batch]
 
 
-def _decode_item(image: str, item: Path | bytes, size: int, isolate: bool) -> _Decoded:
+def decode_item(image: str, item: Path | bytes, size: int, isolate: bool) -> Decoded:
     dicom = image.lower().endswith(DICOM_SUFFIXES)
     try:
         data = item if isinstance(item, bytes) else _read(item)
         dicom = dicom or is_dicom(data)
         found = safe_decode(data, size, isolate=isolate)
     except DataError as error:
-        return _Decoded(None, str(error), dicom=dicom)
+        return Decoded(None, str(error), dicom=dicom)
     except OSError as error:
-        return _Decoded(None, f"cannot be read ({error.strerror})", dicom=dicom)
-    return _Decoded(
+        return Decoded(None, f"cannot be read ({error.strerror})", dicom=dicom)
+    return Decoded(
         found.pixels,
         pixels_sha256=hashlib.sha256(found.pixels.data).hexdigest(),
         source_sha256=hashlib.sha256(data).hexdigest(),

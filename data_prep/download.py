@@ -16,8 +16,7 @@ import re
 import shutil
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
 from pathlib import Path
 from typing import BinaryIO, Self
@@ -27,6 +26,7 @@ import httpx
 from pydantic import BaseModel, ConfigDict, Field
 
 from data_prep.errors import DataError
+from data_prep.remote_file import RemoteFile
 
 MAX_UNSIZED = 256 * 2**20  # bytes of a file whose length nobody has registered; ours are lists and tables
 SPARE_DISK = 64 * 2**20  # bytes to leave free
@@ -50,16 +50,6 @@ class DownloadSettings(BaseModel):
     attempts: int = Field(8, ge=1, description="failures in a row, without a new byte, before a file is given up")
     first_wait: float = Field(1, ge=0, description="seconds before the first repetition; each later wait is doubled")
     longest_wait: float = Field(120, ge=0, description="seconds: no wait is longer, not even one the server asks for")
-
-
-@dataclass(frozen=True)
-class RemoteFile:
-    """A file on a server. bytes, md5 (hexadecimal): as published, or None."""
-
-    name: str
-    url: str
-    bytes: int | None = None
-    md5: str | None = None
 
 
 class _TryAgain(Exception):
@@ -325,7 +315,7 @@ def _check_space(path: Path, missing: int) -> None:
 
 
 @contextlib.contextmanager
-def _disk_errors(path: Path):  # type: ignore[no-untyped-def]
+def _disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:

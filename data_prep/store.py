@@ -5,6 +5,7 @@ n images, k labels, s side of an image in pixels.
     manifest.json       schema, counts, fingerprint, recipe, quarantine; sha256 of every other file and of itself
     table.csv           one row per image: image, patient (opaque key), view, then each label with 1, 0 or nothing
     pixels-00000.npy    (rows, s, s) uint8, the first shard's images in the table's order; and so on
+                        (pixels-PPP-00000.npy in a store that was written in parts, one per archive)
 
 Shards are written in ``<store>.partial``, each to a temporary name first, with a record of what is in it; what is
 recorded is finished and survives a kill. The folder gets its final name last, so a store is whole or not there.
@@ -18,7 +19,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,7 +80,7 @@ class Store:
     pixels: (n, s, s) uint8. images: (n,) str. patients: (n,) str, opaque keys. labels: k names.
     targets: (n, k) int8; 1 present, 0 absent, -1 unknown. views: (n,) str; "PA", "AP", "LATERAL" or "".
     population: whose patients these are. fingerprint: "sha256:..." of the content, whatever the patients' key.
-    quarantine: the images that could not be read. manifest: all of manifest.json.
+    quarantine: the images that could not be read, then what was no image of the table's. manifest: manifest.json.
     """
 
     path: Path
@@ -165,7 +166,8 @@ class ShardRecord:
 
     images: names of its rows. pixels, sources: sha256 of each row's pixels and of the file they came from.
     views, patients: what each file itself says ("" where it does not), patients as opaque keys.
-    quarantine: (image, reason) of what was left out. file, sha256: the shard's own, or None if it has no rows.
+    quarantine: (image, reason) of what could not be read; others: of what is no image of the table's, or comes again.
+    file, sha256: the shard's own, or None if it has no rows.
     """
 
     images: list[str] = field(default_factory=list)
@@ -174,15 +176,91 @@ class ShardRecord:
     views: list[str] = field(default_factory=list)
     patients: list[str] = field(default_factory=list)
     quarantine: list[tuple[str, str]] = field(default_factory=list)
+    others: list[tuple[str, str]] = field(default_factory=list)
     file: str | None = None
     sha256: str | None = None
 
 
-class StoreWriter:
-    """Writes a store shard by shard, and continues where an earlier writer of the same recipe was stopped.
+class ShardSequence:
+    """The shards of a store, or of one part of it, in order; each is on disk whole or not at all.
 
     finished: the records of the shards that are done, in order; the next shard to write is number len(finished).
+    A part has its shards and records under its own prefix, so that parts are written side by side.
     """
+
+    def __init__(self, folder: Path, size: int, prefix: str = "") -> None:
+        """Look what is finished in `folder`, a store in the making; a damaged shard and those after it are not."""
+        self._folder, self._size, self._prefix = folder, size, prefix
+        try:
+            names = sorted((folder / _RECORDS).glob(f"{prefix}?????.json"))
+            records = [ShardRecord(**json.loads(name.read_text(encoding="utf-8"))) for name in names]
+        except ValueError:
+            records = []
+        whole = [record.file is None or _file_digest(folder / record.file) == record.sha256 for record in records]
+        self.finished = records[: whole.index(False)] if False in whole else records
+
+    @contextlib.contextmanager
+    def shard(self, rows: int) -> Iterator["ShardWriter"]:
+        """Open the next shard, of at most `rows` images; leaving the context without an error finishes it."""
+        with self._writing(len(self.finished), rows) as (writer, done):
+            yield writer
+        self.finished.append(done[0])
+
+    def drop(self, index: int, reasons: Mapping[str, str]) -> None:
+        """Write shard `index` anew without the images in `reasons`, which are set aside."""
+        record = self.finished[index]
+        if record.file is None:
+            raise ValueError(f"shard {index} holds no image")
+        pixels = np.load(self._folder / record.file, mmap_mode="r")
+        with self._writing(index, len(pixels)) as (writer, done):
+            writer.record.quarantine.extend(record.quarantine)
+            writer.record.others.extend(record.others)
+            facts = zip(record.pixels, record.sources, record.views, record.patients, strict=True)
+            for image, row, fact in zip(record.images, pixels, facts, strict=True):
+                if image in reasons:
+                    writer.set_aside(image, reasons[image])
+                else:
+                    writer.append(image, row, *fact)
+        self.finished[index] = done[0]
+
+    @contextlib.contextmanager
+    def _writing(self, index: int, rows: int) -> Iterator[tuple["ShardWriter", list[ShardRecord]]]:
+        """Give a writer, and a list that holds the shard's record afterwards."""
+        done: list[ShardRecord] = []
+        with ShardWriter(self._folder / f"pixels-{self._prefix}{index:05d}.npy", rows, self._size) as writer:
+            yield writer, done
+            with explained(self._folder):
+                done.append(writer.finish())
+                _write(self._folder / _RECORDS / f"{self._prefix}{index:05d}.json", json.dumps(vars(done[0])))
+
+    @property
+    def ending(self) -> dict[str, Any] | None:
+        """What `end` was told, or None while more shards may come."""
+        try:
+            return dict(json.loads(self._end.read_text(encoding="utf-8")))
+        except (FileNotFoundError, ValueError):
+            return None
+
+    def end(self, facts: Mapping[str, Any]) -> None:
+        """Note that no shard is missing."""
+        with explained(self._folder):
+            _write(self._end, json.dumps({**facts, "shards": len(self.finished)}))
+
+    def clear(self) -> None:
+        """Forget all shards."""
+        with explained(self._folder):
+            self._end.unlink(missing_ok=True)
+            for record in reversed(range(len(self.finished))):
+                (self._folder / _RECORDS / f"{self._prefix}{record:05d}.json").unlink(missing_ok=True)
+        self.finished = []
+
+    @property
+    def _end(self) -> Path:
+        return self._folder / _RECORDS / f"{self._prefix}end.json"
+
+
+class StoreWriter:
+    """Writes a store shard by shard, and continues where an earlier writer of the same recipe was stopped."""
 
     def __init__(self, path: Path, size: int, recipe: Mapping[str, Any]) -> None:
         """Prepare ``<path>.partial``; what another recipe left in it is removed.
@@ -192,42 +270,40 @@ class StoreWriter:
         self.path, self.size, self.recipe = path, size, dict(recipe)
         self.partial = path.with_name(path.name + ".partial")
         with explained(path):
-            self.finished = self._continue() or []
-            if not self.finished:
+            if not self._continues():
                 shutil.rmtree(self.partial, ignore_errors=True)
                 (self.partial / _RECORDS).mkdir(parents=True)
                 _write(self.partial / _RECIPE, json.dumps(self.recipe))
+            self._shards = ShardSequence(self.partial, size)
 
-    def _continue(self) -> list[ShardRecord]:
+    def _continues(self) -> bool:
         try:
-            if json.loads((self.partial / _RECIPE).read_text(encoding="utf-8")) != self.recipe:
-                return []
-            names = sorted((self.partial / _RECORDS).glob("*.json"))
-            records = [ShardRecord(**json.loads(name.read_text(encoding="utf-8"))) for name in names]
+            return bool(json.loads((self.partial / _RECIPE).read_text(encoding="utf-8")) == self.recipe)
         except (FileNotFoundError, ValueError):
-            return []
-        whole = [record.file is None or _file_digest(self.partial / record.file) == record.sha256 for record in records]
-        return records[: whole.index(False)] if False in whole else records
+            return False
 
-    @contextlib.contextmanager
-    def shard(self, rows: int) -> Iterator["ShardWriter"]:
-        """Open the next shard, of at most `rows` images; leaving the context without an error finishes it."""
-        index = len(self.finished)
-        writer = ShardWriter(self.partial / f"pixels-{index:05d}.npy", rows, self.size)
-        with writer:
-            yield writer
-            with explained(self.path):
-                record = writer.finish()
-                _write(self.partial / _RECORDS / f"{index:05d}.json", json.dumps(vars(record)))
-        self.finished.append(record)
+    @property
+    def finished(self) -> list[ShardRecord]:
+        """The records of the shards that are done, in order, of a store that is written as one part."""
+        return self._shards.finished
 
-    def finish(self, table: LabelTable, facts: Mapping[str, Any]) -> Store:
+    def shard(self, rows: int) -> contextlib.AbstractContextManager["ShardWriter"]:
+        """Open the next shard of a store that is written as one part."""
+        return self._shards.shard(rows)
+
+    def part(self, number: int) -> ShardSequence:
+        """Return the shards of part `number` of a store that is written in several; see `part_prefix`."""
+        return ShardSequence(self.partial, self.size, part_prefix(number))
+
+    def finish(self, table: LabelTable, facts: Mapping[str, Any], parts: Sequence[ShardSequence] = ()) -> Store:
         """Write table and manifest, give the folder its final name, and open the store.
 
         table: the rows of all finished shards in order, with opaque patient keys. facts: what else the manifest
-        says (source counts, population, ...).
+        says (source counts, population, ...). parts: in their order, if the store was written in parts.
         """
-        records = self.finished
+        records = [record for part in parts or [self._shards] for record in part.finished]
+        unreadable = [entry for record in records for entry in record.quarantine]
+        others = [entry for record in records for entry in record.others]
         with explained(self.path):
             _write(self.partial / _TABLE, _table_text(table))
             files = {record.file: record.sha256 for record in records if record.file is not None}
@@ -240,17 +316,30 @@ class StoreWriter:
                 "labels": list(table.labels),
                 **facts,
                 "sources_sha256": _json_digest([r.sources for r in records]),
-                "quarantine": [Quarantined(*entry)._asdict() for r in records for entry in r.quarantine],
+                "quarantine": [Quarantined(*entry)._asdict() for entry in [*unreadable, *others]],
                 "files": {_TABLE: _file_digest(self.partial / _TABLE), **files},
                 "recipe": self.recipe,
             }
             manifest["sha256"] = _json_digest(manifest)
             _write(self.partial / _MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False))
+            for left in (*self.partial.glob("*.tmp"), *self.partial.glob("*lock")):
+                left.unlink()
             self.partial.rename(self.path)
             _sync(self.path.parent)
-            shutil.rmtree(self.path / _RECORDS, ignore_errors=True)
-            (self.path / _RECIPE).unlink(missing_ok=True)
+            tidy(self.path)
         return Store.open(self.path)
+
+
+def tidy(path: Path) -> None:
+    """Remove from the finished store at `path` what was needed to continue; a kill may have come before."""
+    shutil.rmtree(path / _RECORDS, ignore_errors=True)
+    with contextlib.suppress(OSError):  # a store that cannot be written is as good with it
+        (path / _RECIPE).unlink(missing_ok=True)
+
+
+def part_prefix(number: int) -> str:
+    """Return what the names of the shards of part `number` begin with."""
+    return f"{number:03d}-"
 
 
 class ShardWriter:
@@ -291,6 +380,10 @@ class ShardWriter:
     def quarantine(self, image: str, reason: str) -> None:
         """Leave one image out, with the reason."""
         self.record.quarantine.append((image, reason))
+
+    def set_aside(self, name: str, reason: str) -> None:
+        """Note something that is not an image to be read, with the reason."""
+        self.record.others.append((name, reason))
 
     def finish(self) -> ShardRecord:
         """Write the header now that the number of rows is known, and put the file in its place."""

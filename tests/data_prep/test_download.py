@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 from data_prep import download
-from data_prep.download import Downloader, DownloadSettings, RemoteFile
+from data_prep.download import Downloader, DownloadSettings
 from data_prep.errors import DataError
+from data_prep.remote_file import RemoteFile
 from tests.data_prep.faulty_server import Fault, FaultyServer, serving
 
 CONTENT = np.random.default_rng(0).bytes(1_000_003)
