@@ -27,6 +27,9 @@ LABELS = ("bright", "left", "rare")
 SETTINGS = TrainingSettings(
     epochs=3,
     batch_size=16,
+    learning_rate=3e-3,
+    weight_decay=0.02,
+    warmup=0.2,
     precision="32",
     augmentation=AugmentationSettings(flip=0.5, rotation=10, shift=0.05, scale=0.05, brightness=0.05, contrast=0.1),
 )
