@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 import cv2
 import filelock
+import kornia_rs
 import numpy as np
 
 from data_prep.decode import DECODE_VERSION, MAX_BYTES
@@ -158,7 +159,7 @@ def facts_of(source: Labelled) -> dict[str, Any]:
     """Return what the manifest says of a source, but for its counts."""
     return {
         "population": source.population,
-        "decoder": f"opencv {cv2.__version__}",
+        "decoder": f"opencv {cv2.__version__}, kornia-rs {kornia_rs.__version__}",
         "label_table": {
             "sha256": source.table.sha256,
             "layout": source.table.layout,

@@ -29,6 +29,7 @@ from data_prep.store import Store
 
 from .conftest import write_nih_table
 from .hostile_tar import hostile_members, member, write_tar
+from .test_build import DECODER_THAT_CRASHES, crashing
 
 NAMES = [f"{patient:08d}_{index:03d}.png" for patient in range(1, 7) for index in range(6)]
 ENTRIES = dict[str, bytes]
@@ -218,25 +219,44 @@ def test_while_one_archive_is_fetched_another_is_decoded(archives: Archives, tmp
     assert done.is_set()
 
 
-def test_what_a_process_dies_of_costs_one_image(
+def test_a_crash_of_the_decoder_costs_one_image(
     archives: Archives, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The dying process is played by one that is killed when it tells of the image; the next isolates that image."""
-    killed: list[str] = []
-    isolated: list[set[str]] = []
+    images = pictures()
+    for name in (NAMES[1], NAMES[19]):
+        images[name] = crashing(images[name])
+    write_tar(archives.files[1], [member(f"images/{name}", images[name]) for name in NAMES[1::3]])
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(DECODER_THAT_CRASHES)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    store = archives.build(tmp_path / "store", unreadable_limit=0.1)
+    crashed = "the decoder crashed (SIGSEGV)"
+    assert [tuple(entry) for entry in store.quarantine] == [(NAMES[1], crashed), (NAMES[19], crashed)]
+    assert len(store.images) == 34
+
+
+def test_a_process_that_falls_silent_is_ended(
+    archives: Archives, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "site").mkdir()
+    stalling = DECODER_THAT_CRASHES.replace("os.kill(os.getpid(), signal.SIGSEGV)", "__import__('time').sleep(60)")
+    (tmp_path / "site" / "sitecustomize.py").write_text(stalling)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+    monkeypatch.setattr(archive_store, "_SILENCE_SECONDS", 3)
+    runs: list[set[str]] = []
     run = archive_store._Builder._run_process
 
-    def watch(self: object, part: int, archive: RemoteFile, file: Path, suspects: set[str]) -> str | None:
-        isolated.append(set(suspects))
-        if part == 1 and not killed:
-            killed.append(NAMES[4])
-            return NAMES[4]
-        return run(self, part, archive, file, suspects)  # type: ignore[arg-type]
+    def watch(self: archive_store._Builder, part: int, archive: RemoteFile, file: Path, suspects: set[str]) -> object:
+        runs.append(set(suspects))
+        return None if suspects else run(self, part, archive, file, suspects)
 
     monkeypatch.setattr(archive_store._Builder, "_run_process", watch)
-    store = archives.build(tmp_path / "store")
-    assert {NAMES[4]} in isolated
-    assert len(store.images) == 36
+    image = pictures()[NAMES[0]]
+    write_tar(archives.files[0], [member(f"images/{NAMES[0]}", crashing(image))])
+    with pytest.raises(DataError, match=r"images_001.tar.gz: its shards are not what was written"):
+        archives.build(tmp_path / "store")
+    assert {NAMES[0]} in runs
 
 
 KILLED = """

@@ -276,17 +276,23 @@ def test_the_real_images_of_64_pixels_make_a_store(shared_data: Path, tmp_path: 
 
 DECODER_THAT_CRASHES = """
 import os, signal
-import cv2
+import kornia_rs
 
-decode = cv2.imdecode
+decode = kornia_rs.io.decode_image_png_u8
 
-def imdecode(data, flags):
-    if b"CRASH" in data.tobytes():
+def decode_image_png_u8(data, shape, mode):
+    if b"CRASH" in data:
         os.kill(os.getpid(), signal.SIGSEGV)
-    return decode(data, flags)
+    return decode(data, shape, mode)
 
-cv2.imdecode = imdecode
+kornia_rs.io.decode_image_png_u8 = decode_image_png_u8
 """
+
+
+def crashing(png: bytes) -> bytes:
+    """The same picture with a mark at which that decoder crashes."""
+    chunk = b"tEXtCRASH\0"
+    return png[:33] + struct.pack(">I", 6) + chunk + struct.pack(">I", zlib.crc32(chunk)) + png[33:]
 
 
 @pytest.mark.parametrize("pool_pays", [0, 1e9])
@@ -296,9 +302,7 @@ def test_a_crash_of_the_decoder_costs_one_image(
     source = FolderSource.open(nih_folder(patients=25))
     bad = [source.files[20], source.files[80]]
     for _, file in bad:
-        png = file.read_bytes()
-        chunk = b"tEXtCRASH\0"
-        file.write_bytes(png[:33] + struct.pack(">I", 6) + chunk + struct.pack(">I", zlib.crc32(chunk)) + png[33:])
+        file.write_bytes(crashing(file.read_bytes()))
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text(DECODER_THAT_CRASHES)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))

@@ -4,6 +4,7 @@ import io
 import struct
 import zlib
 from pathlib import Path
+from random import Random
 
 import cv2
 import numpy as np
@@ -64,6 +65,32 @@ def test_every_kind_of_file_agrees_with_pillow_within_a_grey_level(kind: str, si
     assert picture.shape == (size, size)
     assert picture.dtype == np.uint8
     assert difference(picture, reference(data, size)) < 1
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.sampled_from(range(5)), st.randoms(use_true_random=False))
+def test_grey_pixels_are_those_of_opencv_to_the_bit(width: int, height: int, kind: int, random: Random) -> None:
+    """Whatever filter each row of the file uses (PNG, section 9); cv2 and the decoder in use share no code."""
+    lines = bytes(random.randrange(256) for _ in range(height * (width + 1)))
+    rows = b"".join(
+        bytes([kind if y else 0]) + lines[y * (width + 1) + 1 : (y + 1) * (width + 1)] for y in range(height)
+    )
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    data = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in chunks
+    )
+    expected = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    assert np.array_equal(decode_module._grey_png(data, width, height), expected)
+    assert decode_module._GREY_PNG == header[8:] == data[24:29]
+
+
+def test_the_real_radiographs_have_opencvs_pixels_to_the_bit(shared_data: Path) -> None:
+    files = [file.read_bytes() for file in sorted((shared_data / "nih" / "images_1024").glob("*.png"))[::6]]
+    grey = [data for data in files if data.startswith(decode_module._GREY_PNG, 24)]
+    assert len(grey) > 30
+    for data in grey:
+        expected = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        assert np.array_equal(decode_module._grey_png(data, 1024, 1024), expected)
 
 
 def test_sixteen_bits_are_scaled_to_eight_over_the_whole_range() -> None:
