@@ -30,6 +30,18 @@ def test_images_without_a_row_and_rows_without_an_image_are_counted(nih_folder: 
     assert (len(source), source.images_without_row, source.rows_without_image) == (4, 1, 2)
 
 
+def test_dicom_files_are_found_under_any_name_and_matched_without_their_suffix(tmp_path: Path) -> None:
+    dicom = bytes(128) + b"DICM"
+    names = ["1.2.840.1.dcm", "1.2.840.2", "IM0001", "scan.DICOM", "notes.txt", "IM0002"]
+    for name in names:
+        (tmp_path / name).write_bytes(b"text" if name in ("notes.txt", "IM0002") else dicom)
+    rows = ["1.2.840.1", "1.2.840.2", "IM0001", "scan", "notes", "IM0002"]
+    (tmp_path / "labels.csv").write_text("image,patient,Mass\n" + "".join(f"{row},a,1\n" for row in rows))
+    source = FolderSource.open(tmp_path)
+    assert {row: file.name for row, file in source.items()} == dict(zip(rows[:4], names[:4], strict=True))
+    assert (source.images_without_row, source.rows_without_image) == (0, 2)
+
+
 def test_hidden_files_are_not_images(nih_folder: FolderMaker) -> None:
     folder = nih_folder(patients=1)
     shutil.copy(folder / "images" / "00000001_000.png", folder / "images" / "._00000001_000.png")

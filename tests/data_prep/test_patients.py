@@ -11,7 +11,9 @@ from data_prep.patients import (
     check_secret,
     has_public_numbers,
     in_order_of_appearance,
+    joined_patients,
     key_name,
+    opaque_name,
     patient_keys,
 )
 
@@ -66,3 +68,28 @@ def test_secrets_have_different_names_and_no_secret_is_public() -> None:
 )
 def test_only_nihs_own_numbering_needs_no_secret(image: str, patient: str, public: bool) -> None:
     assert has_public_numbers(np.array([image]), np.array([patient])) is public
+
+
+def test_an_images_opaque_name_depends_on_name_population_and_secret() -> None:
+    names = {opaque_name(*given) for given in [("a", "here", SECRET), ("b", "here", SECRET), ("a", "there", SECRET)]}
+    names.add(opaque_name("a", "here", SECRET[::-1]))
+    names.add(str(patient_keys(np.array(["a"]), "here", SECRET)[0]) + ".dcm")
+    assert len(names) == 5
+    assert opaque_name("a", "here", SECRET) in names
+    assert all(len(name) == 36 and name.endswith(".dcm") for name in names)
+
+
+@pytest.mark.parametrize(
+    ("in_files", "in_table", "found"),
+    [
+        (["x", "x", "y"], ["a", "a", "b"], (3, 0)),
+        (["x", "x", "y"], ["a", "b", "c"], (3, 2)),
+        (["x", "x", "y", "y", ""], ["a", "b", "b", "c", "d"], (4, 3)),
+        (["x", "x", "x"], ["a", "b", "c"], (3, 0)),
+        (["", ""], ["a", "b"], (0, 0)),
+    ],
+)
+def test_patients_that_files_join_are_counted_unless_all_files_say_the_same(
+    in_files: list[str], in_table: list[str], found: tuple[int, int]
+) -> None:
+    assert joined_patients(in_files, np.array(in_table)) == found
