@@ -39,6 +39,7 @@ _START_SECONDS = 120  # importing the decoders takes half a second, from a cold 
 
 _MAX_REASON = 2048  # bytes
 _DONE, _REFUSED, _DIED = range(3)
+_KILLED = b"the process that decodes untrusted files was killed twice over this one"
 _NUMBERS = struct.Struct(">QQ")
 _HEAD = struct.Struct(">BQ")
 
@@ -92,10 +93,7 @@ class Sandbox:
         """
         request = function.encode() + b"\n" + _NUMBERS.pack(size, len(data))
         with self._lock:
-            try:
-                status, content = self._ask(request, data)
-            except (EOFError, BrokenPipeError):  # the worker itself was killed: a new one, once
-                status, content = self._ask(request, data)
+            status, content = self._ask(request, data) or self._ask(request, data) or (_DIED, _KILLED)
         if status == _DONE:
             line, _, pixels = content.partition(b"\n")
             return Radiograph(np.frombuffer(pixels, np.uint8).reshape(size, size), **json.loads(line))
@@ -108,7 +106,8 @@ class Sandbox:
             self._worker.communicate()
             self._worker = None
 
-    def _ask(self, request: bytes, data: bytes) -> tuple[int, bytes]:
+    def _ask(self, request: bytes, data: bytes) -> tuple[int, bytes] | None:
+        """Return status and answer, or None if the worker itself was killed meanwhile."""
         worker = self._worker or self._start()
         self._worker = worker
         assert worker.stdin is not None
@@ -121,7 +120,7 @@ class Sandbox:
             return status, _receive(worker.stdout, length)
         except (EOFError, BrokenPipeError):
             self.close()
-            raise
+            return None
 
     def _start(self) -> "subprocess.Popen[bytes]":
         """The worker has a session of its own: Ctrl-C is for its owner, whose end closes its input."""

@@ -29,6 +29,9 @@ from data_prep.radiograph import Radiograph
 
 SEEN = []
 
+def kills_its_worker(data, size):
+    os.kill(os.getppid(), signal.SIGKILL)
+
 def fine(data, size):
     SEEN.append(data)
     print("to nobody", flush=True)
@@ -68,12 +71,11 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     """Half a gigabyte, one second of a processor, three on the clock."""
     folder = tmp_path_factory.mktemp("modules")
     (folder / "behaviour.py").write_text(BEHAVIOUR)
-    sys.path.insert(0, str(folder))
-    sandbox = Sandbox(memory=2**29, cpu_seconds=1, wall_seconds=3)
-    assert sandbox.run("behaviour:fine", b"first", 4).patient_id == "first"
-    sys.path.remove(str(folder))
-    yield sandbox
-    sandbox.close()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        sandbox = Sandbox(memory=2**29, cpu_seconds=1, wall_seconds=3)
+        yield sandbox
+        sandbox.close()
 
 
 @pytest.mark.parametrize(
@@ -108,6 +110,12 @@ def test_a_worker_that_was_killed_is_replaced() -> None:
     os.kill(own._worker.pid, signal.SIGKILL)
     assert own.run("data_prep.dicom:decode_dicom", dicom_file(STORED), 16).view == "PA"
     own.close()
+
+
+def test_a_file_that_ends_the_worker_itself_costs_no_more(sandbox: Sandbox) -> None:
+    with pytest.raises(DataError, match="was killed twice over this one"):
+        sandbox.run("behaviour:kills_its_worker", b"", 4)
+    assert sandbox.run("behaviour:fine", b"next", 4).patient_id == "next"
 
 
 def test_pictures_are_the_same_inside_and_outside() -> None:
