@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
-SMALL_CONFIG = """
+DATA = """
 data: {size: 32, phantom: {patients: 60, size: 64}}
 split: {shares: [0.5, 0.2, 0.3]}
 training: {epochs: 2}
+"""
+STUDY = """
 methods: [{kind: uniform}, {kind: svd}]
 noise: [{kind: none}, {kind: random, rate: 0.2, labels: [Effusion]}]
 seeds: 1
@@ -38,7 +40,13 @@ def medmtl_home(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.fixture
 def small(tmp_path: Path) -> list[str]:
-    """Flags of a study that takes seconds."""
-    config = tmp_path / "small.yaml"
-    config.write_text(SMALL_CONFIG)
-    return ["--config", str(config)]
+    """Flags of a study of four arms that takes seconds."""
+    (tmp_path / "small.yaml").write_text(DATA + STUDY)
+    return ["--config", str(tmp_path / "small.yaml")]
+
+
+@pytest.fixture
+def small_train(tmp_path: Path) -> list[str]:
+    """Flags of a single training on the same data."""
+    (tmp_path / "train.yaml").write_text(DATA)
+    return ["--config", str(tmp_path / "train.yaml")]

@@ -91,12 +91,14 @@ def test_the_config_that_a_study_left_repeats_it_bit_for_bit_in_an_empty_home(
     assert numbers_of(results_of(Path("second"))) == numbers_of(results_of(tmp_path / "first"))
 
 
-def test_a_logged_model_gives_the_scored_probabilities_without_this_project(medmtl_home: Path, tmp_path: Path) -> None:
-    assert exit_code(["train", "--config", str(single(tmp_path)), "--out", "out"]) == OK
+def test_a_logged_model_gives_the_scored_probabilities_without_this_project(
+    medmtl_home: Path, small_train: list[str]
+) -> None:
+    assert exit_code(["train", *small_train, "--out", "out"]) == OK
     (arm,) = runs("arm")
     store = Store.open(next(path for path in (medmtl_home / "stores").iterdir() if path.is_dir()))
 
-    settings = compose(TrainSettings, single(tmp_path), {})
+    settings = compose(TrainSettings, Path(small_train[1]), {})
     split = make_split(settings.split, store.images, store.patients)
     np.save("pixels.npy", store.pixels[split.test][:, None])
     program = (
@@ -113,14 +115,6 @@ def test_a_logged_model_gives_the_scored_probabilities_without_this_project(medm
     )
     scored = np.load(mlflow.artifacts.download_artifacts(run_id=arm.info.run_id, artifact_path="arm/predictions.npz"))
     np.testing.assert_allclose(np.load("probabilities.npy"), scored["test"], atol=1e-6, rtol=0)
-
-
-def single(tmp_path: Path) -> Path:
-    config = tmp_path / "single.yaml"
-    config.write_text(
-        "data: {size: 32, phantom: {patients: 60, size: 64}}\nsplit: {shares: [0.5, 0.2, 0.3]}\ntraining: {epochs: 2}\n"
-    )
-    return config
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])

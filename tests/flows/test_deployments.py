@@ -1,0 +1,98 @@
+"""The deployments of prefect.yaml: registered, fired by their schedule, and run by hand with JSON."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from mlflow.tracking import MlflowClient
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.sorting import FlowRunSort
+
+from tasks import tracking
+from tasks.prefect_server import prefect_server, wait_until_up
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
+SMALL: dict[str, Any] = {
+    "data": {"size": 32, "phantom": {"patients": 60, "size": 64}},
+    "split": {"shares": [0.5, 0.2, 0.3]},
+    "training": {"epochs": 2},
+}
+
+
+@pytest.fixture
+def own_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A server of its own: schedules must not fire into another test."""
+    monkeypatch.setenv("MEDMTL_HOME", str(tmp_path / "home"))
+    with prefect_server(tmp_path / "prefect") as url:
+        wait_until_up(url)
+        yield url
+
+
+def prefect(*arguments: str) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "prefect", *arguments], cwd=ROOT, check=True, capture_output=True, timeout=120
+    )
+
+
+def newest_runs() -> list[FlowRun]:
+    with get_client(sync_client=True) as client:
+        return client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC)
+
+
+def test_a_schedule_fires_without_a_hand_and_a_manual_run_takes_json(own_server: str, tmp_path: Path) -> None:
+    prefect("work-pool", "create", "local", "--type", "process", "--overwrite")
+    prefect("--no-prompt", "deploy", "--all")
+    with get_client(sync_client=True) as client:
+        registered = {deployment.name for deployment in client.read_deployments()}
+    assert registered == {"study", "study-nightly", "train", "ingest"}
+
+    # the nightly one again, every minute and small
+    every_minute = yaml.safe_load((ROOT / "prefect.yaml").read_text())
+    (nightly,) = (entry for entry in every_minute["deployments"] if entry["name"] == "study-nightly")
+    nightly["schedules"] = [{"cron": "* * * * *", "slug": "minutely"}]
+    nightly["parameters"] = {"out": str(tmp_path / "nightly"), "settings": SMALL | {"seeds": 1}}
+    every_minute["deployments"] = [nightly]
+    changed = tmp_path / "prefect.yaml"
+    changed.write_text(yaml.safe_dump(every_minute).replace("{{ $PWD }}", str(ROOT)))
+    prefect("--no-prompt", "deploy", "--all", "--prefect-file", str(changed))
+    by_hand = {"out": str(tmp_path / "by hand"), "settings": SMALL | {"method": {"kind": "svd", "refresh": [1]}}}
+    prefect("deployment", "run", "train/train", "--params", json.dumps(by_hand))
+
+    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "local"]
+    worker = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        scheduled, manual = wait_for_one_of_each()
+    finally:
+        worker.send_signal(signal.SIGTERM)
+        worker.wait(timeout=60)
+    assert scheduled.state_name == manual.state_name == "Completed"
+    assert manual.parameters["settings"]["method"]["kind"] == "svd"
+    for folder in ("nightly", "by hand"):
+        assert (tmp_path / folder / "report.html").exists()
+    experiment = tracking.connect()
+    states = [run.info.status for run in MlflowClient().search_runs([experiment], "tags.`medmtl.kind` = 'study'")]
+    assert "FINISHED" in states
+    assert "FAILED" not in states
+
+
+def wait_for_one_of_each() -> tuple[FlowRun, FlowRun]:
+    """The first scheduled and the first manual run that are over."""
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        over = [run for run in newest_runs() if run.state and run.state.is_final()]
+        scheduled = [run for run in over if run.auto_scheduled]
+        manual = [run for run in over if not run.auto_scheduled]
+        if scheduled and manual:
+            return scheduled[0], manual[0]
+        time.sleep(1)
+    pytest.fail(f"after five minutes: {[(run.name, run.state_name) for run in newest_runs()]}")
