@@ -182,7 +182,7 @@ class _Download:
             headers["If-Range"] = validator
         with self._owner._client.stream("GET", self._file.url, headers=headers) as response:
             start, total = self._answer(response, offset, validator)
-            _check_space(self._part, (total or self._file.bytes or 0) - start)
+            check_space(self._part, (total or self._file.bytes or 0) - start)
             with self._part.open("r+b" if start else "wb", buffering=0) as stream:
                 stream.seek(start)
                 if not start:
@@ -305,7 +305,8 @@ def _check_there(target: Path, file: RemoteFile) -> None:
         raise DataError(f"{target}: {size} bytes, the published file has {file.bytes}; remove it and run again")
 
 
-def _check_space(path: Path, missing: int) -> None:
+def check_space(path: Path, missing: int) -> None:
+    """Raise DataError unless the disk of `path` has room for `missing` more bytes."""
     free = shutil.disk_usage(path.parent).free
     if missing + SPARE_DISK > free:
         raise DataError(

@@ -34,7 +34,14 @@ class FlowCommand(click.Command):
             click.Option(["--force"], is_flag=True, help="Replace another run's results in --out."),
         ]
         options += [
-            click.Option([flag], multiple=FLAGS[flag].multiple, type=FLAGS[flag].type, help=FLAGS[flag].help)
+            click.Option(
+                [flag],
+                multiple=FLAGS[flag].multiple,
+                type=FLAGS[flag].type,
+                is_flag=FLAGS[flag].type is bool,
+                default=None,
+                help=FLAGS[flag].help,
+            )
             for flag in flags
         ]
         super().__init__(name, params=options, callback=self.run, help=summary, short_help=summary)
@@ -79,6 +86,7 @@ def medmtl() -> None:
 
 
 DATA_FLAGS = ("--data", "--labels", "--size")
+ARCHIVE_FLAGS = ("--from", "--manifest", "--parts", "--discard-archives")
 NOISE_FLAGS = ("--noise", "--noise-rate", "--noise-label")
 ARM_FLAGS = (*DATA_FLAGS, "--split", "--backbone", "--method", *NOISE_FLAGS, "--epochs", "--seed", "--device")
 
@@ -90,7 +98,9 @@ medmtl.add_command(
     )
 )
 medmtl.add_command(FlowCommand("train", "Train one model and register it in MLflow.", ARM_FLAGS))
-medmtl.add_command(FlowCommand("ingest", "Decode images and labels into a store.", DATA_FLAGS))
+medmtl.add_command(
+    FlowCommand("ingest", "Download or take the data, decode them into a store.", (*DATA_FLAGS, *ARCHIVE_FLAGS))
+)
 
 
 @medmtl.command()

@@ -5,7 +5,18 @@ from pathlib import Path
 from prefect import flow
 from pydantic import BaseModel, ConfigDict, Field
 
-from tasks.ingest import PHANTOM, DataSettings, StoreRef, decode_images, render_phantom, write_summary
+from data_prep.medmnist import CHESTMNIST
+from data_prep.patients import CHESTXRAY14
+from tasks.ingest import (
+    PHANTOM,
+    DataSettings,
+    StoreRef,
+    decode_archives,
+    decode_chestmnist,
+    decode_images,
+    render_phantom,
+    write_summary,
+)
 from tasks.output import claim_output
 
 
@@ -28,5 +39,9 @@ def ingest(settings: IngestSettings = IngestSettings(), out: Path | None = None,
 
 def take_data(data: DataSettings) -> StoreRef:
     """The store of the data, whatever their source; the first steps of every flow on images."""
+    if data.source == CHESTXRAY14:
+        return decode_archives(data)
+    if data.source == CHESTMNIST:
+        return decode_chestmnist(data)
     folder = render_phantom(data.phantom) if data.source == PHANTOM else Path(data.source)
     return decode_images(data, folder)

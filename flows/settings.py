@@ -27,9 +27,13 @@ class Flag:
 
 
 FLAGS = {
-    "--data": Flag("data.source", "'phantom', or a folder of images with a label table."),
+    "--data": Flag("data.source", "'phantom', 'chestxray14', 'chestmnist', or a folder of images with a label table."),
     "--labels": Flag("data.labels", "The label table, when it lies elsewhere.", click.Path(path_type=Path)),
     "--size": Flag("data.size", "Side of the decoded images, pixels.", int),
+    "--from": Flag("data.archives.folder", "Take the archives from this folder.", click.Path(path_type=Path)),
+    "--manifest": Flag("data.archives.manifest", "CSV of another archive of that shape.", click.Path(path_type=Path)),
+    "--parts": Flag("data.archives.parts", "Numbers of the archives to take: 1,2."),
+    "--discard-archives": Flag("data.archives.discard", "Remove each archive once it is decoded.", bool),
     "--split": Flag("split.name", "How patients are shared out.", click.Choice(["official", "chexnet", "random"])),
     "--backbone": Flag("network.backbone", "conv4, or the name of a timm model."),
     "--epochs": Flag("training.epochs", "Passes over the training images.", int),

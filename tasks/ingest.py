@@ -5,6 +5,7 @@ used here: it would vouch for a path without looking at what lies there, and ope
 """
 
 import hashlib
+import importlib
 import json
 from functools import partial
 from importlib.metadata import version
@@ -17,9 +18,13 @@ from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from data_prep.build import UNREADABLE_LIMIT, build_store, store_key
+from data_prep.errors import DataError
 from data_prep.folder import FolderSource
+from data_prep.medmnist import CHESTMNIST, MedMnistSource, file_name
+from data_prep.patients import CHESTXRAY14
 from data_prep.phantom import PHANTOM_VERSION, PhantomSettings, write_phantom
 from data_prep.store import Store
+from tasks.archives import ArchiveSettings, archive_store
 from tasks.files import write_atomically
 from tasks.home import home
 from tasks.output import RESULTS
@@ -27,6 +32,7 @@ from tasks.processes import processors
 from tasks.progress import LOGGER, progress
 
 PHANTOM = "phantom"
+_NAMED = (PHANTOM, CHESTXRAY14, CHESTMNIST)  # sources that are no folder
 
 
 class DataSettings(BaseModel):
@@ -34,18 +40,21 @@ class DataSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    source: str = Field(PHANTOM, description="'phantom', or a folder of images (PNG, JPEG) with a label table")
+    source: str = Field(
+        PHANTOM, description="'phantom', 'chestxray14', 'chestmnist', or a folder of images with a label table"
+    )
     labels: Path | None = Field(None, description="the label table, when it does not lie in the folder")
     size: int = Field(64, ge=8, le=4096, description="side of the decoded images, pixels")
     unreadable_limit: float = Field(
         UNREADABLE_LIMIT, ge=0, le=1, description="share of images that may be unreadable before the run stops"
     )
     phantom: PhantomSettings = Field(PhantomSettings(), description="what is rendered when the source is 'phantom'")
+    archives: ArchiveSettings = Field(ArchiveSettings(), description="the archives when the source is 'chestxray14'")
 
     @field_validator("source")
     @classmethod
     def _absolute_source(cls, source: str) -> str:
-        return source if source == PHANTOM else str(Path(source).expanduser().resolve())
+        return source if source in _NAMED else str(Path(source).expanduser().resolve())
 
     @field_validator("labels")
     @classmethod
@@ -55,7 +64,7 @@ class DataSettings(BaseModel):
     @property
     def name(self) -> str:
         """How the data are called in reports and run names."""
-        return self.source if self.source == PHANTOM else Path(self.source).name
+        return self.source if self.source in _NAMED else Path(self.source).name
 
 
 class StoreRef(BaseModel):
@@ -88,16 +97,58 @@ def decode_images(data: DataSettings, folder: Path) -> StoreRef:
         DataError: see `FolderSource.open` and `build_store`.
     """
     population = f"{PHANTOM}/{folder.name}" if data.source == PHANTOM else None
-    source = FolderSource.open(folder, data.labels, population)
+    return _decoded(data, FolderSource.open(folder, data.labels, population))
+
+
+@task(name="decode chestmnist", cache_policy=NO_CACHE)
+def decode_chestmnist(data: DataSettings) -> StoreRef:
+    """The store of ChestMNIST at the size asked for; its file is downloaded by the package `medmnist` if need be.
+
+    Raises:
+        DataError: see `MedMnistSource.open`.
+    """
+    folder = data.archives.folder or Path.home() / ".medmnist"
+    if not data.archives.folder and not (folder / file_name(data.size)).exists():
+        _download_chestmnist(folder, data.size)
+    return _decoded(data, MedMnistSource.open(folder, data.size))
+
+
+def _download_chestmnist(folder: Path, size: int) -> None:
+    remedy = f"name a folder that holds {file_name(size)} with --from"
+    try:
+        package = importlib.import_module("medmnist")
+    except ImportError as error:
+        raise DataError(f"no ChestMNIST here: pip install 'medmtl[medmnist]' to download it, or {remedy}") from error
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        package.ChestMNIST(split="train", size=size, download=True, root=str(folder))
+    except RuntimeError as error:
+        raise DataError(f"ChestMNIST cannot be downloaded ({error}): {remedy}") from error
+
+
+@task(name="decode archives", cache_policy=NO_CACHE)
+def decode_archives(data: DataSettings) -> StoreRef:
+    """The store of ChestX-ray14's archives (or of others of the same shape), downloaded if they are not at hand.
+
+    Raises:
+        DataError: see `archive_store`.
+    """
+    return _ref(data, *archive_store(data.archives, data.labels, data.size, data.unreadable_limit))
+
+
+def _decoded(data: DataSettings, source: FolderSource | MedMnistSource) -> StoreRef:
     key = home().patient_key
     path = home().stores / store_key(source, data.size, key)
     reused = path.exists()
     decode = partial(build_store, source, path, data.size, key=key, unreadable_limit=data.unreadable_limit)
     with progress("decoding images") as update:
-        store = decode(workers=processors(), progress=update)
+        return _ref(data, decode(workers=processors(), progress=update), reused)
+
+
+def _ref(data: DataSettings, store: Store, reused: bool) -> StoreRef:
     found = f"{len(store.images)} images of {store.size} px, {len(store.quarantine)} quarantined"
-    LOGGER.info("store: %s (%s) %s", "reused, nothing decoded:" if reused else "decoded into", found, path)
-    return StoreRef(name=data.name, path=path, fingerprint=store.fingerprint, reused=reused)
+    LOGGER.info("store: %s (%s) %s", "reused, nothing decoded:" if reused else "decoded into", found, store.path)
+    return StoreRef(name=data.name, path=store.path, fingerprint=store.fingerprint, reused=reused)
 
 
 @task(name="write summary", cache_policy=NO_CACHE)
