@@ -32,7 +32,7 @@ from data_prep.phantom_film import devices, expose, pose
 from data_prep.phantom_findings import paint, reshape, strength
 from data_prep.phantom_population import Patient, Visit, draw_patient
 
-PHANTOM_VERSION = 1  # raised whenever a pixel or a label changes
+PHANTOM_VERSION = 2  # raised whenever a pixel or a label changes
 TABLE = "Data_Entry_2017_v2020.csv"
 RECORD = "phantom.json"
 _HEADER = (
@@ -52,7 +52,7 @@ class PhantomSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    patients: int = Field(2600, ge=1, le=99_999_999, description="number of patients; about 2.9 images each")
+    patients: int = Field(1800, ge=1, le=99_999_999, description="number of patients; about 2.9 images each")
     size: int = Field(256, ge=64, le=2048, description="width and height of an image in pixels")
     seed: int = Field(0, ge=0, description="draws the population and every image")
 
@@ -136,9 +136,7 @@ def _is_complete(folder: Path, settings: PhantomSettings) -> bool:
     return (len(sizes), sum(sizes)) == expected
 
 
-def _rendered(
-    patients: list[Patient], images: Path, size: int, workers: int
-) -> Iterator[list[tuple[bytes, int]]]:
+def _rendered(patients: list[Patient], images: Path, size: int, workers: int) -> Iterator[list[tuple[bytes, int]]]:
     """Write the patients' images; yields, in order, SHA-256 and number of bytes of each file."""
     chunks = [patients[start : start + _CHUNK] for start in range(0, len(patients), _CHUNK)]
     if workers == 1:
@@ -200,4 +198,6 @@ def _explained(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or error
-        raise DataError(f"{folder}: the phantom cannot be written ({reason}); free space, or name another folder") from error
+        raise DataError(
+            f"{folder}: the phantom cannot be written ({reason}); free space, or name another folder"
+        ) from error

@@ -20,9 +20,7 @@ SIDES = (-1, 1)
 _LUNG_LATERAL = np.array(
     [(0.40, 0.0), (0.60, 0.035), (0.76, 0.12), (0.88, 0.27), (0.95, 0.46), (0.985, 0.66), (1.0, 0.84), (0.985, 1.0)]
 )
-_LUNG_MEDIAL = np.array(
-    [(0.15, 0.80), (0.145, 0.62), (0.14, 0.45), (0.15, 0.28), (0.18, 0.13), (0.25, 0.04)]
-)
+_LUNG_MEDIAL = np.array([(0.15, 0.80), (0.145, 0.62), (0.14, 0.45), (0.15, 0.28), (0.18, 0.13), (0.25, 0.04)])
 _DOME = np.array([(0.93, -0.045), (0.78, -0.105), (0.58, -0.145), (0.36, -0.14), (0.19, -0.10)])
 _HEART = np.array(
     [
@@ -32,7 +30,19 @@ _HEART = np.array(
 )  # fmt: skip
 _HEART_WIDTH = 0.290  # of the outline above, right border to apex
 _CLAVICLE = np.array([(0.030, 0.185), (0.085, 0.165), (0.15, 0.158), (0.22, 0.140), (0.285, 0.108), (0.335, 0.098)])
-_SCAPULA = np.array([(0.39, 0.15), (0.44, 0.16), (0.45, 0.24), (0.41, 0.36), (0.375, 0.45), (0.362, 0.42), (0.365, 0.29)])
+_SCAPULA = np.array(
+    [(0.39, 0.15), (0.44, 0.16), (0.45, 0.24), (0.41, 0.36), (0.375, 0.45), (0.362, 0.42), (0.365, 0.29)]
+)
+
+
+@dataclass(frozen=True)
+class Vessels:
+    """v vessels of both lungs. side: (v,), -1 or 1; lines: (v, 5, 2) in the lung's own coordinates, see
+    `Chest.in_lung`; width: (v,)."""
+
+    side: np.ndarray
+    lines: np.ndarray
+    width: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -57,7 +67,7 @@ class Body:
     breast: float
     scoliosis: float
     air: float  # how transparent the lungs are
-    vessels: tuple[tuple[np.ndarray, float], ...]  # in the lung's own coordinates, see Chest.in_lung
+    vessels: "Vessels"
 
 
 @dataclass(frozen=True)
@@ -88,7 +98,7 @@ class Chest:
         outline[:, 0] = side * outline[:, 0] + self.mediastinum * np.clip(1 - outline[:, 0] / self.half_width, 0, 1)
         return outline
 
-    def in_lung(self, side: int, across: np.ndarray | float, down: np.ndarray | float) -> np.ndarray:
+    def in_lung(self, side: int | np.ndarray, across: np.ndarray | float, down: np.ndarray | float) -> np.ndarray:
         """From a lung's own coordinates, across (0 medial, 1 chest wall) and down (0 apex, 1 base), to (…, 2)."""
         y = self.apex + np.asarray(down) * (self.base - self.apex)
         wall = self.wall(y)
@@ -164,31 +174,31 @@ def draw_chest(patient: Patient, visit: Visit, body: Body) -> Chest:
     )
 
 
-def _grow_vessels(rng: np.random.Generator) -> tuple[tuple[np.ndarray, float], ...]:
-    """Branching vessels of both lungs: (side and points (n, 2) in the lung's coordinates, width), thin ones first."""
-    grown: list[tuple[np.ndarray, float]] = []
+def _grow_vessels(rng: np.random.Generator) -> Vessels:
+    """Branching vessels of both lungs, each generation of branches grown at once; thin ones first."""
+    sides, lines, widths = [], [], []
     for side in SIDES:
-        root = np.array([0.10, 0.44 if side < 0 else 0.41])
-        angles = np.concatenate([np.linspace(-1.45, -0.5, 4), np.linspace(-0.2, 0.35, 2), np.linspace(0.55, 1.5, 5)])
-        stems = [(root + rng.normal(0, 0.02, 2), angle, 0.0105, 0.13) for angle in angles + rng.normal(0, 0.08, 11)]
+        start = np.array([0.10, 0.44 if side < 0 else 0.41]) + rng.normal(0, 0.02, (11, 2))
+        angle = np.concatenate([np.linspace(-1.45, -0.5, 4), np.linspace(-0.2, 0.35, 2), np.linspace(0.55, 1.5, 5)])
+        angle += rng.normal(0, 0.08, 11)
+        width, length = np.full(11, 0.0105), 0.13
         for _ in range(4):
-            stems = [child for stem in stems for child in _branch(side, stem, grown, rng)]
-    return tuple(sorted(grown, key=lambda vessel: vessel[1]))
-
-
-def _branch(
-    side: int, stem: tuple[np.ndarray, float, float, float], grown: list[tuple[np.ndarray, float]], rng: np.random.Generator
-) -> list[tuple[np.ndarray, float, float, float]]:
-    """Draw one stem (start, angle, width, length) into `grown` and return its two children."""
-    start, angle, width, length = stem
-    bends = angle + np.cumsum(rng.normal(0, 0.12, 4))
-    steps = np.stack([np.cos(bends) * 1.25, np.sin(bends)], 1) * (length / 4)
-    points = np.concatenate([start[None], start + np.cumsum(steps, 0)])
-    grown.append((np.concatenate([np.full((5, 1), side), points], 1), width))
-    if points[-1, 0] > 0.97 or not 0.02 < points[-1, 1] < 1.0:
-        return []
-    fork = rng.uniform(0.2, 0.45, 2) * (1, -1)
-    return [(points[-1], bends[-1] + turn, width * rng.uniform(0.6, 0.78), length * 0.82) for turn in fork]
+            bends = angle[:, None] + np.cumsum(rng.normal(0, 0.12, (len(angle), 4)), 1)
+            steps = np.stack([np.cos(bends) * 1.25, np.sin(bends)], -1) * (length / 4)
+            line = np.concatenate([start[:, None], start[:, None] + np.cumsum(steps, 1)], 1)
+            sides.append(np.full(len(line), side))
+            lines.append(line)
+            widths.append(width)
+            end = line[:, -1]
+            fork = rng.uniform(0.2, 0.45, (len(line), 2)) * (1, -1)
+            thinner = width[:, None] * rng.uniform(0.6, 0.78, (len(line), 2))
+            inside = (end[:, 0] <= 0.97) & (end[:, 1] > 0.02) & (end[:, 1] < 1.0)
+            start = np.repeat(end[inside], 2, axis=0)
+            angle = (bends[inside, -1:] + fork[inside]).ravel()
+            width, length = thinner[inside].ravel(), length * 0.82
+    width = np.concatenate(widths)
+    thin_first = np.argsort(width, kind="stable")
+    return Vessels(np.concatenate(sides)[thin_first], np.concatenate(lines)[thin_first], width[thin_first])
 
 
 @dataclass
@@ -220,7 +230,9 @@ class Layers:
         """What the beam loses on its way, 0 in open air, about 1 in the mediastinum."""
         free = self.air * (1 - np.minimum(self.haze, 1))
         lungs = free * (1 - self.core) - self.vessels * free
-        return self.tissue * (1.0 - np.float32(0.62 * self.chest.air) * lungs) + 0.13 * self.core + self.bones + self.added
+        return (
+            self.tissue * (1.0 - np.float32(0.62 * self.chest.air) * lungs) + 0.13 * self.core + self.bones + self.added
+        )
 
 
 def draw_layers(canvas: Canvas, chest: Chest) -> Layers:
@@ -300,10 +312,9 @@ def _hilum(chest: Chest, side: int) -> np.ndarray:
 
 
 def _vessel_layer(canvas: Canvas, chest: Chest) -> np.ndarray:
-    paths = []
-    for line, width in chest.body.vessels:
-        points = chest.in_lung(int(line[0, 0]), line[:, 1], line[:, 2])
-        paths.append((points, width * chest.vessel, 0.25 + 40 * width))
+    vessels = chest.body.vessels
+    lines = chest.in_lung(vessels.side[:, None], vessels.lines[..., 0], vessels.lines[..., 1])
+    paths = zip(lines, vessels.width * chest.vessel, 0.25 + 40 * vessels.width, strict=True)
     return canvas.lines(paths, softness=0.0015 + chest.blur) * np.float32(0.62)
 
 
@@ -321,39 +332,37 @@ def _bone_layer(canvas: Canvas, chest: Chest) -> np.ndarray:
     return strength * (0.115 * back + 0.062 * front + 0.15 * solid + 0.06 * thin + _spine_layer(canvas, chest))
 
 
-def _posterior_ribs(chest: Chest, side: int) -> list[np.ndarray]:
+def _posterior_ribs(chest: Chest, side: int) -> np.ndarray:
     body = chest.body
-    along = np.linspace(0, 1, 9)
-    ribs = []
-    for number in range(11):
-        start = chest.apex - 0.005 + number * body.rib_pitch
-        drop = body.rib_drop * (0.45 + 0.09 * number)
-        y = start - 0.020 * np.sin(np.pi * np.minimum(along * 1.4, 1)) + drop * along**2.6
-        wall = float(chest.wall(np.clip(y[-1], chest.apex + 0.03, chest.base))) + 0.012
-        x = 0.030 + (wall - 0.030) * np.sin(along * np.pi / 2) ** 0.9
-        ribs.append(_band(np.stack([side * x, y], 1), 0.0105 * np.ones(9)))
-    return ribs
+    number, along = np.arange(11)[:, None], np.linspace(0, 1, 9)
+    start = chest.apex - 0.005 + number * body.rib_pitch
+    drop = body.rib_drop * (0.45 + 0.09 * number)
+    y = start - 0.020 * np.sin(np.pi * np.minimum(along * 1.4, 1)) + drop * along**2.6
+    wall = chest.wall(np.clip(y[:, -1:], chest.apex + 0.03, chest.base)) + 0.012
+    x = 0.030 + (wall - 0.030) * np.sin(along * np.pi / 2) ** 0.9
+    return _band(np.stack([side * x, y], -1), np.full(9, 0.0105))
 
 
-def _anterior_ribs(chest: Chest, side: int) -> list[np.ndarray]:
+def _anterior_ribs(chest: Chest, side: int) -> np.ndarray:
     body = chest.body
-    along = np.linspace(0, 1, 7)
-    ribs = []
-    for number in range(1, 8):
-        start = chest.apex + 0.015 + number * body.rib_pitch + body.rib_drop * (0.45 + 0.09 * number)
-        y = start + (0.075 + 0.012 * number) * along**0.8
-        wall = float(chest.wall(np.clip(start, chest.apex + 0.03, chest.base))) + 0.012
-        inner = 0.09 + 0.018 * number
-        x = inner + (wall - inner) * np.cos(along * np.pi / 2) ** 0.8
-        ribs.append(_band(np.stack([side * x, y], 1), 0.011 + 0.003 * along))
-    return ribs
+    number, along = np.arange(1, 8)[:, None], np.linspace(0, 1, 7)
+    start = chest.apex + 0.015 + number * body.rib_pitch + body.rib_drop * (0.45 + 0.09 * number)
+    y = start + (0.075 + 0.012 * number) * along**0.8
+    wall = chest.wall(np.clip(start, chest.apex + 0.03, chest.base)) + 0.012
+    inner = 0.09 + 0.018 * number
+    x = inner + (wall - inner) * np.cos(along * np.pi / 2) ** 0.8
+    return _band(np.stack([side * x, y], -1), 0.011 + 0.003 * along)
 
 
 def _band(centre: np.ndarray, half: np.ndarray) -> np.ndarray:
-    """Outline of a band around a centre line (n, 2) with half-widths (n,)."""
-    direction = np.gradient(centre, axis=0)
-    across = np.stack([-direction[:, 1], direction[:, 0]], 1) / np.linalg.norm(direction, axis=1, keepdims=True)
-    return np.concatenate([centre + across * half[:, None], (centre - across * half[:, None])[::-1]])
+    """Outlines (..., 2 n, 2) of bands around centre lines (..., n, 2) with half-widths (n,)."""
+    direction = np.empty_like(centre)
+    direction[..., 1:-1, :] = centre[..., 2:, :] - centre[..., :-2, :]
+    direction[..., 0, :] = centre[..., 1, :] - centre[..., 0, :]
+    direction[..., -1, :] = centre[..., -1, :] - centre[..., -2, :]
+    across = np.stack([-direction[..., 1], direction[..., 0]], -1) / np.hypot(direction[..., :1], direction[..., 1:])
+    offset = across * half[:, None]
+    return np.concatenate([centre + offset, (centre - offset)[..., ::-1, :]], axis=-2)
 
 
 def _clavicle(chest: Chest) -> np.ndarray:

@@ -49,11 +49,10 @@ class Canvas:
     ) -> np.ndarray:
         """A layer of filled outlines whose rims are `edge` bright and `thickness` wide, the rest `body`."""
         layer = np.zeros((self.size, self.size), np.uint8)
-        for outline in outlines:
-            vertices = self._vertices(outline)
+        pixels, share = self._stroke(thickness)
+        brightness = round(255 * (body + (edge - body) * share))
+        for vertices in self._all_vertices(list(outlines)):
             cv2.fillPoly(layer, [vertices], round(255 * body), cv2.LINE_AA, _FRACTION_BITS)
-            pixels, share = self._stroke(thickness)
-            brightness = round(255 * (body + (edge - body) * share))
             cv2.polylines(layer, [vertices], True, brightness, pixels, cv2.LINE_AA, _FRACTION_BITS)
         return self.soften(_as_layer(layer), softness)
 
@@ -64,11 +63,12 @@ class Canvas:
         depend on the size.
         """
         layer = np.zeros((self.size, self.size), np.uint8)
-        for path, width, brightness in paths:
+        drawn = list(paths)
+        vertices = self._all_vertices([path for path, _, _ in drawn])
+        for line, (_, width, brightness) in zip(vertices, drawn, strict=True):
             pixels, share = self._stroke(width)
-            cv2.polylines(
-                layer, [self._vertices(path)], False, round(255 * brightness * share), pixels, cv2.LINE_AA, _FRACTION_BITS
-            )
+            grey = round(255 * brightness * share)
+            cv2.polylines(layer, [line], False, grey, pixels, cv2.LINE_AA, _FRACTION_BITS)
         return self.soften(_as_layer(layer), softness)
 
     def soften(self, layer: np.ndarray, softness: float) -> np.ndarray:
@@ -103,6 +103,11 @@ class Canvas:
         cells = max(4, round(1 / grain))
         coarse = rng.standard_normal((cells, cells), dtype=np.float32)
         return cv2.resize(coarse, (self.size, self.size), interpolation=cv2.INTER_CUBIC)
+
+    def _all_vertices(self, lines: list[np.ndarray]) -> list[np.ndarray]:
+        """The vertices of many lines, turned into pixels at once: one by one would take most of the time."""
+        ends = np.cumsum([len(line) for line in lines])
+        return np.split(self._vertices(np.concatenate(lines)), ends[:-1])
 
     def _vertices(self, points: np.ndarray) -> np.ndarray:
         inside = np.clip(points, -_FAR, _FAR)

@@ -37,10 +37,14 @@ def devices(layers: Layers, rng: Rng) -> None:
             paths.append((start + 0.010 * np.stack([np.cos(around), np.sin(around)], 1), 0.006, 0.8))
     if rng.random() < (0.35 if chest.portable else 0.03):
         side = int(rng.choice(SIDES))
-        course = np.array([(side * 0.33, 0.16), (side * 0.17, 0.155), (-0.03, 0.22), (-0.055, 0.33), (-0.06, rng.uniform(0.40, 0.5))])
+        course = np.array(
+            [(side * 0.33, 0.16), (side * 0.17, 0.155), (-0.03, 0.22), (-0.055, 0.33), (-0.06, rng.uniform(0.40, 0.5))]
+        )
         paths.append((curve(course, closed=False), 0.005, 0.6))
     if rng.random() < (0.25 if chest.portable else 0.0):
-        paths.append((np.array([(0.004, -0.1), (0.002, 0.12), (chest.mediastinum, rng.uniform(0.26, 0.32))]), 0.008, 0.5))
+        paths.append(
+            (np.array([(0.004, -0.1), (0.002, 0.12), (chest.mediastinum, rng.uniform(0.26, 0.32))]), 0.008, 0.5)
+        )
     if paths:
         layers.added = layers.added + 0.28 * layers.canvas.lines(paths, softness=0.0008)
 

@@ -75,7 +75,9 @@ def _haze(layers: Layers, opacity: np.ndarray) -> None:
 
 def _atelectasis_shape(chest: Chest, amount: float, rng: Rng) -> Chest:
     side = _one_side(rng)
-    dome = tuple(height + (0.55 * amount if side == own else 0.0) for own, height in zip(SIDES, chest.dome, strict=True))
+    dome = tuple(
+        height + (0.55 * amount if side == own else 0.0) for own, height in zip(SIDES, chest.dome, strict=True)
+    )
     return replace(chest, dome=dome, mediastinum=chest.mediastinum + 0.015 * amount * side)
 
 
@@ -85,7 +87,9 @@ def _atelectasis(layers: Layers, amount: float, rng: Rng) -> None:
     for _ in range(int(rng.integers(2, 4))):
         across, down, slope = rng.uniform(0.10, 0.35), rng.uniform(0.56, 0.80), rng.uniform(-0.10, 0.16)
         reach = rng.uniform(0.35, 0.55)
-        line = layers.chest.in_lung(side, across + reach * np.linspace(0, 1, 5), down + slope * np.linspace(0, 1, 5) ** 1.3)
+        line = layers.chest.in_lung(
+            side, across + reach * np.linspace(0, 1, 5), down + slope * np.linspace(0, 1, 5) ** 1.3
+        )
         plates.append((curve(line, closed=False), rng.uniform(0.008, 0.014) * (0.6 + 0.5 * amount), 1.0))
     bands = layers.canvas.lines(plates, softness=0.0025)
     layers.added = layers.added + 0.19 * amount * bands * layers.lung_of(side)
@@ -212,7 +216,11 @@ def _consolidation(layers: Layers, amount: float, rng: Rng) -> None:
     fading = canvas.soften(lobe, 0.03) * lobe * (1 + 0.12 * canvas.texture(rng, 0.05))
     hilum = np.array([0.05, 0.43])
     ends = np.stack([rng.uniform(0.35, 0.8, 5), rng.uniform(min(down), max(down), 5)], 1)
-    airways = [(chest.in_lung(side, *(hilum + t * (end - hilum)).T), 0.008, 1.0) for end in ends for t in [np.linspace(0.1, 1, 4)[:, None]]]
+    airways = [
+        (chest.in_lung(side, *(hilum + t * (end - hilum)).T), 0.008, 1.0)
+        for end in ends
+        for t in [np.linspace(0.1, 1, 4)[:, None]]
+    ]
     bronchograms = canvas.lines(airways, softness=0.002)
     opacity = 0.95 * amount * fading * (1 - 0.45 * bronchograms)
     _haze(layers, np.clip(opacity, 0, 0.95) * layers.lung_of(side))
@@ -228,7 +236,13 @@ def _edema(layers: Layers, amount: float, rng: Rng) -> None:
         wing = canvas.blob(tuple(chest.in_lung(side, 0.30, 0.52)), 0.085, 0.15, side * 0.15)
         _haze(layers, np.clip(0.62 * amount * wing * (1 + 0.25 * canvas.texture(rng, 0.025)), 0, 0.9))
         for down in np.arange(0.72, 0.93, 0.022) + rng.normal(0, 0.004, 10):
-            kerley.append((chest.in_lung(side, np.array([rng.uniform(0.84, 0.9), 1.0]), np.array([down + 0.006, down])), 0.003, 1.0))
+            kerley.append(
+                (
+                    chest.in_lung(side, np.array([rng.uniform(0.84, 0.9), 1.0]), np.array([down + 0.006, down])),
+                    0.003,
+                    1.0,
+                )
+            )
     layers.added = layers.added + 0.10 * amount * canvas.lines(kerley, softness=0.001) * layers.lung.max(0)
     layers.vessels = layers.vessels * (1 + 0.7 * amount)
 
@@ -273,7 +287,9 @@ def _fibrosis(layers: Layers, amount: float, rng: Rng) -> None:
         steps = np.array([-0.5, 0, 0.5])
         for x, y, angle, length in zip(across, down, turn, reach, strict=True):
             bend = np.array([0, 0.25, 0]) * length
-            line = chest.in_lung(side, x + 1.6 * steps * length * np.cos(angle), y + steps * length * np.sin(angle) + bend)
+            line = chest.in_lung(
+                side, x + 1.6 * steps * length * np.cos(angle), y + steps * length * np.sin(angle) + bend
+            )
             threads.append((line, 0.0042, 0.9))
     net = canvas.lines(threads, softness=0.0014) * layers.lung.max(0)
     layers.added = layers.added + 0.17 * amount * net

@@ -28,7 +28,7 @@ NIH_PREVALENCE: Mapping[str, float] = {
     "Pleural_Thickening": 0.03019, "Hernia": 0.00202,
 }  # fmt: skip
 # Raised to this where rarer, so that a fifth of the default population holds at least 25 positives of each.
-LEAST_PREVALENCE = 0.035
+LEAST_PREVALENCE = 0.045
 PREVALENCE: Mapping[str, float] = {name: max(NIH_PREVALENCE[name], LEAST_PREVALENCE) for name in FINDINGS}
 RAISED = tuple(name for name in FINDINGS if PREVALENCE[name] > NIH_PREVALENCE[name])
 AP_SHARE = 0.39966
