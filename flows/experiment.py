@@ -14,7 +14,7 @@ from models.networks import NetworkSettings
 from models.training import TrainingSettings
 from models.weighting import WeightingSettings
 from tasks.arm import ArmRef, train_arms
-from tasks.ingest import DataSettings
+from tasks.ingest import DataSettings, check_images
 from tasks.publish import publish
 from tasks.study import compare_arms, plan_arms
 from tasks.tracking import study_run
@@ -57,6 +57,7 @@ def run_experiment(
     """
     begun = time.monotonic()
     store = take_data(settings.data)
+    check_images(settings.data, store)
     arms = plan_arms(
         store, settings.split, noise, settings.noisy_labels, methods, settings.network, settings.training,
         range(settings.seed, settings.seed + seeds), settings.device, folder / "noise",

@@ -11,6 +11,7 @@ from tasks.ingest import (
     PHANTOM,
     DataSettings,
     StoreRef,
+    check_images,
     decode_archives,
     decode_chestmnist,
     decode_images,
@@ -33,7 +34,8 @@ def ingest(settings: IngestSettings = IngestSettings(), out: Path | None = None,
     """Build the store of a source, or find it built; a summary goes to `out`."""
     folder = claim_output(out, "ingest", settings, force)
     store = take_data(settings.data)
-    write_summary(store, settings.model_dump(mode="json"), folder)
+    checks = check_images(settings.data, store)
+    write_summary(store, checks, settings.model_dump(mode="json"), folder)
     return store
 
 

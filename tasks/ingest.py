@@ -7,6 +7,7 @@ used here: it would vouch for a path without looking at what lies there, and ope
 import hashlib
 import importlib
 import json
+import logging
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -14,10 +15,13 @@ from typing import Any
 
 import numpy as np
 from prefect import task
+from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from data_prep.build import UNREADABLE_LIMIT, build_store, store_key
+from data_prep.checks import Expected, check_store, demand, table
+from data_prep.chestxray14 import IMAGES
 from data_prep.errors import DataError
 from data_prep.folder import FolderSource
 from data_prep.medmnist import CHESTMNIST, MedMnistSource, file_name
@@ -151,8 +155,26 @@ def _ref(data: DataSettings, store: Store, reused: bool) -> StoreRef:
     return StoreRef(name=data.name, path=store.path, fingerprint=store.fingerprint, reused=reused)
 
 
+@task(name="check store", cache_policy=NO_CACHE)
+def check_images(data: DataSettings, ref: StoreRef) -> list[dict[str, str]]:
+    """Check the rules that must hold of a store; a row for each, kept as a table with the run.
+
+    Raises:
+        DataError: a rule is broken.
+    """
+    whole = data.source == CHESTXRAY14 and not (data.archives.parts or data.archives.manifest)
+    results = check_store(Store.open(ref.path), Expected(images=IMAGES if whole else None))
+    rows = table(results)
+    create_table_artifact(rows, key="checks", description=f"what must hold of the store {ref.path}")
+    for row in rows:
+        LOGGER.log(logging.DEBUG if row["result"] == "ok" else logging.WARNING, "%(result)s: %(rule)s, %(found)s", row)
+    demand(results)
+    LOGGER.info("checks: all %d rules hold", len(rows))
+    return rows
+
+
 @task(name="write summary", cache_policy=NO_CACHE)
-def write_summary(ref: StoreRef, config: dict[str, Any], folder: Path) -> Path:
+def write_summary(ref: StoreRef, checks: list[dict[str, str]], config: dict[str, Any], folder: Path) -> Path:
     """Write results.json of an ingest: what is in the store, what was set aside and why, what went in."""
     store = Store.open(ref.path)
     summary = {
@@ -170,6 +192,7 @@ def write_summary(ref: StoreRef, config: dict[str, Any], folder: Path) -> Path:
             "images_without_row": store.manifest["images_without_row"],
             "rows_without_image": store.manifest["rows_without_image"],
         },
+        "checks": checks,
     }
     path = folder / RESULTS
     write_atomically(path, json.dumps(summary, indent=1, ensure_ascii=False).encode())
