@@ -27,7 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from data_prep.errors import DataError
 from data_prep.labels import FINDINGS, NO_FINDING
-from data_prep.phantom_anatomy import draw_body, draw_chest, draw_layers
+from data_prep.phantom_anatomy import Body, draw_body, draw_chest, draw_layers
 from data_prep.phantom_film import devices, expose, pose
 from data_prep.phantom_findings import paint, reshape, strength
 from data_prep.phantom_population import Patient, Visit, draw_patient
@@ -80,17 +80,18 @@ def write_phantom(settings: PhantomSettings, folder: Path, *, workers: int, prog
     return True
 
 
-def render(patient: Patient, visit: Visit, size: int) -> np.ndarray:
-    """One radiograph, (size, size) uint8.
+def render(patient: Patient, visit: Visit, body: Body, size: int) -> np.ndarray:
+    """One radiograph of the patient whose body is `draw_body(patient)`, (size, size) uint8.
 
     Everything but the findings is drawn from generators of its own: a visit without one of its findings gives the
     same picture without it.
     """
-    chest = draw_chest(patient, visit, draw_body(patient))
+    chest = draw_chest(patient, visit, body)
     amounts = {finding: strength(finding, severity) for finding, severity in visit.severity.items()}
     for finding, amount in amounts.items():
         chest = reshape(finding, chest, amount, patient.generator(finding))
-    layers = draw_layers(pose(patient.generator("pose", visit.number), size, chest.portable), chest)
+    canvas = pose(patient.generator("pose", visit.number), size, chest.portable)
+    layers = draw_layers(canvas, chest, patient.generator("mottle", visit.number))
     for finding, amount in amounts.items():
         paint(finding, layers, amount, patient.generator(finding))
     devices(layers, patient.generator("devices", visit.number))
@@ -160,8 +161,9 @@ def _start_worker() -> None:
 def _render_patients(patients: list[Patient], images: Path, size: int) -> list[tuple[bytes, int]]:
     sums = []
     for patient in patients:
+        body = draw_body(patient)
         for visit in patient.visits:
-            data = cv2.imencode(".png", render(patient, visit, size), _PNG)[1].tobytes()
+            data = cv2.imencode(".png", render(patient, visit, body, size), _PNG)[1].tobytes()
             (images / _image_name(patient, visit)).write_bytes(data)
             sums.append((hashlib.sha256(data).digest(), len(data)))
     return sums

@@ -7,7 +7,7 @@ Every quantity that a finding changes (heart width, depth of the diaphragm, air,
 people, so that a mild finding and a healthy variant can look alike.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -43,6 +43,15 @@ class Vessels:
     side: np.ndarray
     lines: np.ndarray
     width: np.ndarray
+
+
+@dataclass(frozen=True)
+class Vessels:
+    """One generation of vessels: side (m,), lines (m, 5, 2) in the lung's coordinates (Chest.in_lung), width."""
+
+    side: np.ndarray
+    lines: np.ndarray
+    width: float
 
 
 @dataclass(frozen=True)
@@ -116,7 +125,9 @@ class Chest:
         high = (self.base - self.apex) / 0.68
         around = np.array([0.02, 0.735])
         cos, sin = np.cos(self.heart_turn), np.sin(self.heart_turn)
-        points = (_HEART - around) @ np.array([[cos, sin], [-sin, cos]]) * (wide, high * (0.55 + 0.45 * wide))
+        points = (_HEART - around) @ np.array([[cos, sin], [-sin, cos]])
+        low = np.clip(1 + points[:, 1:] / 0.30, 0, 1)  # 0 at the great vessels, which do not widen, 1 at the floor
+        points = points * np.concatenate([1 + (wide - 1) * low**0.7, np.full_like(low, high * (0.75 + 0.25 * wide))], 1)
         floor = self.base - 0.055
         return curve(points + (0.02 + self.mediastinum, floor))
 
@@ -174,31 +185,28 @@ def draw_chest(patient: Patient, visit: Visit, body: Body) -> Chest:
     )
 
 
-def _grow_vessels(rng: np.random.Generator) -> Vessels:
-    """Branching vessels of both lungs, each generation of branches grown at once; thin ones first."""
-    sides, lines, widths = [], [], []
-    for side in SIDES:
-        start = np.array([0.10, 0.44 if side < 0 else 0.41]) + rng.normal(0, 0.02, (11, 2))
-        angle = np.concatenate([np.linspace(-1.45, -0.5, 4), np.linspace(-0.2, 0.35, 2), np.linspace(0.55, 1.5, 5)])
-        angle += rng.normal(0, 0.08, 11)
-        width, length = np.full(11, 0.0105), 0.13
-        for _ in range(4):
-            bends = angle[:, None] + np.cumsum(rng.normal(0, 0.12, (len(angle), 4)), 1)
-            steps = np.stack([np.cos(bends) * 1.25, np.sin(bends)], -1) * (length / 4)
-            line = np.concatenate([start[:, None], start[:, None] + np.cumsum(steps, 1)], 1)
-            sides.append(np.full(len(line), side))
-            lines.append(line)
-            widths.append(width)
-            end = line[:, -1]
-            fork = rng.uniform(0.2, 0.45, (len(line), 2)) * (1, -1)
-            thinner = width[:, None] * rng.uniform(0.6, 0.78, (len(line), 2))
-            inside = (end[:, 0] <= 0.97) & (end[:, 1] > 0.02) & (end[:, 1] < 1.0)
-            start = np.repeat(end[inside], 2, axis=0)
-            angle = (bends[inside, -1:] + fork[inside]).ravel()
-            width, length = thinner[inside].ravel(), length * 0.82
-    width = np.concatenate(widths)
-    thin_first = np.argsort(width, kind="stable")
-    return Vessels(np.concatenate(sides)[thin_first], np.concatenate(lines)[thin_first], width[thin_first])
+def _grow_vessels(rng: np.random.Generator) -> tuple[Vessels, ...]:
+    """Branching vessels of both lungs, one entry per generation, the thinnest first."""
+    stems = 11  # per lung, fanned out from the hilum
+    side = np.repeat(SIDES, stems)
+    fan = np.concatenate([np.linspace(-1.5, -0.45, 4), np.linspace(-0.2, 0.35, 2), np.linspace(0.55, 1.5, 5)])
+    angle = np.tile(fan, 2) + rng.normal(0, 0.10, 2 * stems)
+    start = np.stack([np.full(2 * stems, 0.08), np.where(side < 0, 0.44, 0.41)], 1) + rng.normal(0, 0.025, (2 * stems, 2))
+    width, length = 0.0088, 0.15
+    generations: list[Vessels] = []
+    for _ in range(4):
+        bends = angle[:, None] + np.cumsum(rng.normal(0, 0.16, (len(angle), 4)), 1)
+        reach = length * rng.uniform(0.7, 1.3, (len(angle), 1)) / 4
+        steps = np.stack([1.25 * reach * np.cos(bends), reach * np.sin(bends)], 2)
+        lines = np.concatenate([start[:, None], start[:, None] + np.cumsum(steps, 1)], 1)
+        generations.append(Vessels(side, lines, width))
+        ends = lines[:, -1]
+        growing = (ends[:, 0] < 0.97) & (ends[:, 0] > 0) & (ends[:, 1] > 0.02) & (ends[:, 1] < 1)
+        fork = rng.uniform(0.2, 0.55, (len(angle), 2)) * (1, -1)
+        angle = (bends[:, -1:] + fork)[growing].ravel()
+        start, side = np.repeat(ends[growing], 2, axis=0), np.repeat(side[growing], 2)
+        width, length = 0.66 * width, 0.80 * length
+    return tuple(reversed(generations))
 
 
 @dataclass
@@ -229,27 +237,27 @@ class Layers:
     def absorption(self) -> np.ndarray:
         """What the beam loses on its way, 0 in open air, about 1 in the mediastinum."""
         free = self.air * (1 - np.minimum(self.haze, 1))
-        lungs = free * (1 - self.core) - self.vessels * free
+        lungs = free * (1 - self.core) * (1 - self.vessels)
         return (
             self.tissue * (1.0 - np.float32(0.62 * self.chest.air) * lungs) + 0.13 * self.core + self.bones + self.added
         )
 
 
-def draw_layers(canvas: Canvas, chest: Chest) -> Layers:
-    """All layers of a healthy chest."""
+def draw_layers(canvas: Canvas, chest: Chest, rng: np.random.Generator) -> Layers:
+    """All layers of a healthy chest; rng draws the mottle of lung and soft tissue."""
     lung = np.stack([canvas.area(chest.lung(side), softness=0.002 + chest.blur) for side in SIDES])
     both = np.maximum(lung[0], lung[1])
-    depth = canvas.soften(np.maximum(canvas.depth(lung[0], 0.11), canvas.depth(lung[1], 0.11)), 0.006)
+    depth = np.maximum(canvas.depth(lung[0], 0.11), canvas.depth(lung[1], 0.11))
     return Layers(
         canvas=canvas,
         chest=chest,
         lung=lung,
-        air=both * (0.52 + 0.48 * depth),
+        air=both * (0.52 + 0.48 * depth) * (1 + np.float32(0.035) * canvas.texture(rng, 0.014)),
         haze=np.zeros_like(both),
         vessels=_vessel_layer(canvas, chest),
         bones=_bone_layer(canvas, chest),
         core=_core_layer(canvas, chest),
-        tissue=_tissue_layer(canvas, chest),
+        tissue=_tissue_layer(canvas, chest) * (1 + np.float32(0.025) * canvas.texture(rng, 0.10)),
         added=_belly_layer(canvas, chest),
     )
 
@@ -257,23 +265,24 @@ def draw_layers(canvas: Canvas, chest: Chest) -> Layers:
 def _tissue_layer(canvas: Canvas, chest: Chest) -> np.ndarray:
     """Thickness of the body: skin line, shoulders, arms, breasts; thicker towards the belly."""
     build = chest.body.build
-    flank = chest.half_width + 0.062 + 0.022 * build
-    neck = 0.105 + 0.008 * build
+    flank = chest.half_width + 0.085 + 0.024 * build
+    neck = 0.120 + 0.010 * build
     half = np.array(
-        [(neck + 0.01, -0.3), (neck, -0.05), (neck + 0.015, 0.03), (0.24, 0.075), (0.40, 0.095), (0.50, 0.15),
-         (0.535, 0.25), (flank + 0.055, 0.345), (flank + 0.012, 0.44), (flank, 0.6), (flank + 0.005, 0.8), (flank + 0.02, 1.4)]
+        [(neck + 0.01, -0.3), (neck, -0.08), (neck + 0.025, 0.0), (0.25, 0.045), (0.41, 0.07), (0.52, 0.11),
+         (0.58, 0.26), (flank + 0.085, 0.38), (flank + 0.045, 0.50), (flank + 0.018, 0.65), (flank + 0.005, 0.8),
+         (flank + 0.02, 1.4)]
     )  # fmt: skip
     trunk = np.concatenate([curve(half, closed=False), curve(half * (-1, 1), closed=False)[::-1]])
     reach = 0.60 if chest.portable else 0.72
     arms = [
-        curve(np.array([(s * 0.40, 0.16), (s * 0.50, 0.14), (s * (reach - 0.02), 0.45), (s * (reach + 0.06), 0.9),
+        curve(np.array([(s * 0.40, 0.14), (s * 0.52, 0.10), (s * (reach - 0.02), 0.45), (s * (reach + 0.06), 0.9),
                         (s * (reach - 0.09), 0.9), (s * (reach - 0.135), 0.5), (s * 0.45, 0.30)]))
         for s in SIDES
     ]  # fmt: skip
-    body = canvas.area(trunk, *arms, softness=0.003)
-    thickness = canvas.soften(canvas.depth(body, 0.20), 0.012) * body
+    body = canvas.area(trunk, *arms, softness=0.005)
+    thickness = canvas.depth(body, 0.15) * body
     slope = 0.92 + 0.10 * np.clip(canvas.y, 0, 1) + 0.05 * build * np.clip(canvas.y - 0.3, 0, 1)
-    layer = thickness * (0.30 + 0.70 * thickness) * slope
+    layer = thickness * (0.35 + 0.65 * thickness) * slope
     if chest.body.female:
         layer += _breast_layer(canvas, chest) * body
     return layer
@@ -298,11 +307,12 @@ def _core_layer(canvas: Canvas, chest: Chest) -> np.ndarray:
     arch = chest.apex + 0.205
     around = np.linspace(0, 2 * np.pi, 16, endpoint=False)
     aorta = np.stack([0.045 + shift + knob * np.cos(around), arch + 1.15 * knob * np.sin(around)], 1)
-    column = np.array([(-0.052, -0.1), (-0.050, 0.18), (-0.058, 0.30), (-0.066, 0.45), (-0.05, 1.2),
-                       (0.058, 1.2), (0.058 + 0.3 * knob, 0.6), (0.05 + 0.5 * knob, 0.40), (0.052, 0.26), (0.050, -0.1)])  # fmt: skip
+    column = np.array([(-0.052, 0.10), (-0.050, 0.18), (-0.058, 0.30), (-0.066, 0.45), (-0.05, 1.2),
+                       (0.058, 1.2), (0.058 + 0.3 * knob, 0.6), (0.05 + 0.5 * knob, 0.40), (0.052, 0.26), (0.050, 0.10)])  # fmt: skip
     sharp = canvas.area(chest.heart(), aorta, column + (shift, 0), softness=0.0035 + chest.blur)
     trunk = canvas.area(*(_hilum(chest, side) for side in SIDES), softness=0.013)
-    return np.maximum(0.86 * sharp, 0.42 * chest.vessel * trunk).astype(np.float32)
+    sharp *= np.clip((canvas.y - np.float32(0.10)) * np.float32(1 / 0.14), 0, 1)  # the neck has none of it
+    return np.maximum(np.float32(0.84) * sharp, np.float32(0.38 * chest.vessel) * trunk)
 
 
 def _hilum(chest: Chest, side: int) -> np.ndarray:
@@ -312,27 +322,35 @@ def _hilum(chest: Chest, side: int) -> np.ndarray:
 
 
 def _vessel_layer(canvas: Canvas, chest: Chest) -> np.ndarray:
-    vessels = chest.body.vessels
-    lines = chest.in_lung(vessels.side[:, None], vessels.lines[..., 0], vessels.lines[..., 1])
-    paths = zip(lines, vessels.width * chest.vessel, 0.25 + 40 * vessels.width, strict=True)
-    return canvas.lines(paths, softness=0.0015 + chest.blur) * np.float32(0.62)
+    bundles = []
+    for vessels in chest.body.vessels:
+        points = chest.in_lung(vessels.side[:, None], vessels.lines[:, :, 0], vessels.lines[:, :, 1])
+        bundles.append((points, vessels.width * chest.vessel, 0.30 + 45 * vessels.width))
+    return canvas.lines(bundles, softness=0.0022 + chest.blur) * np.float32(0.55)
 
 
 def _bone_layer(canvas: Canvas, chest: Chest) -> np.ndarray:
     """Ribs behind and in front, clavicles, shoulder blades, upper arms and the spine."""
-    soft = 0.0012 + chest.blur
-    back = canvas.bands([r for s in SIDES for r in _posterior_ribs(chest, s)], 0.55, 1.0, 0.0035, soft)
-    front = canvas.bands([r for s in SIDES for r in _anterior_ribs(chest, s)], 0.75, 1.0, 0.003, 2 * soft)
+    soft = 0.0014 + chest.blur
+    ribs = canvas.bands(_posterior_ribs(chest), 0.60, 1.0, 0.0035, soft) * np.float32(0.105)
+    ribs += canvas.bands(_anterior_ribs(chest), 0.80, 1.0, 0.003, 2.5 * soft) * np.float32(0.055)
+    ribs *= np.clip((chest.base + 0.06 - canvas.y) * np.float32(5), 0.15, 1)  # the belly's scatter hides the last
+    limbs = canvas.bands(_both_sides(_humerus(), curve(_clavicle(chest))), 0.75, 1.0, 0.004, soft)
     blades = _SCAPULA - (0.045 if chest.portable else 0.0, 0)
-    clavicle = _clavicle(chest)
-    limbs = [outline * (s, 1) for s in SIDES for outline in (curve(clavicle), curve(_humerus()))]
-    solid = canvas.bands(limbs, 0.72, 1.0, 0.004, soft)
-    thin = canvas.bands([curve(blades) * (s, 1) for s in SIDES], 0.6, 1.0, 0.004, 2 * soft)
+    blade = canvas.bands(_both_sides(curve(blades)), 0.6, 1.0, 0.004, 2 * soft)
     strength = np.float32(chest.body.bone)
-    return strength * (0.115 * back + 0.062 * front + 0.15 * solid + 0.06 * thin + _spine_layer(canvas, chest))
+    return strength * (ribs + 0.13 * limbs + 0.05 * blade + _spine_layer(canvas, chest))
 
 
-def _posterior_ribs(chest: Chest, side: int) -> np.ndarray:
+def _both_sides(*outlines: np.ndarray) -> np.ndarray:
+    """Outlines (points, 2) of the left and, mirrored, of the right, resampled to one number of points."""
+    length = max(len(outline) for outline in outlines)
+    same = [outline[np.arange(length) * len(outline) // length] for outline in outlines]
+    return np.stack([outline * (side, 1) for outline in same for side in SIDES])
+
+
+def _posterior_ribs(chest: Chest) -> np.ndarray:
+    """(22, points, 2): from the spine outwards and down."""
     body = chest.body
     number, along = np.arange(11)[:, None], np.linspace(0, 1, 9)
     start = chest.apex - 0.005 + number * body.rib_pitch
@@ -340,10 +358,12 @@ def _posterior_ribs(chest: Chest, side: int) -> np.ndarray:
     y = start - 0.020 * np.sin(np.pi * np.minimum(along * 1.4, 1)) + drop * along**2.6
     wall = chest.wall(np.clip(y[:, -1:], chest.apex + 0.03, chest.base)) + 0.012
     x = 0.030 + (wall - 0.030) * np.sin(along * np.pi / 2) ** 0.9
-    return _band(np.stack([side * x, y], -1), np.full(9, 0.0105))
+    ribs = _band(np.stack([x, y], 2), np.full(9, 0.0105))
+    return np.concatenate([ribs, ribs * (-1, 1)])
 
 
-def _anterior_ribs(chest: Chest, side: int) -> np.ndarray:
+def _anterior_ribs(chest: Chest) -> np.ndarray:
+    """(14, points, 2): from the wall inwards and down, ending where cartilage begins."""
     body = chest.body
     number, along = np.arange(1, 8)[:, None], np.linspace(0, 1, 7)
     start = chest.apex + 0.015 + number * body.rib_pitch + body.rib_drop * (0.45 + 0.09 * number)
@@ -351,18 +371,16 @@ def _anterior_ribs(chest: Chest, side: int) -> np.ndarray:
     wall = chest.wall(np.clip(start, chest.apex + 0.03, chest.base)) + 0.012
     inner = 0.09 + 0.018 * number
     x = inner + (wall - inner) * np.cos(along * np.pi / 2) ** 0.8
-    return _band(np.stack([side * x, y], -1), 0.011 + 0.003 * along)
+    ribs = _band(np.stack([x, y], 2), 0.011 + 0.003 * along)
+    return np.concatenate([ribs, ribs * (-1, 1)])
 
 
 def _band(centre: np.ndarray, half: np.ndarray) -> np.ndarray:
-    """Outlines (..., 2 n, 2) of bands around centre lines (..., n, 2) with half-widths (n,)."""
-    direction = np.empty_like(centre)
-    direction[..., 1:-1, :] = centre[..., 2:, :] - centre[..., :-2, :]
-    direction[..., 0, :] = centre[..., 1, :] - centre[..., 0, :]
-    direction[..., -1, :] = centre[..., -1, :] - centre[..., -2, :]
-    across = np.stack([-direction[..., 1], direction[..., 0]], -1) / np.hypot(direction[..., :1], direction[..., 1:])
-    offset = across * half[:, None]
-    return np.concatenate([centre + offset, (centre - offset)[..., ::-1, :]], axis=-2)
+    """Outlines (..., 2n, 2) of bands around centre lines (..., n, 2) with half-widths (n,)."""
+    direction = np.gradient(centre, axis=-2)
+    across = np.stack([-direction[..., 1], direction[..., 0]], -1)
+    across *= (half / np.hypot(direction[..., 0], direction[..., 1]))[..., None]
+    return np.concatenate([centre + across, (centre - across)[..., ::-1, :]], -2)
 
 
 def _clavicle(chest: Chest) -> np.ndarray:
@@ -372,23 +390,27 @@ def _clavicle(chest: Chest) -> np.ndarray:
 
 
 def _humerus() -> np.ndarray:
-    return np.array([(0.415, 0.155), (0.455, 0.135), (0.49, 0.155), (0.50, 0.20), (0.535, 0.34), (0.60, 0.7),
-                     (0.565, 0.7), (0.50, 0.36), (0.455, 0.225), (0.42, 0.195)])  # fmt: skip
+    outline = [(0.415, 0.165), (0.445, 0.140), (0.48, 0.150), (0.50, 0.195), (0.525, 0.34), (0.60, 0.7),
+               (0.565, 0.7), (0.49, 0.36), (0.455, 0.235), (0.42, 0.200)]  # fmt: skip
+    return curve(np.array(outline))
 
 
 def _spine_layer(canvas: Canvas, chest: Chest) -> np.ndarray:
-    """Vertebrae as a ladder within a column, seen faintly through the mediastinum, and the trachea's air."""
-    pitch = np.float32(2 * np.pi / chest.body.rib_pitch)
-    middle = canvas.x - np.float32(chest.body.scoliosis) * np.sin(canvas.y * 5)
-    inside = np.clip((0.034 - np.abs(middle)) * np.float32(1 / 0.005), 0, 1)
-    ladder = 0.045 + 0.022 * np.sin((canvas.y - np.float32(chest.apex)) * pitch)
+    """Vertebrae, seen faintly through the mediastinum, less the air of the trachea and the main bronchi."""
+    pitch = chest.body.rib_pitch
+    y = chest.apex - 2.5 * pitch + pitch * np.arange(17)[:, None]
+    x = chest.body.scoliosis * np.sin(5 * y)
+    half = 0.030 + 0.0006 * np.arange(17)[:, None]
+    around = np.array([(-1, -0.42), (-0.8, -0.36), (0.8, -0.36), (1, -0.42), (0.9, 0.0), (1, 0.42), (-1, 0.42), (-0.9, 0.0)])
+    vertebrae = np.stack([x + half * around[:, 0], y + pitch * around[:, 1]], 2)
+    column = canvas.bands(vertebrae, 0.65, 1.0, 0.003, 0.0025 + chest.blur)
     shift = chest.mediastinum
     airway = [
         (np.array([(shift * 0.5, -0.1), (shift * 0.6, 0.1), (shift + 0.004, 0.365)]), 0.030, 1.0),
         (np.array([(shift + 0.004, 0.36), (shift - 0.045, 0.425)]), 0.018, 0.8),
         (np.array([(shift + 0.004, 0.36), (shift + 0.055, 0.43)]), 0.016, 0.8),
     ]
-    return inside * ladder - 0.10 * canvas.lines(airway, softness=0.005)
+    return np.float32(0.055) * column - np.float32(0.10) * canvas.lines(airway, softness=0.005)
 
 
 def _belly_layer(canvas: Canvas, chest: Chest) -> np.ndarray:
@@ -401,8 +423,3 @@ def _belly_layer(canvas: Canvas, chest: Chest) -> np.ndarray:
                            (0.20, top + 1.5 * radius), (0.12, top + 1.6 * radius)])  # fmt: skip
         layer = layer - 0.22 * canvas.area(curve(bubble), softness=0.005)
     return layer
-
-
-def with_changes(chest: Chest, **changes: object) -> Chest:
-    """A chest with other dimensions."""
-    return replace(chest, **changes)  # type: ignore[arg-type]

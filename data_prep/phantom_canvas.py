@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 _FRACTION_BITS = 6  # OpenCV's fixed-point vertices: 1/64 pixel
+_COARSE = 128  # pixels of the grid on which depths are measured: they are smooth
 _FAR = 4.0  # image widths; vertices further out change nothing that can be seen
 
 
@@ -42,53 +43,51 @@ class Canvas:
         layer = np.zeros((self.size, self.size), np.uint8)
         for outline in outlines:
             cv2.fillPoly(layer, [self._vertices(outline)], 255, cv2.LINE_AA, _FRACTION_BITS)
-        return self.soften(_as_layer(layer), softness)
+        return _as_layer(self.soften(layer, softness))
 
-    def bands(
-        self, outlines: Iterable[np.ndarray], body: float, edge: float, thickness: float, softness: float
-    ) -> np.ndarray:
-        """A layer of filled outlines whose rims are `edge` bright and `thickness` wide, the rest `body`."""
+    def bands(self, outlines: np.ndarray, body: float, edge: float, thickness: float, softness: float) -> np.ndarray:
+        """A layer of outlines (m, points, 2), filled with `body` and rimmed `thickness` wide with `edge`."""
         layer = np.zeros((self.size, self.size), np.uint8)
         pixels, share = self._stroke(thickness)
-        brightness = round(255 * (body + (edge - body) * share))
-        for vertices in self._all_vertices(list(outlines)):
-            cv2.fillPoly(layer, [vertices], round(255 * body), cv2.LINE_AA, _FRACTION_BITS)
-            cv2.polylines(layer, [vertices], True, brightness, pixels, cv2.LINE_AA, _FRACTION_BITS)
-        return self.soften(_as_layer(layer), softness)
+        rim, inside = round(255 * (body + (edge - body) * share)), round(255 * body)
+        for vertices in self._vertices(outlines):
+            cv2.fillPoly(layer, [vertices], inside, cv2.LINE_AA, _FRACTION_BITS)
+            cv2.polylines(layer, [vertices], True, rim, pixels, cv2.LINE_AA, _FRACTION_BITS)
+        return _as_layer(self.soften(layer, softness))
 
-    def lines(self, paths: Iterable[tuple[np.ndarray, float, float]], softness: float = 0.0) -> np.ndarray:
-        """A layer of open lines, each (points (n, 2), width, brightness); later ones lie over earlier ones.
+    def lines(self, bundles: Iterable[tuple[np.ndarray, float, float]], softness: float = 0.0) -> np.ndarray:
+        """A layer of open lines: bundles of (points (..., n, 2), width, brightness), later ones over earlier ones.
 
         A line thinner than a pixel is drawn one pixel wide and fainter, so that what it absorbs does not
         depend on the size.
         """
         layer = np.zeros((self.size, self.size), np.uint8)
-        drawn = list(paths)
-        vertices = self._all_vertices([path for path, _, _ in drawn])
-        for line, (_, width, brightness) in zip(vertices, drawn, strict=True):
+        for points, width, brightness in bundles:
             pixels, share = self._stroke(width)
+            vertices = self._vertices(points).reshape(-1, points.shape[-2], 2)
             grey = round(255 * brightness * share)
-            cv2.polylines(layer, [line], False, grey, pixels, cv2.LINE_AA, _FRACTION_BITS)
-        return self.soften(_as_layer(layer), softness)
+            cv2.polylines(layer, list(vertices), False, grey, pixels, cv2.LINE_AA, _FRACTION_BITS)
+        return _as_layer(self.soften(layer, softness))
 
     def soften(self, layer: np.ndarray, softness: float) -> np.ndarray:
         """Blur with a Gaussian of `softness` image widths; wide ones are computed on a coarser grid."""
         sigma = softness * self._scale * self.size
-        if sigma < 0.3:
+        if sigma < 0.4:
             return layer
-        factor = max(1, int(sigma / 2))
-        if factor == 1:
-            return cv2.GaussianBlur(layer, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
-        small = max(8, self.size // factor)
+        if sigma < 4:
+            return _blur(layer, sigma)
+        small = max(8, round(self.size / int(sigma / 2)))
         coarse = cv2.resize(layer, (small, small), interpolation=cv2.INTER_AREA)
-        coarse = cv2.GaussianBlur(coarse, (0, 0), sigma * small / self.size, borderType=cv2.BORDER_REPLICATE)
+        coarse = _blur(coarse, sigma * small / self.size)
         return cv2.resize(coarse, (self.size, self.size), interpolation=cv2.INTER_LINEAR)
 
     def depth(self, layer: np.ndarray, reach: float) -> np.ndarray:
         """How deep inside a layer: 0 at its edge, rising like a circle's chord to 1 at `reach` and beyond."""
-        distance = cv2.distanceTransform((layer > 0.5).astype(np.uint8), cv2.DIST_L2, 5)
-        inside = np.minimum(distance * np.float32(1 / (reach * self._scale * self.size)), np.float32(1))
-        return np.sqrt(inside * (2 - inside))
+        coarse = cv2.resize(layer, (_COARSE, _COARSE), interpolation=cv2.INTER_AREA)
+        distance = cv2.distanceTransform((coarse > 0.5).astype(np.uint8), cv2.DIST_L2, 5)
+        inside = np.minimum(distance * np.float32(1 / (reach * self._scale * _COARSE)), np.float32(1))
+        chord = _blur(np.sqrt(inside * (2 - inside)), 0.008 * _COARSE)
+        return cv2.resize(chord, (self.size, self.size), interpolation=cv2.INTER_LINEAR)
 
     def blob(self, centre: tuple[float, float], radius_x: float, radius_y: float, turn: float = 0.0) -> np.ndarray:
         """A Gaussian hill of height 1 with standard deviations `radius_x`, `radius_y`, turned by `turn` radians."""
@@ -137,6 +136,11 @@ def _catmull_rom(steps: int) -> np.ndarray:
     t = np.linspace(0, 1, steps, endpoint=False)[:, None] ** np.arange(4)
     basis = np.array([[0, 2, 0, 0], [-1, 0, 1, 0], [2, -5, 4, -1], [-1, 3, -3, 1]]) / 2
     return t @ basis
+
+
+def _blur(layer: np.ndarray, sigma: float) -> np.ndarray:
+    width = 2 * round(2.7 * sigma) + 1  # what lies beyond is less than 1 % of the weight
+    return cv2.GaussianBlur(layer, (width, width), sigma, borderType=cv2.BORDER_REPLICATE)
 
 
 def _as_layer(drawing: np.ndarray) -> np.ndarray:

@@ -12,7 +12,6 @@ miss it) and at s = 1 (plain). Strength scales size and contrast as each finding
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-import cv2
 import numpy as np
 
 from data_prep.labels import FINDINGS
@@ -120,7 +119,7 @@ def _effusion(layers: Layers, amount: float, rng: Rng) -> None:
         veil = 0.0
         if chest.portable:
             veil = 0.30 * amount * share * np.clip((canvas.y - chest.apex - 0.15) / 0.45, 0, 1)
-        _haze(layers, np.maximum(0.93 * fluid, veil) * layers.lung_of(side))
+        _haze(layers, np.maximum(fluid, veil) * layers.lung_of(side))
 
 
 # --- Infiltration: an ill-defined hazy patch ---------------------------------------------------------------------
@@ -231,19 +230,14 @@ def _consolidation(layers: Layers, amount: float, rng: Rng) -> None:
 
 def _edema(layers: Layers, amount: float, rng: Rng) -> None:
     chest, canvas = layers.chest, layers.canvas
-    kerley = []
     for side in SIDES:
         wing = canvas.blob(tuple(chest.in_lung(side, 0.30, 0.52)), 0.085, 0.15, side * 0.15)
         _haze(layers, np.clip(0.62 * amount * wing * (1 + 0.25 * canvas.texture(rng, 0.025)), 0, 0.9))
-        for down in np.arange(0.72, 0.93, 0.022) + rng.normal(0, 0.004, 10):
-            kerley.append(
-                (
-                    chest.in_lung(side, np.array([rng.uniform(0.84, 0.9), 1.0]), np.array([down + 0.006, down])),
-                    0.003,
-                    1.0,
-                )
-            )
-    layers.added = layers.added + 0.10 * amount * canvas.lines(kerley, softness=0.001) * layers.lung.max(0)
+    down = np.tile(np.arange(0.72, 0.93, 0.022), 2)[:, None] + rng.normal(0, 0.004, (20, 1))
+    across = np.concatenate([rng.uniform(0.84, 0.9, (20, 1)), np.ones((20, 1))], 1)
+    kerley = chest.in_lung(np.repeat(SIDES, 10)[:, None], across, down + (0.006, 0.0))
+    lines = canvas.lines([(kerley, 0.003, 1.0)], softness=0.001)
+    layers.added = layers.added + 0.10 * amount * lines * layers.lung.max(0)
     layers.vessels = layers.vessels * (1 + 0.7 * amount)
 
 
@@ -280,18 +274,15 @@ def _fibrosis_shape(chest: Chest, amount: float, rng: Rng) -> Chest:
 
 def _fibrosis(layers: Layers, amount: float, rng: Rng) -> None:
     chest, canvas = layers.chest, layers.canvas
-    threads = []
-    for side in SIDES:
-        across, down = rng.uniform(0.15, 1.0, 75), 1 - rng.beta(1.3, 3.2, 75) * 0.75
-        turn, reach = rng.uniform(0, np.pi, 75), rng.uniform(0.03, 0.075, 75)
-        steps = np.array([-0.5, 0, 0.5])
-        for x, y, angle, length in zip(across, down, turn, reach, strict=True):
-            bend = np.array([0, 0.25, 0]) * length
-            line = chest.in_lung(
-                side, x + 1.6 * steps * length * np.cos(angle), y + steps * length * np.sin(angle) + bend
-            )
-            threads.append((line, 0.0042, 0.9))
-    net = canvas.lines(threads, softness=0.0014) * layers.lung.max(0)
+    side = np.repeat(SIDES, 75)[:, None]
+    across, down = rng.uniform(0.15, 1.0, (150, 1)), 1 - rng.beta(1.3, 3.2, (150, 1)) * 0.75
+    angle, length = rng.uniform(0, np.pi, (150, 1)), rng.uniform(0.03, 0.075, (150, 1))
+    steps = np.array([-0.5, 0, 0.5])
+    bend = np.array([0, 0.25, 0]) * length
+    threads = chest.in_lung(
+        side, across + 1.6 * steps * length * np.cos(angle), down + steps * length * np.sin(angle) + bend
+    )
+    net = canvas.lines([(threads, 0.0042, 0.9)], softness=0.0014) * layers.lung.max(0)
     layers.added = layers.added + 0.17 * amount * net
     _haze(layers, 0.8 * amount * canvas.soften(net, 0.035))
 
