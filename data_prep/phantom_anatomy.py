@@ -37,16 +37,6 @@ _SCAPULA = np.array(
 
 @dataclass(frozen=True)
 class Vessels:
-    """v vessels of both lungs. side: (v,), -1 or 1; lines: (v, 5, 2) in the lung's own coordinates, see
-    `Chest.in_lung`; width: (v,)."""
-
-    side: np.ndarray
-    lines: np.ndarray
-    width: np.ndarray
-
-
-@dataclass(frozen=True)
-class Vessels:
     """One generation of vessels: side (m,), lines (m, 5, 2) in the lung's coordinates (Chest.in_lung), width."""
 
     side: np.ndarray
@@ -76,7 +66,7 @@ class Body:
     breast: float
     scoliosis: float
     air: float  # how transparent the lungs are
-    vessels: "Vessels"
+    vessels: tuple[Vessels, ...]
 
 
 @dataclass(frozen=True)
