@@ -14,7 +14,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -96,6 +96,7 @@ def build_from_archives(
     key: bytes,
     workers: int = 1,
     discard: Callable[[RemoteFile], None] = lambda archive: None,
+    verified: Callable[[RemoteFile], bool] = lambda archive: False,
     progress: Progress = lambda done, total: None,
     unreadable_limit: float = UNREADABLE_LIMIT,
     shard_images: int = SHARD_IMAGES,
@@ -104,7 +105,8 @@ def build_from_archives(
 
     size: side of the images, in pixels. fetch: gives the file of an archive, called from several threads; while
     one archive is fetched, others are decoded. workers: processes, each on one archive. discard: called with each
-    archive once its shards are on disk and their hashes were checked; may remove its file. progress: called with
+    archive once its shards are on disk and their hashes were checked; may remove its file. verified: tells
+    whether an archive's MD5 sum was checked when it came; others are checked while they are read. progress: called with
     (bytes of archives read, bytes in all; 0 if some length is not known). Other arguments as for `build_store`.
 
     Members that are no image, have no row, come twice or are not plain files go to the quarantine with a reason;
@@ -128,7 +130,7 @@ def build_from_archives(
                     population=source.population,
                     secret=secret,
                 )
-                _Builder(source, writer, job, fetch, discard, progress).run(workers)
+                _Builder(source, writer, job, fetch, discard, verified, progress).run(workers)
                 parts = [writer.part(number) for number in range(len(source.archives))]
                 _drop_repeated(source.archives, parts)
                 return _finish(source, writer, parts, secret, unreadable_limit)
@@ -159,6 +161,7 @@ class _Builder:
     job: _Job
     fetch: Fetch
     discard: Callable[[RemoteFile], None]
+    verified: Callable[[RemoteFile], bool]
     progress: Progress
     stopped: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -189,7 +192,7 @@ class _Builder:
         if self.writer.part(part).ending is None:
             file = self.fetch(archive)
             with decoding:
-                self._decode(part, archive, file)
+                self._decode(part, replace(archive, md5=None) if self.verified(archive) else archive, file)
         shards = self.writer.part(part)
         if shards.ending is None or shards.ending["shards"] != len(shards.finished):
             shards.clear()

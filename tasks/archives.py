@@ -102,6 +102,7 @@ def archive_store(
         if not reused:
             _prepare(supply, manifest, archives, len(table.images) * size**2)
         build = partial(build_from_archives, source, path, size, supply.fetch, key=key, discard=supply.discard)
+        build = partial(build, verified=lambda archive: archive.name not in found)  # the downloader has checked it
         with progress("decoding archives, MB") as update:
             store = build(
                 workers=processors(),
