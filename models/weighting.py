@@ -47,19 +47,27 @@ class UniformSettings(_Settings):
 
 
 class SvdSettings(_Settings):
-    """Algorithm 2 (arXiv:2005.00944): tasks count by how far they share a direction with the others."""
+    """Algorithm 2 (arXiv:2005.00944): tasks count by how far they share a direction with the others.
+
+    The defaults were chosen on validation images of the phantom (3,015 training images, 20 % random labels on three
+    findings, two seeds), where mean AUC was 0.818 with rank 3 and effect, 0.812 with unit, and 0.808 at rank 1;
+    weights computed after one epoch did worse than after two. Uniform weights had 0.828 there.
+    """
 
     kind: Literal["svd"] = "svd"
-    rank: int = Field(
-        1, ge=1, description="weighting rank r, from 1 to the number of labels; that number weighs by strength alone"
+    rank: int | None = Field(
+        None,
+        ge=1,
+        description="weighting rank r, from 1 to the number of labels k (k weighs by strength alone); "
+        "none: 3, or 1 where there are fewer than 4 labels",
     )
     scaling: Scaling = Field(
-        "unit",
+        "effect",
         description="scaling of the labels: raw (as printed; measures prevalence), unit (favours common labels), "
         "effect (free of prevalence, noisy for rare labels), permutation (effect less what chance gives)",
     )
     refresh: tuple[int, ...] = Field(
-        (1,),
+        (2,),
         min_length=1,
         description="epochs after which the weights are computed anew, counted from 1; uniform until the first",
     )
@@ -163,8 +171,9 @@ class Svd(_FixedWeights):
 
     def __init__(self, settings: SvdSettings, tasks: int) -> None:
         super().__init__(settings, tasks)
-        check_rank(settings.rank, tasks)
-        self._rank, self._scaling, self._refresh = settings.rank, settings.scaling, settings.refresh
+        self._rank = settings.rank or (3 if tasks > 3 else 1)
+        check_rank(self._rank, tasks)
+        self._scaling, self._refresh = settings.scaling, settings.refresh
 
     def after_epoch(self, epoch: int, feature_pass: FeaturePass) -> None:
         if epoch in self._refresh:

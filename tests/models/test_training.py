@@ -119,21 +119,23 @@ def test_the_losses_of_every_step_are_the_committed_ones():
 
 
 @pytest.mark.parametrize("kind", ["uniform", "svd", "uncertainty"])
-def test_a_killed_training_continues_to_the_same_bits(kind):
+@pytest.mark.parametrize("survived", [1, 2])
+def test_a_killed_training_continues_to_the_same_bits(kind, survived):
     whole_states = []
     whole = run(kind, on_epoch=lambda report, state: whole_states.append(state))
     file = io.BytesIO()
 
-    def killed_after_the_first_epoch(report, state):
-        torch.save(state, file)
-        raise KeyboardInterrupt
+    def killed(report, state):
+        if report.epoch == survived:
+            torch.save(state, file)
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(kind, on_epoch=killed_after_the_first_epoch)
+        run(kind, on_epoch=killed)
     file.seek(0)
     states = []
     resumed = run(kind, state=torch.load(file, weights_only=True), on_epoch=lambda report, state: states.append(state))
-    assert len(states) == 2
+    assert len(states) == 3 - survived
     assert same_bits(whole.best_state, resumed.best_state)
     assert same_bits(whole_states[-1]["network"], states[-1]["network"])
     assert same_bits(whole_states[-1]["weighting"], states[-1]["weighting"])

@@ -125,7 +125,7 @@ def test_the_state_of_a_rule_can_be_taken_up_again(kind):
     settings = ADAPTER.validate_python({"kind": kind})
     old, new = make_weighting(settings, 3), make_weighting(settings, 3)
     targets = random_targets(100)
-    old.after_epoch(1, lambda: [(some_features(targets), targets)])
+    old.after_epoch(2, lambda: [(some_features(targets), targets)])
     for p in old.parameters(CPU):
         p.data += torch.tensor([0.1, 0.2, 0.3])
     new.load_state_dict(old.state_dict())
@@ -142,6 +142,15 @@ def test_a_refresh_that_no_epoch_would_use_is_refused():
         make_weighting(SvdSettings(refresh=(0,)), 3).check(3)
 
 
+@pytest.mark.parametrize(("tasks", "rank"), [(1, 1), (2, 1), (3, 1), (4, 3), (14, 3)])
+def test_without_a_rank_it_is_3_or_1_for_few_labels(tasks, rank):
+    targets = random_targets(100, tasks)
+    weighting = make_weighting(SvdSettings(), tasks)
+    weighting.after_epoch(2, lambda: [(some_features(targets), targets)])
+    theta = Theta().add(some_features(targets), targets, targets >= 0).matrix("effect")
+    assert torch.equal(weighting.weights(), svd_weights(theta, rank))
+
+
 def test_a_rank_above_the_number_of_labels_is_refused():
     with pytest.raises(SettingError, match=r"1\.\.3, the number of labels; got 4"):
         make_weighting(SvdSettings(rank=4), 3)
@@ -151,8 +160,7 @@ def test_settings_are_told_apart_by_kind_and_named_by_what_is_not_the_default():
     assert isinstance(ADAPTER.validate_python({"kind": "svd", "rank": 2}), SvdSettings)
     assert UniformSettings().name == "uniform"
     assert SvdSettings().name == "svd"
-    other = 1 if SvdSettings().rank != 1 else 2
-    assert SvdSettings(rank=other, scaling="effect").name == f"svd(rank={other}, scaling=effect)"
+    assert SvdSettings(rank=2, scaling="unit").name == "svd(rank=2, scaling=unit)"
     with pytest.raises(ValidationError, match="unifrom"):
         ADAPTER.validate_python({"kind": "unifrom"})
 
