@@ -14,7 +14,7 @@ from tasks import tracking
 from tasks.ingest import StoreRef
 from tasks.output import CONFIG, REPORT
 from tasks.progress import LOGGER
-from tasks.report import write_report
+from tasks.report import draw_figures, write_report
 from tasks.results import StudyResults, read_results
 
 PICTURES = 12
@@ -27,6 +27,9 @@ def publish(results: Path, store: StoreRef, split: SplitSettings, run_id: str) -
     report = write_report(read, *_examples(store, split), results.with_name(REPORT))
     for path in (results, report, results.with_name(CONFIG)):
         mlflow.log_artifact(str(path))
+    for name, svg in draw_figures(read).items():
+        if svg:
+            mlflow.log_text(svg, f"figures/{name}.svg")
     tracking.log_metrics(run_id, _mean_scores(read), step=0, timestamp_ms=report.stat().st_mtime_ns // 1_000_000)
     create_markdown_artifact(f"[{report}]({report.as_uri()})", key="report", description="the study's report")
     LOGGER.info("report: %s", report)

@@ -57,7 +57,7 @@ def _contents(results: StudyResults) -> dict[str, Any]:
         "finished": finished,
         "failed": [arm for arm in results.arms if arm.status == "failed"],
         "noisiest": figures.ends_of_noise(results)[-1] if results.arms else None,
-        "figures": _figures(results),
+        "figures": draw_figures(results),
         "comparisons": _comparisons(results),
         "Verdict": Verdict,
         "label_tables": _label_tables(results),
@@ -71,7 +71,7 @@ def _contents(results: StudyResults) -> dict[str, Any]:
     }
 
 
-def _figures(results: StudyResults) -> dict[str, Markup | None]:
+def draw_figures(results: StudyResults) -> dict[str, Markup | None]:
     """Our own SVG, in which matplotlib has escaped every text; None for a figure that has nothing to show."""
     drawn = {
         "against_noise": figures.score_against_noise(results),
