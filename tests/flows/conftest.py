@@ -8,7 +8,7 @@ import pytest
 DATA = """
 data: {size: 32, phantom: {patients: 60, size: 64}}
 split: {shares: [0.5, 0.2, 0.3]}
-training: {epochs: 2}
+training: {epochs: 3}
 """
 STUDY = """
 methods: [{kind: uniform}, {kind: svd}]

@@ -15,6 +15,7 @@ from mlflow.tracking import MlflowClient
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.sorting import FlowRunSort
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from tasks import tracking
 from tasks.prefect_server import prefect_server, wait_until_up
@@ -25,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 SMALL: dict[str, Any] = {
     "data": {"size": 32, "phantom": {"patients": 60, "size": 64}},
     "split": {"shares": [0.5, 0.2, 0.3]},
-    "training": {"epochs": 2},
+    "training": {"epochs": 3},
 }
 
 
@@ -35,7 +36,8 @@ def own_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]
     monkeypatch.setenv("MEDMTL_HOME", str(tmp_path / "home"))
     with prefect_server(tmp_path / "prefect") as url:
         wait_until_up(url)
-        yield url
+        with temporary_settings({PREFECT_API_URL: url}):  # prefect read its own settings when it was imported
+            yield url
 
 
 def prefect(*arguments: str) -> None:

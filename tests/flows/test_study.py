@@ -58,7 +58,7 @@ def test_a_study_leaves_its_results_its_report_and_its_record_in_mlflow(
     assert {arm.data.tags[tracking.PARENT_TAG] for arm in arms} == {study.info.run_id}
     assert all({data.tags[0].value for data in arm.inputs.dataset_inputs} == {"store", "noise mask"} for arm in arms)
     history = MlflowClient().get_metric_history(arms[0].info.run_id, "val_auc_mean")
-    assert [point.step for point in history] == [1, 2]
+    assert [point.step for point in history] == [1, 2, 3]
     assert all(f"weight/{label}" in arms[0].data.metrics for label in results["data"]["labels"])
     assert "Traceback" not in capfd.readouterr().err
 
@@ -122,7 +122,7 @@ def test_a_stopped_study_goes_on_where_it_was(
     stop: signal.Signals, server: str, medmtl_home: Path, small: list[str], tmp_path: Path
 ) -> None:
     config = Path(small[1])
-    config.write_text(config.read_text().replace("epochs: 2", "epochs: 6, batch_size: 8"))
+    config.write_text(config.read_text().replace("epochs: 3", "epochs: 6, batch_size: 8"))
     command = [sys.executable, "-m", "flows.cli", "study", *small, "--out", "out"]
     here = {"cwd": tmp_path, "env": os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}}
     running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **here)  # type: ignore[call-overload]
