@@ -79,13 +79,14 @@ class Arm(BaseModel):
     def hash(self) -> str:
         """16 hexadecimal digits of what determines the numbers: content, not paths.
 
-        The version of torch and the kind of device are in it, because they change the last bits.
+        The version of torch, the kind of device and the number of threads are in it: they change the last bits.
         """
         settings = {
             name: getattr(self, name).model_dump(mode="json") for name in ("noise", "method", "network", "training")
         }
         inputs = [self.store.fingerprint, self.split_fingerprint, self.mask.fingerprint, self.seed]
-        place = [self.device if self.device != "auto" else torch.cuda.is_available(), torch.__version__, ARM_VERSION]
+        on_gpu = torch.cuda.is_available() if self.device == "auto" else self.device == "cuda"
+        place = ["cuda" if on_gpu else torch.get_num_threads(), torch.__version__, ARM_VERSION]
         return hashlib.sha256(json.dumps([settings, inputs, place], sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -59,9 +59,7 @@ def home() -> Home:
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DataError(
-            f"cannot write {root} ({error.strerror}): set MEDMTL_HOME to a folder you own"
-        ) from error
+        raise DataError(f"cannot write {root} ({error.strerror}): set MEDMTL_HOME to a folder you own") from error
     if not os.access(root, os.W_OK):
         raise DataError(f"cannot write {root}: set MEDMTL_HOME to a folder you own")
     return Home(root)

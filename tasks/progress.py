@@ -31,9 +31,7 @@ _bars = Progress(
 def show_lines(level: int = logging.INFO) -> None:
     """Let our own log lines appear on standard error, above the bars where there are any."""
     if _console.is_terminal:
-        handler: logging.Handler = RichHandler(
-            console=_console, show_path=False, show_level=False, markup=False
-        )
+        handler: logging.Handler = RichHandler(console=_console, show_path=False, show_level=False, markup=False)
         handler.setFormatter(logging.Formatter("%(message)s", datefmt="%H:%M:%S"))
     else:
         handler = logging.StreamHandler(sys.stderr)

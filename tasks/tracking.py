@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+from filelock import FileLock
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.data.sources import LocalArtifactDatasetSource
 from mlflow.entities import Metric, Param, Run, RunTag
@@ -35,13 +36,14 @@ def connect() -> str:
     uri = home().tracking_uri
     mlflow.set_tracking_uri(uri)
     client = MlflowClient()
-    known = client.get_experiment_by_name(EXPERIMENT)
-    if known is None:
-        beside = (home().root / "mlflow-artifacts").as_uri() if uri.startswith("sqlite:") else None
-        experiment = client.create_experiment(EXPERIMENT, artifact_location=beside)
-    else:
-        experiment = known.experiment_id
-    _end_orphans(client, experiment)
+    with FileLock(home().root / "mlflow.lock"):  # two commands at once would both make the database
+        known = client.get_experiment_by_name(EXPERIMENT)
+        if known is None:
+            beside = (home().root / "mlflow-artifacts").as_uri() if uri.startswith("sqlite:") else None
+            experiment = client.create_experiment(EXPERIMENT, artifact_location=beside)
+        else:
+            experiment = known.experiment_id
+        _end_orphans(client, experiment)
     return experiment
 
 
