@@ -32,7 +32,7 @@ from data_prep.phantom_film import devices, expose, pose
 from data_prep.phantom_findings import paint, reshape, strength
 from data_prep.phantom_population import Patient, Visit, draw_patient
 
-PHANTOM_VERSION = 2  # raised whenever a pixel or a label changes
+PHANTOM_VERSION = 3  # raised whenever a pixel or a label changes
 TABLE = "Data_Entry_2017_v2020.csv"
 RECORD = "phantom.json"
 _HEADER = (

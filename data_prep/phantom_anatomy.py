@@ -84,6 +84,7 @@ class Chest:
     mediastinum: float  # shift to the viewer's right
     air: float
     vessel: float
+    reach: float  # of the arms, sideways
     blur: float  # by motion; softness of everything
 
     def lung(self, side: int) -> np.ndarray:
@@ -171,6 +172,7 @@ def draw_chest(patient: Patient, visit: Visit, body: Body) -> Chest:
         mediastinum=float(rng.normal(0, 0.008)),
         air=body.air * (1 + 1.2 * inspiration) * float(rng.normal(1, 0.03)),
         vessel=body.vessel * (1 - 2 * inspiration) * float(rng.normal(1, 0.08)),
+        reach=float(rng.normal(0.59 if portable else 0.67, 0.045)),
         blur=float(abs(rng.normal(0, 0.0022 if portable else 0.001))),
     )
 
@@ -181,7 +183,8 @@ def _grow_vessels(rng: np.random.Generator) -> tuple[Vessels, ...]:
     side = np.repeat(SIDES, stems)
     fan = np.concatenate([np.linspace(-1.5, -0.45, 4), np.linspace(-0.2, 0.35, 2), np.linspace(0.55, 1.5, 5)])
     angle = np.tile(fan, 2) + rng.normal(0, 0.10, 2 * stems)
-    start = np.stack([np.full(2 * stems, 0.08), np.where(side < 0, 0.44, 0.41)], 1) + rng.normal(0, 0.025, (2 * stems, 2))
+    start = np.stack([np.full(2 * stems, 0.08), np.where(side < 0, 0.44, 0.41)], 1)
+    start = start + rng.normal(0, 0.025, start.shape)
     width, length = 0.0088, 0.15
     generations: list[Vessels] = []
     for _ in range(4):
@@ -224,6 +227,11 @@ class Layers:
         layer: np.ndarray = self.lung[SIDES.index(side)]
         return layer
 
+    def half(self, side: int) -> np.ndarray:
+        """(size, size) bool, one side of the midline: what fills air there cannot leave a rim along the lung's edge."""
+        here: np.ndarray = side * self.canvas.x > 0
+        return here
+
     def absorption(self) -> np.ndarray:
         """What the beam loses on its way, 0 in open air, about 1 in the mediastinum."""
         free = self.air * (1 - np.minimum(self.haze, 1))
@@ -255,18 +263,17 @@ def draw_layers(canvas: Canvas, chest: Chest, rng: np.random.Generator) -> Layer
 def _tissue_layer(canvas: Canvas, chest: Chest) -> np.ndarray:
     """Thickness of the body: skin line, shoulders, arms, breasts; thicker towards the belly."""
     build = chest.body.build
-    flank = chest.half_width + 0.085 + 0.024 * build
-    neck = 0.120 + 0.010 * build
+    flank = chest.half_width + 0.100 + 0.024 * build
+    neck, arm = 0.120 + 0.010 * build, chest.reach
     half = np.array(
         [(neck + 0.01, -0.3), (neck, -0.08), (neck + 0.025, 0.0), (0.25, 0.045), (0.41, 0.07), (0.52, 0.11),
          (0.58, 0.26), (flank + 0.085, 0.38), (flank + 0.045, 0.50), (flank + 0.018, 0.65), (flank + 0.005, 0.8),
          (flank + 0.02, 1.4)]
     )  # fmt: skip
     trunk = np.concatenate([curve(half, closed=False), curve(half * (-1, 1), closed=False)[::-1]])
-    reach = 0.60 if chest.portable else 0.72
     arms = [
-        curve(np.array([(s * 0.40, 0.14), (s * 0.52, 0.10), (s * (reach - 0.02), 0.45), (s * (reach + 0.06), 0.9),
-                        (s * (reach - 0.09), 0.9), (s * (reach - 0.135), 0.5), (s * 0.45, 0.30)]))
+        curve(np.array([(s * 0.40, 0.14), (s * 0.52, 0.10), (s * (arm - 0.02), 0.45), (s * (arm + 0.06), 0.9),
+                        (s * (arm - 0.09), 0.9), (s * (arm - 0.135), 0.5), (s * 0.45, 0.30)]))
         for s in SIDES
     ]  # fmt: skip
     body = canvas.area(trunk, *arms, softness=0.005)
@@ -281,13 +288,10 @@ def _tissue_layer(canvas: Canvas, chest: Chest) -> np.ndarray:
 def _breast_layer(canvas: Canvas, chest: Chest) -> np.ndarray:
     size = chest.body.breast
     x, y = 0.60 * chest.half_width, chest.apex + 0.60 * chest.body.height
-    outlines = [
-        curve(np.array([(s * (x - 0.8 * size), y - 0.2 * size), (s * x, y - 1.0 * size), (s * (x + 1.2 * size), y - 0.3 * size),
-                        (s * (x + 1.15 * size), y + 0.55 * size), (s * x, y + size), (s * (x - 0.75 * size), y + 0.6 * size)]))
-        for s in SIDES
-    ]  # fmt: skip
+    around = np.array([(-0.8, -0.2), (0, -1), (1.2, -0.3), (1.15, 0.55), (0, 1), (-0.75, 0.6)])
+    outlines = [curve((around * size + (x, y)) * (side, 1)) for side in SIDES]
     lower = np.clip((canvas.y - np.float32(y - size)) / np.float32(2 * size), 0, 1)
-    return canvas.area(*outlines, softness=0.006) * lower * np.float32(0.9 * size)
+    return canvas.area(*outlines, softness=0.006) * lower * np.float32(1.5 * size)
 
 
 def _core_layer(canvas: Canvas, chest: Chest) -> np.ndarray:
@@ -297,8 +301,9 @@ def _core_layer(canvas: Canvas, chest: Chest) -> np.ndarray:
     arch = chest.apex + 0.205
     around = np.linspace(0, 2 * np.pi, 16, endpoint=False)
     aorta = np.stack([0.045 + shift + knob * np.cos(around), arch + 1.15 * knob * np.sin(around)], 1)
-    column = np.array([(-0.052, 0.10), (-0.050, 0.18), (-0.058, 0.30), (-0.066, 0.45), (-0.05, 1.2),
-                       (0.058, 1.2), (0.058 + 0.3 * knob, 0.6), (0.05 + 0.5 * knob, 0.40), (0.052, 0.26), (0.050, 0.10)])  # fmt: skip
+    right = np.array([(-0.052, 0.10), (-0.050, 0.18), (-0.058, 0.30), (-0.066, 0.45), (-0.05, 1.2)])
+    left = np.array([(0.058, 1.2), (0.058 + 0.3 * knob, 0.6), (0.05 + 0.5 * knob, 0.40), (0.052, 0.26), (0.050, 0.10)])
+    column = np.concatenate([right, left])
     sharp = canvas.area(chest.heart(), aorta, column + (shift, 0), softness=0.0035 + chest.blur)
     trunk = canvas.area(*(_hilum(chest, side) for side in SIDES), softness=0.013)
     sharp *= np.clip((canvas.y - np.float32(0.10)) * np.float32(1 / 0.14), 0, 1)  # the neck has none of it
@@ -391,7 +396,8 @@ def _spine_layer(canvas: Canvas, chest: Chest) -> np.ndarray:
     y = chest.apex - 2.5 * pitch + pitch * np.arange(17)[:, None]
     x = chest.body.scoliosis * np.sin(5 * y)
     half = 0.030 + 0.0006 * np.arange(17)[:, None]
-    around = np.array([(-1, -0.42), (-0.8, -0.36), (0.8, -0.36), (1, -0.42), (0.9, 0.0), (1, 0.42), (-1, 0.42), (-0.9, 0.0)])
+    right = np.array([(-1, 0.42), (-0.9, 0.0), (-1, -0.42), (-0.8, -0.36)])
+    around = np.concatenate([right, right[::-1] * (-1, 1)])
     vertebrae = np.stack([x + half * around[:, 0], y + pitch * around[:, 1]], 2)
     column = canvas.bands(vertebrae, 0.65, 1.0, 0.003, 0.0025 + chest.blur)
     shift = chest.mediastinum

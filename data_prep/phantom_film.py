@@ -19,7 +19,7 @@ def pose(rng: Rng, size: int, portable: bool) -> Canvas:
     loose = 1.6 if portable else 1.0
     shift = rng.normal(0, 0.016 * loose, 2)
     turn = float(np.clip(rng.normal(0, 1.6 * loose), -8, 8))
-    scale = float(np.clip(rng.normal(1.03 if portable else 1.0, 0.035), 0.88, 1.14))
+    scale = float(np.clip(rng.normal(1.06 if portable else 1.04, 0.035), 0.92, 1.16))
     return Canvas(size, (float(shift[0]), float(shift[1])), turn, scale)
 
 
@@ -75,7 +75,8 @@ def _with_noise(grey: np.ndarray, canvas: Canvas, rng: Rng, portable: bool) -> n
     grey = grey * (1 + np.float32(tilt[0]) * canvas.x + np.float32(tilt[1]) * (canvas.y - np.float32(0.5)))
     # Quantum noise: white at the detector, so its share per pixel grows with the number of pixels.
     amount = np.float32(abs(rng.normal(2.6 if portable else 1.8, 0.6)) * (size / 256) ** 0.5)
-    return grey + amount * rng.standard_normal((size, size), dtype=np.float32)
+    # From a child of its own, so that what is drawn after it is the same at every size.
+    return grey + amount * rng.spawn(1)[0].standard_normal((size, size), dtype=np.float32)
 
 
 def _collimate(film: np.ndarray, rng: Rng) -> None:

@@ -74,9 +74,8 @@ def _haze(layers: Layers, opacity: np.ndarray) -> None:
 
 def _atelectasis_shape(chest: Chest, amount: float, rng: Rng) -> Chest:
     side = _one_side(rng)
-    dome = tuple(
-        height + (0.55 * amount if side == own else 0.0) for own, height in zip(SIDES, chest.dome, strict=True)
-    )
+    raised = tuple(0.55 * amount if own == side else 0.0 for own in SIDES)
+    dome = (chest.dome[0] + raised[0], chest.dome[1] + raised[1])
     return replace(chest, dome=dome, mediastinum=chest.mediastinum + 0.015 * amount * side)
 
 
@@ -116,10 +115,10 @@ def _effusion(layers: Layers, amount: float, rng: Rng) -> None:
         height = 0.035 + 0.26 * (amount * share) ** 1.3
         level = chest.base - 0.055 - height * (0.25 + 0.75 * lateral**3) + 0.07 * (1 - lateral)
         fluid = np.clip((canvas.y - level) * np.float32(1 / 0.028) + 0.5, 0, 1)
-        veil = 0.0
         if chest.portable:
             veil = 0.30 * amount * share * np.clip((canvas.y - chest.apex - 0.15) / 0.45, 0, 1)
-        _haze(layers, np.maximum(fluid, veil) * layers.lung_of(side))
+            fluid = np.maximum(fluid, veil)
+        _haze(layers, fluid * layers.half(side))
 
 
 # --- Infiltration: an ill-defined hazy patch ---------------------------------------------------------------------
@@ -190,12 +189,12 @@ def _pneumothorax(layers: Layers, amount: float, rng: Rng) -> None:
     apex = chest.in_lung(side, np.array([0.05, 0.3]), np.array([top * 1.15, top * 0.95]))
     line = curve(np.concatenate([apex, edge]), closed=False)
     outside = np.array([(side * 0.6, line[-1, 1]), (side * 0.6, -0.1), (0.0, -0.1)])
-    free = canvas.area(np.concatenate([line, outside]), softness=0.002) * layers.lung_of(side)
+    free = canvas.area(np.concatenate([line, outside]), softness=0.002) * layers.half(side)
     layers.vessels = layers.vessels * (1 - free)
     layers.haze = layers.haze - (0.10 + 0.16 * amount) * free
     pleura = canvas.lines([(line, 0.0045, 1.0)], softness=0.0012) * layers.lung_of(side)
     layers.added = layers.added + (0.07 + 0.09 * amount) * pleura
-    collapsed = layers.lung_of(side) * (1 - free) * canvas.blob(tuple(chest.in_lung(side, 0.3, 0.45)), 0.12, 0.2)
+    collapsed = layers.half(side) * (1 - free) * canvas.blob(tuple(chest.in_lung(side, 0.3, 0.45)), 0.12, 0.2)
     _haze(layers, 0.25 * amount * collapsed)
 
 
@@ -222,7 +221,7 @@ def _consolidation(layers: Layers, amount: float, rng: Rng) -> None:
     ]
     bronchograms = canvas.lines(airways, softness=0.002)
     opacity = 0.95 * amount * fading * (1 - 0.45 * bronchograms)
-    _haze(layers, np.clip(opacity, 0, 0.95) * layers.lung_of(side))
+    _haze(layers, np.clip(opacity, 0, 0.95) * layers.half(side))
 
 
 # --- Edema: haze around both hila, swollen vessels, Kerley B lines at the bases ----------------------------------
@@ -304,7 +303,7 @@ def _pleural_thickening(layers: Layers, amount: float, rng: Rng) -> None:
         inner = chest.in_lung(side, 1 - width * bulge, down)
         outer = np.array([(side * 0.6, inner[-1, 1]), (side * 0.6, inner[0, 1])])
     band = canvas.area(np.concatenate([curve(inner, closed=False), inner[-1:], outer]), softness=0.003)
-    _haze(layers, (0.45 + 0.45 * amount) * band * layers.lung_of(side))
+    _haze(layers, (0.45 + 0.45 * amount) * band * layers.half(side))
 
 
 # --- Hernia: a round density behind the heart with a bubble of air over a fluid level ------------------------------
