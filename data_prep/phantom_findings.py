@@ -21,19 +21,19 @@ from data_prep.phantom_canvas import curve
 # (at severity 0, at severity 1); how these were set is told in docs/phantom.md.
 STRENGTH: Mapping[str, tuple[float, float]] = {
     "Atelectasis": (0.10, 1.00),
-    "Cardiomegaly": (0.15, 1.00),
-    "Effusion": (0.10, 1.00),
+    "Cardiomegaly": (0.05, 0.95),
+    "Effusion": (0.05, 0.90),
     "Infiltration": (0.10, 1.00),
-    "Mass": (0.25, 1.00),
-    "Nodule": (0.25, 1.00),
-    "Pneumonia": (0.20, 1.00),
-    "Pneumothorax": (0.15, 1.00),
-    "Consolidation": (0.20, 1.00),
-    "Edema": (0.15, 1.00),
-    "Emphysema": (0.15, 1.00),
-    "Fibrosis": (0.20, 1.00),
-    "Pleural_Thickening": (0.15, 1.00),
-    "Hernia": (0.20, 1.00),
+    "Mass": (0.10, 0.90),
+    "Nodule": (0.30, 1.00),
+    "Pneumonia": (0.10, 0.90),
+    "Pneumothorax": (0.05, 0.90),
+    "Consolidation": (0.15, 1.00),
+    "Edema": (0.05, 0.80),
+    "Emphysema": (0.10, 1.00),
+    "Fibrosis": (0.15, 1.00),
+    "Pleural_Thickening": (0.05, 1.00),
+    "Hernia": (0.10, 1.00),
 }
 
 Rng = np.random.Generator
@@ -112,8 +112,8 @@ def _effusion(layers: Layers, amount: float, rng: Rng) -> None:
     chest, canvas = layers.chest, layers.canvas
     for side, share in sides:
         lateral = np.clip(np.float32(side) * canvas.x / chest.half_width, 0, 1.1)
-        height = 0.035 + 0.26 * (amount * share) ** 1.3
-        level = chest.base - 0.055 - height * (0.25 + 0.75 * lateral**3) + 0.07 * (1 - lateral)
+        height = 0.015 + 0.30 * (amount * share) ** 1.3
+        level = chest.base - 0.010 - height * (0.25 + 0.75 * lateral**3) + 0.07 * (1 - lateral)
         fluid = np.clip((canvas.y - level) * np.float32(1 / 0.028) + 0.5, 0, 1)
         if chest.portable:
             veil = 0.30 * amount * share * np.clip((canvas.y - chest.apex - 0.15) / 0.45, 0, 1)
@@ -155,9 +155,9 @@ def _mass(layers: Layers, amount: float, rng: Rng) -> None:
 def _nodule(layers: Layers, amount: float, rng: Rng) -> None:
     for _ in range(int(rng.choice([1, 1, 1, 2, 3]))):
         centre = layers.chest.in_lung(_one_side(rng), rng.uniform(0.2, 0.85), rng.uniform(0.15, 0.82))
-        radius = (0.012 + 0.018 * amount) * rng.uniform(0.85, 1.15)
+        radius = (0.013 + 0.021 * amount) * rng.uniform(0.85, 1.15)
         lump = _round(layers, centre, radius, 0.10, rng) * layers.lung.max(0)
-        layers.added = layers.added + (0.09 + 0.22 * amount) * lump
+        layers.added = layers.added + (0.10 + 0.26 * amount) * lump
 
 
 # --- Pneumonia: a cluster of fluffy spots that run together in one zone -------------------------------------------
@@ -303,7 +303,7 @@ def _pleural_thickening(layers: Layers, amount: float, rng: Rng) -> None:
         inner = chest.in_lung(side, 1 - width * bulge, down)
         outer = np.array([(side * 0.6, inner[-1, 1]), (side * 0.6, inner[0, 1])])
     band = canvas.area(np.concatenate([curve(inner, closed=False), inner[-1:], outer]), softness=0.003)
-    _haze(layers, (0.45 + 0.45 * amount) * band * layers.half(side))
+    _haze(layers, (0.30 + 0.60 * amount) * band * layers.half(side))
 
 
 # --- Hernia: a round density behind the heart with a bubble of air over a fluid level ------------------------------
