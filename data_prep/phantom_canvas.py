@@ -43,7 +43,7 @@ class Canvas:
         layer = np.zeros((self.size, self.size), np.uint8)
         for outline in outlines:
             cv2.fillPoly(layer, [self._vertices(outline)], 255, cv2.LINE_AA, _FRACTION_BITS)
-        return _as_layer(self.soften(layer, softness))
+        return self.soften(_as_layer(layer), softness)
 
     def bands(self, outlines: np.ndarray, body: float, edge: float, thickness: float, softness: float) -> np.ndarray:
         """A layer of outlines (m, points, 2), filled with `body` and rimmed `thickness` wide with `edge`."""
@@ -53,7 +53,7 @@ class Canvas:
         for vertices in self._vertices(outlines):
             cv2.fillPoly(layer, [vertices], inside, cv2.LINE_AA, _FRACTION_BITS)
             cv2.polylines(layer, [vertices], True, rim, pixels, cv2.LINE_AA, _FRACTION_BITS)
-        return _as_layer(self.soften(layer, softness))
+        return self.soften(_as_layer(layer), softness)
 
     def lines(self, bundles: Iterable[tuple[np.ndarray, float, float]], softness: float = 0.0) -> np.ndarray:
         """A layer of open lines: bundles of (points (..., n, 2), width, brightness), later ones over earlier ones.
@@ -67,7 +67,7 @@ class Canvas:
             vertices = self._vertices(points).reshape(-1, points.shape[-2], 2)
             grey = round(255 * brightness * share)
             cv2.polylines(layer, list(vertices), False, grey, pixels, cv2.LINE_AA, _FRACTION_BITS)
-        return _as_layer(self.soften(layer, softness))
+        return self.soften(_as_layer(layer), softness)
 
     def soften(self, layer: np.ndarray, softness: float) -> np.ndarray:
         """Blur with a Gaussian of `softness` image widths; wide ones are computed on a coarser grid."""

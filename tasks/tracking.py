@@ -35,8 +35,8 @@ def connect() -> str:
     """Point MLflow at our store and return the id of our experiment; runs left RUNNING by the dead become KILLED."""
     uri = home().tracking_uri
     mlflow.set_tracking_uri(uri)
-    client = MlflowClient()
     with FileLock(home().root / "mlflow.lock"):  # two commands at once would both make the database
+        client = MlflowClient()
         known = client.get_experiment_by_name(EXPERIMENT)
         if known is None:
             beside = (home().root / "mlflow-artifacts").as_uri() if uri.startswith("sqlite:") else None
