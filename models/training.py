@@ -36,7 +36,7 @@ class TrainingSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    epochs: int = Field(8, ge=1, description="passes over the training images")
+    epochs: int = Field(6, ge=1, description="passes over the training images")
     batch_size: int = Field(32, ge=1, description="images per step, at most")
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="adamw, or sgd with Nesterov momentum 0.9")
     learning_rate: float = Field(6e-3, gt=0, description="highest learning rate")

@@ -77,7 +77,7 @@ def test_a_schedule_fires_without_a_hand_and_a_manual_run_takes_json(own_server:
     finally:
         worker.send_signal(signal.SIGTERM)
         worker.wait(timeout=60)
-    assert scheduled.state_name == manual.state_name == "Completed"
+    assert scheduled.state_name == manual.state_name == "Completed", (scheduled.state, manual.state)
     assert manual.parameters["settings"]["method"]["kind"] == "svd"
     for folder in ("nightly", "by hand"):
         assert (tmp_path / folder / "report.html").exists()
