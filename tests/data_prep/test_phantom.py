@@ -207,14 +207,14 @@ def test_pleural_thickening_lies_along_the_wall_or_over_the_apex():
     assert rim.mean() > 3 * abs(change[4:10, 6:18].mean())
 
 
-def test_a_nodule_is_smaller_than_a_mass():
+def test_nodules_even_several_are_smaller_than_a_mass():
     def area(finding: str, number: int) -> int:
         patient = draw_patient(0, number)
         change = with_finding(patient, finding, 0.95) - with_finding(patient, finding, 0.0)
         return int((change > 15).sum())
 
     sizes = [(area("Nodule", number), area("Mass", number)) for number in range(1, 11)]
-    assert np.mean([mass for _, mass in sizes]) > 3 * np.mean([nodule for nodule, _ in sizes])
+    assert np.mean([mass for _, mass in sizes]) > 2 * np.mean([nodule for nodule, _ in sizes])
 
 
 def test_a_large_film_shows_the_same_chest():
