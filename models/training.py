@@ -36,10 +36,10 @@ class TrainingSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    epochs: int = Field(6, ge=1, description="passes over the training images")
-    batch_size: int = Field(32, ge=1, description="images per step, at most")
+    epochs: int = Field(7, ge=1, description="passes over the training images")
+    batch_size: int = Field(64, ge=1, description="images per step, at most")
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="adamw, or sgd with Nesterov momentum 0.9")
-    learning_rate: float = Field(6e-3, gt=0, description="highest learning rate")
+    learning_rate: float = Field(8e-3, gt=0, description="highest learning rate")
     weight_decay: float = Field(
         0.02, ge=0, description="decay of weight matrices and kernels (not of biases and normalisation)"
     )

@@ -1,5 +1,6 @@
 """Fixtures that every room's tests share."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,8 @@ from hypothesis import settings
 
 from tasks.environment import prepare_environment
 
-prepare_environment()  # as every command does: tests run beside one another, and share the processors
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # tests run beside one another and share the processors
+prepare_environment()  # as every command does
 
 settings.register_profile("medmtl", deadline=None)  # how long an example takes says nothing on a shared machine
 settings.load_profile("medmtl")
