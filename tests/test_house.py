@@ -36,6 +36,12 @@ def test_no_import_climbs_a_floor(room: str) -> None:
 
 def test_nothing_heavy_is_imported_before_a_command_is_known() -> None:
     heavy = {"torch", "prefect", "mlflow", "timm", "pandas", "numpy", "cv2"}
-    light = ["flows/__init__.py", "flows/settings.py", "tasks/environment.py", "data_prep/errors.py", "models/errors.py"]
+    light = [
+        "flows/__init__.py",
+        "flows/settings.py",
+        "tasks/environment.py",
+        "data_prep/errors.py",
+        "models/errors.py",
+    ]
     found = {name for file in light for name in imported(ROOT / file)}
     assert not found & heavy
