@@ -35,7 +35,7 @@ def write_report(results: StudyResults, examples: NDArray[np.uint8], captions: S
     environment = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"score": _score, "signed": signed, "thousands": _thousands, "plain": _plain}
+    environment.filters |= {"score": _score, "signed": signed, "thousands": _thousands, "p": _p_value, "plain": _plain}
     page = environment.get_template("report.html.j2").render(
         **_contents(results), examples=[(figures.png_data_uri(p), c) for p, c in zip(examples, captions, strict=True)]
     )
@@ -161,6 +161,13 @@ def _score(score: ScoreRecord) -> Markup:
     if score.lo is None or score.hi is None:
         return value
     return value + Markup(' <span class="interval">{}</span>').format(f"{score.lo:.3f}–{score.hi:.3f}")
+
+
+def _p_value(p: float | None) -> str:
+    """Two digits; below what the normal distribution's tail can carry, only a bound."""
+    if p is None:
+        return "–"
+    return "< 1e-15" if p < 1e-15 else f"{p:.2g}"
 
 
 def _thousands(number: int | float | None) -> str:

@@ -175,7 +175,11 @@ def _notes(records: Sequence[ArmRecord]) -> tuple[str, ...]:
 def _environment() -> dict[str, str]:
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else torch.backends.cpu.get_cpu_capability()
     parts = {part: version(part) for part in ("torch", "timm", "mlflow", "prefect")}
-    return {"python": platform.python_version(), "system": platform.platform(), "device": device} | parts
+    return (
+        {"python": platform.python_version(), "system": platform.platform(), "device": device}
+        | {"threads": str(torch.get_num_threads())}
+        | parts
+    )
 
 
 def _git_commit() -> str | None:
