@@ -15,7 +15,7 @@ test: $(READY)
 	$(BIN)/pytest -q -n 2 -m "not slow"
 
 slow: $(READY)
-	$(BIN)/pytest -q -n 2 -m slow
+	$(BIN)/pytest -q -m slow
 
 lint: $(READY)
 	$(BIN)/ruff check .

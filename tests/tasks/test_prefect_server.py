@@ -38,7 +38,7 @@ COMMAND = textwrap.dedent("""
 
 def run(folder: Path, how: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", COMMAND, str(folder), how], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", COMMAND, str(folder), how], capture_output=True, text=True, timeout=400, check=False
     )
 
 
@@ -74,8 +74,8 @@ def test_the_server_ends_when_its_command_is_killed(tmp_path: Path) -> None:
     server = int(holder.stdout.readline())
     holder.kill()
     holder.wait()
-    for _ in range(300):
+    for _ in range(1200):
         if not Path("/proc", str(server)).exists():
             return
         subprocess.run(["sleep", "0.1"], check=True)
-    pytest.fail("the server outlived its command by thirty seconds")
+    pytest.fail("the server outlived its command by two minutes")
