@@ -224,7 +224,7 @@ def _check_sum(stream: _Expanded, header: bytes) -> None:
     expected = _number(stream, header[148:156])
     counted = header[:148] + b" " * 8 + header[156:]
     unsigned = sum(counted)
-    if expected not in (unsigned, unsigned - 256 * sum(byte > 127 for byte in counted)):
+    if expected != unsigned and expected != unsigned - 256 * sum(byte > 127 for byte in counted):
         raise stream.damaged("a header's sum is wrong")
 
 

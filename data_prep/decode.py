@@ -4,15 +4,15 @@ h, w: height and width of the picture in the file; s: side of the square that co
 """
 
 import struct
-import zlib
 
 import cv2
 import kornia_rs
 import numpy as np
+from isal import isal_zlib
 
 from data_prep.errors import DataError
 
-DECODE_VERSION = 2  # raise it whenever the same bytes may give other pixels: stores made before are built anew
+DECODE_VERSION = 3  # raise it whenever the same bytes may give other pixels: stores made before are built anew
 MAX_PIXELS = 16 * 2**20  # 4096 x 4096; read from the header, before anything is decoded
 MAX_BYTES = 128 * 2**20  # MAX_PIXELS as 16-bit RGBA, uncompressed
 
@@ -93,7 +93,7 @@ def _check_png(data: bytes) -> tuple[int, int]:
         if end > len(data):
             break
         (crc,) = struct.unpack_from(">I", data, end - 4)
-        if zlib.crc32(memoryview(data)[position + 4 : end - 4]) != crc:
+        if isal_zlib.crc32(memoryview(data)[position + 4 : end - 4]) != crc:
             raise DataError(f"damaged: the checksum of PNG chunk {kind.decode('latin-1')!r} is wrong")
         if size is None:
             if kind != b"IHDR" or length != 13:
@@ -134,7 +134,9 @@ def fit(picture: np.ndarray, size: int) -> np.ndarray:
     height, width = picture.shape
     scale = size / max(height, width)
     inner = (max(1, round(width * scale)), max(1, round(height * scale)))
-    if inner != (width, height):
+    while _halves(picture, inner):  # OpenCV averages 2 x 2 pixels seven times faster than over any other area
+        picture = cv2.resize(picture, (picture.shape[1] // 2, picture.shape[0] // 2), interpolation=cv2.INTER_AREA)
+    if picture.shape != inner[::-1]:
         picture = cv2.resize(picture, inner, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     if picture.dtype == np.uint16:
         picture = ((picture.astype(np.uint32) + 128) // 257).astype(np.uint8)
@@ -144,3 +146,11 @@ def fit(picture: np.ndarray, size: int) -> np.ndarray:
     left, top = (size - inner[0]) // 2, (size - inner[1]) // 2
     square[top : top + inner[1], left : left + inner[0]] = picture
     return square
+
+
+def _halves(picture: np.ndarray, inner: tuple[int, int]) -> bool:
+    """Whether halving keeps the average over areas: it ends at `inner`, or leaves twice that at least."""
+    height, width = picture.shape
+    if height % 2 or width % 2:
+        return False
+    return (width, height) == (2 * inner[0], 2 * inner[1]) or min(width / inner[0], height / inner[1]) >= 4
