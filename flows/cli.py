@@ -85,10 +85,19 @@ def medmtl() -> None:
     """
 
 
-DATA_FLAGS = ("--data", "--labels", "--size")
-ARCHIVE_FLAGS = ("--from", "--manifest", "--parts", "--discard-archives")
+DATA_FLAGS = ("--data", "--labels", "--size", "--from", "--manifest", "--parts", "--discard-archives")
 NOISE_FLAGS = ("--noise", "--noise-rate", "--noise-label")
-ARM_FLAGS = (*DATA_FLAGS, "--split", "--backbone", "--method", *NOISE_FLAGS, "--epochs", "--seed", "--device")
+ARM_FLAGS = (
+    *DATA_FLAGS,
+    "--adjudicated",
+    "--split",
+    "--backbone",
+    "--method",
+    *NOISE_FLAGS,
+    "--epochs",
+    "--seed",
+    "--device",
+)
 
 medmtl.add_command(
     FlowCommand(
@@ -98,9 +107,7 @@ medmtl.add_command(
     )
 )
 medmtl.add_command(FlowCommand("train", "Train one model and register it in MLflow.", ARM_FLAGS))
-medmtl.add_command(
-    FlowCommand("ingest", "Download or take the data, decode them into a store.", (*DATA_FLAGS, *ARCHIVE_FLAGS))
-)
+medmtl.add_command(FlowCommand("ingest", "Download or take the data, decode them into a store.", DATA_FLAGS))
 
 
 @medmtl.command()

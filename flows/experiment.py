@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from data_prep.adjudicated import read_adjudicated
 from data_prep.noise import NoiseSettings
 from data_prep.splits import SplitSettings
 from flows.ingest import take_data
@@ -26,6 +27,9 @@ class ExperimentSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     data: DataSettings = Field(DataSettings(), description="images and labels")
+    adjudicated: Path | None = Field(
+        None, description="table of radiologist-adjudicated labels: test images in it are scored against both"
+    )
     split: SplitSettings = Field(SplitSettings(), description="which patients train, validate and test")
     network: NetworkSettings = Field(NetworkSettings(), description="the shared network")
     training: TrainingSettings = Field(TrainingSettings(), description="how it is trained")
@@ -34,6 +38,11 @@ class ExperimentSettings(BaseModel):
     )
     seed: int = Field(0, ge=0, description="first training seed: initial weights, order, augmentation, noise masks")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to train: auto, cpu or cuda")
+
+    @field_validator("adjudicated")
+    @classmethod
+    def _absolute(cls, path: Path | None) -> Path | None:
+        return path and path.expanduser().resolve()
 
     def describe(self, methods: Sequence[WeightingSettings], noise: Sequence[NoiseSettings]) -> str:
         """A name by which a person tells experiments apart in MLflow."""
@@ -56,8 +65,10 @@ def run_experiment(
     Returns the report's path and the arms that finished.
     """
     begun = time.monotonic()
+    if settings.adjudicated:
+        read_adjudicated(settings.adjudicated)  # a table that cannot be read is told before hours of training
     store = take_data(settings.data)
-    check_images(settings.data, store)
+    checks = check_images(settings.data, store)
     arms = plan_arms(
         store, settings.split, noise, settings.noisy_labels, methods, settings.network, settings.training,
         range(settings.seed, settings.seed + seeds), settings.device, folder / "noise",
@@ -65,6 +76,7 @@ def run_experiment(
     with study_run(title, settings) as run_id:
         done, failed = train_arms(arms, run_id)
         results = compare_arms(
-            settings.model_dump(mode="json"), store, settings.split, done, failed, baseline, begun, folder
-        )
+            settings.model_dump(mode="json"), store, checks, settings.split, done, failed, baseline,
+            settings.adjudicated, begun, folder,
+        )  # fmt: skip
         return publish(results, store, settings.split, run_id), done

@@ -1,5 +1,6 @@
 """Ingest: from a source of images and labels to a store, each image decoded once."""
 
+import time
 from pathlib import Path
 
 from prefect import flow
@@ -16,8 +17,8 @@ from tasks.ingest import (
     decode_chestmnist,
     decode_images,
     render_phantom,
-    write_summary,
 )
+from tasks.ingest_report import report_ingest
 from tasks.output import claim_output
 
 
@@ -31,11 +32,12 @@ class IngestSettings(BaseModel):
 
 @flow(name="ingest")
 def ingest(settings: IngestSettings = IngestSettings(), out: Path | None = None, force: bool = False) -> StoreRef:
-    """Build the store of a source, or find it built; a summary goes to `out`."""
+    """Build the store of a source, or find it built; what came of it is reported in `out`."""
+    begun = time.monotonic()
     folder = claim_output(out, "ingest", settings, force)
     store = take_data(settings.data)
     checks = check_images(settings.data, store)
-    write_summary(store, checks, settings.model_dump(mode="json"), folder)
+    report_ingest(store, checks, settings.model_dump(mode="json"), time.monotonic() - begun, folder)
     return store
 
 

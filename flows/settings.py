@@ -34,6 +34,7 @@ FLAGS = {
     "--manifest": Flag("data.archives.manifest", "CSV of another archive of that shape.", click.Path(path_type=Path)),
     "--parts": Flag("data.archives.parts", "Numbers of the archives to take: 1,2."),
     "--discard-archives": Flag("data.archives.discard", "Remove each archive once it is decoded.", bool),
+    "--adjudicated": Flag("adjudicated", "Radiologists' labels to score against as well.", click.Path(path_type=Path)),
     "--split": Flag("split.name", "How patients are shared out.", click.Choice(["official", "chexnet", "random"])),
     "--backbone": Flag("network.backbone", "conv4, or the name of a timm model."),
     "--epochs": Flag("training.epochs", "Passes over the training images.", int),

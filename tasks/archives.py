@@ -27,8 +27,6 @@ from tasks.home import home
 from tasks.processes import processors
 from tasks.progress import LOGGER, progress
 
-_MB = 10**6
-
 
 class ArchiveSettings(BaseModel):
     """Where archives of images come from, and what becomes of them."""
@@ -70,8 +68,8 @@ class _Supply:
                 "label table with --labels), or leave --from out to download it"
             )
         check = _checks(self.settings).get(file.name, lambda path: None)
-        with progress(f"fetching {file.name}, MB") as update:
-            return self.downloader.fetch(file, lambda done, total: update(done // _MB, total // _MB), check)
+        with progress(f"fetching {file.name}", of_bytes=True) as update:
+            return self.downloader.fetch(file, update, check)
 
     def discard(self, archive: RemoteFile) -> None:
         if self.settings.discard:
@@ -103,12 +101,8 @@ def archive_store(
             _prepare(supply, manifest, archives, len(table.images) * size**2)
         build = partial(build_from_archives, source, path, size, supply.fetch, key=key, discard=supply.discard)
         build = partial(build, verified=lambda archive: archive.name not in found)  # the downloader has checked it
-        with progress("decoding archives, MB") as update:
-            store = build(
-                workers=processors(),
-                progress=lambda done, total: update(done // _MB, total // _MB),
-                unreadable_limit=unreadable_limit,
-            )
+        with progress("decoding archives", of_bytes=True) as update:
+            store = build(workers=processors(), progress=update, unreadable_limit=unreadable_limit)
     return store, reused
 
 

@@ -6,14 +6,10 @@ used here: it would vouch for a path without looking at what lies there, and ope
 
 import hashlib
 import importlib
-import json
 import logging
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from prefect import task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
@@ -29,11 +25,10 @@ from data_prep.patients import CHESTXRAY14
 from data_prep.phantom import PHANTOM_VERSION, PhantomSettings, write_phantom
 from data_prep.store import Store
 from tasks.archives import ArchiveSettings, archive_store
-from tasks.files import write_atomically
 from tasks.home import home
-from tasks.output import RESULTS
 from tasks.processes import processors
 from tasks.progress import LOGGER, progress
+from tasks.results import CheckRecord
 
 PHANTOM = "phantom"
 _NAMED = (PHANTOM, CHESTXRAY14, CHESTMNIST)  # sources that are no folder
@@ -156,7 +151,7 @@ def _ref(data: DataSettings, store: Store, reused: bool) -> StoreRef:
 
 
 @task(name="check store", cache_policy=NO_CACHE)
-def check_images(data: DataSettings, ref: StoreRef) -> list[dict[str, str]]:
+def check_images(data: DataSettings, ref: StoreRef) -> tuple[CheckRecord, ...]:
     """Check the rules that must hold of a store; a row for each, kept as a table with the run.
 
     Raises:
@@ -170,31 +165,4 @@ def check_images(data: DataSettings, ref: StoreRef) -> list[dict[str, str]]:
         LOGGER.log(logging.DEBUG if row["result"] == "ok" else logging.WARNING, "%(result)s: %(rule)s, %(found)s", row)
     demand(results)
     LOGGER.info("checks: all %d rules hold", len(rows))
-    return rows
-
-
-@task(name="write summary", cache_policy=NO_CACHE)
-def write_summary(ref: StoreRef, checks: list[dict[str, str]], config: dict[str, Any], folder: Path) -> Path:
-    """Write results.json of an ingest: what is in the store, what was set aside and why, what went in."""
-    store = Store.open(ref.path)
-    summary = {
-        "schema": "medmtl/ingest/1",
-        "config": config,
-        "version": version("medmtl"),
-        "data": {
-            "name": ref.name,
-            "path": str(ref.path),
-            "fingerprint": store.fingerprint,
-            "images": len(store.images),
-            "patients": len(np.unique(store.patients)),
-            "positives": dict(zip(store.labels, (store.targets == 1).sum(axis=0).tolist(), strict=True)),
-            "quarantined": [entry._asdict() for entry in store.quarantine],
-            "images_without_row": store.manifest["images_without_row"],
-            "rows_without_image": store.manifest["rows_without_image"],
-        },
-        "checks": checks,
-    }
-    path = folder / RESULTS
-    write_atomically(path, json.dumps(summary, indent=1, ensure_ascii=False).encode())
-    LOGGER.info("summary: %s", path)
-    return path
+    return tuple(CheckRecord(**row) for row in rows)

@@ -10,20 +10,37 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import (
     BarColumn,
+    DownloadColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     SpinnerColumn,
+    Task,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
+    TransferSpeedColumn,
 )
+from rich.text import Text
 
 LOGGER = logging.getLogger("medmtl")
 LINE_SECONDS = 10.0  # without a terminal, at most one line of progress in this time
 
+
+class _Amount(ProgressColumn):
+    """How many of how many; for bytes also how fast."""
+
+    _items, _bytes, _speed = MofNCompleteColumn(), DownloadColumn(), TransferSpeedColumn()
+
+    def render(self, task: Task) -> Text:
+        if not task.fields["of_bytes"]:
+            return self._items.render(task)
+        return Text(" ").join([self._bytes.render(task), self._speed.render(task)])
+
+
 _console = Console(stderr=True)
 _bars = Progress(
-    SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+    SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), _Amount(), TimeElapsedColumn(),
     TextColumn("left"), TimeRemainingColumn(), console=_console, transient=True,
 )  # fmt: skip
 
@@ -42,15 +59,15 @@ def show_lines(level: int = logging.INFO) -> None:
 
 
 @contextmanager
-def progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Yield `update(done, total)`; call it as often as convenient.
+def progress(what: str, of_bytes: bool = False) -> Iterator[Callable[[int, int], None]]:
+    """Yield `update(done, total)`; call it as often as convenient. Bytes are shown as MB, with their speed.
 
     Bars may stand inside one another: the outer one counts arms, say, and the inner one epochs.
     """
     if not _console.is_terminal:
-        yield _lines(what)
+        yield _lines(what, of_bytes)
         return
-    bar = _bars.add_task(what, total=None)
+    bar = _bars.add_task(what, total=None, of_bytes=of_bytes)
     _bars.start()
     try:
         yield lambda done, total: _bars.update(bar, completed=done, total=total)
@@ -60,7 +77,7 @@ def progress(what: str) -> Iterator[Callable[[int, int], None]]:
             _bars.stop()
 
 
-def _lines(what: str) -> Callable[[int, int], None]:
+def _lines(what: str, of_bytes: bool) -> Callable[[int, int], None]:
     start = last = time.monotonic()
 
     def update(done: int, total: int) -> None:
@@ -68,6 +85,12 @@ def _lines(what: str) -> Callable[[int, int], None]:
         now = time.monotonic()
         if done and now - last >= LINE_SECONDS:
             last = now
-            LOGGER.info("%s: %d of %d, %.0f s left", what, done, total, (now - start) / done * (total - done))
+            rate = done / (now - start)
+            amount = (
+                f"{done / 1e6:,.0f} of {total / 1e6:,.0f} MB at {rate / 1e6:.1f} MB/s"
+                if of_bytes
+                else f"{done} of {total}"
+            )
+            LOGGER.info("%s: %s, %.0f s left", what, amount, max(total - done, 0) / rate)
 
     return update

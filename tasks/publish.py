@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import mlflow
-import numpy as np
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
@@ -13,18 +12,19 @@ from data_prep.store import Store
 from tasks import tracking
 from tasks.ingest import StoreRef
 from tasks.output import CONFIG, REPORT
+from tasks.page import example_images
 from tasks.progress import LOGGER
 from tasks.report import draw_figures, write_report
 from tasks.results import StudyResults, read_results
-
-PICTURES = 12
 
 
 @task(name="write report", cache_policy=NO_CACHE)
 def publish(results: Path, store: StoreRef, split: SplitSettings, run_id: str) -> Path:
     """Write report.html beside results.json, and log both, the config and the mean scores to the study's run."""
     read = read_results(results)
-    report = write_report(read, *_examples(store, split), results.with_name(REPORT))
+    opened = Store.open(store.path)
+    examples = example_images(opened, make_split(split, opened.images, opened.patients).train)
+    report = write_report(read, *examples, results.with_name(REPORT))
     for path in (results, report, results.with_name(CONFIG)):
         mlflow.log_artifact(str(path))
     for name, svg in draw_figures(read).items():
@@ -34,18 +34,6 @@ def publish(results: Path, store: StoreRef, split: SplitSettings, run_id: str) -
     create_markdown_artifact(f"[{report}]({report.as_uri()})", key="report", description="the study's report")
     LOGGER.info("report: %s", report)
     return report
-
-
-def _examples(ref: StoreRef, split: SplitSettings) -> tuple[np.ndarray, list[str]]:
-    """Training images, (m, s, s) uint8, with their findings: one of each label in turn, and one without any."""
-    store = Store.open(ref.path)
-    rows = make_split(split, store.images, store.patients).train
-    targets = store.targets[rows]
-    wanted = [np.flatnonzero(targets[:, label] == 1)[:1] for label in range(len(store.labels))]
-    wanted.insert(0, np.flatnonzero((targets == 1).sum(axis=1) == 0)[:1])
-    chosen = rows[np.unique(np.concatenate(wanted))[:PICTURES]]
-    titles = [", ".join(np.array(store.labels)[store.targets[row] == 1]) or "no finding" for row in chosen]
-    return store.pixels[chosen], titles
 
 
 def _mean_scores(results: StudyResults) -> dict[str, float]:

@@ -3,23 +3,29 @@ no picture.
 """
 
 import json
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
 from models.evaluation import MIN_PATIENTS
 from tasks import figures
-from tasks.answer import Verdict, answer, described, question, signed, verdict
-from tasks.files import write_atomically
-from tasks.results import ComparisonRecord, DataRecord, NoiseCondition, NoiseOnLabel, ScoreRecord, StudyResults, average
+from tasks.answer import Verdict, answer, described, question, verdict
+from tasks.page import thousands, write_page
+from tasks.results import (
+    ComparisonRecord,
+    DataRecord,
+    NoiseCondition,
+    NoiseOnLabel,
+    ScoreRecord,
+    StudyResults,
+    average,
+)
+from tasks.second_truth import MEAN
 
-QUARANTINED_SHOWN = 30
 PARTS = ("train", "val", "test")
 
 
@@ -29,18 +35,7 @@ def write_report(results: StudyResults, examples: NDArray[np.uint8], captions: S
     examples: (m, s, s) uint8, m may be 0; captions: m, what each shows. The same input gives the same bytes.
     Names of images, labels and reasons come from outside: everything but our own figures is escaped.
     """
-    if len(examples) != len(captions):
-        raise ValueError(f"every example needs a caption; got {len(examples)} examples, {len(captions)} captions")
-    loader = jinja2.FileSystemLoader(Path(__file__).with_name("templates"))
-    environment = jinja2.Environment(
-        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"score": _score, "signed": signed, "thousands": _thousands, "p": _p_value, "plain": _plain}
-    page = environment.get_template("report.html.j2").render(
-        **_contents(results), examples=[(figures.png_data_uri(p), c) for p, c in zip(examples, captions, strict=True)]
-    )
-    write_atomically(out, page.encode())
-    return out
+    return write_page("study.html.j2", _contents(results), (examples, captions), out)
 
 
 def _contents(results: StudyResults) -> dict[str, Any]:
@@ -62,10 +57,9 @@ def _contents(results: StudyResults) -> dict[str, Any]:
         "Verdict": Verdict,
         "label_tables": _label_tables(results),
         "noise_rows": _noise_rows(results),
+        "adjudicated_tables": _adjudicated_tables(results),
         "positives": _positives(results.data),
         "parts": [part for part in PARTS if part in results.data.n],
-        "quarantine_reasons": Counter(image.reason for image in results.data.quarantined).most_common(),
-        "quarantined_shown": results.data.quarantined[:QUARANTINED_SHOWN],
         "config": json.dumps(results.config, indent=2, ensure_ascii=False),
         "min_patients": MIN_PATIENTS,
     }
@@ -88,7 +82,7 @@ def _covered(results: StudyResults) -> str:
     scored = max((len(arm.mean.labels) for arm in results.arms), default=0)
     pairs = max((comparison.n_pairs for comparison in results.comparisons), default=0)
     patients = results.data.patients.get("test")
-    of = f"the {_thousands(patients)} test patients" if patients else "the test patients"
+    of = f"the {thousands(patients)} test patients" if patients else "the test patients"
     seeds = "one seed" if pairs == 1 else f"{pairs} seeds"
     labels = "one label" if scored == 1 else f"{scored} labels"
     return (
@@ -120,6 +114,27 @@ def _label_tables(results: StudyResults) -> list[dict[str, Any]]:
     return tables
 
 
+def _adjudicated_tables(results: StudyResults) -> list[dict[str, Any]]:
+    """One table per condition: a row per finding, for each method the scores against both truths, over seeds."""
+    truth = results.adjudicated
+    if truth is None:
+        return []
+
+    def scores(condition: NoiseCondition, finding: str) -> list[ScoreRecord]:
+        of_finding = [row for row in truth.scores if row.noise == condition and row.finding == finding]
+        return [
+            average([getattr(row, against) for row in of_finding if row.method == method])
+            for method in results.methods
+            for against in ("noisy", "adjudicated")
+        ]
+
+    findings = (*truth.findings, MEAN)
+    return [
+        {"title": condition.title, "rows": {finding: scores(condition, finding) for finding in findings}}
+        for condition in results.conditions
+    ]
+
+
 def _noise_rows(results: StudyResults) -> list[dict[str, Any]]:
     """What the masks did to each label, over the seeds; the methods of a seed share its mask."""
     masks: dict[tuple[NoiseCondition, str], dict[int, NoiseOnLabel]] = {}
@@ -149,32 +164,3 @@ def _span(numbers: Sequence[float | None], form: str = "{:,}") -> str:
 
 def _positives(data: DataRecord) -> list[tuple[str, dict[str, int | None]]]:
     return [(label, {part: data.positives.get(part, {}).get(label) for part in PARTS}) for label in data.labels]
-
-
-def _score(score: ScoreRecord) -> Markup:
-    """'0.842 (0.81–0.87)', or a dash that says why on being pointed at (the reason is also written out
-    below).
-    """
-    if score.value is None:
-        return Markup('<span class="none" title="{}">–</span>').format(score.reason or "")
-    value = Markup("<b>{}</b>").format(f"{score.value:.3f}")
-    if score.lo is None or score.hi is None:
-        return value
-    return value + Markup(' <span class="interval">{}</span>').format(f"{score.lo:.3f}–{score.hi:.3f}")
-
-
-def _p_value(p: float | None) -> str:
-    """Two digits; below what the normal distribution's tail can carry, only a bound."""
-    if p is None:
-        return "–"
-    return "< 1e-15" if p < 1e-15 else f"{p:.2g}"
-
-
-def _thousands(number: int | float | None) -> str:
-    """'22,433', with a dash for what is not known."""
-    return "–" if number is None else f"{number:,.0f}"
-
-
-def _plain(name: str) -> str:
-    """A label as it is written in a sentence."""
-    return name.replace("_", " ")

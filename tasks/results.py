@@ -5,6 +5,7 @@ made. Every interval is a 95 % interval and names what it is over.
 """
 
 import json
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
@@ -151,21 +152,67 @@ class QuarantinedImage(Record):
     reason: str
 
 
-class DataRecord(Record):
-    """The data that a study stood on."""
+class CheckRecord(Record):
+    """A rule that the data must keep, what was found, and 'ok' or 'BROKEN'."""
+
+    rule: str
+    found: str
+    result: str
+
+
+class StoreRecord(Record):
+    """A store, and what did not come into it."""
 
     name: str
     population: str = Field("", description="whose patients: sets that share them are never mixed up")
     fingerprint: str = Field(description="'sha256:...' of the store")
+    labels: tuple[str, ...]
+    size: Count | None = Field(None, description="side of the stored images in pixels")
+    quarantined: tuple[QuarantinedImage, ...] = Field((), description="files set aside, each with its reason")
+    rows_without_image: Count = 0
+    images_without_row: Count = 0
+    checks: tuple[CheckRecord, ...] = ()
+
+    @property
+    def by_reason(self) -> dict[str, list[str]]:
+        """The files set aside for each reason, the commonest reason first."""
+        found: dict[str, list[str]] = defaultdict(list)
+        for entry in self.quarantined:
+            found[entry.reason].append(entry.image)
+        return dict(sorted(found.items(), key=lambda item: -len(item[1])))
+
+
+class DataRecord(StoreRecord):
+    """The data that a study stood on."""
+
     split: SplitRecord
     n: dict[str, Count] = Field(description="images in train, val and test")
     patients: dict[str, Count] = Field({}, description="patients in train, val and test")
-    labels: tuple[str, ...]
     positives: dict[str, dict[str, Count]] = Field(description="part of the split -> label -> positive images")
-    size: Count | None = Field(None, description="side of the stored images in pixels")
-    quarantined: tuple[QuarantinedImage, ...] = Field((), description="images set aside, each with its reason")
-    rows_without_image: Count = 0
-    images_without_row: Count = 0
+
+
+class TwiceScored(Record):
+    """A finding, or the mean over the findings, of one arm: the same images against two tables of labels."""
+
+    method: str
+    noise: NoiseCondition
+    seed: int
+    finding: str
+    noisy: ScoreRecord
+    adjudicated: ScoreRecord
+
+
+class AdjudicatedRecord(Record):
+    """How the arms do against labels on which radiologists agreed, where there are any."""
+
+    sha256: str = Field(description="of the table's bytes")
+    images: Count = Field(description="test images that were adjudicated")
+    patients: Count
+    findings: dict[str, tuple[str, ...]] = Field(description="adjudicated finding -> the labels it corresponds to")
+    positives: dict[str, tuple[Count, Count]] = Field(
+        description="finding -> positive by the noisy labels, adjudicated"
+    )
+    scores: tuple[TwiceScored, ...]
 
 
 class StudyResults(Record):
@@ -185,6 +232,7 @@ class StudyResults(Record):
     data: DataRecord
     arms: tuple[ArmRecord, ...]
     comparisons: tuple[ComparisonRecord, ...]
+    adjudicated: AdjudicatedRecord | None = Field(None, description="against a second truth, where one was given")
     seconds: FiniteFloat | None = Field(None, description="the whole study, wall time in seconds")
     notes: tuple[str, ...] = Field((), description="what the reader should know: what was reused, what was left out")
 

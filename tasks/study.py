@@ -27,6 +27,7 @@ from tasks.output import RESULTS
 from tasks.progress import LOGGER
 from tasks.results import (
     ArmRecord,
+    CheckRecord,
     ComparisonRecord,
     DataRecord,
     NoiseCondition,
@@ -36,6 +37,7 @@ from tasks.results import (
     adjust,
     write_results,
 )
+from tasks.second_truth import score_twice
 
 
 @task(name="plan arms", cache_policy=NO_CACHE)
@@ -90,29 +92,33 @@ def plan_arms(
 def compare_arms(
     config: Mapping[str, Any],
     store: StoreRef,
+    checks: tuple[CheckRecord, ...],
     split: SplitSettings,
     arms: Sequence[ArmRef],
     failed: Sequence[ArmRecord],
     baseline: str,
+    adjudicated: Path | None,
     begun: float,
     folder: Path,
 ) -> Path:
     """Write results.json: each arm's results, and every method against the baseline on the same test patients.
 
-    begun: `time.monotonic()` at the start of the study.
+    adjudicated: a second table of labels, see `tasks.second_truth`. begun: `time.monotonic()` at the start.
     """
     opened = Store.open(store.path)
     found = make_split(split, opened.images, opened.patients)
     read = [read_arm(ref) for ref in arms]
     records = [record for record, _ in read]
+    predictions = [arrays["test"] for _, arrays in read]
     results = StudyResults(
         config=dict(config),
         version=version("medmtl"),
         git=_git_commit(),
         environment=_environment(),
-        data=_data_record(store, opened, found),
+        data=_data_record(store, opened, checks, found),
         arms=(*records, *failed),
-        comparisons=_comparisons(opened, found, records, [arrays["test"] for _, arrays in read], baseline),
+        comparisons=_comparisons(opened, found, records, predictions, baseline),
+        adjudicated=adjudicated and score_twice(adjudicated, opened, found.test, records, predictions),
         seconds=time.monotonic() - begun,
         notes=_notes(records),
     )
@@ -144,7 +150,7 @@ def _comparisons(
     )
 
 
-def _data_record(ref: StoreRef, store: Store, split: Split) -> DataRecord:
+def _data_record(ref: StoreRef, store: Store, checks: tuple[CheckRecord, ...], split: Split) -> DataRecord:
     rows = {part: getattr(split, part) for part in PARTS}
     return DataRecord(
         name=ref.name,
@@ -162,6 +168,7 @@ def _data_record(ref: StoreRef, store: Store, split: Split) -> DataRecord:
         quarantined=tuple(QuarantinedImage(image=image, reason=reason) for image, reason in store.quarantine),
         rows_without_image=store.manifest["rows_without_image"],
         images_without_row=store.manifest["images_without_row"],
+        checks=checks,
     )
 
 

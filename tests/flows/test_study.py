@@ -15,6 +15,8 @@ import pytest
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
+from data_prep.adjudicated import CORRESPONDING, combined_targets
+from data_prep.labels import read_labels
 from data_prep.splits import make_split
 from data_prep.store import Store
 from flows.cli import BAD_INPUT, INTERRUPTED, OK, exit_code
@@ -150,3 +152,25 @@ def wait_for_a_checkpoint(arms: Path) -> None:
             return
         time.sleep(0.02)
     pytest.fail("no checkpoint after 400 seconds")
+
+
+def test_a_second_truth_is_scored_beside_the_first(medmtl_home: Path, small: list[str]) -> None:
+    """The radiologists agree with the phantom's test labels here, so both must give the same numbers."""
+    assert exit_code(["study", *small, "--out", "once"]) == OK
+    table = next((medmtl_home / "phantoms").rglob("Data_Entry*.csv"))
+    truth = read_labels(table)
+    answers = combined_targets(truth.targets, truth.labels)
+    lines = [",".join(["Image Index", "Patient ID", "Set Id", *CORRESPONDING])]
+    for image, patient, row in zip(truth.images, truth.patients, answers, strict=True):
+        lines.append(",".join([image, patient, "test", *("YES" if cell == 1 else "NO" for cell in row)]))
+    Path("truth.csv").write_text("\n".join(lines) + "\n")
+    assert exit_code(["study", *small, "--adjudicated", "truth.csv", "--out", "twice"]) == OK
+    results = results_of(Path("twice"))
+    assert all(arm["reused"] for arm in results["arms"])
+    second = results["adjudicated"]
+    assert second["images"] == results["data"]["n"]["test"]
+    assert len(second["scores"]) == 4 * (len(CORRESPONDING) + 1)
+    assert all(row["noisy"] == row["adjudicated"] for row in second["scores"])
+    assert "Against radiologists" in Path("twice/report.html").read_text()
+
+    assert exit_code(["study", *small, "--adjudicated", "nowhere.csv", "--out", "third"]) == BAD_INPUT

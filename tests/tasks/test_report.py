@@ -197,7 +197,7 @@ def test_a_study_of_which_every_arm_failed_still_has_a_page(tmp_path: Path) -> N
 
 
 def test_an_example_without_a_caption_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="2 examples, 1 captions"):
+    with pytest.raises(ValueError, match="2 pictures, 1 captions"):
         write_report(fake_study(), np.zeros((2, 4, 4), np.uint8), ["one"], tmp_path / "report.html")
 
 

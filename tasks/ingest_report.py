@@ -1,0 +1,88 @@
+"""What came of an ingest, for programs (results.json) and for people (report.html)."""
+
+import json
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from pydantic import Field
+
+from data_prep.store import Store
+from tasks.files import write_atomically
+from tasks.ingest import StoreRef
+from tasks.output import REPORT, RESULTS
+from tasks.page import example_images, write_page
+from tasks.progress import LOGGER
+from tasks.results import CheckRecord, Count, QuarantinedImage, Record, StoreRecord
+
+
+class DecodedRecord(StoreRecord):
+    """A store by itself, not yet split."""
+
+    path: str
+    reused: bool = Field(description="the store was there already")
+    images: Count
+    patients: Count
+    positives: dict[str, Count] = Field(description="label -> images that have it")
+    unknown: dict[str, Count] = Field(description="label -> images of which it is not known")
+    megabytes: float = Field(description="of the store on disk, 10^6 bytes")
+
+
+class IngestResults(Record):
+    """All of results.json."""
+
+    schema_: Literal["medmtl/ingest/1"] = Field("medmtl/ingest/1", serialization_alias="schema")
+    config: dict[str, Any] = Field(description="the complete config; running it again finds the store")
+    version: str
+    data: DecodedRecord
+    seconds: float = Field(description="wall time of the whole ingest")
+
+
+@task(name="write ingest report", cache_policy=NO_CACHE)
+def report_ingest(
+    ref: StoreRef, checks: tuple[CheckRecord, ...], config: dict[str, Any], seconds: float, folder: Path
+) -> Path:
+    """Write results.json and report.html into `folder`; returns the page's path."""
+    store = Store.open(ref.path)
+    results = IngestResults(
+        config=config, version=version("medmtl"), data=_decoded(ref, store, checks), seconds=seconds
+    )
+    text = results.model_dump_json(indent=1, by_alias=True)
+    write_atomically(folder / RESULTS, (text + "\n").encode())
+    contents = {
+        "data": results.data,
+        "broken": [check for check in checks if check.result != "ok"],
+        "seconds": seconds,
+        "version": results.version,
+        "config": json.dumps(config, indent=2, ensure_ascii=False),
+    }
+    page = write_page("ingest.html.j2", contents, example_images(store, np.arange(len(store.images))), folder / REPORT)
+    LOGGER.info("report: %s", page)
+    return page
+
+
+def _decoded(ref: StoreRef, store: Store, checks: tuple[CheckRecord, ...]) -> DecodedRecord:
+    def counted(value: int) -> dict[str, int]:
+        return dict(zip(store.labels, (store.targets == value).sum(axis=0).tolist(), strict=True))
+
+    return DecodedRecord(
+        name=ref.name,
+        population=store.population,
+        fingerprint=store.fingerprint,
+        labels=store.labels,
+        size=store.size,
+        quarantined=tuple(QuarantinedImage(image=image, reason=reason) for image, reason in store.quarantine),
+        rows_without_image=store.manifest["rows_without_image"],
+        images_without_row=store.manifest["images_without_row"],
+        checks=checks,
+        path=str(ref.path),
+        reused=ref.reused,
+        images=len(store.images),
+        patients=len(np.unique(store.patients)),
+        positives=counted(1),
+        unknown=counted(-1),
+        megabytes=sum(file.stat().st_size for file in ref.path.iterdir()) / 1e6,
+    )
