@@ -1,0 +1,150 @@
+"""What every weighting costs beside uniform weights: time per training step, peak memory, and the share of the
+training that it spends after epochs.
+
+    python -m benchmarks.weightings [--backbone conv4] [--size 64] [--images 512] [--epochs 7] [--rounds 3]
+                                    [--device auto] [--method KIND ...] [--json FILE]
+
+Every weighting trains with its default settings on the same random images, through `models.training.fit`, in a
+process of its own, and they take turns. A step's time is the median over epochs; "after epochs" is the time that the
+weighting takes between them (Algorithm 2's pass), as a share of all training; "of uniform" compares times of one
+round. Memory is the peak of the first training above what the process held before it: on a GPU what PyTorch
+allocated, else resident memory.
+"""
+
+import multiprocessing
+import statistics
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+from pydantic import TypeAdapter
+
+from benchmarks.random_examples import LABELS, random_examples
+from benchmarks.report import Spread, in_turns, parser, print_table, publish, ratios
+from models.errors import SettingError
+from models.networks import NetworkSettings, initial_network
+from models.training import TrainingSettings, fit
+from models.weighting import WeightingSettings, make_weighting
+
+SETTINGS = {settings().kind: settings for settings in get_args(get_args(WeightingSettings)[0])}
+
+
+@dataclass(frozen=True)
+class Task:
+    """What each process trains."""
+
+    backbone: str
+    size: int  # pixels
+    images: int
+    epochs: int
+    device: str
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one training."""
+
+    step_seconds: float
+    after_epochs: float  # share of training and weighting together
+    peak_mib: float
+
+
+def train(task: Task, kind: str) -> Cost:
+    """One training under a weighting, measured."""
+    train_set, val = random_examples(task.images, task.size), random_examples(16, task.size, seed=1)
+    weighting = make_weighting(TypeAdapter(WeightingSettings).validate_python({"kind": kind}), len(LABELS))
+    network = initial_network(NetworkSettings(backbone=task.backbone), LABELS, train_set.pixels[:, 0], seed=0)
+    settings = TrainingSettings(epochs=task.epochs)
+    before = _start_peak()
+    fitted = fit(network, weighting, train_set, val, settings, seed=0, device=task.device)  # type: ignore[arg-type]
+    steps = -(-task.images // settings.batch_size)
+    training = sum(report.seconds for report in fitted.history)
+    after = sum(report.weighting_seconds for report in fitted.history)
+    return Cost(
+        statistics.median(report.seconds for report in fitted.history[1:]) / steps,
+        after / (training + after),
+        (_peak() - before) / 2**20,
+    )
+
+
+def _start_peak() -> float:
+    """Forgets the peak so far; returns what is held now, in bytes."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_allocated()
+    Path("/proc/self/clear_refs").write_text("5")  # Linux: resets the peak of the resident memory
+    return _status("VmRSS")
+
+
+def _peak() -> float:
+    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else _status("VmHWM")
+
+
+def _status(field: str) -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(1024.0 * int(line.split()[1]) for line in lines if line.startswith(field))
+
+
+def main() -> None:
+    """Prints a table, and JSON as the last line."""
+    command = parser(__doc__)
+    command.add_argument("--backbone", default="conv4")
+    command.add_argument("--size", type=int, default=64, help="side of the images, pixels")
+    command.add_argument("--images", type=int, default=512, help="training images")
+    command.add_argument("--epochs", type=int, default=TrainingSettings().epochs)
+    command.add_argument("--rounds", type=int, default=3)
+    command.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
+    command.add_argument("--method", nargs="+", default=list(SETTINGS), choices=list(SETTINGS), help="beside uniform")
+    options = command.parse_args()
+    task = Task(options.backbone, options.size, options.images, options.epochs, options.device)
+    kinds = list(dict.fromkeys(["uniform", *options.method]))
+
+    context = multiprocessing.get_context("spawn")
+    pools = {kind: ProcessPoolExecutor(1, context) for kind in kinds}
+    costs: dict[str, list[Cost]] = {kind: [] for kind in kinds}
+    failed: dict[str, str] = {}
+
+    def measured(kind: str) -> Callable[[], float]:
+        def one() -> float:
+            if kind not in failed:
+                try:
+                    costs[kind].append(pools[kind].submit(train, task, kind).result())
+                    return costs[kind][-1].step_seconds
+                except (ImportError, SettingError) as error:  # an optional package is missing, or 14 labels do not suit
+                    failed[kind] = str(error)
+            return float("nan")
+
+        return one
+
+    try:
+        times = in_turns({kind: measured(kind) for kind in kinds}, options.rounds)
+    finally:
+        for pool in pools.values():
+            pool.shutdown(cancel_futures=True)
+
+    rows, record = [], {}
+    for kind in kinds:
+        if kind in failed:
+            rows.append((kind, failed[kind], "", "", "", ""))
+            record[kind] = {"failed": failed[kind]}
+            continue
+        step, ratio = Spread.of(times[kind]), ratios(times[kind], times["uniform"])
+        after = Spread.of([cost.after_epochs for cost in costs[kind][1:]])
+        memory, extra = costs[kind][0].peak_mib, costs[kind][0].peak_mib - costs["uniform"][0].peak_mib
+        rows.append(
+            (kind, f"{1e3 * step.median:.1f}", f"{ratio:.2f}", f"{after:.2%}", f"{memory:.0f}", f"{extra:+.0f}")
+        )
+        record[kind] = {"step_seconds": step._asdict(), "of_uniform": ratio._asdict()} | {
+            "after_epochs": after._asdict(), "peak_mib": memory,
+        }  # fmt: skip
+    print(f"{task.backbone}, {task.size} px, {task.images} images, batches of {TrainingSettings().batch_size}, "
+          f"{task.epochs} epochs, {len(LABELS)} labels")  # fmt: skip
+    print_table(("weighting", "step ms", "of uniform", "after epochs", "peak MiB", "over uniform"), rows)
+    publish({"task": vars(options) | {"json": None}, "weightings": record}, options.json)
+
+
+if __name__ == "__main__":
+    main()
