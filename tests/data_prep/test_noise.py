@@ -1,5 +1,6 @@
 """Noise models: what they select, what they change, and what they leave alone."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,19 +11,15 @@ from hypothesis.extra.numpy import arrays
 from pydantic import TypeAdapter, ValidationError
 
 from data_prep.errors import DataError
-from data_prep.noise import (
-    FlippedNoise,
-    NoiseMask,
-    NoiseSettings,
-    NoNoise,
-    RandomNoise,
-    ShuffledNoise,
-    draw_noise,
-)
+from data_prep.noise import NoiseSettings, NoNoise, draw_noise
+from data_prep.noise_entries import ClassConditionalNoise, FlippedNoise, MissingNoise, RandomNoise, ShuffledNoise
+from data_prep.noise_mask import NoiseMask
+from data_prep.noise_rows import ConfusionNoise, RowAndLabelNoise
 
 LABELS = ("Effusion", "Mass", "Hernia")
 KINDS = (RandomNoise, ShuffledNoise, FlippedNoise)
 TARGETS = arrays(np.int8, st.tuples(st.integers(0, 60), st.just(3)), elements=st.sampled_from([-1, 0, 1]))
+FIRST_FINGERPRINTS = ["52d37fef", "af370866", "aeafa242", "61291244"]
 NOISES = st.builds(
     lambda kind, rate, labels: kind(rate=rate, labels=tuple(labels)),
     st.sampled_from(KINDS),
@@ -133,7 +130,7 @@ def test_a_mask_that_is_not_what_was_written_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no noise mask can be read"):
         NoiseMask.load(path)
     mask = draw_noise(FlippedNoise(rate=0.5), np.zeros((9, 3), dtype=np.int8), LABELS, 0)
-    np.savez(path, labels=LABELS, selected=mask.selected, changed=mask.changed, targets=mask.targets, fingerprint="x")
+    np.savez(path, labels=LABELS, clean=mask.clean, selected=mask.selected, targets=mask.targets, fingerprint="x")
     with pytest.raises(DataError, match="its hash differs"):
         NoiseMask.load(path)
     with pytest.raises(DataError, match="cannot be written"):
@@ -161,8 +158,170 @@ def test_an_unknown_or_repeated_label_is_refused() -> None:
         RandomNoise(rate=0.2, labels=("Mass", "Mass"))
 
 
+# --- Class-conditional, confusion, rows, missing ---
+
+
+@given(TARGETS, st.floats(0, 1), st.integers(0, 99))
+def test_missing_labels_become_unknown_and_nothing_else(targets: np.ndarray, rate: float, seed: int) -> None:
+    mask = draw_noise(MissingNoise(rate=rate), targets, LABELS, seed)
+    assert (mask.targets[mask.selected] == -1).all()
+    assert (mask.changed == mask.selected).all()
+    assert (mask.selected == draw_noise(FlippedNoise(rate=rate), targets, LABELS, seed).selected).all()
+    for found, column in zip(mask.summary(), targets.T, strict=True):
+        assert (found.known, found.lost, found.false_negatives) == ((column != -1).sum(), found.selected, 0)
+        assert found.prevalence_before == pytest.approx((column == 1).sum() / max(1, (column != -1).sum()))
+
+
+@given(TARGETS, st.floats(0, 1), st.floats(0, 1), st.integers(0, 99))
+def test_class_conditional_noise_turns_an_exact_share_of_each_class(
+    targets: np.ndarray, missed: float, invented: float, seed: int
+) -> None:
+    settings = ClassConditionalNoise(
+        labels=("Effusion", "Mass"), rate=0.5, false_negatives=missed, false_positives={"Mass": invented}
+    )
+    mask = draw_noise(settings, targets, LABELS, seed)
+    effusion, mass, hernia = mask.summary()
+    present, absent = ((targets == value).sum(axis=0) for value in (1, 0))
+    assert effusion.false_negatives == round(missed * present[0])
+    assert effusion.false_positives == round(0.5 * absent[0])
+    assert mass.false_negatives == round(missed * present[1])
+    assert mass.false_positives == round(invented * absent[1])
+    assert hernia.selected == 0
+    assert (mask.changed == mask.selected).all()
+
+
+@given(TARGETS, st.floats(0, 1), st.integers(0, 99))
+def test_confusion_swaps_an_exact_share_of_the_rows_with_one_finding_of_the_pair(
+    targets: np.ndarray, rate: float, seed: int
+) -> None:
+    mask = draw_noise(ConfusionNoise(rate=rate, labels=("Hernia", "Mass")), targets, LABELS, seed)
+    one_of_two = (np.sort(targets[:, 1:], axis=1) == (0, 1)).all(axis=1)
+    swapped = mask.changed.any(axis=1)
+    assert swapped.sum() == round(rate * one_of_two.sum())
+    assert not (swapped & ~one_of_two).any()
+    assert (mask.targets[swapped][:, 1:] == targets[swapped][:, :0:-1]).all()
+    assert (mask.selected == mask.changed).all()
+    assert not mask.selected[:, 0].any()
+
+
+WITH_NONE = ("Effusion", "No Finding", "Mass", "Hernia")
+
+
+def consistent(seed: int, rows: int = 60) -> np.ndarray:
+    """Targets (rows, 4) with unknown entries in which "No Finding" says what the others say."""
+    targets = np.random.default_rng(seed).choice([-1, 0, 1], (rows, 4), p=[0.1, 0.6, 0.3]).astype(np.int8)
+    others = np.delete(targets, 1, axis=1)
+    targets[:, 1] = np.where((others == 1).any(axis=1), 0, np.where((others == 0).all(axis=1), 1, -1))
+    return targets
+
+
+@given(st.integers(0, 999), st.floats(0, 1), st.floats(0, 1), st.booleans())
+def test_row_noise_selects_an_exact_share_of_rows_and_all_their_named_labels(
+    seed: int, rate: float, probability: float, every: bool
+) -> None:
+    targets, named = consistent(seed), (() if every else ("Mass", "Effusion"))
+    settings = RowAndLabelNoise(rate=rate, probability=probability, labels=named)
+    mask = draw_noise(settings, targets, WITH_NONE, seed)
+    columns = [0, 2, 3] if every else [0, 2]
+    known = (targets[:, columns] != -1).any(axis=1)
+    rows = mask.selected[:, columns].any(axis=1)
+    assert rows.sum() == round(rate * known.sum())
+    assert (mask.selected[rows][:, columns] == (targets[rows][:, columns] != -1)).all()
+    assert not (mask.changed & ~mask.selected).any()
+    assert not (mask.selected & (targets == -1)).any()
+    if not every:
+        assert not mask.selected[:, 3].any()
+
+
+@given(st.integers(0, 999), st.floats(0, 1), st.floats(0, 1), st.sampled_from([(), ("Mass",)]))
+def test_row_noise_keeps_no_finding_consistent(
+    seed: int, rate: float, probability: float, named: tuple[str, ...]
+) -> None:
+    targets = consistent(seed)
+    mask = draw_noise(RowAndLabelNoise(rate=rate, probability=probability, labels=named), targets, WITH_NONE, seed)
+    for row, before in zip(mask.targets, targets, strict=True):
+        others = np.delete(row, 1)
+        if before[1] != -1 and (others == 1).any():
+            assert row[1] == 0
+        if before[1] != -1 and (others == 0).all():
+            assert row[1] == 1
+        if before[1] == -1:
+            assert row[1] == -1
+
+
+def test_each_label_of_a_noisy_row_flips_with_the_probability_on_its_own() -> None:
+    targets = np.zeros((20_000, 3), dtype=np.int8)
+    mask = draw_noise(RowAndLabelNoise(rate=0.5, probability=0.3), targets, LABELS, 0)
+    rows = mask.selected[:, 0]
+    assert mask.targets[rows].mean(axis=0) == pytest.approx([0.3] * 3, abs=0.02)
+    assert (mask.targets[rows, 0] & mask.targets[rows, 1]).mean() == pytest.approx(0.09, abs=0.015)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        MissingNoise,
+        lambda rate: ConfusionNoise(rate=rate, labels=("Mass", "Hernia")),
+        RowAndLabelNoise,
+        lambda rate: ClassConditionalNoise(rate=rate),
+    ],
+)
+@given(targets=TARGETS, one=st.floats(0, 1), other=st.floats(0, 1))
+def test_levels_of_the_other_kinds_are_nested_too(
+    kind: Callable, targets: np.ndarray, one: float, other: float
+) -> None:
+    low, high = (draw_noise(kind(rate=rate), targets, LABELS, 0) for rate in sorted((one, other)))
+    assert (high.targets[low.selected] == low.targets[low.selected]).all()
+    assert high.selected[low.selected].all()
+    assert draw_noise(kind(rate=one), targets, LABELS, 0).fingerprint == (
+        draw_noise(kind(rate=one), targets.copy(), LABELS, 0).fingerprint
+    )
+
+
+def test_masks_that_lose_other_values_have_other_fingerprints() -> None:
+    present, absent = (np.full((4, 1), value, dtype=np.int8) for value in (1, 0))
+    masks = [draw_noise(MissingNoise(rate=1), targets, ("Mass",), 0) for targets in (present, absent)]
+    assert (masks[0].targets == masks[1].targets).all()
+    assert masks[0].fingerprint != masks[1].fingerprint
+
+
+def test_fingerprints_of_the_first_kinds_stay_what_they_were() -> None:
+    targets = np.array([[1, 0, -1], [0, 0, 1], [1, 1, 0], [0, -1, 0], [0, 1, 1]], dtype=np.int8)
+    found = [
+        draw_noise(settings, targets, LABELS, 3).fingerprint[7:15]
+        for settings in (NoNoise(), *(kind(rate=0.6) for kind in KINDS))
+    ]
+    assert found == FIRST_FINGERPRINTS
+
+
+def test_rates_per_label_need_the_label_and_lie_between_zero_and_one() -> None:
+    with pytest.raises(ValidationError, match="a rate is given for Mass; name it among the noise's labels"):
+        ClassConditionalNoise(false_negatives={"Mass": 0.2})
+    with pytest.raises(ValidationError, match=r"got 20. Did you mean 0.2\?"):
+        ClassConditionalNoise(false_negatives=20)
+    with pytest.raises(ValidationError, match="got -1"):
+        ClassConditionalNoise(labels=("Mass",), false_positives={"Mass": -1})
+    with pytest.raises(ValidationError, match=r"got 1\.5"):
+        RowAndLabelNoise(rate=0.1, probability=1.5)
+
+
+def test_confusion_wants_an_even_number_of_labels() -> None:
+    with pytest.raises(ValidationError, match="two by two; got 3: name a partner of Hernia"):
+        ConfusionNoise(rate=0.2, labels=LABELS)
+    with pytest.raises(DataError, match="the data have 3: name the pairs"):
+        draw_noise(ConfusionNoise(rate=0.2), np.zeros((4, 3), dtype=np.int8), LABELS, 0)
+    with pytest.raises(DataError, match="no finding to flip in No Finding"):
+        draw_noise(RowAndLabelNoise(rate=0.2, labels=("No Finding",)), consistent(0), WITH_NONE, 0)
+
+
 def test_settings_come_back_from_json_by_their_kind() -> None:
-    for settings in (NoNoise(), *(kind(rate=0.2, labels=("Mass",)) for kind in KINDS)):
+    others = (
+        MissingNoise(rate=0.1),
+        ConfusionNoise(rate=0.2, labels=("Mass", "Hernia")),
+        RowAndLabelNoise(rate=0.2, probability=0.1),
+        ClassConditionalNoise(labels=("Mass",), false_negatives={"Mass": 0.3}, false_positives=0.1),
+    )
+    for settings in (NoNoise(), *(kind(rate=0.2, labels=("Mass",)) for kind in KINDS), *others):
         assert parse(settings.model_dump(mode="json")) == settings
 
 
@@ -172,3 +331,11 @@ def test_names_can_be_read_by_a_person() -> None:
     assert ShuffledNoise(rate=0.125).name == "shuffled 12.5 % on all labels"
     many = FlippedNoise(rate=0.1, labels=("A", "B", "C", "D", "E"))
     assert many.name == "flipped 10 % on A, B, C and 2 more"
+    assert many.title == "10 % flipped labels"
+    assert MissingNoise(rate=0.2).name == "missing 20 % on all labels"
+    assert ConfusionNoise(rate=0.2, labels=("A", "B", "C", "D")).name == "confusion 20 % on A with B, C with D"
+    assert RowAndLabelNoise(rate=0.2, labels=("A",)).name == "row_and_label 20 % of rows, 50 % flipped, on A"
+    wrong = ClassConditionalNoise(labels=("A", "B"), rate=0.1, false_negatives={"B": 0.3})
+    assert wrong.name == "class_conditional 10/30 % false negatives, 10 % false positives on A, B"
+    assert wrong.title == "labels with 10/30 % false negatives and 10 % false positives"
+    assert (wrong.level, many.level, NoNoise().level) == (0.3, 0.1, 0.0)
