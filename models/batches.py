@@ -1,10 +1,10 @@
-"""Examples on the device, and the batches of an epoch: no worker processes, no copies of files.
+"""Examples, and the order of the batches of an epoch: no worker processes, no copies of files.
 
 Shapes: n images, b images of a batch, s x s pixels, k labels.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,9 +15,42 @@ from models.errors import SettingError
 from models.randomness import epoch_order
 
 
+class StoredPixels:
+    """Rows of an array of images, such as a memory-mapped store's, that are read when they are asked for.
+
+    It stands in for an (n, 1, s, s) uint8 tensor on the CPU; every index copies.
+
+    Args:
+        array: (m, s, s) uint8, indexable with an array of integers.
+        rows: (n,) int64, the images in question, each in 0..m-1.
+    """
+
+    device = torch.device("cpu")
+
+    def __init__(self, array: Any, rows: np.ndarray) -> None:
+        self._array, self._rows = array, rows
+        self.shape = (len(rows), 1, *array.shape[1:])
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: Any) -> Tensor:
+        """(b, 1, s, s) uint8: the images of a slice, or of (b,) int64 positions as a tensor on the CPU."""
+        rows = self._rows[index.numpy() if isinstance(index, Tensor) else index]
+        return torch.as_tensor(self._array[rows])[:, None]
+
+    def numel(self) -> int:
+        """The number of pixels in all, which is their size in bytes."""
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    def split(self, size: int) -> Iterator[Tensor]:
+        """The images in order, `size` at a time."""
+        return (self[start : start + size] for start in range(0, len(self), size))
+
+
 @dataclass(frozen=True)
 class Examples:
-    """Images with their labels and patients; one uint8 tensor holds all pixels.
+    """Images with their labels and patients.
 
     Args:
         pixels: (n, 1, s, s) uint8.
@@ -25,39 +58,41 @@ class Examples:
         patients: hashes of the patients in it, by `models.provenance.hashed_patients`.
     """
 
-    pixels: Tensor
+    pixels: Tensor | StoredPixels
     targets: Tensor
     patients: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.pixels)
 
-    def to(self, device: torch.device) -> "Examples":
-        """The same examples on a device."""
-        return replace(self, pixels=self.pixels.to(device), targets=self.targets.to(device))
 
-
-def examples(pixels: Any, targets: Any, patients: tuple[str, ...]) -> Examples:
+def examples(pixels: Any, targets: Any, patients: tuple[str, ...], rows: np.ndarray | None = None) -> Examples:
     """Examples from a store's arrays.
 
     Args:
-        pixels: (n, s, s) uint8 array or tensor.
+        pixels: (n, s, s) uint8 array or tensor, copied into memory; with `rows` (m, s, s), and nothing is read yet.
         targets: (n, k) int8 array or tensor.
         patients: as `models.provenance.hashed_patients` gives them.
+        rows: (n,) integers in 0..m-1, the rows of `pixels` that are meant.
 
     Raises:
-        SettingError: there are no images, or the two disagree on their number.
+        SettingError: there are no images, or the two disagree on their number, or a row is not there.
     """
-    if len(pixels) == 0 or len(pixels) != len(targets):
+    n = len(pixels) if rows is None else len(rows)
+    if n == 0 or n != len(targets):
         raise SettingError(
-            f"examples need at least one image and a row of targets for each; got {len(pixels)} and {len(targets)}"
+            f"examples need at least one image and a row of targets for each; got {n} and {len(targets)}"
         )
-    # a memory-mapped array is read-only, which torch does not know: take a copy
-    as_tensor = torch.as_tensor(pixels if isinstance(pixels, Tensor) else np.array(pixels))
-    rows = torch.as_tensor(targets if isinstance(targets, Tensor) else np.array(targets))
-    if as_tensor.dtype != torch.uint8 or as_tensor.ndim != 3:
-        raise SettingError(f"pixels must be (n, s, s) uint8; got {tuple(as_tensor.shape)} {as_tensor.dtype}")
-    return Examples(as_tensor[:, None], rows.to(torch.int8), patients)
+    if len(pixels.shape) != 3 or pixels.dtype not in (torch.uint8, np.uint8):
+        raise SettingError(f"pixels must be (n, s, s) uint8; got {tuple(pixels.shape)} {pixels.dtype}")
+    labels = torch.as_tensor(targets if isinstance(targets, Tensor) else np.array(targets)).to(torch.int8)
+    if rows is None:
+        # a memory-mapped array is read-only, which torch does not know: take a copy
+        whole = pixels if isinstance(pixels, Tensor) else torch.as_tensor(np.array(pixels))
+        return Examples(whole[:, None], labels, patients)
+    if rows.min() < 0 or rows.max() >= len(pixels):
+        raise SettingError(f"rows must lie in 0..{len(pixels) - 1}; got {rows.min()} to {rows.max()}")
+    return Examples(StoredPixels(pixels, rows.astype(np.int64)), labels, patients)
 
 
 def steps_per_epoch(n: int, batch_size: int) -> int:

@@ -60,7 +60,8 @@ def hashed(seed: int, purpose: str, epoch: int, samples: Tensor, count: int) -> 
         (n, c) int64, all 64 bits random.
     """
     key = _signed(seed_for(seed, purpose) + _GAMMA * (epoch + 1))
-    of_epoch = _mix(torch.tensor(key, device=samples.device))
+    # filled, not copied: a copy from the host would make it wait for a GPU in every step
+    of_epoch = _mix(torch.full((), key, dtype=torch.int64, device=samples.device))
     of_sample = _mix(of_epoch + _GAMMA * (samples + 1))
     columns = torch.arange(1, count + 1, device=samples.device)
     return _mix(of_sample[:, None] + _GAMMA * columns)
@@ -69,6 +70,15 @@ def hashed(seed: int, purpose: str, epoch: int, samples: Tensor, count: int) -> 
 def uniforms(seed: int, purpose: str, epoch: int, samples: Tensor, count: int) -> Tensor:
     """Uniform values, (n, c) float32 in [0, 1), from the top 24 bits of `hashed`."""
     return _shift_right(hashed(seed, purpose, epoch, samples, count), 40).float() * 2.0**-24
+
+
+def subset(seed: int, purpose: str, n: int, size: int) -> Tensor:
+    """Row numbers of a random subset of n samples: (size,) int64, ascending, on the CPU; n of them at most.
+
+    A larger subset of the same seed and purpose holds the smaller one.
+    """
+    rank = hashed(seed, purpose, 0, torch.arange(n), 1)[:, 0]
+    return torch.argsort(rank, stable=True)[:size].sort().values
 
 
 def epoch_order(seed: int, epoch: int, n: int, device: torch.device | str = "cpu") -> Tensor:

@@ -1,8 +1,8 @@
 """The training loop: epochs of weighted steps, validation after each, the best epoch kept.
 
-The loop runs on Lightning Fabric (device, precision) and knows nothing of the weighting but its interface. After
-every epoch it hands over a state from which it continues, on a CPU to the same bits as without a break. Nothing here
-touches a generator of random numbers: order and augmentation are counter-based (`models.randomness`).
+The loop runs on Lightning Fabric (device, precision, processes) and knows nothing of the weighting but its interface.
+After every epoch it hands over a state from which it continues, on a CPU to the same bits as without a break. Nothing
+here touches a generator of random numbers: order and augmentation are counter-based (`models.randomness`).
 
 Shapes: n images, b images of a batch, s x s pixels, d features, k tasks.
 """
@@ -15,47 +15,62 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from models.augmentation import AugmentationSettings, augment
-from models.batches import Examples, epoch_batches, steps_per_epoch
+from models.batches import Examples, StoredPixels, epoch_batches, steps_per_epoch
+from models.distributed import ALONE, Processes, Tell, together
 from models.errors import DivergenceError, SettingError
 from models.evaluation import auc_per_label, mean_auc
-from models.losses import known_tasks, task_losses
+from models.losses import known_labels
 from models.networks import MultiTaskNetwork
+from models.placement import Memory, Placed, where_it_lies
 from models.provenance import check_disjoint
+from models.randomness import subset
+from models.step import Batch, Clock, Step, StepSettings, untimed
 from models.weighting import Weighting
 
 INFERENCE_BATCH = 256
 """Images per batch without gradients; results in float32 do not depend on it beyond rounding."""
 
 
-class TrainingSettings(BaseModel):
+class TrainingSettings(StepSettings):
     """How long and how fast to train."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     epochs: int = Field(7, ge=1, description="passes over the training images")
-    batch_size: int = Field(64, ge=1, description="images per step, at most")
-    optimizer: Literal["adamw", "sgd"] = Field("adamw", description="adamw, or sgd with Nesterov momentum 0.9")
-    learning_rate: float = Field(8e-3, gt=0, description="highest learning rate")
-    weight_decay: float = Field(
-        0.02, ge=0, description="decay of weight matrices and kernels (not of biases and normalisation)"
-    )
+    batch_size: int = Field(64, ge=1, description="images per step, at most, of all devices together")
     warmup: float = Field(
         0.1,
         ge=0,
         le=1,
         description="share of all steps over which the learning rate rises linearly, before it falls as a cosine",
     )
-    precision: Literal["auto", "32", "bf16"] = Field(
-        "auto",
-        description="of training steps: 32 bits, bf16 autocast, or auto: bf16 where the device has units for it",
-    )
     augmentation: AugmentationSettings = Field(
         AugmentationSettings(), description="random changes to the training images"
     )
+    devices: int = Field(
+        1,
+        ge=1,
+        description="processes that train together, each on a GPU of its own (on a CPU: a share of its threads); "
+        "each takes its share of every batch, of which batch normalisation sees no more",
+    )
+    device_memory: float | None = Field(
+        None,
+        ge=0,
+        description="GiB of each device's memory that images may take; none: half of what is free. "
+        "Images that do not fit are copied there ahead of each step",
+    )
+    main_memory: float | None = Field(
+        None,
+        ge=0,
+        description="GiB of main memory that images may take; none: half of what is free. "
+        "Images that do not fit stay in the store's files",
+    )
+
+    def determining(self) -> dict[str, Any]:
+        """The settings on which the numbers depend, as plain values: where images lie changes none."""
+        return self.model_dump(mode="json", exclude={"device_memory", "main_memory"})
 
 
 @dataclass(frozen=True)
@@ -82,10 +97,16 @@ class Fitted:
     best_val_mean_auc: float
     best_state: dict[str, Tensor]
     history: tuple[EpochReport, ...]
+    compilation: str  # whether the steps were compiled, and why
+    placement: str  # where the training images lay: device, main memory or store
 
 
 OnEpoch = Callable[[EpochReport, dict[str, Any]], None]
 """Called after every epoch with its report and the state to resume from (plain values and tensors on the CPU)."""
+
+
+Progress = Callable[[int, int], None]
+"""Called after every step with the steps done and their total."""
 
 
 def fit(
@@ -99,63 +120,93 @@ def fit(
     device: Literal["auto", "cpu", "cuda"] = "auto",
     state: Mapping[str, Any] | None = None,
     on_epoch: OnEpoch = lambda report, state: None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = lambda done, total: None,
+    clock: Clock = untimed,
 ) -> Fitted:
     """Trains the network in place; it ends with the weights of the best epoch and remembers the training patients.
+
+    With several devices it starts a process for each and trains there; `on_epoch` and `progress` are called here all
+    the same. They are new processes of the same program: a script that trains needs `if __name__ == "__main__"`.
+    The losses are those of one device, up to rounding, for networks without batch normalisation.
 
     Args:
         network: as `initial_network` makes it; with `state`, its weights are replaced.
         weighting: as `make_weighting` makes it, for as many tasks as the network has labels.
         seed: decides order and augmentation, at least 0.
         state: what `on_epoch` was given last, to continue from there.
-        progress: called after every step with the steps done and their total.
+        clock: times the parts of training, on one device.
 
     Raises:
-        SettingError: a patient is in both sets, the state belongs to other settings, or the weighting would never act.
+        SettingError: a patient is in both sets, the state belongs to other settings, the weighting would never act or
+            cannot train in parts, or there are fewer devices or images than asked for.
         DivergenceError: a loss is not finite.
     """
     check_disjoint(train.patients, val.patients)
     weighting.check(settings.epochs)
-    run = _Run(network, weighting, train, settings, seed, device)
-    history = run.resume(state) if state is not None else []
-    best = dict(state["best"]) if state is not None else {}
-    steps = steps_per_epoch(len(train), settings.batch_size)
-    val = val.to(run.device)
-    for epoch in range(len(history) + 1, settings.epochs + 1):
-        begun = time.perf_counter()
-        losses = run.train_epoch(epoch, lambda step: progress((epoch - 1) * steps + step, settings.epochs * steps))  # noqa: B023
-        trained = time.perf_counter()
-        auc, mean = _validate(network, val, epoch)
-        validated = time.perf_counter()
-        weights = weighting.weights()
-        weighting.after_epoch(epoch, run.feature_pass)
-        report = EpochReport(
-            epoch, tuple(losses.tolist()), tuple(auc), mean, tuple(weights.tolist()), run.learning_rate,
-            trained - begun, len(train) / (trained - begun), validated - trained, time.perf_counter() - validated,
-        )  # fmt: skip
-        history.append(report)
-        # without a label that can be scored, the last epoch is as good as any
-        if not best or math.isnan(mean) or mean > best["val_mean_auc"]:
-            best = {"epoch": epoch, "val_mean_auc": mean, "network": _on_cpu(network.state_dict())}
-        on_epoch(report, run.state(history, best))
-    network.load_state_dict(best["network"])
+    if settings.devices == 1:
+        run = _Run(network, weighting, train, val, settings, seed, device, ALONE)
+        return run.fit(state, on_epoch, progress, clock)
+    if clock is not untimed:
+        raise SettingError(f"the parts of a step are timed on one device only; got devices: {settings.devices}")
+    _check_devices(len(train), settings, device)
+
+    def hear(told: tuple[str, tuple[Any, ...]]) -> None:
+        what, arguments = told
+        (on_epoch if what == "epoch" else progress)(*arguments)
+
+    arguments = (network, weighting, train, val, settings, seed, device, state)
+    fitted, learned = together(_fit_here, arguments, count=settings.devices, hear=hear)
+    _take_over(network, fitted, train)
+    weighting.load_state_dict(learned)
+    return fitted
+
+
+def _fit_here(
+    processes: Processes, tell: Tell, network: MultiTaskNetwork, weighting: Weighting, train: Examples, val: Examples,
+    settings: TrainingSettings, seed: int, device: Literal["auto", "cpu", "cuda"], state: Mapping[str, Any] | None,
+) -> tuple[Fitted, dict[str, Tensor]]:  # fmt: skip
+    """One process's share of `fit`."""
+    run = _Run(network, weighting, train, val, settings, seed, device, processes)
+    fitted = run.fit(state, lambda *report: tell(("epoch", report)), lambda *steps: tell(("progress", steps)), untimed)
+    return fitted, weighting.state_dict()
+
+
+def _take_over(network: MultiTaskNetwork, fitted: Fitted, train: Examples) -> None:
+    network.load_state_dict(fitted.best_state)
+    network.trained_on = tuple(sorted({*network.trained_on, *train.patients}))
     network.eval()
-    return Fitted(best["epoch"], best["val_mean_auc"], best["network"], tuple(history))
 
 
-def predict(network: MultiTaskNetwork, pixels: Tensor, *, batch_size: int = INFERENCE_BATCH) -> Tensor:
+def _check_devices(n: int, settings: TrainingSettings, device: str) -> None:
+    gpus = torch.cuda.device_count()
+    if device != "cpu" and 0 < gpus < settings.devices:
+        raise SettingError(f"devices: {settings.devices} are asked for, but PyTorch finds {gpus} GPU(s) here")
+    smallest = n // steps_per_epoch(n, settings.batch_size)
+    if smallest < settings.devices:
+        raise SettingError(
+            f"a batch of {smallest} images has no share for each of {settings.devices} devices: "
+            "raise batch_size or take fewer devices"
+        )
+
+
+def predict(network: MultiTaskNetwork, pixels: Tensor | StoredPixels, *, batch_size: int = INFERENCE_BATCH) -> Tensor:
     """Probabilities in evaluation mode and float32, on the device where the network lies.
 
     Args:
-        pixels: (n, 1, s, s) uint8, on any device.
+        pixels: (n, 1, s, s) uint8, on any device or in a store.
 
     Returns:
         (n, k) float32 in [0, 1], on the CPU.
     """
+    return _probabilities(network, where_it_lies(pixels, network.mean.device), batch_size, ALONE)
+
+
+def _probabilities(network: MultiTaskNetwork, images: Placed, batch_size: int, processes: Processes) -> Tensor:
+    n = len(images.pixels)
+    own = processes.share(torch.arange(n, device=images.index_device))
     with _evaluating(network):
-        return torch.cat(
-            [torch.sigmoid(network(part.to(network.mean.device))).cpu() for part in pixels.split(batch_size)]
-        )
+        parts = [torch.sigmoid(network(pixels)) for _, pixels in images.stream(own.split(batch_size))]
+        return processes.joined(torch.cat(parts), n).cpu()
 
 
 def learning_rate_at(step: int, total: int, settings: TrainingSettings) -> float:
@@ -167,67 +218,123 @@ def learning_rate_at(step: int, total: int, settings: TrainingSettings) -> float
 
 
 class _Run:
-    """One training: the parts that its steps share."""
+    """One training: the step, the images it is fed with, and where it has got to."""
 
     def __init__(
-        self,
-        network: MultiTaskNetwork,
-        weighting: Weighting,
-        train: Examples,
-        settings: TrainingSettings,
-        seed: int,
-        device: str,
-    ) -> None:
-        from lightning_fabric import Fabric
-
-        if device == "cuda" and not torch.cuda.is_available():
-            raise SettingError("device cuda is asked for, but PyTorch finds no GPU here: use device auto or cpu")
-        accelerator = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-        self.fabric = Fabric(
-            accelerator=accelerator, devices=1, precision=_fabric_precision(settings.precision, accelerator)
-        )
-        self.device = self.fabric.device
-        self.weighting, self.settings, self.seed = weighting, settings, seed
-        self.train = train.to(self.device)
+        self, network: MultiTaskNetwork, weighting: Weighting, train: Examples, val: Examples,
+        settings: TrainingSettings, seed: int, device: Literal["auto", "cpu", "cuda"], processes: Processes,
+    ) -> None:  # fmt: skip
+        self.network, self.weighting, self.settings, self.seed = network, weighting, settings, seed
+        self.step = Step(network, weighting, settings, device, processes)
+        self.processes = processes
         network.trained_on = tuple(sorted({*network.trained_on, *train.patients}))
-        network.to(self.device).to(memory_format=torch.channels_last)
-        self.optimizer = _optimizer(network, weighting.parameters(self.device), settings)
-        self.network: Any
-        self.network, self.optimizer = self.fabric.setup(network, self.optimizer)
-        self.learning_rate = 0.0
+        memory = Memory(self.step.device, settings.device_memory, settings.main_memory, processes.count)
+        self.images, self.val_images = memory.place(train.pixels), memory.place(val.pixels)
+        self.targets, self.val_targets = train.targets.to(self.step.device), val.targets.cpu().numpy()
 
-    def train_epoch(self, epoch: int, stepped: Callable[[int], None]) -> Tensor:
+    def fit(self, state: Mapping[str, Any] | None, on_epoch: OnEpoch, progress: Progress, clock: Clock) -> Fitted:
+        history = self.resume(state) if state is not None else []
+        best = dict(state["best"]) if state is not None else {}
+        if len(history) < self.settings.epochs:
+            self._compile()
+        for epoch in range(len(history) + 1, self.settings.epochs + 1):
+            report = self._epoch(epoch, progress, clock)
+            history.append(report)
+            # without a label that can be scored, the last epoch is as good as any
+            mean = report.val_mean_auc
+            if not best or math.isnan(mean) or mean > best["val_mean_auc"]:
+                best = {"epoch": epoch, "val_mean_auc": mean, "network": _on_cpu(self.network.state_dict())}
+            with clock("logging"):
+                on_epoch(report, self.state(history, best))
+        self.network.load_state_dict(best["network"])
+        self.network.eval()
+        return Fitted(
+            best["epoch"], best["val_mean_auc"], best["network"], tuple(history),
+            self.step.compilation, self.images.place,
+        )  # fmt: skip
+
+    def _epoch(self, epoch: int, progress: Progress, clock: Clock) -> EpochReport:
+        begun = time.perf_counter()
+        losses = self._train(epoch, progress, clock)
+        trained = time.perf_counter()
+        with clock("validation"):
+            auc, mean = self._validate(epoch)
+        validated = time.perf_counter()
+        weights = self.weighting.weights()
+        with clock("weighting"):
+            self.weighting.after_epoch(epoch, self.feature_pass)
+        return EpochReport(
+            epoch, tuple(losses.tolist()), tuple(auc), mean, tuple(weights.tolist()), self.step.learning_rate,
+            trained - begun, len(self.targets) / (trained - begun), validated - trained,
+            time.perf_counter() - validated,
+        )  # fmt: skip
+
+    def _train(self, epoch: int, progress: Progress, clock: Clock) -> Tensor:
         """One pass over the training images; returns each task's mean loss, (k,) on the CPU."""
         self.network.train()
-        n, size = len(self.train), self.settings.batch_size
-        per_epoch = steps_per_epoch(n, size)
+        per_epoch = steps_per_epoch(len(self.targets), self.settings.batch_size)
+        total = self.settings.epochs * per_epoch
         losses, present = [], []
-        for step, rows in enumerate(epoch_batches(n, size, seed=self.seed, epoch=epoch, device=self.device)):
-            self._set_learning_rate((epoch - 1) * per_epoch + step, self.settings.epochs * per_epoch)
-            loss, known = self._step(epoch, rows)
+        batches = self._batches(epoch)
+        for done in range((epoch - 1) * per_epoch, epoch * per_epoch):
+            with clock("input"):
+                batch = next(batches)
+            self.step.set_learning_rate(learning_rate_at(done, total, self.settings))
+            loss, known = self.step(batch, clock)
             losses.append(loss)
             present.append(known)
-            stepped(step + 1)
-        every, known = (
-            torch.stack(losses).cpu(),
-            torch.stack(present).cpu(),
-        )  # once an epoch: a GPU never waits for a step
+            with clock("logging"):
+                progress(done + 1, total)
+        # once an epoch: a GPU never waits for a step
+        every, known = torch.stack(losses).cpu(), torch.stack(present).cpu()
         _check_finite(every, epoch)
+        for buffer in self.network.buffers():
+            self.processes.of_the_first(buffer)
         return every.sum(0) / known.sum(0)
 
-    def feature_pass(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Features and targets of the training images, in evaluation mode, not augmented, in the steps' precision."""
+    def _batches(self, epoch: int) -> Iterator[Batch]:
+        """This process's share of an epoch's batches, augmented."""
+        n, size, device = len(self.targets), self.settings.batch_size, self.images.index_device
+        whole = list(epoch_batches(n, size, seed=self.seed, epoch=epoch, device=device))
+        shares = self.images.stream([self.processes.share(rows) for rows in whole])
+        for rows_of_all, (rows, stored) in zip(whole, shares, strict=True):
+            pixels = augment(stored, self.settings.augmentation, seed=self.seed, epoch=epoch, samples=rows)
+            known = None if self.processes.count == 1 else known_labels(self.targets[rows_of_all])
+            yield Batch(pixels, self.targets[rows], known)
+
+    def _compile(self) -> None:
+        batches = self._batches(epoch=1)
+        self.network.train()
+        self.step.compile_if_faster(next(batches).pixels)
+
+    def _validate(self, epoch: int) -> tuple[list[float], float]:
+        """AUC per label and its mean on the validation images; the same in every process."""
+        probabilities = _probabilities(self.network, self.val_images, INFERENCE_BATCH, self.processes)
+        if not probabilities.isfinite().all():
+            raise DivergenceError(f"the network's outputs are not finite after epoch {epoch}: {_CALM}")
+        scores = probabilities.numpy()
+        return auc_per_label(self.val_targets, scores).tolist(), float(mean_auc(self.val_targets, scores))
+
+    def feature_pass(self, rows: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Features and targets of training images, in evaluation mode, not augmented, in the steps' precision.
+
+        Args:
+            rows: number of images, drawn by the seed, the same ones at every call; none: all.
+        """
+        n = len(self.targets)
+        chosen = torch.arange(n) if rows is None else subset(self.seed, "feature pass", n, rows)
+        batches = chosen.to(self.images.index_device).split(INFERENCE_BATCH * self.processes.count)
+        shares = self.images.stream([self.processes.share(batch) for batch in batches])
         with _evaluating(self.network):
-            for pixels, targets in zip(
-                self.train.pixels.split(INFERENCE_BATCH), self.train.targets.split(INFERENCE_BATCH), strict=True
-            ):
-                yield self._features(pixels), targets
+            for batch, (_, pixels) in zip(batches, shares, strict=True):
+                features = self.processes.joined(self.step.features(pixels), len(batch))
+                yield features, self.targets[batch.to(self.step.device)]
 
     def state(self, history: list[EpochReport], best: dict[str, Any]) -> dict[str, Any]:
         return {
             "determined_by": self._determined_by(),
             "network": _on_cpu(self.network.state_dict()),
-            "optimizer": _on_cpu(self.optimizer.state_dict()),
+            "optimizer": _on_cpu(self.step.optimizer.state_dict()),
             "weighting": self.weighting.state_dict(),
             "history": [asdict(report) for report in history],
             "best": dict(best),
@@ -243,74 +350,19 @@ class _Run:
                 "go back to the settings it was made with, or begin anew"
             )
         self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.step.optimizer.load_state_dict(state["optimizer"])
         self.weighting.load_state_dict(state["weighting"])
         return [_report(record) for record in state["history"]]
 
     def _determined_by(self) -> dict[str, Any]:
         return {
             "seed": self.seed,
-            "training": self.settings.model_dump(mode="json"),
-            "network": self.network.module.settings.model_dump(mode="json"),
+            "training": self.settings.determining(),
+            "network": self.network.settings.model_dump(mode="json"),
             "weighting": self.weighting.settings.model_dump(mode="json"),
-            "labels": list(self.network.module.labels),
-            "number of images": len(self.train),
+            "labels": list(self.network.labels),
+            "number of images": len(self.targets),
         }
-
-    def _step(self, epoch: int, rows: Tensor) -> tuple[Tensor, Tensor]:
-        pixels = augment(self.train.pixels[rows], self.settings.augmentation, seed=self.seed, epoch=epoch, samples=rows)
-        targets = self.train.targets[rows]
-        features = self._features(pixels)
-        losses, present = task_losses(self.network.classify(features), targets), known_tasks(targets)
-        self.optimizer.zero_grad()
-        self.weighting.backward(self.fabric, losses, present, features, self.network.module)
-        self.optimizer.step()
-        self.weighting.after_step(lambda: task_losses(self.network.classify(self._features(pixels)), targets).detach())
-        return losses.detach(), present
-
-    def _features(self, pixels: Tensor) -> Tensor:
-        with self.fabric.autocast():
-            return self.network.features(pixels).float()
-
-    def _set_learning_rate(self, step: int, total: int) -> None:
-        self.learning_rate = learning_rate_at(step, total, self.settings)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate
-
-
-def _fabric_precision(precision: str, accelerator: str) -> Literal["32-true", "bf16-mixed"]:
-    if precision == "auto":
-        # without such units bfloat16 is emulated: measured 3 to 14 times slower on a CPU with AVX2 alone
-        fast = (
-            torch.cuda.is_bf16_supported(including_emulation=False)
-            if accelerator == "cuda"
-            else torch.cpu._is_amx_tile_supported()
-        )
-        return "bf16-mixed" if fast else "32-true"
-    return "32-true" if precision == "32" else "bf16-mixed"
-
-
-def _optimizer(
-    network: MultiTaskNetwork, learned: list[torch.nn.Parameter], settings: TrainingSettings
-) -> torch.optim.Optimizer:
-    matrices = [p for p in network.parameters() if p.ndim > 1]
-    others = [p for p in network.parameters() if p.ndim <= 1]
-    groups = [
-        {"params": matrices, "weight_decay": settings.weight_decay},
-        {"params": others + learned, "weight_decay": 0.0},
-    ]
-    if settings.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
-    return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=0.9, nesterov=True, fused=True)
-
-
-def _validate(network: MultiTaskNetwork, val: Examples, epoch: int) -> tuple[list[float], float]:
-    """AUC per label and its mean on the validation images."""
-    probabilities, targets = predict(network, val.pixels), val.targets.cpu().numpy()
-    if not probabilities.isfinite().all():
-        raise DivergenceError(f"the network's outputs are not finite after epoch {epoch}: {_CALM}")
-    scores = probabilities.numpy()
-    return auc_per_label(targets, scores).tolist(), float(mean_auc(targets, scores))
 
 
 _CALM = "lower learning_rate, lengthen warmup, or set precision to 32"
