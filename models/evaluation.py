@@ -35,7 +35,7 @@ def auc_per_label(targets: NDArray[np.int8], scores: NDArray) -> NDArray[np.floa
     counted as one half; nan for a label without a positive or without a negative.
     Raises ValueError for shapes that differ or scores that are not finite.
     """
-    targets, scores = _checked(targets, scores)
+    targets, scores = checked(targets, scores)
     return np.array([_auc(targets[:, j], scores[:, j]) for j in range(targets.shape[1])], dtype=np.float64)
 
 
@@ -53,7 +53,7 @@ def _auc(target: NDArray[np.int8], score: NDArray) -> float:
     return placements(positive, negative).auc
 
 
-def _checked(targets: NDArray, scores: NDArray) -> tuple[NDArray[np.int8], NDArray]:
+def checked(targets: NDArray, scores: NDArray) -> tuple[NDArray[np.int8], NDArray]:
     targets, scores = np.asarray(targets), np.asarray(scores)
     if targets.shape != scores.shape or targets.ndim != 2:
         raise ValueError(f"targets and scores must both be (n, k); got {targets.shape} and {scores.shape}")
@@ -102,9 +102,9 @@ def score(
     bootstrap resamples of the patients. A label with fewer than MIN_PATIENTS patients with or without the
     finding gets no value, and a reason; the mean covers the others.
     """
-    targets, scores = _checked(targets, scores)
+    targets, scores = checked(targets, scores)
     numbers = number_patients(patients)
-    columns, reasons = _scorable(targets, numbers)
+    columns, reasons = scorable(targets, numbers)
     per_label = {
         label: Score(None, None, None, reasons[j])
         if j in reasons
@@ -127,8 +127,8 @@ _TOO_FEW = "more than half of the resamples lack a class of some label: too few 
 _NO_SPREAD = "no interval: the scores separate the classes completely, or do not differ"
 
 
-def _scorable(targets: NDArray[np.int8], numbers: NDArray[np.int64]) -> tuple[list[int], dict[int, str]]:
-    """Columns with enough patients of both classes, and for the others the reason."""
+def scorable(targets: NDArray[np.int8], numbers: NDArray[np.int64]) -> tuple[list[int], dict[int, str]]:
+    """Columns with enough patients of both classes, and for the others the reason. numbers: (n,), the patients'."""
     columns, reasons = [], {}
     for j in range(targets.shape[1]):
         with_finding, without = (len(np.unique(numbers[targets[:, j] == value])) for value in (1, 0))
@@ -198,12 +198,12 @@ def compare(
     """
     seeds = sorted(set(method) & set(baseline))
     numbers = number_patients(patients)
-    columns, _ = _scorable(targets, numbers)
+    columns, _ = scorable(targets, numbers)
     if not seeds or not columns:
         reason = "no seed in common" if columns else "no label can be scored"
         return Comparison(None, None, None, None, {}, reason)
     known = targets[:, columns]
-    arms = [_checked(targets, arm[s])[1][:, columns] for s in seeds for arm in (method, baseline)]
+    arms = [checked(targets, arm[s])[1][:, columns] for s in seeds for arm in (method, baseline)]
     values = np.array([mean_auc(known, arm) for arm in arms]).reshape(-1, 2)
     by_seed = values[:, 0] - values[:, 1]
     drawn = bootstrap_mean_auc(known, arms, numbers, seed=seed, resamples=resamples)

@@ -87,6 +87,33 @@ def delong_variance(
     )
 
 
+def patient_influence(
+    positive: NDArray,
+    negative: NDArray,
+    positive_patients: NDArray[np.int64],
+    negative_patients: NDArray[np.int64],
+    n_patients: int,
+) -> NDArray[np.float64]:
+    """How much each patient moved an AUC, or a difference of AUCs: the infinitesimal jackknife over patients.
+
+    positive (a, m), negative (a, q): structural components of a arms, or differences of them between two arms.
+    positive_patients (m,), negative_patients (q,): numbers 0..p-1. Returns (p, a).
+
+    Its sum of squares over patients is the variance, its products between arms and between labels are their
+    covariances: DeLong's (1988, equation 6) with one image per patient. Each class is scaled by the number of its
+    patients over one less, as there; with several images the cross term differs from Obuchowski's in that factor only.
+    Needs at least two patients on each side.
+    """
+
+    def summed(placed: NDArray, whose: NDArray[np.int64]) -> NDArray[np.float64]:
+        of_class = np.count_nonzero(np.bincount(whose))
+        centred = placed - placed.mean(axis=1, keepdims=True)
+        sums = [np.bincount(whose, of_arm, minlength=n_patients) for of_arm in centred]
+        return np.stack(sums, axis=1) * (np.sqrt(of_class / (of_class - 1)) / len(whose))
+
+    return summed(positive, positive_patients) + summed(negative, negative_patients)
+
+
 def logit_interval(auc: float, variance: float, degrees: int) -> tuple[float, float] | None:
     """95 % interval of an AUC on the logit scale: it stays within [0, 1] and is wider towards 1/2.
 

@@ -1,0 +1,251 @@
+"""How often the 95 % intervals of a study hold the truth, and how often they see a difference where there is none.
+
+    python -m benchmarks.coverage [--studies 2000] [--design NAME] [--json FILE]
+
+Studies of every shipped design are made up from scores whose true AUCs are known: normal scores of 100 patients with
+two images each (what makes a patient hard is shared by all networks, and partly by those of one method), and true
+differences that vary from pair to pair, seed to seed and label to label. They go through the code that compares real
+studies (`models.intervals.patient_influence`, `models.two_stage.mean_difference`). What an interval must hold is what
+it is over: the difference of the very networks for one over patients, the mean over all seeds for one over seeds, the
+mean over the list from which the pairs were drawn for one over pairs.
+
+false alarms: the share of comparisons with p < 0.05 where that truth is exactly 0. The last column is the method that
+fails: the 2.5 and 97.5 % quantiles of means resampled from the seeds (from the pairs, where there are pairs), held
+against the mean over all seeds (all pairs).
+
+Shapes: u units, s seeds, k labels of a unit, n images, p patients, m positives and q negatives of a label.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri
+
+from models.intervals import patient_influence
+from models.two_stage import Estimate, mean_difference
+
+PATIENTS, IMAGES = 100, 2  # small on purpose: the fewer, the harder for an interval
+LABELS = 14
+PREVALENCE = np.linspace(0.1, 0.35, LABELS)
+BASELINE_AUC, BASELINE_SPREAD = 0.78, 0.02  # mean, and standard deviation over networks
+RESAMPLES = 200
+HALF = 0.5**0.5  # the root of half the variance
+
+
+@dataclass(frozen=True)
+class Design:
+    """A study's shape. drawn: whether the units are pairs drawn from all there are; else each is compared by itself."""
+
+    name: str
+    units: int
+    seeds: int
+    labels: int
+    drawn: bool = False
+
+
+DESIGNS = (
+    Design("default study", units=1, seeds=2, labels=LABELS),
+    Design("all, 3 seeds", units=1, seeds=3, labels=LABELS),
+    Design("all, 5 seeds", units=1, seeds=5, labels=LABELS),
+    Design("curve, 5 levels x 5 seeds", units=5, seeds=5, labels=4),
+    Design("pairs, 10 x 3 seeds", units=10, seeds=3, labels=2, drawn=True),
+    Design("pairs, 20 x 5 seeds", units=20, seeds=5, labels=2, drawn=True),
+)
+TRUTHS = ((0.0, 0.0), (0.01, 0.0), (0.03, 0.02))
+"""(spread, difference): the standard deviation of the true difference over seeds, over pairs and over the labels of a
+network, and its mean. Two seeds of uniform weights on the phantom were 0.018 apart, each.
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A design under one spread and one true difference.
+
+    coverage, false_alarms (null where the truth is not 0), bootstrap (its coverage): shares.
+    error: Monte-Carlo standard error of the coverage. half_width: median.
+    """
+
+    design: str
+    over: str
+    spread: float
+    difference: float
+    studies: int
+    coverage: float
+    error: float
+    false_alarms: float | None
+    half_width: float
+    bootstrap: float
+
+
+def simulate(design: Design, spread: float, difference: float, studies: int) -> Row:
+    """Make up so many studies; each draws from a generator of its own."""
+    covered, alarms, halves, bootstrapped = [], [], [], []
+    for study in range(studies):
+        key = tuple(f"coverage/{design.name}/{spread}/{difference}/{study}".encode())
+        generator = np.random.default_rng(np.random.SeedSequence(0, spawn_key=key))
+        for estimate, truth, drawn in _compare(design, spread, difference, generator):
+            lo, hi = estimate.interval
+            covered.append(lo <= truth <= hi)
+            if truth == 0:
+                alarms.append(estimate.p_value < 0.05)
+            halves.append((hi - lo) / 2)
+            ends = _percentile_bootstrap(drawn, generator)
+            bootstrapped.append(ends[0] <= difference <= ends[1])
+    coverage = float(np.mean(covered))
+    # levels of one curve share their patients: they count as one study for the error
+    error = float(np.sqrt(coverage * (1 - coverage) / studies))
+    return Row(
+        design.name, estimate.over, spread, difference, studies, coverage, error,
+        float(np.mean(alarms)) if alarms else None, float(np.median(halves)), float(np.mean(bootstrapped)),
+    )  # fmt: skip
+
+
+def _compare(
+    design: Design, spread: float, difference: float, generator: np.random.Generator
+) -> Iterator[tuple[Estimate, float, NDArray]]:
+    """Each comparison of one study: the estimate, the truth that it must hold, what a bootstrap would resample."""
+    labels, effects = _units(design, spread, generator)
+    gains = difference + effects[:, None] + spread * generator.normal(size=(design.units, design.seeds))  # (u, s)
+    test = TestSet.draw(generator)
+    found = [test.compare(of_unit, gain, spread, generator) for of_unit, gain in zip(labels, gains, strict=True)]
+    if design.drawn:
+        together = mean_difference([d for d, _, _ in found], [i for _, i, _ in found], drawn_from=_ALL_PAIRS)
+        yield together, difference, np.array([d.mean() for d, _, _ in found])
+        return
+    for deltas, influence, true in found:
+        alone = mean_difference([deltas], [influence])
+        yield alone, float(true.mean()) if alone.over == "patients" else difference, deltas
+
+
+_PAIRS = np.array(list(combinations(range(LABELS), 2)))
+_ALL_PAIRS = len(_PAIRS)
+
+
+def _units(design: Design, spread: float, generator: np.random.Generator) -> tuple[NDArray, NDArray]:
+    """The labels of each unit (u, k), and how far its true difference is from the mean (u,).
+
+    A pair's is made of its two labels' and of its own, half of the variance each, so that pairs that share a label
+    resemble one another; over all pairs they have mean 0 and the given standard deviation.
+    """
+    if not design.drawn:
+        return np.tile(np.arange(LABELS)[-design.labels :], (design.units, 1)), np.zeros(design.units)
+    of_label = generator.normal(size=LABELS)[_PAIRS].sum(axis=1) / 2
+    effects = of_label + np.sqrt(0.5) * generator.normal(size=_ALL_PAIRS)
+    effects = (effects - effects.mean()) / effects.std(ddof=1)
+    drawn = generator.permutation(_ALL_PAIRS)[: design.units]
+    return _PAIRS[drawn], spread * effects[drawn]
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """Patients with their labels, and what makes an image hard: for every network, and for those of one method.
+
+    targets: (n, LABELS) bool. common: (n, LABELS), variance 1. of_method: (2, n, LABELS), variance 1.
+    """
+
+    patients: NDArray[np.int64]
+    targets: NDArray[np.bool_]
+    common: NDArray[np.float32]
+    of_method: NDArray[np.float32]
+
+    @classmethod
+    def draw(cls, generator: np.random.Generator) -> "TestSet":
+        """A patient's images share half of the variance, and half of their labels."""
+        patients = np.arange(PATIENTS * IMAGES) // IMAGES
+        persistent, passing = (generator.random((n, LABELS)) < PREVALENCE for n in (PATIENTS, len(patients)))
+        stays = generator.random(passing.shape) < 0.5
+
+        def noise(*shape: int) -> NDArray[np.float32]:
+            of_patient = generator.standard_normal((*shape, PATIENTS, LABELS), dtype=np.float32)
+            of_image = generator.standard_normal((*shape, len(patients), LABELS), dtype=np.float32)
+            return HALF * (of_patient[..., patients, :] + of_image)
+
+        return cls(patients, np.where(stays, persistent[patients], passing), noise(), noise(2))
+
+    def compare(
+        self, labels: NDArray[np.int64], gains: NDArray, spread: float, generator: np.random.Generator
+    ) -> tuple[NDArray, NDArray, NDArray]:
+        """Differences (s,), the patients' influence (p, s), and true differences (s,) of the mean AUC over `labels`
+        between networks of two methods, the first better by `gains` (s,), give or take `spread` for each label.
+        """
+        parts = [
+            self._of_label(label, gains + spread * generator.normal(size=len(gains)), generator) for label in labels
+        ]
+        deltas, influence, true = (np.mean(part, axis=0) for part in zip(*parts, strict=True))
+        return deltas, influence, true
+
+    def _of_label(self, label: int, gains: NDArray, generator: np.random.Generator) -> tuple[NDArray, NDArray, NDArray]:
+        """Scores N(a, 1) for positives and N(0, 1) for negatives have AUC Phi(a / sqrt 2)."""
+        seeds, n = len(gains), len(self.patients)
+        baseline = BASELINE_AUC + BASELINE_SPREAD * generator.normal(size=seeds)
+        aucs = np.clip(np.stack([baseline + gains, baseline]), 0.51, 0.99)
+        own = generator.standard_normal((2, seeds, n), dtype=np.float32)
+        scores = HALF * self.common[:, label] + 0.5 * self.of_method[:, None, :, label] + 0.5 * own
+        positive, negative = np.flatnonzero(self.targets[:, label]), np.flatnonzero(~self.targets[:, label])
+        shifted = scores[..., positive] + (ndtri(aucs) / HALF).astype(np.float32)[..., None]
+        above, below = _placements(shifted, scores[..., negative])
+        influence = patient_influence(
+            above[0] - above[1], below[0] - below[1], self.patients[positive], self.patients[negative], PATIENTS
+        )
+        return above[0].mean(axis=1) - above[1].mean(axis=1), influence, aucs[0] - aucs[1]
+
+
+def _placements(positive: NDArray, negative: NDArray) -> tuple[NDArray, NDArray]:
+    """Structural components (..., m) and (..., q) of many networks at once, for scores without ties."""
+    m, q = positive.shape[-1], negative.shape[-1]
+    order = np.argsort(np.concatenate([positive, negative], axis=-1), axis=-1)
+    is_negative = order >= m
+    negatives_so_far = np.cumsum(is_negative, axis=-1)
+    positives_so_far = np.arange(1, m + q + 1) - negatives_so_far
+    below = np.empty(order.shape)
+    np.put_along_axis(below, order, np.where(is_negative, positives_so_far, negatives_so_far), axis=-1)
+    return below[..., :m] / q, 1 - below[..., m:] / m
+
+
+def _percentile_bootstrap(values: NDArray, generator: np.random.Generator) -> NDArray:
+    drawn = values[generator.integers(len(values), size=(RESAMPLES, len(values)))].mean(axis=1)
+    return np.quantile(drawn, [0.025, 0.975])
+
+
+HEADER = (
+    f"{'design':26s} {'interval over':27s} {'spread':>6s} {'truth':>6s} {'coverage':>14s} {'false alarms':>12s} "
+    f"{'half width':>10s} {'bootstrap':>9s}"
+)
+
+
+def _line(row: Row) -> str:
+    alarms = "" if row.false_alarms is None else f"{100 * row.false_alarms:.1f} %"
+    return (
+        f"{row.design:26s} {row.over:27s} {row.spread:6.2f} {row.difference:6.2f} "
+        f"{100 * row.coverage:6.1f} ± {100 * row.error:3.1f} % {alarms:>12s} "
+        f"{row.half_width:10.4f} {100 * row.bootstrap:7.1f} %"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--studies", type=int, default=2000)
+    parser.add_argument("--design", choices=[design.name for design in DESIGNS], help="only this one")
+    parser.add_argument("--json", type=Path, default=Path(__file__).parent / "results" / "coverage.json")
+    options = parser.parse_args()
+    begun, rows = time.perf_counter(), []
+    print(HEADER)
+    for design in DESIGNS:
+        if options.design in (None, design.name):
+            for spread, difference in TRUTHS:
+                rows.append(simulate(design, spread, difference, options.studies))
+                print(_line(rows[-1]), flush=True)
+    print(f"{options.studies} studies a row, {time.perf_counter() - begun:.0f} s")
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    options.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
