@@ -17,6 +17,7 @@ from models.weighting import WeightingSettings
 from tasks.arm import ArmRef, train_arms
 from tasks.ingest import DataSettings, check_images
 from tasks.publish import publish
+from tasks.runner import RunnerSettings
 from tasks.study import compare_arms, plan_arms
 from tasks.tracking import study_run
 
@@ -38,6 +39,7 @@ class ExperimentSettings(BaseModel):
     )
     seed: int = Field(0, ge=0, description="first training seed: initial weights, order, augmentation, noise masks")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to train: auto, cpu or cuda")
+    runner: RunnerSettings = Field(RunnerSettings(), description="how many arms train at a time")
 
     @field_validator("adjudicated")
     @classmethod
@@ -71,10 +73,11 @@ def run_experiment(
     checks = check_images(settings.data, store)
     arms = plan_arms(
         store, settings.split, noise, settings.noisy_labels, methods, settings.network, settings.training,
-        range(settings.seed, settings.seed + seeds), settings.device, folder / "noise",
+        range(settings.seed, settings.seed + seeds), settings.device,
+        settings.runner.threads_of_an_arm(settings.device), folder / "noise",
     )  # fmt: skip
     with study_run(title, settings) as run_id:
-        done, failed = train_arms(arms, run_id)
+        done, failed = train_arms(arms, run_id, settings.runner)
         results = compare_arms(
             settings.model_dump(mode="json"), store, checks, settings.split, done, failed, baseline,
             settings.adjudicated, begun, folder,

@@ -10,6 +10,7 @@ from flows.experiment import ExperimentSettings, run_experiment
 from models.weighting import UniformSettings, WeightingSettings
 from tasks.logged_model import register_model
 from tasks.output import claim_output
+from tasks.runner import RunnerSettings
 
 
 class TrainSettings(ExperimentSettings):
@@ -17,6 +18,7 @@ class TrainSettings(ExperimentSettings):
 
     method: WeightingSettings = Field(UniformSettings(), description="the task weighting")
     noise: NoiseSettings = Field(NoNoise(), description="what happens to the training labels")
+    runner: RunnerSettings = Field(RunnerSettings(arms_at_once=1), description="how much of the machine it takes")
     model_name: str = Field("medmtl", min_length=1, description="name of the model in MLflow's registry")
 
 

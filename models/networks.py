@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from models.batches import StoredPixels
 from models.errors import SettingError, unknown_name
 from models.randomness import seeded_construction
 
@@ -130,7 +131,7 @@ class Probabilities(nn.Module):
         return torch.sigmoid(self.network(pixels))
 
 
-def pixel_statistics(pixels: Tensor) -> tuple[float, float]:
+def pixel_statistics(pixels: Tensor | StoredPixels) -> tuple[float, float]:
     """Mean and standard deviation of uint8 pixels of any shape, in grey values, exact up to one rounding each."""
     counts = torch.stack([part.reshape(-1).bincount(minlength=256) for part in pixels.split(4096)]).sum(0)
     values = torch.arange(256, dtype=torch.float64, device=pixels.device)
@@ -142,7 +143,7 @@ def pixel_statistics(pixels: Tensor) -> tuple[float, float]:
 def initial_network(
     settings: NetworkSettings,
     labels: Sequence[str],
-    pixels: Tensor,
+    pixels: Tensor | StoredPixels,
     *,
     seed: int,
     weights: Mapping[str, Tensor] | None = None,
@@ -152,7 +153,7 @@ def initial_network(
     It normalises by the training pixels' own mean and deviation, or by ImageNet's where it is pretrained.
 
     Args:
-        pixels: (n, s, s) uint8, the training images.
+        pixels: (n, ..., s, s) uint8, the training images.
         weights: the contents of `settings.weights_file` (who calls reads the file); timm's names, three input
             channels or one.
 

@@ -7,6 +7,7 @@ An unfinished one has a checkpoint under MEDMTL_HOME and goes on from there, int
 import hashlib
 import json
 import shutil
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ import torch
 from mlflow.exceptions import MlflowException
 from prefect import task
 from prefect.cache_policies import NO_CACHE
+from prefect.futures import as_completed
 from prefect.states import State
 from pydantic import BaseModel, ConfigDict
 
@@ -39,10 +41,12 @@ from tasks.ingest import StoreRef
 from tasks.logged_model import log_model
 from tasks.progress import LOGGER, progress
 from tasks.results import ArmRecord, NoiseOnLabel, NoiseRecord, scores_of
-from tasks.stopping import remembered_stops
+from tasks.runner import RunnerSettings, task_runner
+from tasks.stopping import remembered_stops, stop_others
 
 ARM_VERSION = 1  # raise it when the same settings would train to other numbers
 RECORD, PREDICTIONS = "arm.json", "predictions.npz"
+_alone = threading.Lock()  # constructors draw from torch's one generator, and its exporter knows one thread only
 
 
 class MaskRef(BaseModel):
@@ -69,6 +73,7 @@ class Arm(BaseModel):
     training: TrainingSettings
     seed: int
     device: Literal["auto", "cpu", "cuda"]
+    threads: int
 
     @property
     def title(self) -> str:
@@ -81,12 +86,11 @@ class Arm(BaseModel):
 
         The version of torch, the kind of device and the number of threads are in it: they change the last bits.
         """
-        settings = {
-            name: getattr(self, name).model_dump(mode="json") for name in ("noise", "method", "network", "training")
-        }
+        settings = {name: getattr(self, name).model_dump(mode="json") for name in ("noise", "method", "network")}
+        settings["training"] = self.training.determining()
         inputs = [self.store.fingerprint, self.split_fingerprint, self.mask.fingerprint, self.seed]
         on_gpu = torch.cuda.is_available() if self.device == "auto" else self.device == "cuda"
-        place = ["cuda" if on_gpu else torch.get_num_threads(), torch.__version__, ARM_VERSION]
+        place = ["cuda" if on_gpu else self.threads, torch.__version__, ARM_VERSION]
         return hashlib.sha256(json.dumps([settings, inputs, place], sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -121,6 +125,7 @@ def train_arm(arm: Arm, parent: str | None = None) -> ArmRef:
         DataError, SettingError: the inputs are not usable.
         DivergenceError: a loss is not finite; the run is marked failed.
     """
+    torch.set_num_threads(arm.threads)  # of this thread, and of those that it starts
     experiment = tracking.connect()
     known = tracking.find(experiment, tracking.ARM_TAG, arm.hash)
     if known is not None and known.info.status == "FINISHED":
@@ -147,25 +152,33 @@ def train_arm(arm: Arm, parent: str | None = None) -> ArmRef:
     return ArmRef(run_id=run_id, reused=False)
 
 
-def train_arms(arms: Sequence[Arm], parent: str) -> tuple[list[ArmRef], list[ArmRecord]]:
-    """Train the arms one after the other; returns those that finished, and a record of each that diverged.
+def train_arms(arms: Sequence[Arm], parent: str, runner: RunnerSettings) -> tuple[list[ArmRef], list[ArmRecord]]:
+    """Train the arms, several at a time; returns those that finished, and a record of each that diverged, in order.
 
     Raises:
         DivergenceError: all of them diverged.
     """
-    done: list[ArmRef] = []
-    failed: list[ArmRecord] = []
-    with progress("arms") as update:
-        for number, arm in enumerate(arms):
-            update(number, len(arms))
-            try:
-                done.append(train_arm(arm, parent))
-            except DivergenceError as error:
-                LOGGER.warning("%s: %s", arm.title, error)
-                failed.append(_failure(arm, error))
-                if len(failed) == len(arms):
-                    raise
-    return done, failed
+    found: dict[str, ArmRef | DivergenceError] = {}
+    with progress("arms") as update, remembered_stops(), task_runner(runner, arms[0].device) as pool:
+        futures = {pool.submit(train_arm, {"arm": arm, "parent": parent}): arm for arm in arms}
+        update(0, len(arms))
+        try:
+            for future in as_completed(list(futures)):
+                arm = futures[future]
+                try:
+                    found[arm.hash] = future.result()
+                except DivergenceError as error:
+                    LOGGER.warning("%s: %s", arm.title, error)
+                    found[arm.hash] = error
+                update(len(found), len(arms))
+        except BaseException:
+            stop_others()  # they leave a checkpoint each; without this they would be waited for to their ends
+            raise
+    outcomes = [(arm, found[arm.hash]) for arm in arms]
+    failed = [(arm, error) for arm, error in outcomes if isinstance(error, DivergenceError)]
+    if len(failed) == len(arms):
+        raise failed[0][1]
+    return [ref for _, ref in outcomes if isinstance(ref, ArmRef)], [_failure(*failure) for failure in failed]
 
 
 def read_arm(ref: ArmRef) -> tuple[ArmRecord, dict[str, np.ndarray]]:
@@ -195,9 +208,10 @@ def _train(arm: Arm, run_id: str, stepped: Callable[[int, int], None]) -> ArmRec
 
     train = _part(store, split.train, mask.targets)
     val, test = (_part(store, rows, store.targets[rows]) for rows in (split.val, split.test))
-    network = initial_network(
-        arm.network, store.labels, train.pixels[:, 0], seed=arm.seed, weights=_pretrained(arm.network)
-    )
+    with _alone:
+        network = initial_network(
+            arm.network, store.labels, train.pixels, seed=arm.seed, weights=_pretrained(arm.network)
+        )
     state = read_state(_checkpoint(arm))
     seconds_before = state["seconds"] if state else 0.0
     stamps: list[int] = list(state["timestamps_ms"]) if state else []
@@ -221,7 +235,8 @@ def _train(arm: Arm, run_id: str, stepped: Callable[[int, int], None]) -> ArmRec
 
     check_disjoint(network.trained_on, test.patients)
     predictions = {"val": predict(network, val.pixels).numpy(), "test": predict(network, test.pixels).numpy()}
-    log_model(network, test.pixels[:2].numpy())
+    with _alone:
+        log_model(network, test.pixels[:2].numpy())
     evaluation = score(
         store.targets[split.test], predictions["test"], store.patients[split.test], store.labels, arm.seed
     )
@@ -270,7 +285,7 @@ def _failure(arm: Arm, error: Exception) -> ArmRecord:
 
 
 def _part(store: Store, rows: np.ndarray, targets: np.ndarray) -> Examples:
-    return examples(store.pixels[rows], targets, hashed_patients(store.population, store.patients[rows]))
+    return examples(store.pixels, targets, hashed_patients(store.population, store.patients[rows]), rows)
 
 
 def _pretrained(network: NetworkSettings) -> Mapping[str, torch.Tensor] | None:

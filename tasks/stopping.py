@@ -1,7 +1,8 @@
 """A request to stop that cannot get lost.
 
 Python raises a signal's exception wherever the program happens to be, and if that is inside a callback of some
-library, it is printed or dropped and the program goes on. Long work therefore asks again at every step.
+library, it is printed or dropped and the program goes on. Only the main thread gets it at all. Long work therefore
+asks again at every step, in whatever thread it runs.
 """
 
 import signal
@@ -13,18 +14,25 @@ from typing import Any
 
 STOPS = (signal.SIGINT, signal.SIGTERM)
 
+_stopped = threading.Event()
+
 
 @contextmanager
 def remembered_stops() -> Iterator[Callable[[], None]]:
-    """Yield `ask`, which raises again whatever a stop signal has raised since, by the handlers of before."""
+    """Yield `ask`, which raises again whatever a stop signal has raised since, by the handlers of before.
+
+    In another thread than the main one `ask` raises KeyboardInterrupt, if the main thread is within a
+    `remembered_stops` of its own that was told to stop.
+    """
     if threading.current_thread() is not threading.main_thread():
-        yield lambda: None  # signals are the main thread's
+        yield _ask_elsewhere
         return
     handlers: dict[int, Any] = {number: signal.getsignal(number) for number in STOPS}
     came: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
         came.append(number)
+        _stopped.set()
         _handle(handlers[number], number, frame)
 
     for number in STOPS:
@@ -32,12 +40,23 @@ def remembered_stops() -> Iterator[Callable[[], None]]:
     try:
         yield lambda: _handle(handlers[came[0]], came[0], None) if came else None
     finally:
+        _stopped.clear()
         for number in STOPS:
             signal.signal(number, handlers[number])
+
+
+def stop_others() -> None:
+    """Let `ask` raise in every other thread."""
+    _stopped.set()
 
 
 def _handle(handler: Any, number: int, frame: FrameType | None) -> None:
     if callable(handler):
         handler(number, frame)
     else:  # the operating system's default, which ends the process without a word
+        raise KeyboardInterrupt
+
+
+def _ask_elsewhere() -> None:
+    if _stopped.is_set():
         raise KeyboardInterrupt

@@ -51,6 +51,7 @@ def plan_arms(
     training: TrainingSettings,
     seeds: Sequence[int],
     device: Literal["auto", "cpu", "cuda"],
+    threads: int,
     masks: Path,
 ) -> list[Arm]:
     """Draw the noise masks into the folder `masks` and list the arms: seeds x noise x methods.
@@ -78,6 +79,7 @@ def plan_arms(
                     store=store, split=split, split_fingerprint=found.fingerprint, noise=condition,
                     mask=MaskRef(path=path, fingerprint=mask.fingerprint), method=method, network=network,
                     training=training, seed=seed, device=device,
+                    threads=threads,
                 )
                 for method in methods
             ]  # fmt: skip

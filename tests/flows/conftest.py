@@ -30,12 +30,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def medmtl_home(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def medmtl_home(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A fresh MEDMTL_HOME, with the shared Prefect server."""
-    monkeypatch.setenv("PREFECT_API_URL", server)
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    monkeypatch.setenv("PREFECT_API_URL", server)  # for processes that a test starts
     monkeypatch.setenv("MEDMTL_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
-    return tmp_path / "home"
+    with temporary_settings({PREFECT_API_URL: server}):  # this one may have read its settings already
+        yield tmp_path / "home"
 
 
 @pytest.fixture
