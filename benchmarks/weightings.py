@@ -1,7 +1,7 @@
 """What every weighting costs beside uniform weights: time per training step, peak memory, and the share of the
 training that it spends after epochs.
 
-    python -m benchmarks.weightings [--backbone conv4] [--size 64] [--images 512] [--epochs 7] [--rounds 3]
+    python -m benchmarks.weightings [--backbone conv4] [--size 64] [--images 256] [--epochs 7] [--rounds 3]
                                     [--device auto] [--method KIND ...] [--json FILE]
 
 Every weighting trains with its default settings on the same random images, through `models.training.fit`, in a
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import get_args
 
 import torch
-from pydantic import TypeAdapter
+from pydantic import ValidationError
 
 from benchmarks.random_examples import LABELS, random_examples
 from benchmarks.report import Spread, in_turns, parser, print_table, publish, ratios
@@ -29,7 +29,7 @@ from models.networks import NetworkSettings, initial_network
 from models.training import TrainingSettings, fit
 from models.weighting import WeightingSettings, make_weighting
 
-SETTINGS = {settings().kind: settings for settings in get_args(get_args(WeightingSettings)[0])}
+SETTINGS = {settings.model_fields["kind"].default: settings for settings in get_args(get_args(WeightingSettings)[0])}
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Cost:
 def train(task: Task, kind: str) -> Cost:
     """One training under a weighting, measured."""
     train_set, val = random_examples(task.images, task.size), random_examples(16, task.size, seed=1)
-    weighting = make_weighting(TypeAdapter(WeightingSettings).validate_python({"kind": kind}), len(LABELS))
+    weighting = make_weighting(SETTINGS[kind](), len(LABELS))
     network = initial_network(NetworkSettings(backbone=task.backbone), LABELS, train_set.pixels[:, 0], seed=0)
     settings = TrainingSettings(epochs=task.epochs)
     before = _start_peak()
@@ -88,12 +88,21 @@ def _status(field: str) -> float:
     return next(1024.0 * int(line.split()[1]) for line in lines if line.startswith(field))
 
 
+def _without_defaults(kind: str) -> tuple[str, str] | None:
+    """The weighting and why it is left out, where it needs to be told something."""
+    try:
+        SETTINGS[kind]()
+    except ValidationError as error:
+        return kind, f"needs {', '.join(str(of['loc'][0]) for of in error.errors())}"
+    return None
+
+
 def main() -> None:
     """Prints a table, and JSON as the last line."""
     command = parser(__doc__)
     command.add_argument("--backbone", default="conv4")
     command.add_argument("--size", type=int, default=64, help="side of the images, pixels")
-    command.add_argument("--images", type=int, default=512, help="training images")
+    command.add_argument("--images", type=int, default=256, help="training images")
     command.add_argument("--epochs", type=int, default=TrainingSettings().epochs)
     command.add_argument("--rounds", type=int, default=3)
     command.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
@@ -105,7 +114,7 @@ def main() -> None:
     context = multiprocessing.get_context("spawn")
     pools = {kind: ProcessPoolExecutor(1, context) for kind in kinds}
     costs: dict[str, list[Cost]] = {kind: [] for kind in kinds}
-    failed: dict[str, str] = {}
+    failed = dict(filter(None, map(_without_defaults, kinds)))
 
     def measured(kind: str) -> Callable[[], float]:
         def one() -> float:
@@ -113,7 +122,7 @@ def main() -> None:
                 try:
                     costs[kind].append(pools[kind].submit(train, task, kind).result())
                     return costs[kind][-1].step_seconds
-                except (ImportError, SettingError) as error:  # an optional package is missing, or 14 labels do not suit
+                except (ImportError, SettingError) as error:  # a package is missing, or 14 labels do not suit it
                     failed[kind] = str(error)
             return float("nan")
 
@@ -128,7 +137,6 @@ def main() -> None:
     rows, record = [], {}
     for kind in kinds:
         if kind in failed:
-            rows.append((kind, failed[kind], "", "", "", ""))
             record[kind] = {"failed": failed[kind]}
             continue
         step, ratio = Spread.of(times[kind]), ratios(times[kind], times["uniform"])
@@ -143,6 +151,8 @@ def main() -> None:
     print(f"{task.backbone}, {task.size} px, {task.images} images, batches of {TrainingSettings().batch_size}, "
           f"{task.epochs} epochs, {len(LABELS)} labels")  # fmt: skip
     print_table(("weighting", "step ms", "of uniform", "after epochs", "peak MiB", "over uniform"), rows)
+    for kind, reason in failed.items():
+        print(f"{kind} is left out: {reason}")
     publish({"task": vars(options) | {"json": None}, "weightings": record}, options.json)
 
 
