@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import settings as how_often
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pydantic import TypeAdapter, ValidationError
@@ -26,6 +27,7 @@ NOISES = st.builds(
     st.floats(0, 1),
     st.lists(st.sampled_from(LABELS), unique=True),
 )
+brief = how_often(max_examples=40, deadline=None)  # other tests share the cores
 parse = TypeAdapter(NoiseSettings).validate_python
 
 
@@ -161,6 +163,7 @@ def test_an_unknown_or_repeated_label_is_refused() -> None:
 # --- Class-conditional, confusion, rows, missing ---
 
 
+@brief
 @given(TARGETS, st.floats(0, 1), st.integers(0, 99))
 def test_missing_labels_become_unknown_and_nothing_else(targets: np.ndarray, rate: float, seed: int) -> None:
     mask = draw_noise(MissingNoise(rate=rate), targets, LABELS, seed)
@@ -172,6 +175,7 @@ def test_missing_labels_become_unknown_and_nothing_else(targets: np.ndarray, rat
         assert found.prevalence_before == pytest.approx((column == 1).sum() / max(1, (column != -1).sum()))
 
 
+@brief
 @given(TARGETS, st.floats(0, 1), st.floats(0, 1), st.integers(0, 99))
 def test_class_conditional_noise_turns_an_exact_share_of_each_class(
     targets: np.ndarray, missed: float, invented: float, seed: int
@@ -190,6 +194,7 @@ def test_class_conditional_noise_turns_an_exact_share_of_each_class(
     assert (mask.changed == mask.selected).all()
 
 
+@brief
 @given(TARGETS, st.floats(0, 1), st.integers(0, 99))
 def test_confusion_swaps_an_exact_share_of_the_rows_with_one_finding_of_the_pair(
     targets: np.ndarray, rate: float, seed: int
@@ -215,6 +220,7 @@ def consistent(seed: int, rows: int = 60) -> np.ndarray:
     return targets
 
 
+@brief
 @given(st.integers(0, 999), st.floats(0, 1), st.floats(0, 1), st.booleans())
 def test_row_noise_selects_an_exact_share_of_rows_and_all_their_named_labels(
     seed: int, rate: float, probability: float, every: bool
@@ -233,6 +239,7 @@ def test_row_noise_selects_an_exact_share_of_rows_and_all_their_named_labels(
         assert not mask.selected[:, 3].any()
 
 
+@brief
 @given(st.integers(0, 999), st.floats(0, 1), st.floats(0, 1), st.sampled_from([(), ("Mass",)]))
 def test_row_noise_keeps_no_finding_consistent(
     seed: int, rate: float, probability: float, named: tuple[str, ...]
@@ -266,6 +273,7 @@ def test_each_label_of_a_noisy_row_flips_with_the_probability_on_its_own() -> No
         lambda rate: ClassConditionalNoise(rate=rate),
     ],
 )
+@brief
 @given(targets=TARGETS, one=st.floats(0, 1), other=st.floats(0, 1))
 def test_levels_of_the_other_kinds_are_nested_too(
     kind: Callable, targets: np.ndarray, one: float, other: float

@@ -20,7 +20,7 @@ from models.intervals import (
 )
 from models.paired import Unit, compare, delong
 
-unhurried = settings(deadline=None)
+unhurried = settings(deadline=None, max_examples=50)
 
 # DeLong, DeLong and Clarke-Pearson (Biometrics 1988): ovarian cancer patients with all three measurements.
 # Albumin, total protein, K-G score, and whether surgery helped; from the SAS/STAT User's Guide, PROC LOGISTIC, example

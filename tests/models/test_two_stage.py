@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from models.two_stage import MIN_DRAWN, Estimate, mean_difference
 
-unhurried = settings(deadline=None)
+unhurried = settings(deadline=None, max_examples=50)
 
 
 def design(seed: int, units: int, seeds: int, p: int = 40, common: float = 1.0) -> tuple[list[NDArray], list[NDArray]]:
