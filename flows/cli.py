@@ -106,7 +106,7 @@ medmtl.add_command(
         (*ARM_FLAGS, "--seeds"),
     )
 )
-medmtl.add_command(FlowCommand("train", "Train one model and register it in MLflow.", ARM_FLAGS))
+medmtl.add_command(FlowCommand("train", "Train one model and register it in MLflow.", (*ARM_FLAGS, "--profile")))
 medmtl.add_command(FlowCommand("ingest", "Download or take the data, decode them into a store.", DATA_FLAGS))
 
 

@@ -14,9 +14,10 @@ from flows.ingest import take_data
 from models.networks import NetworkSettings
 from models.training import TrainingSettings
 from models.weighting import WeightingSettings
-from tasks.arm import ArmRef, train_arms
-from tasks.ingest import DataSettings, check_images
+from tasks.arm import Arm, ArmRef, train_arms
+from tasks.ingest import DataSettings, StoreRef, check_images
 from tasks.publish import publish
+from tasks.results import CheckRecord
 from tasks.runner import RunnerSettings
 from tasks.study import compare_arms, plan_arms
 from tasks.tracking import study_run
@@ -67,6 +68,24 @@ def run_experiment(
     Returns the report's path and the arms that finished.
     """
     begun = time.monotonic()
+    store, checks, arms = plan_experiment(settings, folder, methods, noise, seeds)
+    with study_run(title, settings) as run_id:
+        done, failed = train_arms(arms, run_id, settings.runner)
+        results = compare_arms(
+            settings.model_dump(mode="json"), store, checks, settings.split, done, failed, baseline,
+            settings.adjudicated, begun, folder,
+        )  # fmt: skip
+        return publish(results, store, settings.split, run_id), done
+
+
+def plan_experiment(
+    settings: ExperimentSettings,
+    folder: Path,
+    methods: Sequence[WeightingSettings],
+    noise: Sequence[NoiseSettings],
+    seeds: int,
+) -> tuple[StoreRef, tuple[CheckRecord, ...], list[Arm]]:
+    """Get the images ready, check them, and list the arms: their store, the checks, the arms."""
     if settings.adjudicated:
         read_adjudicated(settings.adjudicated)  # a table that cannot be read is told before hours of training
     store = take_data(settings.data)
@@ -76,10 +95,4 @@ def run_experiment(
         range(settings.seed, settings.seed + seeds), settings.device,
         settings.runner.threads_of_an_arm(settings.device), folder / "noise",
     )  # fmt: skip
-    with study_run(title, settings) as run_id:
-        done, failed = train_arms(arms, run_id, settings.runner)
-        results = compare_arms(
-            settings.model_dump(mode="json"), store, checks, settings.split, done, failed, baseline,
-            settings.adjudicated, begun, folder,
-        )  # fmt: skip
-        return publish(results, store, settings.split, run_id), done
+    return store, checks, arms

@@ -39,6 +39,7 @@ FLAGS = {
     "--backbone": Flag("network.backbone", "conv4, or the name of a timm model."),
     "--epochs": Flag("training.epochs", "Passes over the training images.", int),
     "--device": Flag("device", "Where to train.", click.Choice(["auto", "cpu", "cuda"])),
+    "--profile": Flag("profile", "Say where the time of a step goes, and train nothing.", bool),
     "--seed": Flag("seed", "The number that all randomness follows from.", int),
     "--seeds": Flag("seeds", "Arms for each method and noise.", int),
     "--method": Flag("method.kind", "A task weighting (a study takes several): uniform, svd, ...", multiple=True),

@@ -6,10 +6,11 @@ from prefect import flow
 from pydantic import Field
 
 from data_prep.noise import NoiseSettings, NoNoise
-from flows.experiment import ExperimentSettings, run_experiment
+from flows.experiment import ExperimentSettings, plan_experiment, run_experiment
 from models.weighting import UniformSettings, WeightingSettings
 from tasks.logged_model import register_model
 from tasks.output import claim_output
+from tasks.profiling import profile_arm
 from tasks.runner import RunnerSettings
 
 
@@ -19,14 +20,18 @@ class TrainSettings(ExperimentSettings):
     method: WeightingSettings = Field(UniformSettings(), description="the task weighting")
     noise: NoiseSettings = Field(NoNoise(), description="what happens to the training labels")
     runner: RunnerSettings = Field(RunnerSettings(arms_at_once=1), description="how much of the machine it takes")
+    profile: bool = Field(False, description="say where the time of a step goes, and train nothing")
     model_name: str = Field("medmtl", min_length=1, description="name of the model in MLflow's registry")
 
 
 @flow(name="train")
 def train(settings: TrainSettings = TrainSettings(), out: Path | None = None, force: bool = False) -> Path:
-    """Train one model and register it; returns the path of its report."""
+    """Train one model and register it; returns the path of its report (of the profile, if only that is wanted)."""
     folder = claim_output(out, "train", settings, force)
     method, noise = settings.method, settings.noise
+    if settings.profile:
+        _, _, (arm,) = plan_experiment(settings, folder, [method], [noise], 1)
+        return profile_arm(arm, folder)
     title = f"train · {settings.describe([method], [noise])} · seed {settings.seed}"
     report, arms = run_experiment(settings, folder, title, [method], [noise], 1, method.name)
     register_model(arms[0].run_id, settings.model_name)

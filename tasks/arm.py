@@ -7,7 +7,6 @@ An unfinished one has a checkpoint under MEDMTL_HOME and goes on from there, int
 import hashlib
 import json
 import shutil
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -25,16 +24,15 @@ from pydantic import BaseModel, ConfigDict
 
 from data_prep.errors import DataError
 from data_prep.noise import NoiseMask, NoiseSettings, NoNoise
-from data_prep.splits import SplitSettings, make_split
-from data_prep.store import Store
-from models.batches import Examples, examples
+from data_prep.splits import SplitSettings
 from models.errors import DivergenceError
 from models.evaluation import Evaluation, Score, score
-from models.networks import NetworkSettings, initial_network
-from models.provenance import check_disjoint, hashed_patients
+from models.networks import NetworkSettings
+from models.provenance import check_disjoint
 from models.training import EpochReport, Fitted, TrainingSettings, fit, predict
 from models.weighting import WeightingSettings, make_weighting
 from tasks import tracking
+from tasks.arm_inputs import alone, inputs_of
 from tasks.files import read_state, write_atomically, write_state
 from tasks.home import home
 from tasks.ingest import StoreRef
@@ -46,7 +44,6 @@ from tasks.stopping import remembered_stops, stop_others
 
 ARM_VERSION = 1  # raise it when the same settings would train to other numbers
 RECORD, PREDICTIONS = "arm.json", "predictions.npz"
-_alone = threading.Lock()  # constructors draw from torch's one generator, and its exporter knows one thread only
 
 
 class MaskRef(BaseModel):
@@ -200,18 +197,10 @@ def read_arm(ref: ArmRef) -> tuple[ArmRecord, dict[str, np.ndarray]]:
 
 def _train(arm: Arm, run_id: str, stepped: Callable[[int, int], None]) -> ArmRecord:
     begun = time.perf_counter()
-    store = Store.open(arm.store.path)
-    split = make_split(arm.split, store.images, store.patients)
-    mask = NoiseMask.load(arm.mask.path)
+    inputs = inputs_of(arm)
+    store, mask, network = inputs.store, inputs.mask, inputs.network
     tracking.log_dataset(arm.store.name, store.path, store.fingerprint, "store")
     tracking.log_dataset(f"noise: {arm.noise.name}", arm.mask.path, arm.mask.fingerprint, "noise mask")
-
-    train = _part(store, split.train, mask.targets)
-    val, test = (_part(store, rows, store.targets[rows]) for rows in (split.val, split.test))
-    with _alone:
-        network = initial_network(
-            arm.network, store.labels, train.pixels, seed=arm.seed, weights=_pretrained(arm.network)
-        )
     state = read_state(_checkpoint(arm))
     seconds_before = state["seconds"] if state else 0.0
     stamps: list[int] = list(state["timestamps_ms"]) if state else []
@@ -220,7 +209,7 @@ def _train(arm: Arm, run_id: str, stepped: Callable[[int, int], None]) -> ArmRec
         # first the checkpoint, then MLflow: what is logged can be resumed, and is then logged again unchanged
         stamps.append(time.time_ns() // 1_000_000)
         so_far = seconds_before + time.perf_counter() - begun
-        metrics = _metrics(store.labels, report)
+        metrics = epoch_metrics(store.labels, report)
         kept = {"fit": fit_state, "timestamps_ms": stamps, "metrics": metrics, "seconds": so_far}
         write_state(kept, _checkpoint(arm))
         tracking.log_metrics(run_id, metrics, report.epoch, stamps[-1])
@@ -229,17 +218,16 @@ def _train(arm: Arm, run_id: str, stepped: Callable[[int, int], None]) -> ArmRec
         LOGGER.info("%s: goes on after epoch %d of %d", arm.title, len(stamps), arm.training.epochs)
         tracking.log_metrics(run_id, state["metrics"], len(stamps), stamps[-1])
     fitted = fit(
-        network, make_weighting(arm.method, len(store.labels)), train, val, arm.training,
+        network, make_weighting(arm.method, len(store.labels)), inputs.train, inputs.val, arm.training,
         seed=arm.seed, device=arm.device, state=state["fit"] if state else None, on_epoch=keep, progress=stepped,
     )  # fmt: skip
 
-    check_disjoint(network.trained_on, test.patients)
-    predictions = {"val": predict(network, val.pixels).numpy(), "test": predict(network, test.pixels).numpy()}
-    with _alone:
-        log_model(network, test.pixels[:2].numpy())
-    evaluation = score(
-        store.targets[split.test], predictions["test"], store.patients[split.test], store.labels, arm.seed
-    )
+    check_disjoint(network.trained_on, inputs.test.patients)
+    predictions = {part: predict(network, getattr(inputs, part).pixels).numpy() for part in ("val", "test")}
+    with alone:
+        log_model(network, inputs.test.pixels[:2].numpy())
+    test = inputs.split.test
+    evaluation = score(store.targets[test], predictions["test"], store.patients[test], store.labels, arm.seed)
     scores, mean = scores_of(evaluation)
     record = ArmRecord(
         method=arm.method.name,
@@ -248,7 +236,7 @@ def _train(arm: Arm, run_id: str, stepped: Callable[[int, int], None]) -> ArmRec
         labels=store.labels,
         scores=scores,
         mean=mean,
-        weights=_weights(store.labels, fitted, len(train), arm.training.batch_size),
+        weights=_weights(store.labels, fitted, len(inputs.train), arm.training.batch_size),
         best_epoch=fitted.best_epoch,
         images_per_second=float(np.median([report.images_per_second for report in fitted.history])),
         seconds=seconds_before + time.perf_counter() - begun,
@@ -284,31 +272,6 @@ def _failure(arm: Arm, error: Exception) -> ArmRecord:
     )  # fmt: skip
 
 
-def _part(store: Store, rows: np.ndarray, targets: np.ndarray) -> Examples:
-    return examples(store.pixels, targets, hashed_patients(store.population, store.patients[rows]), rows)
-
-
-def _pretrained(network: NetworkSettings) -> Mapping[str, torch.Tensor] | None:
-    """The contents of the weights file, if one is named.
-
-    Raises:
-        DataError: it cannot be read.
-    """
-    if network.weights_file is None:
-        return None
-    try:
-        if network.weights_file.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(network.weights_file)
-        return torch.load(network.weights_file, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch, pickle and safetensors each raise their own
-        raise DataError(
-            f"cannot read the weights in {network.weights_file} ({type(error).__name__}: {error}): "
-            "give a safetensors file, or a state dict saved by torch"
-        ) from error
-
-
 def _folder(arm: Arm) -> Path:
     return home().arms / arm.hash
 
@@ -322,7 +285,7 @@ def _parameters(arm: Arm) -> dict[str, Any]:
     return shown | {"data": {"name": arm.store.name, "fingerprint": arm.store.fingerprint}}
 
 
-def _metrics(labels: tuple[str, ...], report: EpochReport) -> dict[str, float]:
+def epoch_metrics(labels: tuple[str, ...], report: EpochReport) -> dict[str, float]:
     """What MLflow shows of an epoch; a slash makes a group of charts."""
     per_label = {"train_loss": report.losses, "val_auc": report.val_auc, "weight": report.weights}
     metrics = {

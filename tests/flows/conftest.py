@@ -1,6 +1,7 @@
 """A Prefect server and a small phantom that the flow tests of one process share."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -20,25 +21,26 @@ seeds: 1
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The API of a Prefect server that lives as long as the tests."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
     from tasks.prefect_server import prefect_server, wait_until_up
 
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, ExitStack() as outlasting, ExitStack() as stack:
         patch.delenv("PREFECT_API_URL", raising=False)
-        with prefect_server(tmp_path_factory.mktemp("prefect")) as url:
-            wait_until_up(url)
-            yield url
+        url = stack.enter_context(prefect_server(tmp_path_factory.mktemp("prefect")))
+        # this process may have read its settings already; they must hold until the server has settled
+        outlasting.enter_context(temporary_settings({PREFECT_API_URL: url}))
+        wait_until_up(url)
+        yield url
 
 
 @pytest.fixture
-def medmtl_home(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def medmtl_home(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A fresh MEDMTL_HOME, with the shared Prefect server."""
-    from prefect.settings import PREFECT_API_URL, temporary_settings
-
     monkeypatch.setenv("PREFECT_API_URL", server)  # for processes that a test starts
     monkeypatch.setenv("MEDMTL_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
-    with temporary_settings({PREFECT_API_URL: server}):  # this one may have read its settings already
-        yield tmp_path / "home"
+    return tmp_path / "home"
 
 
 @pytest.fixture

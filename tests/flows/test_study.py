@@ -174,3 +174,46 @@ def test_a_second_truth_is_scored_beside_the_first(medmtl_home: Path, small: lis
     assert "Against radiologists" in Path("twice/report.html").read_text()
 
     assert exit_code(["study", *small, "--adjudicated", "nowhere.csv", "--out", "third"]) == BAD_INPUT
+
+
+def test_a_profile_says_where_the_time_goes_and_trains_nothing(medmtl_home: Path, small_train: list[str]) -> None:
+    assert exit_code(["train", *small_train, "--profile", "--out", "profiled"]) == OK
+    found = json.loads(Path("profiled/profile.json").read_text())
+    assert {"input", "forward", "backward", "optimiser", "logging"} <= {row["part"] for row in found["rows"]}
+    assert sum(row["share"] for row in found["rows"]) == pytest.approx(1)
+    assert not runs("arm")
+    assert [run.info.status for run in runs("profile")] == ["FINISHED"]
+
+
+def new_home(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A home in which there is nothing to reuse."""
+    monkeypatch.setenv("MEDMTL_HOME", str(folder))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)  # MLflow sets it itself when told where its store is
+
+
+def test_a_study_on_a_ray_cluster_gives_the_numbers_of_threads(
+    medmtl_home: Path, small: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("prefect_ray", reason="the extra 'ray' is not installed")
+    assert exit_code(["study", *small, "--out", "threads"]) == OK
+    Path("small.yaml").write_text(Path("small.yaml").read_text() + "runner: {kind: ray, threads: 1}\n")
+    new_home(medmtl_home.with_name("other"), monkeypatch)
+    assert exit_code(["study", *small, "--out", "ray"]) == OK
+    ray = results_of(Path("ray"))
+    assert not any(arm["reused"] for arm in ray["arms"])
+    assert numbers_of(ray) == numbers_of(results_of(Path("threads"))) | {"config": ray["config"]}
+
+
+def test_arms_trained_at_once_have_the_numbers_of_arms_trained_alone(
+    medmtl_home: Path, small: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = {}
+    for at_once in (1, 4):
+        new_home(medmtl_home.with_name(f"home{at_once}"), monkeypatch)
+        config = Path(f"{at_once}.yaml")
+        config.write_text(Path(small[1]).read_text() + f"runner: {{arms_at_once: {at_once}, threads: 1}}\n")
+        assert exit_code(["study", "--config", str(config), "--out", f"out{at_once}"]) == OK
+        results = results_of(Path(f"out{at_once}"))
+        assert not any(arm["reused"] for arm in results["arms"])
+        found[at_once] = numbers_of(results) | {"config": None}
+    assert found[1] == found[4]

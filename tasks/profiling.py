@@ -1,0 +1,74 @@
+"""Where the time of a training goes: measured on the very arm that would be trained, logging included."""
+
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+from prefect.artifacts import create_table_artifact
+from prefect.cache_policies import NO_CACHE
+
+from models.profiling import Profile, profile
+from models.training import EpochReport
+from tasks import tracking
+from tasks.arm import Arm, epoch_metrics
+from tasks.arm_inputs import inputs_of
+from tasks.files import write_atomically, write_state
+from tasks.progress import LOGGER, progress
+from tasks.stopping import remembered_stops
+
+PROFILE = "profile.json"
+
+
+@task(name="profile arm", cache_policy=NO_CACHE)
+def profile_arm(arm: Arm, folder: Path) -> Path:
+    """Train a copy of the arm's network with a clock running, and write where the time went to `folder`/profile.json.
+
+    Checkpoints and metrics are written as in a training, into `folder` and a run of its own in MLflow.
+
+    Raises:
+        DataError, SettingError: see `inputs_of`, `models.profiling.profile`.
+    """
+    inputs = inputs_of(arm)
+    title = f"profile · {arm.title}"
+    run_id = tracking.new_run(tracking.connect(), title, {"medmtl.kind": "profile"}, {"arm": arm.hash})
+
+    def keep(report: EpochReport, state: dict[str, Any]) -> None:
+        write_state(state, folder / "checkpoint.pt")
+        metrics = epoch_metrics(inputs.store.labels, report)
+        tracking.log_metrics(run_id, metrics, report.epoch, time.time_ns() // 1_000_000)
+
+    with tracking.running(run_id), progress(title) as update, remembered_stops() as ask:
+
+        def stepped(done: int, total: int) -> None:
+            ask()
+            update(done, total)
+
+        found = profile(
+            inputs.network, arm.method, inputs.train, inputs.val, arm.training,
+            seed=arm.seed, device=arm.device, on_epoch=keep, progress=stepped,
+        )  # fmt: skip
+    (folder / "checkpoint.pt").unlink(missing_ok=True)
+    path = folder / PROFILE
+    write_atomically(path, json.dumps(asdict(found), indent=1).encode())
+    rows = table(found)
+    create_table_artifact(rows, key="profile", description=title)
+    for row in rows:
+        LOGGER.info("%(part)-12s %(milliseconds)9s ms a step %(share)7s", row)
+    LOGGER.info("profile: %s", path)
+    return path
+
+
+def table(found: Profile) -> list[dict[str, str]]:
+    """A row for each part of training, for a whole step left alone, and for the least that it could take."""
+    floor = found.floor
+    rows = [(row.part, row.seconds, f"{row.share:.1%}") for row in found.rows]
+    rows += [
+        ("whole step", found.step_seconds, f"{found.of_floor:.1f} x floor"),
+        ("floor", floor.seconds, ""),
+        ("operations", floor.operation_seconds, f"{floor.limits.operations_per_second / 1e9:,.0f} G/s"),
+        ("bytes", floor.byte_seconds, f"{floor.limits.bytes_per_second / 1e9:,.0f} GB/s"),
+    ]
+    return [{"part": part, "milliseconds": f"{1e3 * seconds:.3f}", "share": share} for part, seconds, share in rows]
