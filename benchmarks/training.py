@@ -162,7 +162,7 @@ def capped(case: Case, train: Examples, folder: Path) -> dict[str, tuple[Example
     mapped = np.load(folder / "pixels.npy", mmap_mode="r")
     in_file = examples(mapped, train.targets, train.patients, np.arange(case.count))
     return {
-        "a third on the device": (train, settings.model_copy(update={"device_memory": third})),
+        "a third on the device": (in_file, settings.model_copy(update={"device_memory": third})),
         "a third in all memory": (
             in_file, settings.model_copy(update={"device_memory": third, "main_memory": third}),
         ),
