@@ -111,13 +111,14 @@ def out_of_fold_scores(X: NDArray, y: NDArray, owners: NDArray, *, seed: int) ->
     scores = np.zeros(y.shape)
     for held_out in range(_FOLDS):
         inside = fold != held_out
-        x, known = X[inside] - X[inside].mean(axis=0), y[inside] >= 0
+        mean = X[inside].mean(axis=0)  # the same origin for all folds' scores
+        x, known = X[inside] - mean, y[inside] >= 0
         covariance = x.T @ x / len(x)
         covariance += np.eye(X.shape[1]) * (_RIDGE * covariance.trace() / X.shape[1] + np.finfo(float).tiny)
         entries = np.maximum(known.sum(axis=0), 1)
         prevalence = (y[inside] == 1).sum(axis=0) / entries
         deviation = np.where(known, (y[inside] == 1) - prevalence, 0.0)
-        scores[~inside] = X[~inside] @ np.linalg.solve(covariance, x.T @ deviation / entries)
+        scores[~inside] = (X[~inside] - mean) @ np.linalg.solve(covariance, x.T @ deviation / entries)
     return scores
 
 
@@ -133,7 +134,7 @@ def _of_label(score: NDArray, y: NDArray, owners: NDArray, replaced_by: Replaced
     share = float(ones.mean())
     lo, hi = _wilson(share, _effective_size(ones - share, owners[anchors], share))
     # the share of 1 that still falls towards the lowest scores is that of true findings
-    lo -= max(0.0, share - float((y[half] == 1).mean()))
+    lo, hi = min(lo, share) - max(0.0, share - float((y[half] == 1).mean())), max(hi, share)
     q = 0.5 if replaced_by == "coin" else prevalence
     estimate, lo, hi = (float(np.clip(value / q, 0.0, 1.0)) for value in (share, lo, hi))
     return estimate, lo, hi, len(anchors)

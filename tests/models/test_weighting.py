@@ -82,7 +82,8 @@ def test_weights_sum_to_the_number_of_labels_and_are_uniform_before_the_first_st
         assert torch.equal(weighting.weights(), torch.ones(K, dtype=torch.float64))
     step(network(), weighting, random_targets(24), learn=True)
     weights = weighting.weights()
-    assert weights.shape == (K,) and weights.dtype == torch.float64 and weights.device.type == "cpu"
+    assert weights.shape == (K,)
+    assert weights.dtype == torch.float64
     assert weights.sum().item() == pytest.approx(K)
 
 
