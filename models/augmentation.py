@@ -78,8 +78,10 @@ def _resampled(images: Tensor, angle: Tensor, zoom: Tensor, mirror: Tensor, righ
     centres = (2 * torch.arange(s, device=images.device, dtype=torch.float32) + 1) / s - 1
     x, y = centres[None, None, :], centres[None, :, None]
     cos, sin = (angle.cos() / zoom)[:, None, None], (angle.sin() / zoom)[:, None, None]
-    # element by element rather than by affine_grid: its matrix product may round otherwise in another batch
-    from_x = (x * cos - y * sin) * mirror[:, None, None] - right[:, None, None]
-    from_y = x * sin + y * cos - down[:, None, None]
-    grid = torch.stack([from_x, from_y], -1)
+    mirror, right, down = mirror[:, None, None], right[:, None, None], down[:, None, None]
+    # element by element rather than by affine_grid: its matrix product may round otherwise in another batch; what
+    # depends on one axis alone is worked out on it alone, and the grid is written once
+    grid = torch.empty(len(images), s, s, 2, device=images.device)
+    torch.sub(x * cos * mirror - right, y * sin * mirror, out=grid[..., 0])
+    torch.add(x * sin - down, y * cos, out=grid[..., 1])
     return grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
