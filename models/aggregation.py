@@ -140,6 +140,7 @@ class Aggregation(StepWeights):
             tasks_params=[[]] * len(of_tasks),  # the heads have their gradient
             shared_params=shared,
             retain_graph=True,
+            parallel_chunk_size=1,  # one after another: vmap takes twice as long on a CPU, and no compiled graph
         )
         with step_generator(self._seed, self._kind, self._step, losses.device), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*not DPP")  # cvxpy's, about the speed of nash_mtl

@@ -47,7 +47,7 @@ class SvdSettings(RuleSettings):
         description="epochs after which the weights are computed anew, counted from 1; uniform until the first. "
         "0: before training, from the features of a pretrained network",
     )
-    rows: int | None = Field(4096, ge=2, description=_ROWS)
+    rows: int | None = Field(1024, ge=2, description=_ROWS)
 
 
 class Svd(FixedWeights):
@@ -141,7 +141,7 @@ class SvdDynamicSettings(RuleSettings):
     )
     rank: Rank = Field(None, description=_RANK)
     scaling: Scaling = Field("effect", description="scaling of the labels, as of svd")
-    rows: int | None = Field(4096, ge=5, description=_ROWS)
+    rows: int | None = Field(1024, ge=5, description=_ROWS)
 
 
 class SvdDynamic(FixedWeights):
