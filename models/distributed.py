@@ -77,7 +77,8 @@ def together(work: Callable[..., Any], arguments: tuple[Any, ...], *, count: int
 
     Args:
         work: a function of a module, importable by name; it brings the process group up, as `models.step.Step` does.
-        arguments: picklable. Tensors are shared, not copied; memory-mapped arrays are mapped again.
+        arguments: picklable. Tensors are moved to memory that all processes share: the work must copy what it writes
+            to. Memory-mapped arrays are mapped again, not copied.
         hear: called here with whatever the first process tells, in order. What it raises ends the processes.
 
     Raises:

@@ -25,7 +25,7 @@ from models.distributed import ALONE, Processes
 from models.errors import SettingError
 from models.losses import known_labels, known_tasks, task_losses
 from models.networks import MultiTaskNetwork
-from models.weighting import Svd, Uncertainty, Uniform, Weighting
+from models.weighting_rule import FixedWeights, Weighting
 
 Part = Literal["input", "forward", "backward", "optimiser", "logging", "validation", "weighting"]
 
@@ -33,9 +33,6 @@ Clock = Callable[[Part], AbstractContextManager[object]]
 """Gives the context in which a part of training runs. Parts do not overlap; one may come several times in a step."""
 
 _NOTHING = nullcontext()
-
-_FIXED = (Uniform, Svd)  # rules whose factors are there before the step
-_OF_LOSSES = (*_FIXED, Uncertainty)  # rules that need nothing of the step but the losses
 
 
 def untimed(part: Part) -> AbstractContextManager[object]:
@@ -57,6 +54,7 @@ class StepSettings(BaseModel):
         "auto",
         description="of training steps: 32 bits, bf16 autocast, or auto: bf16 where the device has units for it",
     )
+    channels_last: bool = Field(True, description="lay images and kernels out channels-last, which is mostly faster")
     micro_batch: int | None = Field(
         None,
         ge=1,
@@ -101,7 +99,7 @@ class Step:
         processes: Processes = ALONE,
     ) -> None:
         self._in_parts = settings.micro_batch is not None or processes.count > 1
-        if self._in_parts and not isinstance(weighting, _OF_LOSSES):
+        if self._in_parts and weighting.combines_gradients:
             raise SettingError(
                 f"{weighting.settings.name} combines the gradients of whole batches, which cannot be put together "
                 "from parts: leave micro_batch out and set devices: 1, or choose another method"
@@ -109,7 +107,9 @@ class Step:
         self.fabric = _fabric(settings.precision, device, processes)
         self.device: torch.device = self.fabric.device
         self.network, self.weighting, self.settings, self.processes = network, weighting, settings, processes
-        network.to(self.device).to(memory_format=torch.channels_last)
+        network.to(self.device)
+        if settings.channels_last:
+            network.to(memory_format=torch.channels_last)
         self.optimizer = _optimizer(network, weighting.parameters(self.device), settings)
         self.learning_rate = settings.learning_rate
         self.compilation = "not compiled"
@@ -162,7 +162,7 @@ class Step:
     def _backward_in_parts(self, batch: Batch, clock: Clock) -> tuple[Tensor, Tensor]:
         known, parts = self._parts(batch)
         factors: Tensor | None = None
-        if isinstance(self.weighting, _FIXED):
+        if isinstance(self.weighting, FixedWeights):  # whatever the losses are
             factors = self._factors(torch.zeros(known.shape, device=self.device), known)
         elif len(parts) > 1:
             with clock("forward"):

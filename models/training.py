@@ -11,7 +11,9 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -29,7 +31,7 @@ from models.placement import Memory, Placed, where_it_lies
 from models.provenance import check_disjoint
 from models.randomness import subset
 from models.step import Batch, Clock, Step, StepSettings, untimed
-from models.weighting import Weighting
+from models.weighting_rule import Weighting
 
 INFERENCE_BATCH = 256
 """Images per batch without gradients; results in float32 do not depend on it beyond rounding."""
@@ -142,7 +144,7 @@ def fit(
         DivergenceError: a loss is not finite.
     """
     check_disjoint(train.patients, val.patients)
-    weighting.check(settings.epochs)
+    weighting.check(settings.epochs, network.settings.pretrained)
     if settings.devices == 1:
         run = _Run(network, weighting, train, val, settings, seed, device, ALONE)
         return run.fit(state, on_epoch, progress, clock)
@@ -166,6 +168,8 @@ def _fit_here(
     settings: TrainingSettings, seed: int, device: Literal["auto", "cpu", "cuda"], state: Mapping[str, Any] | None,
 ) -> tuple[Fitted, dict[str, Tensor]]:  # fmt: skip
     """One process's share of `fit`."""
+    # what has come here is in memory that all processes share, and training writes to these
+    network, weighting, state = deepcopy((network, weighting, state))
     run = _Run(network, weighting, train, val, settings, seed, device, processes)
     fitted = run.fit(state, lambda *report: tell(("epoch", report)), lambda *steps: tell(("progress", steps)), untimed)
     return fitted, weighting.state_dict()
@@ -230,13 +234,15 @@ class _Run:
         network.trained_on = tuple(sorted({*network.trained_on, *train.patients}))
         memory = Memory(self.step.device, settings.device_memory, settings.main_memory, processes.count)
         self.images, self.val_images = memory.place(train.pixels), memory.place(val.pixels)
-        self.targets, self.val_targets = train.targets.to(self.step.device), val.targets.cpu().numpy()
+        self.targets, self.val_targets = (part.targets.to(self.step.device) for part in (train, val))
 
     def fit(self, state: Mapping[str, Any] | None, on_epoch: OnEpoch, progress: Progress, clock: Clock) -> Fitted:
         history = self.resume(state) if state is not None else []
         best = dict(state["best"]) if state is not None else {}
         if len(history) < self.settings.epochs:
             self._compile()
+        if state is None:
+            self._refresh_weights(0)
         for epoch in range(len(history) + 1, self.settings.epochs + 1):
             report = self._epoch(epoch, progress, clock)
             history.append(report)
@@ -262,7 +268,7 @@ class _Run:
         validated = time.perf_counter()
         weights = self.weighting.weights()
         with clock("weighting"):
-            self.weighting.after_epoch(epoch, self.feature_pass)
+            self._refresh_weights(epoch)
         return EpochReport(
             epoch, tuple(losses.tolist()), tuple(auc), mean, tuple(weights.tolist()), self.step.learning_rate,
             trained - begun, len(self.targets) / (trained - begun), validated - trained,
@@ -312,23 +318,31 @@ class _Run:
         probabilities = _probabilities(self.network, self.val_images, INFERENCE_BATCH, self.processes)
         if not probabilities.isfinite().all():
             raise DivergenceError(f"the network's outputs are not finite after epoch {epoch}: {_CALM}")
-        scores = probabilities.numpy()
-        return auc_per_label(self.val_targets, scores).tolist(), float(mean_auc(self.val_targets, scores))
+        targets, scores = self.val_targets.cpu().numpy(), probabilities.numpy()
+        return auc_per_label(targets, scores).tolist(), float(mean_auc(targets, scores))
 
-    def feature_pass(self, rows: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-        """Features and targets of training images, in evaluation mode, not augmented, in the steps' precision.
+    def _refresh_weights(self, epoch: int) -> None:
+        self.weighting.after_epoch(
+            epoch,
+            partial(self._feature_pass, self.images, self.targets),
+            partial(self._feature_pass, self.val_images, self.val_targets),
+        )
+
+    def _feature_pass(self, images: Placed, targets: Tensor, rows: int | None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Features and targets of images, in evaluation mode, not augmented, in the steps' precision.
 
         Args:
             rows: number of images, drawn by the seed, the same ones at every call; none: all.
         """
-        n = len(self.targets)
+        n = len(targets)
         chosen = torch.arange(n) if rows is None else subset(self.seed, "feature pass", n, rows)
-        batches = chosen.to(self.images.index_device).split(INFERENCE_BATCH * self.processes.count)
-        shares = self.images.stream([self.processes.share(batch) for batch in batches])
+        count = steps_per_epoch(len(chosen), INFERENCE_BATCH * self.processes.count)
+        batches = chosen.to(images.index_device).tensor_split(count)  # alike: no process goes without
+        shares = images.stream([self.processes.share(batch) for batch in batches])
         with _evaluating(self.network):
             for batch, (_, pixels) in zip(batches, shares, strict=True):
                 features = self.processes.joined(self.step.features(pixels), len(batch))
-                yield features, self.targets[batch.to(self.step.device)]
+                yield features, targets[batch.to(self.step.device)]
 
     def state(self, history: list[EpochReport], best: dict[str, Any]) -> dict[str, Any]:
         return {

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.batches import epoch_batches, examples, steps_per_epoch
+from models.batches import StoredPixels, epoch_batches, examples, steps_per_epoch
 from models.errors import SettingError
 
 
@@ -32,6 +32,21 @@ def test_examples_are_copied_from_a_read_only_array():
     assert made.pixels.shape == (3, 1, 8, 8)
     assert made.pixels.dtype == torch.uint8
     assert len(made) == 3
+
+
+def test_rows_of_an_array_are_left_where_they_are():
+    pixels = np.arange(5 * 4, dtype=np.uint8).reshape(5, 2, 2)
+    made = examples(pixels, np.zeros((2, 3), np.int8), (), rows=np.array([4, 1]))
+    assert isinstance(made.pixels, StoredPixels)
+    assert len(made) == 2
+    pixels[4] = 77
+    assert made.pixels[:1].unique().tolist() == [77]
+
+
+@pytest.mark.parametrize("rows", [[0, 5], [-1, 2]])
+def test_rows_that_are_not_there_are_refused(rows):
+    with pytest.raises(SettingError, match=r"rows must lie in 0\.\.4"):
+        examples(np.zeros((5, 2, 2), np.uint8), np.zeros((2, 3), np.int8), (), rows=np.array(rows))
 
 
 @pytest.mark.parametrize(

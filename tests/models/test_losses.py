@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.losses import known_tasks, task_losses
+from models.losses import known_labels, known_tasks, task_losses
 
 
 def naive(logits, targets):
@@ -25,6 +25,18 @@ def test_losses_equal_the_loop_over_known_labels(b, k, seed):
     logits = 5 * torch.randn(b, k, generator=generator)
     targets = torch.randint(-1, 2, (b, k), generator=generator, dtype=torch.int8)
     torch.testing.assert_close(task_losses(logits, targets).tolist(), naive(logits, targets), rtol=1e-5, atol=1e-6)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 12), st.integers(1, 6), st.integers(1, 12), st.integers(0, 2**31))
+def test_the_losses_of_parts_add_up_to_those_of_the_whole(b, k, parts, seed):
+    generator = torch.Generator().manual_seed(seed)
+    logits = 5 * torch.randn(b, k, generator=generator)
+    targets = torch.randint(-1, 2, (b, k), generator=generator, dtype=torch.int8)
+    known = known_labels(targets)
+    cut = zip(logits.tensor_split(parts), targets.tensor_split(parts), strict=True)
+    whole = sum(task_losses(some, labels, known) for some, labels in cut)
+    torch.testing.assert_close(whole, task_losses(logits, targets), rtol=1e-5, atol=1e-6)
 
 
 def test_a_task_without_a_known_label_has_loss_zero_and_sends_no_gradient():

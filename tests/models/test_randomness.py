@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.randomness import epoch_order, hashed, seed_for, seeded_construction, uniforms
+from models.randomness import epoch_order, hashed, seed_for, seeded_construction, subset, uniforms
 
 MASK = (1 << 64) - 1
 
@@ -71,3 +71,13 @@ def test_seeded_construction_leaves_the_global_generator_as_it_was():
     torch.rand(1)
     with seeded_construction(0, "initial weights"):
         assert torch.equal(first, torch.rand(3))
+
+
+@settings(deadline=None)
+@given(st.integers(1, 200), st.integers(1, 200), st.integers(0, 9))
+def test_a_subset_is_ascending_within_range_and_part_of_every_larger_one(n, size, seed):
+    rows = subset(seed, "feature pass", n, size).tolist()
+    assert len(rows) == min(n, size)
+    assert rows == sorted(set(rows))
+    assert set(rows) <= set(range(n))
+    assert set(rows) <= set(subset(seed, "feature pass", n, size + 1).tolist())

@@ -5,6 +5,7 @@
 
 import io
 import json
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -90,25 +91,58 @@ def results(report):
     return (report.epoch, report.losses, report.val_auc, report.val_mean_auc, report.weights, report.learning_rate)
 
 
-def naive_losses(settings):
-    network, losses = toy_network().to(memory_format=torch.channels_last).train(), []
+class InOrder(torch.utils.data.Dataset):
+    """What a DataLoader wants: one image and its labels at a time."""
+
+    def __init__(self, data, order):
+        self.data, self.order = data, order
+
+    def __len__(self):
+        return len(self.order)
+
+    def __getitem__(self, i):
+        return self.data.pixels[self.order[i]], self.data.targets[self.order[i]]
+
+
+def naive_losses(network, train, settings):
+    """The loop of a tutorial: a DataLoader in the same order, float32, an optimiser that is not fused."""
+    network.train()
     kernels = [p for p in network.parameters() if p.ndim > 1]
     others = [p for p in network.parameters() if p.ndim == 1]
     groups = [{"params": kernels, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, fused=True)
-    batches = [rows for epoch in (1, 2, 3) for rows in epoch_order(0, epoch, len(TRAIN)).tensor_split(6)]
-    for step, rows in enumerate(batches):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate_at(step, len(batches), settings)
-        losses.append(task_losses(network(TRAIN.pixels[rows]), TRAIN.targets[rows]))
-        optimizer.zero_grad()
-        losses[-1].mean().backward()
-        optimizer.step()
+    optimizer = torch.optim.AdamW(groups, foreach=False, fused=False)
+    assert len(train) % settings.batch_size == 0
+    losses, steps = [], settings.epochs * len(train) // settings.batch_size
+    for epoch in range(1, settings.epochs + 1):
+        order = epoch_order(0, epoch, len(train))
+        for pixels, targets in torch.utils.data.DataLoader(InOrder(train, order), settings.batch_size):
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate_at(len(losses), steps, settings)
+            loss = task_losses(network(pixels), targets)
+            optimizer.zero_grad()
+            loss.mean().backward()
+            optimizer.step()
+            losses.append(loss.detach())
     return torch.stack(losses).tolist()
 
 
-def test_the_loop_gives_the_losses_of_a_naive_loop():
-    torch.testing.assert_close(step_losses(PLAIN), naive_losses(PLAIN), rtol=0, atol=1e-5)
+@pytest.mark.parametrize("backbone", ["conv4", pytest.param("resnet18", marks=pytest.mark.slow)])
+def test_the_first_twenty_losses_are_those_of_a_naive_loop(backbone):
+    train = images(80, 0)
+    settings = PLAIN.model_copy(update={"epochs": 4, "batch_size": 16, "channels_last": False, "compile": "off"})
+    networks = [
+        initial_network(NetworkSettings(backbone=backbone), LABELS, train.pixels, seed=0).to(torch.float32)
+        for _ in range(2)
+    ]
+    rule = Recording()
+    fit(networks[0], rule, train, VAL, settings, seed=0, device="cpu")
+    assert len(rule.steps) == 20
+    torch.testing.assert_close(rule.steps, naive_losses(networks[1], train, settings), rtol=0, atol=1e-5)
+
+
+def test_channels_last_changes_rounding_alone():
+    rounded = step_losses(PLAIN.model_copy(update={"channels_last": False}))
+    torch.testing.assert_close(step_losses(PLAIN)[:6], rounded[:6], rtol=0, atol=1e-4)
 
 
 def test_the_losses_of_every_step_are_the_committed_ones():
@@ -218,6 +252,95 @@ def test_a_gpu_that_is_not_there_is_refused():
         pytest.skip("this machine has a GPU")
     with pytest.raises(SettingError, match="finds no GPU"):
         fit(toy_network(), weighting("uniform"), TRAIN, VAL, SETTINGS, seed=0, device="cuda")
+
+
+def mapped(tmp_path, data, name):
+    """The same examples, in a file, among rows of others."""
+    n = len(data)
+    array = np.lib.format.open_memmap(tmp_path / f"{name}.npy", "w+", np.uint8, (n + 7, 16, 16))
+    rows = np.random.default_rng(0).permutation(n + 7)[:n]
+    array[rows] = data.pixels[:, 0].numpy()
+    array.flush()
+    return examples(np.load(tmp_path / f"{name}.npy", mmap_mode="r"), data.targets, data.patients, rows)
+
+
+@pytest.mark.parametrize(
+    ("place", "device_share", "main_share"),
+    [("device", None, None), ("main memory", 1 / 3, None), ("store", 1 / 3, 1 / 3), ("store", 0, 0)],
+)
+@pytest.mark.parametrize("kind", ["uniform", "svd"])
+def test_a_training_gives_the_same_bits_wherever_the_images_lie(tmp_path, kind, place, device_share, main_share):
+    gib = TRAIN.pixels.numel() / 2**30
+    limits = {
+        name: share if share is None else share * gib
+        for name, share in (("device_memory", device_share), ("main_memory", main_share))
+    }
+    train, val = mapped(tmp_path, TRAIN, "train"), mapped(tmp_path, VAL, "val")
+    settings = SETTINGS.model_copy(update=limits)
+    fitted = fit(toy_network(), weighting(kind), train, val, settings, seed=0, device="cpu")
+    expected = run(kind)
+    assert fitted.placement == place
+    assert same_bits(fitted.best_state, expected.best_state)
+    assert [results(r) for r in fitted.history] == [results(r) for r in expected.history]
+
+
+def test_a_training_may_go_on_with_its_images_elsewhere(tmp_path):
+    states = []
+    whole = run(on_epoch=lambda report, state: states.append(state))
+    settings = SETTINGS.model_copy(update={"device_memory": 0.0, "main_memory": 0.0})
+    train = mapped(tmp_path, TRAIN, "train")
+    resumed = fit(toy_network(), weighting("uniform"), train, VAL, settings, seed=0, device="cpu", state=states[0])
+    assert same_bits(whole.best_state, resumed.best_state)
+
+
+class Looking(Uniform):
+    """Uniform weighting that keeps what its feature passes gave."""
+
+    def __init__(self, *wanted):
+        super().__init__(UniformSettings(), 3)
+        self.wanted, self.seen = wanted, []
+
+    def after_epoch(self, epoch, feature_pass, *_):
+        if epoch == 1:
+            for rows in self.wanted:
+                self.seen.append([torch.cat(parts) for parts in zip(*feature_pass(rows), strict=True)])
+
+
+def test_a_feature_pass_may_look_at_a_seeded_subset():
+    rule = Looking(None, 20, 40, 40, 1000)
+    fit(toy_network(), rule, TRAIN, VAL, SETTINGS, seed=0, device="cpu")
+    (everything, targets), (few, _), (more, labels), again, too_many = rule.seen
+    assert [len(features) for features, _ in rule.seen] == [90, 20, 40, 40, 90]
+    assert torch.equal(targets, TRAIN.targets)
+    assert torch.equal(more, again[0])
+    torch.testing.assert_close(too_many[0], everything)
+    rows = [int((everything - features).abs().sum(1).argmin()) for features in more]
+    assert rows == sorted(set(rows))
+    assert torch.equal(labels, TRAIN.targets[rows])
+    assert set(map(tuple, few.round(decimals=3).tolist())) <= set(map(tuple, more.round(decimals=3).tolist()))
+
+
+def test_training_in_micro_batches_learns_the_same_without_batch_normalisation():
+    def losses(**changed):
+        network = initial_network(NetworkSettings(backbone="test_vit"), LABELS, TRAIN.pixels, seed=0)
+        settings = PLAIN.model_copy(update={"learning_rate": 1e-3} | changed)
+        fitted = fit(network, weighting("uncertainty"), TRAIN, VAL, settings, seed=0, device="cpu")
+        return [report.losses for report in fitted.history]
+
+    np.testing.assert_allclose(losses(micro_batch=5), losses(), rtol=0, atol=1e-4)
+
+
+def test_the_clock_is_told_all_that_a_training_does():
+    parts = []
+
+    @contextmanager
+    def clock(part):
+        parts.append(part)
+        yield
+
+    run(settings=SETTINGS.model_copy(update={"epochs": 1}), clock=clock)
+    step = ["input", "forward", "backward", "optimiser", "logging"]
+    assert parts == 6 * step + ["validation", "weighting", "logging"]
 
 
 def test_predictions_do_not_depend_on_the_batch_and_leave_the_mode_alone():
