@@ -9,8 +9,9 @@ scores are linear discriminants on the shared features, from the folds without t
 does not vouch for itself. Clean labels are not used.
 
 What it cannot tell: a finding that the features do not show at all has its whole prevalence among the anchors, and
-looks noisy. The estimate errs upwards, and for such a label is no more than an upper bound. Neither strength
-(||theta_i||) nor loss can tell a hard label from a noisy one: they do not separate p from P(y = 1 | x).
+looks noisy. The estimate errs upwards, and for such a label is no more than an upper bound; the interval's lower end
+allows for the findings that still show among the anchors. Neither strength (||theta_i||) nor loss can tell a hard label
+from a noisy one: they do not separate p from P(y = 1 | x).
 
 Shapes: n rows, d features, k labels.
 """
@@ -132,9 +133,12 @@ def _of_label(score: NDArray, y: NDArray, owners: NDArray, replaced_by: Replaced
     half = anchors[: max(1, len(anchors) // 2)]
     ones = (y[anchors] == 1).astype(float)
     share = float(ones.mean())
-    lo, hi = _wilson(share, _effective_size(ones - share, owners[anchors], share))
-    # the share of 1 that still falls towards the lowest scores is that of true findings
-    lo, hi = min(lo, share) - max(0.0, share - float((y[half] == 1).mean())), max(hi, share)
+    size = _effective_size(ones - share, owners[anchors], share)
+    lo, hi = _wilson(share, size)
+    # The shares among all anchors and among their lower half lie on a line that falls by twice their difference down
+    # to the lowest score: so many 1s may be true findings, up to the error of that.
+    fall = 2 * (share - float((y[half] == 1).mean())) + _Z * np.sqrt(share * (1 - share) / size)
+    lo, hi = min(lo, share) - max(0.0, fall), max(hi, share)
     q = 0.5 if replaced_by == "coin" else prevalence
     estimate, lo, hi = (float(np.clip(value / q, 0.0, 1.0)) for value in (share, lo, hi))
     return estimate, lo, hi, len(anchors)
