@@ -157,16 +157,16 @@ class Aggregation(StepWeights):
         from torchjd import aggregation
 
         self._rows, m = rows, int(rows.sum())
-        enough = m >= self._rule.least_tasks
+        self._enough = m >= max(2, self._rule.least_tasks)  # else their mean: one gradient has nothing to combine
         try:
-            self._aggregator: Any = self._rule.make(aggregation, m) if enough else aggregation.Mean()
+            self._aggregator: Any = self._rule.make(aggregation, m) if self._enough else aggregation.Mean()
         except ImportError as missing:
             raise SettingError(
                 f"{self._kind} needs packages that are not installed here: "
                 f'pip install "torchjd[{self._rule.extra}]", or choose another method'
             ) from missing
-        self._scale: float | None = 1.0 if not enough else self._rule.scale and self._rule.scale(m)
-        self._to_recall = dict(self._memory)
+        self._scale: float | None = 1.0 if not self._enough else self._rule.scale and self._rule.scale(m)
+        self._to_recall = dict(self._memory) if self._enough else {}
         self._found = torch.ones(m)
         self._aggregator.register_forward_pre_hook(self._recall)
         if isinstance(self._aggregator, aggregation.WeightedAggregator):
@@ -189,14 +189,18 @@ class Aggregation(StepWeights):
         """After a matrix: returns the scaled update."""
         if not hasattr(aggregator, "weighting") or self._kind == "config":  # which has preferences under that name
             self._found = _nearest_weights(inputs[0], update)
-        return update * (1 / self._found.sum() if self._scale is None else self._scale)
+        share = len(inputs[0]) / len(self._rows)  # under uniform weights m of k tasks have m / k of the weight
+        return update * (share * (1 / self._found.sum() if self._scale is None else self._scale))
 
     def _keep_memory(self) -> None:
         """Writes what the aggregator remembers of its tasks into the memory of all tasks."""
-        if self._to_recall:
-            return  # nothing new since it was made
+        if self._to_recall or not self._enough:
+            return  # nothing new since it was made, or nothing remembered
         for name, axes in self._rule.memory if self._step else ():
-            value = torch.as_tensor(getattr(_weighting_of(self._aggregator), name))
+            remembered = getattr(_weighting_of(self._aggregator), name)
+            if remembered is None:
+                return  # it has seen no matrix yet
+            value = torch.as_tensor(remembered)
             if axes == 0:
                 self._memory[name] = value.clone()
                 continue

@@ -31,7 +31,8 @@ class SvdSettings(RuleSettings):
 
     The defaults were chosen on validation images of the phantom (3,015 training images, 20 % random labels on three
     findings, two seeds), where mean AUC was 0.818 with rank 3 and effect, 0.812 with unit, and 0.808 at rank 1;
-    weights computed after one epoch did worse than after two. Uniform weights had 0.828 there.
+    weights computed after one epoch did worse than after two. Uniform weights had 0.828 there. They were computed from
+    all images; from 1,024 of 3,434 they agree with those at a correlation of 0.98.
     """
 
     kind: Literal["svd"] = "svd"

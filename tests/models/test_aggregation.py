@@ -101,10 +101,22 @@ def test_a_task_that_is_seen_late_begins_with_the_others_mean():
     assert weighting.state_dict()["memory/_weights"].isfinite().all()
 
 
+def test_one_task_alone_is_remembered_no_more_than_it_was():
+    """Nothing is combined then; what the rule knows of all tasks waits, also over a resumption."""
+    J = torch.randn(3, 5, generator=torch.Generator().manual_seed(0))
+    weighting = Aggregation(AggregationSettings(kind="gradvac"), 3, 0)
+    torch.testing.assert_close(update(J, "gradvac", weighting, [False, True, False]), J[1] / 3)
+    resumed = Aggregation(AggregationSettings(kind="gradvac"), 3, 0)
+    resumed.load_state_dict(weighting.state_dict())
+    assert torch.equal(
+        update(J, "gradvac", resumed, [True, False, True]), update(J, "gradvac", weighting, [True, False, True])
+    )
+
+
 def test_too_few_tasks_in_a_batch_for_a_robust_mean_give_the_mean():
     J = torch.tensor([[1.0, 0.0], [0.0, 1.0], [4.0, 4.0]])
     weighting = Aggregation(AggregationSettings(kind="trimmed_mean"), 3, 0)
-    torch.testing.assert_close(update(J, "trimmed_mean", weighting, [True, True, False]), torch.tensor([0.5, 0.5]))
+    torch.testing.assert_close(update(J, "trimmed_mean", weighting, [True, True, False]), torch.tensor([1.0, 1.0]) / 3)
 
 
 def test_the_nearest_weights_are_those_by_which_rows_were_added():
