@@ -88,6 +88,11 @@ class AllProtocol(_OnSomeLabels):
             raise ValueError(f"{', '.join(sorted(twice))} stands twice among {', '.join(names)}; name each once")
         return noise
 
+    @property
+    def name(self) -> str:
+        """Return a short name for runs."""
+        return " / ".join(noise.name for noise in self.noise)
+
     def plan(self, targets: np.ndarray, labels: Sequence[str], seed: int) -> Plan:
         """See `plan`."""
         named = [self.name_labels(noise, targets, labels) for noise in self.noise]
@@ -120,6 +125,11 @@ class CurveProtocol(_OnSomeLabels):
                              "rate that stands against them")  # fmt: skip
         return self
 
+    @property
+    def name(self) -> str:
+        """Return a short name for runs."""
+        return f"{self.noise.kind} at {', '.join(f'{100 * level:g}' for level in self.levels)} %"
+
     def _steps(self) -> list[NoiseSettings]:
         return [self.noise.model_copy(update={"rate": level}) if level else NoNoise() for level in self.levels]
 
@@ -147,6 +157,11 @@ class PairsProtocol(_Protocol):
         if noise.labels:
             raise ValueError(f"the labels of the pairs are drawn; take {', '.join(noise.labels)} out of the noise")
         return noise
+
+    @property
+    def name(self) -> str:
+        """Return a short name for runs."""
+        return f"{self.pairs} pairs · {self.noise.name}"
 
     def plan(self, targets: np.ndarray, labels: Sequence[str], seed: int) -> Plan:
         """See `plan`.

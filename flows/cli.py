@@ -103,7 +103,7 @@ medmtl.add_command(
     FlowCommand(
         "study",
         "Compare task weightings under label noise: methods x noise x seeds, and a report.",
-        (*ARM_FLAGS, "--seeds"),
+        (*ARM_FLAGS, "--protocol", "--seeds"),
     )
 )
 medmtl.add_command(FlowCommand("train", "Train one model and register it in MLflow.", (*ARM_FLAGS, "--profile")))

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from data_prep.adjudicated import read_adjudicated
-from data_prep.noise import NoiseSettings
+from data_prep.protocols import ProtocolSettings
 from data_prep.splits import SplitSettings
 from flows.ingest import take_data
 from models.networks import NetworkSettings
@@ -35,9 +35,6 @@ class ExperimentSettings(BaseModel):
     split: SplitSettings = Field(SplitSettings(), description="which patients train, validate and test")
     network: NetworkSettings = Field(NetworkSettings(), description="the shared network")
     training: TrainingSettings = Field(TrainingSettings(), description="how it is trained")
-    noisy_labels: int = Field(
-        3, ge=1, description="noise that names no label goes to so many labels, those with the most positives"
-    )
     seed: int = Field(0, ge=0, description="first training seed: initial weights, order, augmentation, noise masks")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to train: auto, cpu or cuda")
     runner: RunnerSettings = Field(RunnerSettings(), description="how many arms train at a time")
@@ -47,10 +44,9 @@ class ExperimentSettings(BaseModel):
     def _absolute(cls, path: Path | None) -> Path | None:
         return path and path.expanduser().resolve()
 
-    def describe(self, methods: Sequence[WeightingSettings], noise: Sequence[NoiseSettings]) -> str:
+    def describe(self, methods: Sequence[WeightingSettings], under: str) -> str:
         """A name by which a person tells experiments apart in MLflow."""
-        what = ", ".join(method.name for method in methods)
-        under = " / ".join(condition.name for condition in noise)
+        what = ", ".join(method.name for method in methods) if len(methods) <= 4 else f"{len(methods)} methods"
         return f"{self.data.name} {self.data.size} px · {self.network.backbone} · {what} · {under}"
 
 
@@ -59,21 +55,21 @@ def run_experiment(
     folder: Path,
     title: str,
     methods: Sequence[WeightingSettings],
-    noise: Sequence[NoiseSettings],
+    protocol: ProtocolSettings,
     seeds: int,
     baseline: str,
 ) -> tuple[Path, list[ArmRef]]:
-    """Train methods x noise x seeds on the same images, compare with the baseline, report into `folder`.
+    """Train methods x conditions x seeds on the same images, compare with the baseline, report into `folder`.
 
     Returns the report's path and the arms that finished.
     """
     begun = time.monotonic()
-    store, checks, arms = plan_experiment(settings, folder, methods, noise, seeds)
+    store, checks, arms, drawn_from = plan_experiment(settings, folder, methods, protocol, seeds)
     with study_run(title, settings) as run_id:
         done, failed = train_arms(arms, run_id, settings.runner)
         results = compare_arms(
             settings.model_dump(mode="json"), store, checks, settings.split, done, failed, baseline,
-            settings.adjudicated, begun, folder,
+            drawn_from, settings.adjudicated, begun, folder,
         )  # fmt: skip
         return publish(results, store, settings.split, run_id), done
 
@@ -82,17 +78,18 @@ def plan_experiment(
     settings: ExperimentSettings,
     folder: Path,
     methods: Sequence[WeightingSettings],
-    noise: Sequence[NoiseSettings],
+    protocol: ProtocolSettings,
     seeds: int,
-) -> tuple[StoreRef, tuple[CheckRecord, ...], list[Arm]]:
-    """Get the images ready, check them, and list the arms: their store, the checks, the arms."""
+) -> tuple[StoreRef, tuple[CheckRecord, ...], list[Arm], int | None]:
+    """Get the images ready, check them, and list the arms: their store, the checks, the arms, and the number of
+    conditions from which theirs were drawn, if they were drawn.
+    """
     if settings.adjudicated:
         read_adjudicated(settings.adjudicated)  # a table that cannot be read is told before hours of training
     store = take_data(settings.data)
     checks = check_images(settings.data, store)
-    arms = plan_arms(
-        store, settings.split, noise, settings.noisy_labels, methods, settings.network, settings.training,
-        range(settings.seed, settings.seed + seeds), settings.device,
-        settings.runner.threads_of_an_arm(settings.device), folder / "noise",
+    arms, drawn_from = plan_arms(
+        store, settings.split, protocol, methods, settings.network, settings.training,
+        settings.seed, seeds, settings.device, settings.runner.threads_of_an_arm(settings.device), folder / "noise",
     )  # fmt: skip
-    return store, checks, arms
+    return store, checks, arms, drawn_from

@@ -26,6 +26,8 @@ class Flag:
     multiple: bool = False
 
 
+NOISES = ("none", "random", "shuffled", "flipped", "missing", "class_conditional", "confusion", "row_and_label")
+
 FLAGS = {
     "--data": Flag("data.source", "'phantom', 'chestxray14', 'chestmnist', or a folder of images with a label table."),
     "--labels": Flag("data.labels", "The label table, when it lies elsewhere.", click.Path(path_type=Path)),
@@ -43,8 +45,13 @@ FLAGS = {
     "--seed": Flag("seed", "The number that all randomness follows from.", int),
     "--seeds": Flag("seeds", "Arms for each method and noise.", int),
     "--method": Flag("method.kind", "A task weighting (a study takes several): uniform, svd, ...", multiple=True),
-    "--noise": Flag("noise.kind", "What happens to training labels: none, random, shuffled, flipped."),
-    "--noise-rate": Flag("noise.rate", "The share of rows it happens to, 0 to 1.", float),
+    "--protocol": Flag(
+        "protocol.kind",
+        "all labels together, pairs of labels, or a curve over noise rates.",
+        click.Choice(["all", "pairs", "curve"]),
+    ),
+    "--noise": Flag("noise.kind", f"What happens to training labels: {', '.join(NOISES)}."),
+    "--noise-rate": Flag("noise.rate", "The share it happens to, 0 to 1.", float),
     "--noise-label": Flag("noise.labels", "A label it happens to (repeatable).", multiple=True),
 }
 
@@ -53,7 +60,7 @@ def compose(model: type[Settings], config: Path | None, flags: Mapping[str, Any]
     """A flow's settings: its defaults, the YAML file over them, and the flags over both.
 
     A study holds tuples where a single training holds one value: there --method names the methods, and --noise
-    the noise that is set beside clean labels.
+    the protocol's noise, beside clean labels where the protocol has several.
 
     Raises:
         DataError: the file cannot be read, or is no mapping.
@@ -75,10 +82,18 @@ def compose(model: type[Settings], config: Path | None, flags: Mapping[str, Any]
             raise DataError(f"one --method can be trained at a time; got {', '.join(kinds)}: compare them with a study")
         values["method"] = {"kind": kinds[0]}
     if noise is not None:
-        noise = {"kind": "random"} | noise
-        is_study = "methods" in model.model_fields
-        values["noise"] = [{"kind": "none"}, *([] if noise["kind"] == "none" else [noise])] if is_study else noise
+        _put_noise(values, {"kind": "random"} | noise, "protocol" in model.model_fields)
     return model.model_validate(values)
+
+
+def _put_noise(values: dict[str, Any], noise: dict[str, Any], is_study: bool) -> None:
+    """Noise from the flags: a training's own, beside clean labels in a study of all labels, else the protocol's."""
+    if not is_study:
+        values["noise"] = noise
+        return
+    protocol = values.setdefault("protocol", {"kind": "all"})
+    beside_clean = [{"kind": "none"}, *([] if noise["kind"] == "none" else [noise])]
+    protocol["noise"] = beside_clean if protocol.get("kind", "all") == "all" else noise
 
 
 def _put(values: dict[str, Any], path: str, value: Any) -> None:

@@ -1,6 +1,6 @@
 """The robustness study: does a task weighting make training more robust to label noise?
 
-Methods x noise conditions x seeds are trained on the same images and split; every method of a seed sees the same
+Methods x conditions x seeds are trained on the same images and split; every method of a seed sees the same
 noise. Selection looks at validation, the test set is scored once at the end of each arm, and methods are compared
 with the baseline on the same test patients.
 """
@@ -8,9 +8,9 @@ with the baseline on the same test patients.
 from pathlib import Path
 
 from prefect import flow
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator
 
-from data_prep.noise import NoiseSettings, NoNoise, RandomNoise
+from data_prep.protocols import AllProtocol, ProtocolSettings
 from flows.experiment import ExperimentSettings, run_experiment
 from models.weighting import SvdSettings, UncertaintySettings, UniformSettings, WeightingSettings
 from tasks.output import claim_output
@@ -24,18 +24,18 @@ class StudySettings(ExperimentSettings):
         min_length=1,
         description="task weightings; uniform is the baseline where it is among them, else the first",
     )
-    noise: tuple[NoiseSettings, ...] = Field(
-        (NoNoise(), RandomNoise(rate=0.2)), min_length=1, description="what happens to the training labels"
+    protocol: ProtocolSettings = Field(
+        AllProtocol(), description="which labels are trained together, and what happens to them"
     )
     seeds: int = Field(2, ge=1, description="arms per method and noise, with seeds that count up from the first")
 
-    @model_validator(mode="after")
-    def _methods_and_noise_are_named_once(self) -> "StudySettings":
-        for what in (self.methods, self.noise):
-            names = [entry.name for entry in what]
-            if twice := {name for name in names if names.count(name) > 1}:
-                raise ValueError(f"{', '.join(sorted(twice))} stands twice among {', '.join(names)}; name each once")
-        return self
+    @field_validator("methods")
+    @classmethod
+    def _methods_are_named_once(cls, methods: tuple[WeightingSettings, ...]) -> tuple[WeightingSettings, ...]:
+        names = [method.name for method in methods]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"{', '.join(sorted(twice))} stands twice among {', '.join(names)}; name each once")
+        return methods
 
     @property
     def baseline(self) -> str:
@@ -48,8 +48,8 @@ class StudySettings(ExperimentSettings):
 def study(settings: StudySettings = StudySettings(), out: Path | None = None, force: bool = False) -> Path:
     """Run a study; returns the path of its report. Finished arms are reused, unfinished ones go on."""
     folder = claim_output(out, "study", settings, force)
-    title = f"study · {settings.describe(settings.methods, settings.noise)} · {settings.seeds} seeds"
+    title = f"study · {settings.describe(settings.methods, settings.protocol.name)} · {settings.seeds} seeds"
     report, _ = run_experiment(
-        settings, folder, title, settings.methods, settings.noise, settings.seeds, settings.baseline
+        settings, folder, title, settings.methods, settings.protocol, settings.seeds, settings.baseline
     )
     return report

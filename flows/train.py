@@ -6,6 +6,7 @@ from prefect import flow
 from pydantic import Field
 
 from data_prep.noise import NoiseSettings, NoNoise
+from data_prep.protocols import AllProtocol
 from flows.experiment import ExperimentSettings, plan_experiment, run_experiment
 from models.weighting import UniformSettings, WeightingSettings
 from tasks.logged_model import register_model
@@ -19,6 +20,9 @@ class TrainSettings(ExperimentSettings):
 
     method: WeightingSettings = Field(UniformSettings(), description="the task weighting")
     noise: NoiseSettings = Field(NoNoise(), description="what happens to the training labels")
+    noisy_labels: int = Field(
+        3, ge=1, description="noise that names no label goes to so many labels, those with the most positives"
+    )
     runner: RunnerSettings = Field(RunnerSettings(arms_at_once=1), description="how much of the machine it takes")
     profile: bool = Field(False, description="say where the time of a step goes, and train nothing")
     model_name: str = Field("medmtl", min_length=1, description="name of the model in MLflow's registry")
@@ -28,11 +32,11 @@ class TrainSettings(ExperimentSettings):
 def train(settings: TrainSettings = TrainSettings(), out: Path | None = None, force: bool = False) -> Path:
     """Train one model and register it; returns the path of its report (of the profile, if only that is wanted)."""
     folder = claim_output(out, "train", settings, force)
-    method, noise = settings.method, settings.noise
+    method, protocol = settings.method, AllProtocol(noise=(settings.noise,), noisy_labels=settings.noisy_labels)
     if settings.profile:
-        _, _, (arm,) = plan_experiment(settings, folder, [method], [noise], 1)
+        _, _, (arm,), _ = plan_experiment(settings, folder, [method], protocol, 1)
         return profile_arm(arm, folder)
-    title = f"train · {settings.describe([method], [noise])} · seed {settings.seed}"
-    report, arms = run_experiment(settings, folder, title, [method], [noise], 1, method.name)
+    title = f"train · {settings.describe([method], settings.noise.name)} · seed {settings.seed}"
+    report, arms = run_experiment(settings, folder, title, [method], protocol, 1, method.name)
     register_model(arms[0].run_id, settings.model_name)
     return report

@@ -1,15 +1,13 @@
-"""How well predictions rank the images, label by label, and whether one method does it better than another.
+"""How well predictions rank the images, label by label. Methods are compared by `models.paired`.
 
 n images, k labels, p patients, b resamples. A score is any number that is higher for a likelier finding.
 
 The intervals here cover the choice of the test patients and nothing else: the trained models are taken as
-given. They do not say what another training seed would have given; few seeds cannot carry such an interval
-(resampling two of them covers about 50 % instead of 95 %), so differences per seed are handed on as points.
+given. They do not say what another training seed would have given.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +20,6 @@ from models.intervals import (
     placements,
 )
 
-NORMAL = NormalDist()
 MIN_PATIENTS = 5
 """Fewest patients with and without a finding for its label to be scored; below it an AUC is an anecdote."""
 
@@ -151,76 +148,6 @@ def _score_label(target: NDArray[np.int8], score: NDArray, numbers: NDArray[np.i
     if interval is None:
         return Score(placed.auc, None, None, _NO_SPREAD)
     return Score(placed.auc, *interval)
-
-
-# --- Two methods ---
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Mean AUC of a method minus that of the baseline, under one noise condition.
-
-    delta: mean over the seeds both have, in [-1, 1]; lo, hi: its 95 % interval over patients; p_value:
-    two-sided. by_seed: the difference of every seed, the points to show beside the interval. None, with a
-    reason, where nothing can be said.
-    """
-
-    delta: float | None
-    lo: float | None
-    hi: float | None
-    p_value: float | None
-    by_seed: dict[int, float]
-    reason: str | None = None
-    over: str = "patients"
-
-    @property
-    def n_pairs(self) -> int:
-        return len(self.by_seed)
-
-
-def compare(
-    targets: NDArray[np.int8],
-    method: Mapping[int, NDArray],
-    baseline: Mapping[int, NDArray],
-    patients: NDArray,
-    seed: int,
-    *,
-    resamples: int = 1000,
-) -> Comparison:
-    """Does the method rank the test images better than the baseline, seed by seed on the same patients?
-
-    targets: (n, k) int8; method, baseline: training seed -> (n, k) scores; patients: (n,) keys; `seed` names
-    the resamples. Seeds are paired and their differences averaged. Patients are resampled jointly over both
-    methods and all seeds; the standard deviation of the resampled difference is its standard error. The
-    interval is the difference ± 1.96 of it, and the p-value that of the same normal distribution, so that the
-    two always agree (the smallest p-value from counting 1,000 resamples would be 0.002, too coarse to survive
-    Holm's adjustment in a large study).
-    """
-    seeds = sorted(set(method) & set(baseline))
-    numbers = number_patients(patients)
-    columns, _ = scorable(targets, numbers)
-    if not seeds or not columns:
-        reason = "no seed in common" if columns else "no label can be scored"
-        return Comparison(None, None, None, None, {}, reason)
-    known = targets[:, columns]
-    arms = [checked(targets, arm[s])[1][:, columns] for s in seeds for arm in (method, baseline)]
-    values = np.array([mean_auc(known, arm) for arm in arms]).reshape(-1, 2)
-    by_seed = values[:, 0] - values[:, 1]
-    drawn = bootstrap_mean_auc(known, arms, numbers, seed=seed, resamples=resamples)
-    differences = (drawn[0::2] - drawn[1::2]).mean(axis=0)
-    differences = differences[~np.isnan(differences)]
-    points = dict(zip(seeds, by_seed.tolist(), strict=True))
-    delta = float(by_seed.mean())
-    if len(differences) < resamples / 2:
-        return Comparison(delta, None, None, None, points, _TOO_FEW)
-    error = float(differences.std(ddof=1))
-    if error == 0 and delta != 0:
-        return Comparison(delta, None, None, None, points, _NO_SPREAD)
-    if error == 0:  # the same ranking of every patient's images
-        return Comparison(0.0, 0.0, 0.0, 1.0, points)
-    p_value = 2 * NORMAL.cdf(-abs(delta) / error)
-    half = NORMAL.inv_cdf(0.975) * error
-    return Comparison(delta, delta - half, delta + half, p_value, points)
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:

@@ -108,6 +108,7 @@ def _numbers(c: ComparisonRecord) -> str:
 
 
 def _dissent(c: ComparisonRecord) -> str:
-    """Seeds that point the other way weaken what the interval over patients says, and must be named."""
+    """Networks that point the other way weaken what the interval says, and must be named."""
     agree = sum(seed.delta * (c.delta or 0) > 0 for seed in c.by_seed)
-    return "" if agree == c.n_pairs else f", though in only {agree} of {c.n_pairs} seeds"
+    what = "seeds" if len({seed.unit for seed in c.by_seed}) <= 1 else "pairs of networks"
+    return "" if agree == c.n_pairs else f", though in only {agree} of {c.n_pairs} {what}"

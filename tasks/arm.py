@@ -27,7 +27,9 @@ from data_prep.noise import NoiseMask, NoiseSettings, NoNoise
 from data_prep.splits import SplitSettings
 from models.errors import DivergenceError
 from models.evaluation import Evaluation, Score, score
+from models.label_trust import LabelTrust
 from models.networks import NetworkSettings
+from models.oracle import realised_noise
 from models.provenance import check_disjoint
 from models.training import EpochReport, Fitted, TrainingSettings, fit, predict
 from models.weighting import WeightingSettings, make_weighting
@@ -38,11 +40,11 @@ from tasks.home import home
 from tasks.ingest import StoreRef
 from tasks.logged_model import log_model
 from tasks.progress import LOGGER, progress
-from tasks.results import ArmRecord, NoiseOnLabel, NoiseRecord, scores_of
+from tasks.results import ArmRecord, NoiseOnLabel, NoiseRecord, TrustRecord, scores_of
 from tasks.runner import RunnerSettings, task_runner
 from tasks.stopping import remembered_stops, stop_others
 
-ARM_VERSION = 1  # raise it when the same settings would train to other numbers
+ARM_VERSION = 2  # raise it when the same settings would train to other numbers
 RECORD, PREDICTIONS = "arm.json", "predictions.npz"
 
 
@@ -63,6 +65,8 @@ class Arm(BaseModel):
     store: StoreRef
     split: SplitSettings
     split_fingerprint: str
+    labels: tuple[str, ...]
+    condition: str
     noise: NoiseSettings
     mask: MaskRef
     method: WeightingSettings
@@ -75,7 +79,7 @@ class Arm(BaseModel):
     @property
     def title(self) -> str:
         """Its name for people, in MLflow, in Prefect and on the terminal."""
-        return f"{self.method.name} · {self.noise.name} · seed {self.seed}"
+        return f"{self.method.name} · {self.condition} · seed {self.seed}"
 
     @property
     def hash(self) -> str:
@@ -85,7 +89,7 @@ class Arm(BaseModel):
         """
         settings = {name: getattr(self, name).model_dump(mode="json") for name in ("noise", "method", "network")}
         settings["training"] = self.training.determining()
-        inputs = [self.store.fingerprint, self.split_fingerprint, self.mask.fingerprint, self.seed]
+        inputs = [self.store.fingerprint, self.split_fingerprint, self.labels, self.mask.fingerprint, self.seed]
         on_gpu = torch.cuda.is_available() if self.device == "auto" else self.device == "cuda"
         place = ["cuda" if on_gpu else self.threads, torch.__version__, ARM_VERSION]
         return hashlib.sha256(json.dumps([settings, inputs, place], sort_keys=True).encode()).hexdigest()[:16]
@@ -199,6 +203,8 @@ def _train(arm: Arm, run_id: str, stepped: Callable[[int, int], None]) -> ArmRec
     begun = time.perf_counter()
     inputs = inputs_of(arm)
     store, mask, network = inputs.store, inputs.mask, inputs.network
+    harm = realised_noise(torch.from_numpy(mask.clean), torch.from_numpy(mask.targets))
+    weighting = make_weighting(arm.method, len(arm.labels), seed=arm.seed, label_noise=harm)
     tracking.log_dataset(arm.store.name, store.path, store.fingerprint, "store")
     tracking.log_dataset(f"noise: {arm.noise.name}", arm.mask.path, arm.mask.fingerprint, "noise mask")
     state = read_state(_checkpoint(arm))
@@ -209,7 +215,7 @@ def _train(arm: Arm, run_id: str, stepped: Callable[[int, int], None]) -> ArmRec
         # first the checkpoint, then MLflow: what is logged can be resumed, and is then logged again unchanged
         stamps.append(time.time_ns() // 1_000_000)
         so_far = seconds_before + time.perf_counter() - begun
-        metrics = epoch_metrics(store.labels, report)
+        metrics = epoch_metrics(arm.labels, report)
         kept = {"fit": fit_state, "timestamps_ms": stamps, "metrics": metrics, "seconds": so_far}
         write_state(kept, _checkpoint(arm))
         tracking.log_metrics(run_id, metrics, report.epoch, stamps[-1])
@@ -218,7 +224,7 @@ def _train(arm: Arm, run_id: str, stepped: Callable[[int, int], None]) -> ArmRec
         LOGGER.info("%s: goes on after epoch %d of %d", arm.title, len(stamps), arm.training.epochs)
         tracking.log_metrics(run_id, state["metrics"], len(stamps), stamps[-1])
     fitted = fit(
-        network, make_weighting(arm.method, len(store.labels)), inputs.train, inputs.val, arm.training,
+        network, weighting, inputs.train, inputs.val, arm.training,
         seed=arm.seed, device=arm.device, state=state["fit"] if state else None, on_epoch=keep, progress=stepped,
     )  # fmt: skip
 
@@ -226,17 +232,19 @@ def _train(arm: Arm, run_id: str, stepped: Callable[[int, int], None]) -> ArmRec
     predictions = {part: predict(network, getattr(inputs, part).pixels).numpy() for part in ("val", "test")}
     with alone:
         log_model(network, inputs.test.pixels[:2].numpy())
-    test = inputs.split.test
-    evaluation = score(store.targets[test], predictions["test"], store.patients[test], store.labels, arm.seed)
+    targets, patients = inputs.test.targets.numpy(), store.patients[inputs.split.test]
+    evaluation = score(targets, predictions["test"], patients, arm.labels, arm.seed)
     scores, mean = scores_of(evaluation)
     record = ArmRecord(
         method=arm.method.name,
-        noise=_noise_record(arm.noise, mask),
+        noise=_noise_record(arm, mask),
         seed=arm.seed,
-        labels=store.labels,
+        labels=arm.labels,
         scores=scores,
         mean=mean,
-        weights=_weights(store.labels, fitted, len(inputs.train), arm.training.batch_size),
+        facts=weighting.facts(),
+        trust=_trust(arm.labels, weighting.trust()),
+        weights=_weights(arm.labels, fitted, len(inputs.train), arm.training.batch_size),
         best_epoch=fitted.best_epoch,
         images_per_second=float(np.median([report.images_per_second for report in fitted.history])),
         seconds=seconds_before + time.perf_counter() - begun,
@@ -247,26 +255,32 @@ def _train(arm: Arm, run_id: str, stepped: Callable[[int, int], None]) -> ArmRec
     return record
 
 
-def _noise_record(noise: NoiseSettings, mask: NoiseMask) -> NoiseRecord:
+def _noise_record(arm: Arm, mask: NoiseMask) -> NoiseRecord:
+    noise = arm.noise
+    condition = {"kind": noise.kind, "rate": noise.level, "title": noise.title, "name": arm.condition}
     if isinstance(noise, NoNoise):
-        return NoiseRecord(kind=noise.kind)
-    known = (mask.targets >= 0).sum(axis=0).tolist()
+        return NoiseRecord(**condition)
     summary = {
         found.label: NoiseOnLabel(
-            known=of_label, selected=found.selected, changed=found.changed,
+            known=found.known, selected=found.selected, changed=found.changed,
             prevalence_before=found.prevalence_before, prevalence_after=found.prevalence_after,
         )
-        for found, of_label in zip(mask.summary(), known, strict=True)
-        if found.label in noise.labels
+        for found in mask.summary()
+        if found.selected or found.label in noise.labels
     }  # fmt: skip
-    return NoiseRecord(kind=noise.kind, rate=noise.rate, labels=noise.labels, mask=mask.fingerprint, summary=summary)
+    return NoiseRecord(**condition, labels=noise.labels, mask=mask.fingerprint, summary=summary)
+
+
+def _trust(labels: tuple[str, ...], trust: LabelTrust | None) -> tuple[TrustRecord, ...]:
+    rows = trust.table(labels) if trust else []
+    return tuple(TrustRecord(**{key: None if value != value else value for key, value in row.items()}) for row in rows)
 
 
 def _failure(arm: Arm, error: Exception) -> ArmRecord:
     nothing = Score(None, None, None, str(error))
     scores, mean = scores_of(Evaluation({}, nothing, ()))
     return ArmRecord(
-        method=arm.method.name, noise=_noise_record(arm.noise, NoiseMask.load(arm.mask.path)), seed=arm.seed,
+        method=arm.method.name, noise=_noise_record(arm, NoiseMask.load(arm.mask.path)), seed=arm.seed,
         labels=(), scores=scores, mean=mean, best_epoch=None, images_per_second=None, seconds=0.0,
         hash=arm.hash, status="failed", reason=str(error),
     )  # fmt: skip

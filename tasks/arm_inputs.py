@@ -25,7 +25,8 @@ alone = threading.Lock()
 
 @dataclass(frozen=True)
 class Inputs:
-    """The store and its split, the noise, the examples of each part (noisy in training only), the network."""
+    """The store and its split, the noise, the examples of each part with the arm's labels (noisy in training only), the
+    network."""
 
     store: Store
     split: Split
@@ -46,11 +47,12 @@ def inputs_of(arm: "Arm") -> Inputs:
     store = Store.open(arm.store.path)
     split = make_split(arm.split, store.images, store.patients)
     mask = NoiseMask.load(arm.mask.path)
+    columns = [store.labels.index(label) for label in arm.labels]
     train = _part(store, split.train, mask.targets)
-    val, test = (_part(store, rows, store.targets[rows]) for rows in (split.val, split.test))
+    val, test = (_part(store, rows, store.targets[rows][:, columns]) for rows in (split.val, split.test))
     weights = _pretrained(arm.network)
     with alone:
-        network = initial_network(arm.network, store.labels, train.pixels, seed=arm.seed, weights=weights)
+        network = initial_network(arm.network, arm.labels, train.pixels, seed=arm.seed, weights=weights)
     return Inputs(store, split, mask, train, val, test, network)
 
 

@@ -149,7 +149,7 @@ def _seed_points(axes: Axes, x: Sequence[float], y: Sequence[float], colour: str
 
 
 def differences(results: StudyResults) -> str | None:
-    """Every method minus the baseline, with the interval over patients, and each seed as an open circle.
+    """Every method minus the baseline, with its interval, and each pair of networks as an open circle.
 
     None when nothing was compared.
     """
@@ -215,9 +215,9 @@ def labels_by_method(results: StudyResults) -> str:
     baseline = results.methods[0]
     height = {
         label: average([arm.scores[label] for arm in results.finished(baseline, conditions[0])]).value
-        for label in results.data.labels
+        for label in results.labels
     }
-    order = sorted(results.data.labels, key=lambda label: (height[label] is None, -(height[label] or 0)))
+    order = sorted(results.labels, key=lambda label: (height[label] is None, -(height[label] or 0)))
     look = styles(results.methods)
     spread = 0.7 / max(3, len(look))
     with rc_context(SETTINGS):

@@ -37,7 +37,7 @@ def profile_arm(arm: Arm, folder: Path) -> Path:
 
     def keep(report: EpochReport, state: dict[str, Any]) -> None:
         write_state(state, folder / "checkpoint.pt")
-        metrics = epoch_metrics(inputs.store.labels, report)
+        metrics = epoch_metrics(arm.labels, report)
         tracking.log_metrics(run_id, metrics, report.epoch, time.time_ns() // 1_000_000)
 
     with tracking.running(run_id), progress(title) as update, remembered_stops() as ask:

@@ -3,7 +3,7 @@ no picture.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from models.evaluation import MIN_PATIENTS
 from tasks import figures
-from tasks.answer import Verdict, answer, described, question, verdict
+from tasks.answer import Verdict, answer, described, listed, question, verdict
 from tasks.page import thousands, write_page
 from tasks.results import (
     ComparisonRecord,
@@ -56,6 +56,8 @@ def _contents(results: StudyResults) -> dict[str, Any]:
         "comparisons": _comparisons(results),
         "Verdict": Verdict,
         "label_tables": _label_tables(results),
+        "unit_rows": _unit_rows(results),
+        "trust_tables": [arm for arm in finished if arm.trust],
         "noise_rows": _noise_rows(results),
         "adjudicated_tables": _adjudicated_tables(results),
         "positives": _positives(results.data),
@@ -67,13 +69,14 @@ def _contents(results: StudyResults) -> dict[str, Any]:
 
 def draw_figures(results: StudyResults) -> dict[str, Markup | None]:
     """Our own SVG, in which matplotlib has escaped every text; None for a figure that has nothing to show."""
-    drawn = {
-        "against_noise": figures.score_against_noise(results),
-        "differences": figures.differences(results),
-        "labels": figures.labels_by_method(results),
-        "weights": figures.weights_over_training(results),
-        "prevalence": figures.prevalence_under_noise(results),
-    }
+    shared: dict[str, Callable[[StudyResults], str | None]] = {
+        "against_noise": figures.score_against_noise,
+        "labels": figures.labels_by_method,
+        "weights": figures.weights_over_training,
+        "prevalence": figures.prevalence_under_noise,
+    }  # of labels that all arms share
+    drawn = {name: None if results.in_units else draw(results) for name, draw in shared.items()}
+    drawn["differences"] = figures.differences(results)
     return {name: Markup(svg) if svg else None for name, svg in drawn.items()}
 
 
@@ -82,12 +85,17 @@ def _covered(results: StudyResults) -> str:
     scored = max((len(arm.mean.labels) for arm in results.arms), default=0)
     pairs = max((comparison.n_pairs for comparison in results.comparisons), default=0)
     patients = results.data.patients.get("test")
-    of = f"the {thousands(patients)} test patients" if patients else "the test patients"
-    seeds = "one seed" if pairs == 1 else f"{pairs} seeds"
+    of = f" ({thousands(patients)} in the test set)" if patients else ""
+    networks = "one pair of networks" if pairs == 1 else f"{pairs} pairs of networks"
     labels = "one label" if scored == 1 else f"{scored} labels"
+    over = listed(list(dict.fromkeys(comparison.over for comparison in results.comparisons)), "or")
+    limits = "".join(
+        f" {limit[0].upper()}{limit[1:]}." for limit in dict.fromkeys(c.limit for c in results.comparisons) if limit
+    )
     return (
-        f"Differences are in the mean {figures.score_name(results)} of {labels}, averaged over {seeds}. "
-        f"The intervals cover the choice of {of}; they do not cover what other training seeds would give."
+        f"Differences are in the mean {figures.score_name(results)} of {labels}, averaged over {networks} "
+        "of the same seed. "
+        f"The 95 % intervals are over {over}{of}.{limits}"
     )
 
 
@@ -100,13 +108,28 @@ def _comparisons(results: StudyResults) -> list[tuple[str, list[tuple[Comparison
     ]
 
 
+def _unit_rows(results: StudyResults) -> list[tuple[str, list[ScoreRecord]]]:
+    """A row per condition that has labels of its own, with the mean score of each method, averaged over seeds."""
+    if not results.in_units:
+        return []
+    return [
+        (
+            condition.name,
+            [average([arm.mean for arm in results.finished(method, condition)]) for method in results.methods],
+        )
+        for condition in results.conditions
+    ]
+
+
 def _label_tables(results: StudyResults) -> list[dict[str, Any]]:
     """One table per condition: a row per label, a score per method, averaged over seeds; the best in bold."""
-    tables = []
+    tables: list[dict[str, Any]] = []
+    if results.in_units:
+        return tables
     for condition in results.conditions:
         arms = {method: results.finished(method, condition) for method in results.methods}
         rows = []
-        for label in results.data.labels:
+        for label in results.labels:
             scores = [average([arm.scores[label] for arm in of_method]) for of_method in arms.values()]
             rows.append({"label": label, "noisy": label in condition.labels, "scores": scores})
         means = [average([arm.mean for arm in of_method]) for of_method in arms.values()]

@@ -13,10 +13,13 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from data_prep.errors import DataError
-from models.evaluation import Comparison, Evaluation, Score, holm
+from models.evaluation import Evaluation, Score, holm
+from models.paired import Comparison
 from tasks.files import write_atomically
 
 SCHEMA: Final = "medmtl/study/1"
+
+Over = Literal["patients", "seeds and patients", "pairs, seeds and patients"]
 
 Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -50,16 +53,14 @@ class NoiseCondition(Record):
     """What was done to the training labels; arms with equal conditions are compared with one another."""
 
     kind: str = Field(description="noise model; 'none' leaves the labels alone")
-    rate: Share = Field(0.0, description="share of the known training rows selected, for each label")
+    rate: Share = Field(0.0, description="by which conditions of one kind are ordered: mostly the share selected")
     labels: tuple[str, ...] = Field((), description="the labels that were made noisy")
-
-    @property
-    def title(self) -> str:
-        return "no added noise" if self.kind == "none" else f"{100 * self.rate:g} % {self.kind} labels"
+    title: str = Field("no added noise", description="what was done, without the labels")
+    name: str = Field("clean", description="tells the study's conditions apart")
 
     def condition(self) -> "NoiseCondition":
         """Without what differs from seed to seed."""
-        return NoiseCondition(kind=self.kind, rate=self.rate, labels=self.labels)
+        return NoiseCondition(kind=self.kind, rate=self.rate, labels=self.labels, title=self.title, name=self.name)
 
 
 class NoiseOnLabel(Record):
@@ -70,6 +71,17 @@ class NoiseOnLabel(Record):
     changed: Count = Field(description="selected entries whose value became another")
     prevalence_before: Share | None = Field(description="share of positives among the known rows; null if none")
     prevalence_after: Share | None
+
+
+class TrustRecord(Record):
+    """How noisy a method found a label to be, from the training labels alone."""
+
+    label: str
+    rank: Count = Field(description="1: trusted most")
+    noise: FiniteFloat | None = Field(description="estimated share of random entries; null where it has no basis")
+    lo: FiniteFloat | None
+    hi: FiniteFloat | None
+    anchors: Count = Field(description="images that the estimate rests on")
 
 
 class NoiseRecord(NoiseCondition):
@@ -92,6 +104,8 @@ class ArmRecord(Record):
     weights: tuple[dict[str, FiniteFloat], ...] = Field(
         (), description="the task weights over training: 'step' (optimiser step) and one key per label"
     )
+    facts: dict[str, FiniteFloat] = Field({}, description="what the method chose at its last refresh, such as a rank")
+    trust: tuple[TrustRecord, ...] = Field((), description="label trust, the least trusted first; if it estimates it")
     best_epoch: Count | None = Field(description="the epoch selected on validation, from 1")
     images_per_second: FiniteFloat | None = Field(description="training images per second")
     seconds: FiniteFloat = Field(description="training and scoring, wall time in seconds")
@@ -103,6 +117,7 @@ class ArmRecord(Record):
 
 
 class SeedDelta(Record):
+    unit: str = Field("", description="the condition that the two networks were trained under")
     seed: int
     delta: FiniteFloat
 
@@ -117,11 +132,13 @@ class ComparisonRecord(Record):
     delta: FiniteFloat | None
     lo: FiniteFloat | None
     hi: FiniteFloat | None
-    over: Literal["patients"] = Field("patients", description="what was resampled for the interval")
+    over: Over = Field("patients", description="what the interval covers the choice of")
     p_value: Share | None = Field(description="two-sided")
     p_adjusted: Share | None = Field(description="Holm's adjustment over the study's comparisons")
-    n_pairs: Count = Field(description="seeds that both have")
-    by_seed: tuple[SeedDelta, ...] = Field((), description="the difference of each seed; too few for an interval")
+    n_pairs: Count = Field(description="pairs of networks: conditions with a seed that both methods have")
+    by_seed: tuple[SeedDelta, ...] = Field((), description="the difference of each pair of networks")
+    detectable: FiniteFloat | None = Field(None, description="smallest true difference seen with 80 % power")
+    limit: str | None = Field(None, description="why the interval is not over more")
     reason: str | None = None
 
     @classmethod
@@ -137,7 +154,14 @@ class ComparisonRecord(Record):
             p_value=found.p_value,
             p_adjusted=None,
             n_pairs=found.n_pairs,
-            by_seed=tuple(SeedDelta(seed=seed, delta=delta) for seed, delta in found.by_seed.items()),
+            by_seed=tuple(
+                SeedDelta(unit=unit, seed=seed, delta=delta)
+                for unit, of_unit in found.by_unit.items()
+                for seed, delta in of_unit.items()
+            ),
+            over=found.over,
+            detectable=found.detectable,
+            limit=found.limit,
             reason=found.reason,
         )
 
@@ -247,6 +271,16 @@ class StudyResults(Record):
         found = dict.fromkeys(arm.noise.condition() for arm in self.arms)
         kinds = list(dict.fromkeys(condition.kind for condition in found))
         return tuple(sorted(found, key=lambda c: (c.kind != "none", kinds.index(c.kind), c.rate)))
+
+    @property
+    def in_units(self) -> bool:
+        """Whether the conditions train on labels of their own, so that methods are compared over all of them."""
+        return len({arm.labels for arm in self.arms if arm.labels}) > 1
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels trained on, where all arms share them."""
+        return next((arm.labels for arm in self.arms if arm.labels), self.data.labels)
 
     def finished(self, method: str, condition: NoiseCondition) -> tuple[ArmRecord, ...]:
         """The arms of a method under a condition, one per seed, that came to an end."""

@@ -14,11 +14,12 @@ import torch
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from data_prep.noise import NoiseSettings, NoNoise, draw_noise
+from data_prep.noise import draw_noise
+from data_prep.protocols import ProtocolSettings, plan
 from data_prep.splits import PARTS, Split, SplitSettings, make_split
 from data_prep.store import Store
-from models.evaluation import compare
 from models.networks import NetworkSettings
+from models.paired import Unit, compare
 from models.training import TrainingSettings
 from models.weighting import WeightingSettings
 from tasks.arm import Arm, ArmRef, MaskRef, read_arm
@@ -44,42 +45,42 @@ from tasks.second_truth import score_twice
 def plan_arms(
     store: StoreRef,
     split: SplitSettings,
-    noise: Sequence[NoiseSettings],
-    noisy_labels: int,
+    protocol: ProtocolSettings,
     methods: Sequence[WeightingSettings],
     network: NetworkSettings,
     training: TrainingSettings,
-    seeds: Sequence[int],
+    seed: int,
+    seeds: int,
     device: Literal["auto", "cpu", "cuda"],
     threads: int,
     masks: Path,
-) -> list[Arm]:
-    """Draw the noise masks into the folder `masks` and list the arms: seeds x noise x methods.
+) -> tuple[list[Arm], int | None]:
+    """Draw the noise masks into the folder `masks` and list the arms: conditions x seeds x methods.
 
-    All methods of a seed and a noise condition train on the same mask. Noise that names no label is given the
-    `noisy_labels` labels with the most positives in the training part.
+    All methods of a seed and a condition train on the same mask. seed: the first of `seeds`. Also returns the number of
+    conditions from which theirs were drawn, if they were drawn (`data_prep.protocols.Plan`).
 
     Raises:
-        DataError: the data cannot be split so, or the noise names an unknown label.
+        DataError: the data cannot be split so, the noise names an unknown label, or the labels do not suffice.
     """
     opened = Store.open(store.path)
     found = make_split(split, opened.images, opened.patients)
     targets = opened.targets[found.train]
-    frequent = np.argsort(-(targets == 1).sum(axis=0), kind="stable")[:noisy_labels]
-    named = [_with_labels(condition, [opened.labels[i] for i in sorted(frequent)]) for condition in noise]
+    planned = plan(protocol, targets, opened.labels, seed)
     masks.mkdir(parents=True, exist_ok=True)
     arms = []
-    for seed in seeds:
-        for condition in named:
-            mask = draw_noise(condition, targets, opened.labels, seed)
+    for condition in planned.conditions:
+        columns = [opened.labels.index(label) for label in condition.labels]
+        for number in range(condition.first_seed, condition.first_seed + seeds):
+            mask = draw_noise(condition.noise, targets[:, columns], condition.labels, number)
             path = masks / f"{mask.fingerprint.removeprefix('sha256:')[:16]}.npz"
             mask.save(path)
             arms += [
                 Arm(
-                    store=store, split=split, split_fingerprint=found.fingerprint, noise=condition,
+                    store=store, split=split, split_fingerprint=found.fingerprint, labels=condition.labels,
+                    condition=condition.name, noise=condition.noise,
                     mask=MaskRef(path=path, fingerprint=mask.fingerprint), method=method, network=network,
-                    training=training, seed=seed, device=device,
-                    threads=threads,
+                    training=training, seed=number, device=device, threads=threads,
                 )
                 for method in methods
             ]  # fmt: skip
@@ -87,7 +88,7 @@ def plan_arms(
         "split %s: %d images to train, %d to validate, %d to test; %d arms",
         found.name, len(found.train), len(found.val), len(found.test), len(arms),
     )  # fmt: skip
-    return arms
+    return arms, planned.drawn_from
 
 
 @task(name="compare arms", cache_policy=NO_CACHE)
@@ -99,13 +100,15 @@ def compare_arms(
     arms: Sequence[ArmRef],
     failed: Sequence[ArmRecord],
     baseline: str,
+    drawn_from: int | None,
     adjudicated: Path | None,
     begun: float,
     folder: Path,
 ) -> Path:
     """Write results.json: each arm's results, and every method against the baseline on the same test patients.
 
-    adjudicated: a second table of labels, see `tasks.second_truth`. begun: `time.monotonic()` at the start.
+    drawn_from: see `plan_arms`. adjudicated: a second table of labels, see `tasks.second_truth`.
+    begun: `time.monotonic()` at the start.
     """
     opened = Store.open(store.path)
     found = make_split(split, opened.images, opened.patients)
@@ -119,7 +122,7 @@ def compare_arms(
         environment=_environment(),
         data=_data_record(store, opened, checks, found),
         arms=(*records, *failed),
-        comparisons=_comparisons(opened, found, records, predictions, baseline),
+        comparisons=_comparisons(opened, found, records, predictions, baseline, drawn_from),
         adjudicated=adjudicated and score_twice(adjudicated, opened, found.test, records, predictions),
         seconds=time.monotonic() - begun,
         notes=_notes(records),
@@ -129,27 +132,46 @@ def compare_arms(
     return path
 
 
-def _with_labels(noise: NoiseSettings, frequent: Sequence[str]) -> NoiseSettings:
-    if isinstance(noise, NoNoise) or noise.labels:
-        return noise
-    return noise.model_copy(update={"labels": tuple(frequent)})
-
-
 def _comparisons(
-    store: Store, split: Split, records: Sequence[ArmRecord], scores: Sequence[np.ndarray], baseline: str
+    store: Store,
+    split: Split,
+    records: Sequence[ArmRecord],
+    scores: Sequence[np.ndarray],
+    baseline: str,
+    drawn_from: int | None,
 ) -> tuple[ComparisonRecord, ...]:
+    """Every method against the baseline: condition by condition, or over all of them where they are a sample."""
     by_condition: dict[NoiseCondition, dict[str, dict[int, np.ndarray]]] = defaultdict(lambda: defaultdict(dict))
+    labels: dict[NoiseCondition, tuple[str, ...]] = {}
     for record, of_arm in zip(records, scores, strict=True):
-        by_condition[record.noise.condition()][record.method][record.seed] = of_arm
+        condition = record.noise.condition()
+        by_condition[condition][record.method][record.seed] = of_arm
+        labels[condition] = record.labels
     targets, patients = store.targets[split.test], store.patients[split.test]
-    return adjust(
-        [
-            ComparisonRecord.of(method, baseline, noise, compare(targets, by_seed, methods[baseline], patients, seed=0))
-            for noise, methods in by_condition.items()
-            for method, by_seed in methods.items()
-            if method != baseline and baseline in methods
-        ]
-    )
+
+    def unit(condition: NoiseCondition, method: str) -> Unit:
+        columns = [store.labels.index(label) for label in labels[condition]]
+        of_method = by_condition[condition]
+        return Unit(targets[:, columns], of_method[method], of_method[baseline])
+
+    conditions = list(by_condition)
+    groups = [[condition] for condition in conditions] if drawn_from is None else [conditions]
+    methods = [method for method in dict.fromkeys(record.method for record in records) if method != baseline]
+    found = []
+    for group in groups:
+        for method in methods:
+            both = [condition for condition in group if {method, baseline} <= set(by_condition[condition])]
+            if both:
+                units = {condition.name: unit(condition, method) for condition in both}
+                under = group[0] if drawn_from is None else _sample(group)
+                found.append(ComparisonRecord.of(method, baseline, under, compare(units, patients, drawn_from)))
+    return adjust(found)
+
+
+def _sample(conditions: Sequence[NoiseCondition]) -> NoiseCondition:
+    """Conditions that differ in their labels alone, as one."""
+    title = f"{conditions[0].title}, over {len(conditions)} groups of labels"
+    return NoiseCondition(kind=conditions[0].kind, rate=conditions[0].rate, title=title, name=title)
 
 
 def _data_record(ref: StoreRef, store: Store, checks: tuple[CheckRecord, ...], split: Split) -> DataRecord:

@@ -13,7 +13,7 @@ training: {epochs: 3}
 """
 STUDY = """
 methods: [{kind: uniform}, {kind: svd}]
-noise: [{kind: none}, {kind: random, rate: 0.2, labels: [Effusion]}]
+protocol: {kind: all, noise: [{kind: none}, {kind: random, rate: 0.2, labels: [Effusion]}]}
 seeds: 1
 """
 

@@ -15,9 +15,7 @@ from sklearn.metrics import roc_auc_score
 
 from models.evaluation import (
     MIN_PATIENTS,
-    Comparison,
     auc_per_label,
-    compare,
     holm,
     mean_auc,
     score,
@@ -257,40 +255,7 @@ def test_without_a_label_to_score_even_the_mean_is_null() -> None:
     assert found.mean.reason == "no label can be scored"
 
 
-# --- Comparison ---
-
-
-def test_equal_predictions_differ_by_nothing() -> None:
-    targets, scores, patients = simulated(10)
-    found = compare(targets, {0: scores, 1: scores}, {1: scores, 0: scores}, patients, 0)
-    assert found == Comparison(0.0, 0.0, 0.0, 1.0, {0: 0.0, 1: 0.0})
-
-
-def test_seeds_are_paired_and_their_differences_kept() -> None:
-    targets, scores, patients = simulated(11)
-    noisy = {s: scores + rng(s).normal(size=scores.shape) for s in range(4)}
-    found = compare(targets, {s: scores for s in (0, 1, 9)}, noisy, patients, 0)
-    expected = {s: mean_auc(targets, scores) - mean_auc(targets, noisy[s]) for s in (0, 1)}
-    assert found.by_seed == expected
-    assert found.n_pairs == 2
-    assert found.delta == pytest.approx(np.mean(list(expected.values())))
-    assert found.over == "patients"
-    assert found.lo > 0
-    assert found.p_value < 0.001
-
-
-def test_the_p_value_and_the_interval_agree() -> None:
-    for seed in range(30):
-        targets, scores, patients = simulated(seed, n=120)
-        other = scores + 0.5 * rng(seed + 100).normal(size=scores.shape)
-        found = compare(targets, {0: scores}, {0: other}, patients, 0, resamples=100)
-        assert (found.p_value < 0.05) == (found.lo > 0 or found.hi < 0)
-
-
-def test_without_a_common_seed_nothing_is_said() -> None:
-    targets, scores, patients = simulated(12)
-    found = compare(targets, {0: scores}, {1: scores}, patients, 0)
-    assert (found.delta, found.p_value, found.reason) == (None, None, "no seed in common")
+# --- Holm ---
 
 
 def test_holm_on_its_textbook_steps() -> None:
@@ -357,13 +322,3 @@ def test_even_with_few_positives_a_labels_interval_covers_the_truth(positives: i
         lo, hi = logit_interval(placed.auc, variance, positives - 1) or (1, 0)
         covered += lo <= truth <= hi
     assert 0.93 < covered / studies < 0.97
-
-
-@pytest.mark.slow
-def test_without_a_difference_five_comparisons_in_a_hundred_say_there_is_one() -> None:
-    studies, seen = 600, 0
-    for study in range(studies):
-        targets, scores, patients = simulated(study, n=300, k=2, images_per_patient=2)
-        first, second = ({s: scores + rng(4 * study + s + a).normal(size=scores.shape) for s in (0, 1)} for a in (0, 2))
-        seen += compare(targets, first, second, patients, seed=study, resamples=400).p_value < 0.05
-    assert 0.025 < seen / studies < 0.075

@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 
-from models.evaluation import Comparison, Evaluation, Score
+from models.evaluation import Evaluation, Score
+from models.paired import Comparison
 from tasks.results import (
     ArmRecord,
     ComparisonRecord,
@@ -43,10 +44,15 @@ CLEAN = NoiseCondition(kind="none")
 GAIN = {"uniform": 0.0, "svd": 0.011, "uncertainty": -0.004}
 
 
+def disturbed(kind: str, rate: float, labels: tuple[str, ...]) -> NoiseCondition:
+    title = f"{100 * rate:g} % {kind} labels"
+    return NoiseCondition(kind=kind, rate=rate, labels=labels, title=title, name=f"{title} on {', '.join(labels)}")
+
+
 def fake_study(
     rates: tuple[float, ...] = (0.2,), seeds: tuple[int, ...] = (0, 1), methods: tuple[str, ...] = METHODS
 ) -> StudyResults:
-    conditions = [CLEAN, *(NoiseCondition(kind="random", rate=rate, labels=NOISY) for rate in rates)]
+    conditions = [CLEAN, *(disturbed("random", rate, NOISY) for rate in rates)]
     arms = tuple(_arm(m, c, s) for c in conditions for m in methods for s in seeds)
     comparisons = adjust([_comparison(m, c, seeds) for c in conditions for m in methods if m != "uniform"])
     return StudyResults(
@@ -155,5 +161,5 @@ def _comparison(method: str, condition: NoiseCondition, seeds: tuple[int, ...]) 
     delta = float(np.mean(list(by_seed.values())))
     error = 0.0031
     p_value = math.erfc(abs(delta) / error / math.sqrt(2))
-    found = Comparison(delta, delta - 1.96 * error, delta + 1.96 * error, p_value, by_seed)
+    found = Comparison(delta, delta - 1.96 * error, delta + 1.96 * error, p_value, {condition.name: by_seed})
     return ComparisonRecord.of(method, "uniform", condition, found)

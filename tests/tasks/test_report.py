@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.evaluation import Comparison
+from models.paired import Comparison
 from tasks.answer import Verdict, answer, described, listed, question, verdict
 from tasks.figures import differences, png_data_uri, prevalence_under_noise, styles, weights_over_training
 from tasks.report import write_report
@@ -17,15 +17,14 @@ from tasks.results import (
     ArmRecord,
     ComparisonRecord,
     MeanRecord,
-    NoiseCondition,
     NoiseRecord,
     StudyResults,
     average,
 )
 
-from .fake_study import CLEAN, FINDINGS, fake_study
+from .fake_study import CLEAN, FINDINGS, disturbed, fake_study
 
-NOISY = NoiseCondition(kind="random", rate=0.2, labels=("Effusion", "Pleural_Thickening"))
+NOISY = disturbed("random", 0.2, ("Effusion", "Pleural_Thickening"))
 VOID = {"meta", "img", "br", "link", "input", "hr", "use", "path"}
 
 
@@ -220,8 +219,8 @@ def test_figures_with_nothing_to_show_are_left_out() -> None:
 def compared(delta: float | None, p: float | None, adjusted: float | None, **other: Any) -> ComparisonRecord:
     given = {"noise": NOISY, "method": "svd", "seeds": {0: delta, 1: delta}} | other
     lo, hi = (None, None) if delta is None else (delta - 0.006, delta + 0.006)
-    seeds = {} if delta is None else given["seeds"]
-    found = Comparison(delta, lo, hi, p, seeds, None if delta is not None else "no seed in common")
+    points = {} if delta is None else {"one condition": given["seeds"]}
+    found = Comparison(delta, lo, hi, p, points, reason=None if delta is not None else "no seed in common")
     record = ComparisonRecord.of(given["method"], "uniform", given["noise"], found)
     return record.model_copy(update={"p_adjusted": adjusted})
 
@@ -276,7 +275,7 @@ def test_what_could_not_be_compared_is_said_with_the_reason() -> None:
 
 
 def test_the_answer_is_one_sentence_for_the_noisiest_and_one_for_the_first_condition() -> None:
-    more = NOISY.model_copy(update={"rate": 0.4})
+    more = disturbed("random", 0.4, NOISY.labels)
     sentences = said(*(compared(0.001, 0.7, 1.0, noise=noise) for noise in (CLEAN, NOISY, more)))
     assert len(sentences) == 2
     assert sentences[0].startswith("With 40 % random labels")
@@ -298,7 +297,7 @@ def test_the_question_names_the_methods() -> None:
 
 def test_conditions_are_described_in_words() -> None:
     assert described(CLEAN) == "without added noise"
-    many = NoiseCondition(kind="flipped", rate=0.05, labels=FINDINGS[:6])
+    many = disturbed("flipped", 0.05, FINDINGS[:6])
     assert described(many) == "with 5 % flipped labels for 6 of the labels"
     assert listed(["a", "b_c", "d"]) == "a, b c and d"
 

@@ -8,7 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from data_prep.errors import DataError
-from models.evaluation import Comparison, Score
+from models.evaluation import Score
+from models.paired import Comparison
 from tasks.results import (
     ComparisonRecord,
     NoiseCondition,
@@ -102,7 +103,7 @@ def test_a_file_that_is_not_such_results_is_refused_by_name(tmp_path: Path, text
 
 def test_p_values_are_adjusted_over_all_comparisons_of_the_study() -> None:
     def comparison(p_value: float | None) -> ComparisonRecord:
-        found = Comparison(0.01, 0.0, 0.02, p_value, {0: 0.01})
+        found = Comparison(0.01, 0.0, 0.02, p_value, {"clean": {0: 0.01}})
         return ComparisonRecord.of("svd", "uniform", NoiseCondition(kind="none"), found)
 
     adjusted = adjust([comparison(p) for p in (0.04, 0.01, None)])
