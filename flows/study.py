@@ -12,7 +12,7 @@ from pydantic import Field, field_validator
 
 from data_prep.protocols import AllProtocol, ProtocolSettings
 from flows.experiment import ExperimentSettings, run_experiment
-from models.weighting import SvdSettings, UncertaintySettings, UniformSettings, WeightingSettings
+from models.weighting import ScalarizationSettings, SvdSettings, UniformSettings, WeightingSettings
 from tasks.output import claim_output
 
 
@@ -20,7 +20,7 @@ class StudySettings(ExperimentSettings):
     """Which methods are compared, on what data, under what noise."""
 
     methods: tuple[WeightingSettings, ...] = Field(
-        (UniformSettings(), SvdSettings(), UncertaintySettings()),
+        (UniformSettings(), SvdSettings(), ScalarizationSettings(kind="uncertainty")),
         min_length=1,
         description="task weightings; uniform is the baseline where it is among them, else the first",
     )

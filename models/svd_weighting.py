@@ -23,7 +23,10 @@ _RANK = (
     "weighting rank r, from 1 to the number of labels k (k weighs by strength alone); validation: chosen on the "
     "validation images; spectrum: the singular values that stand out of chance; none: 3, or 1 for fewer than 4 labels"
 )
-_ROWS = "number of training images, drawn by the seed, whose features the weights are computed from; none: all"
+_ROWS = (
+    "training images, drawn by the seed, whose features the weights are computed from: a number, a share below 1 "
+    "(512 at least), or none for all"
+)
 
 
 class SvdSettings(RuleSettings):
@@ -48,7 +51,7 @@ class SvdSettings(RuleSettings):
         description="epochs after which the weights are computed anew, counted from 1; uniform until the first. "
         "0: before training, from the features of a pretrained network",
     )
-    rows: int | None = Field(1024, ge=2, description=_ROWS)
+    rows: Annotated[int, Field(ge=2)] | Annotated[float, Field(gt=0, lt=1)] | None = Field(0.1, description=_ROWS)
 
 
 class Svd(FixedWeights):
@@ -142,7 +145,7 @@ class SvdDynamicSettings(RuleSettings):
     )
     rank: Rank = Field(None, description=_RANK)
     scaling: Scaling = Field("effect", description="scaling of the labels, as of svd")
-    rows: int | None = Field(1024, ge=5, description=_ROWS)
+    rows: Annotated[int, Field(ge=5)] | Annotated[float, Field(gt=0, lt=1)] | None = Field(1024, description=_ROWS)
 
 
 class SvdDynamic(FixedWeights):

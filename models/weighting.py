@@ -10,9 +10,7 @@ from torch import Tensor
 
 from models.aggregation import Aggregation, AggregationSettings
 from models.oracle import Oracle, OracleSettings
-from models.scalarization import LearnedScales as Uncertainty
 from models.scalarization import ScalarizationSettings, make_scalarization
-from models.scalarization import ScalarizationSettings as UncertaintySettings
 from models.svd_weighting import Svd, SvdDynamic, SvdDynamicSettings, SvdSettings
 from models.weighting_rule import FeaturePass, FixedWeights, RuleSettings, Weighting
 
@@ -24,8 +22,6 @@ __all__ = [
     "Svd",
     "SvdDynamicSettings",
     "SvdSettings",
-    "Uncertainty",
-    "UncertaintySettings",
     "Uniform",
     "UniformSettings",
     "Weighting",

@@ -37,7 +37,8 @@ def test_flags_win_over_the_file_and_the_file_over_the_defaults(tmp_path: Path) 
 
 def test_a_study_sets_noise_beside_clean_labels_and_a_training_does_not() -> None:
     flags = {"--noise-rate": 0.3, "--noise-label": ("Mass",)}
-    assert [noise.name for noise in compose(StudySettings, None, flags).protocol.noise] == ["clean", "random 30 % on Mass"]
+    noise = compose(StudySettings, None, flags).protocol.noise
+    assert [each.name for each in noise] == ["clean", "random 30 % on Mass"]
     assert compose(TrainSettings, None, flags).noise.name == "random 30 % on Mass"
     assert [noise.kind for noise in compose(StudySettings, None, {"--noise": "none"}).protocol.noise] == ["none"]
 
@@ -54,7 +55,7 @@ def test_the_config_that_a_run_leaves_gives_the_same_settings_again(tmp_path: Pa
     ("values", "said"),
     [
         ({"methods": [{"kind": "svdd"}]}, "unknown kind 'svdd'; did you mean svd?"),
-        ({"protocol": {"kind": "all", "noise": [{"kind": "random", "rate": 20}]}}, "must lie in [0, 1]; got 20. Did you mean 0.2?"),
+        ({"protocol": {"kind": "all", "noise": [{"kind": "random", "rate": 20}]}}, "[0, 1]; got 20. Did you mean 0.2?"),
         ({"training": {"epochs": 0}}, "training.epochs: input should be greater than or equal to 1; got 0"),
         ({"training": {"epoch": 3}}, "training.epoch: there is no such setting"),
         ({"methods": [{"kind": "svd"}, {"kind": "svd"}]}, "svd stands twice"),

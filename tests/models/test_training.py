@@ -13,6 +13,7 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 
+from models import training
 from models.augmentation import AugmentationSettings
 from models.batches import examples
 from models.errors import DivergenceError, SettingError
@@ -318,6 +319,26 @@ def test_a_feature_pass_may_look_at_a_seeded_subset():
     assert rows == sorted(set(rows))
     assert torch.equal(labels, TRAIN.targets[rows])
     assert set(map(tuple, few.round(decimals=3).tolist())) <= set(map(tuple, more.round(decimals=3).tolist()))
+
+
+def test_a_share_of_the_images_is_never_fewer_than_what_a_weighting_needs(monkeypatch):
+    monkeypatch.setattr(training, "LEAST_ROWS", 30)
+    rule = Looking(0.1, 0.5)
+    fit(toy_network(), rule, TRAIN, VAL, SETTINGS, seed=0, device="cpu")
+    assert [len(features) for features, _ in rule.seen] == [30, 45]
+
+
+def test_a_rule_is_asked_before_the_first_step_of_a_fresh_run_and_may_look_at_validation_images():
+    class Asked(Looking):
+        def after_epoch(self, epoch, feature_pass, validation_pass):
+            self.seen.append((epoch, sum(len(y) for _, y in validation_pass(None))))
+
+    fresh, resumed, states = Asked(), Asked(), []
+    on_epoch = lambda report, state: states.append(state)  # noqa: E731
+    fit(toy_network(), fresh, TRAIN, VAL, SETTINGS, seed=0, device="cpu", on_epoch=on_epoch)
+    fit(toy_network(), resumed, TRAIN, VAL, SETTINGS, seed=0, device="cpu", state=states[0])
+    assert fresh.seen == [(0, 60), (1, 60), (2, 60), (3, 60)]
+    assert resumed.seen == [(2, 60), (3, 60)]
 
 
 def test_training_in_micro_batches_learns_the_same_without_batch_normalisation():
