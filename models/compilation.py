@@ -33,7 +33,9 @@ class Compiled(NamedTuple):
     note: str
 
 
-def compiled_if_faster(network: MultiTaskNetwork, autocast: Autocast, pixels: Tensor, wanted: Compile) -> Compiled:
+def compiled_if_faster(
+    network: MultiTaskNetwork, autocast: Autocast, pixels: Tensor, wanted: Compile, *, repeatedly: bool = False
+) -> Compiled:
     """The faster of `network.features` and its compiled form, by the medians of a few forward and backward passes.
 
     Args:
@@ -42,19 +44,20 @@ def compiled_if_faster(network: MultiTaskNetwork, autocast: Autocast, pixels: Te
         pixels: (b, 1, s, s), a batch to try it with.
         wanted: `auto` compares on a GPU and leaves a CPU alone, where compiling takes longer than it saves; `on`
             compiles without a comparison. Whatever cannot be compiled is not, and the note says why.
+        repeatedly: whether steps send several gradients back through one graph, which not every compiled one bears.
     """
     if wanted == "off" or (wanted == "auto" and pixels.device.type == "cpu"):
         return Compiled(network.features, "not compiled")
     # an epoch has two sizes of batch, one apart: a graph for each is faster than one for any
     compiled: Extract = torch.compile(network.features, dynamic=False)
     try:
-        fast = _seconds(network, compiled, autocast, pixels)
+        fast = _seconds(network, compiled, autocast, pixels, repeatedly)
     except Exception as reason:  # the compiler, its backend and the C++ or Triton below raise each their own
         first_line = str(reason).partition("\n")[0][:200]
         return Compiled(network.features, f"not compiled: {type(reason).__name__}: {first_line}")
     if wanted == "on":
         return Compiled(compiled, "compiled")
-    ratio = _seconds(network, network.features, autocast, pixels) / fast
+    ratio = _seconds(network, network.features, autocast, pixels, repeatedly) / fast
     if ratio > 1:
         return Compiled(compiled, f"compiled: {ratio:.2f} times as fast")
     return Compiled(network.features, f"not compiled: it would be {ratio:.2f} times as fast")
@@ -72,7 +75,9 @@ def buffers_kept(network: torch.nn.Module) -> Iterator[None]:
                 buffer.copy_(value)
 
 
-def _seconds(network: MultiTaskNetwork, extract: Extract, autocast: Autocast, pixels: Tensor) -> float:
+def _seconds(
+    network: MultiTaskNetwork, extract: Extract, autocast: Autocast, pixels: Tensor, repeatedly: bool
+) -> float:
     """Median time of a forward and a backward pass."""
     times = []
     with buffers_kept(network):
@@ -82,7 +87,10 @@ def _seconds(network: MultiTaskNetwork, extract: Extract, autocast: Autocast, pi
                 begun = time.perf_counter()
                 with autocast():
                     features = extract(pixels)
-                features.float().sum().backward()
+                value = features.float().sum()
+                if repeatedly:
+                    value.backward(retain_graph=True)
+                value.backward()
                 _wait(pixels.device)
                 times.append(time.perf_counter() - begun)
         finally:

@@ -147,8 +147,10 @@ class Step:
     def compile_if_faster(self, pixels: Tensor) -> None:
         """Decides by the settings, and a trial with a batch (b, 1, s, s); `compilation` says how it ended."""
         pixels = pixels[: self.settings.micro_batch]
-        chosen = compiled_if_faster(self.network, self.fabric.autocast, pixels, self.settings.compile)
-        self._in_training, self.compilation = chosen
+        self._in_training, self.compilation = compiled_if_faster(
+            self.network, self.fabric.autocast, pixels, self.settings.compile,
+            repeatedly=self.weighting.combines_gradients,
+        )  # fmt: skip
 
     def _backward(self, batch: Batch, clock: Clock) -> tuple[Tensor, Tensor]:
         with clock("forward"):

@@ -47,6 +47,29 @@ def test_what_cannot_be_compiled_runs_as_it_is_with_the_reason(network, monkeypa
     assert note == "not compiled: RuntimeError: no compiler here"
 
 
+def test_the_trial_goes_through_a_graph_as_often_as_the_steps_will(network, monkeypatch):
+    class Once(torch.autograd.Function):
+        """What a compiled graph may be: freed by the first pass."""
+
+        @staticmethod
+        def forward(ctx, x):
+            ctx.passes = 0
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            ctx.passes += 1
+            if ctx.passes > 1:
+                raise RuntimeError("once only")
+            return gradient
+
+    eager = network.features
+    monkeypatch.setattr(torch, "compile", lambda features, dynamic: lambda pixels: Once.apply(eager(pixels)))
+    assert compiled_if_faster(network, autocast, PIXELS, "on").note == "compiled"
+    note = compiled_if_faster(network, autocast, PIXELS, "on", repeatedly=True).note
+    assert note == "not compiled: RuntimeError: once only"
+
+
 def test_the_trial_leaves_the_network_as_it_was(network, monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda features, dynamic: features)
     before = {name: value.clone() for name, value in network.state_dict().items()}
