@@ -1,21 +1,25 @@
 # make study   the robustness study on phantom radiographs, set-up included; it names its report
 # make test    the quick tests; make slow, make lint and make types are the rest of what CI runs
+# make long    tests that take minutes each: thirty kills, thousands of simulated studies, of damaged files
 # make lock    recompile requirements.lock after a change to pyproject.toml
 
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: study test slow lint types lock clean
+.PHONY: study test slow long lint types lock clean
 
 study: $(READY)
 	$(BIN)/medmtl study
 
 test: $(READY)
-	$(BIN)/pytest -q -n 2 -m "not slow"
+	$(BIN)/pytest -q -n 2 -m "not slow and not long"
 
 slow: $(READY)
-	$(BIN)/pytest -q -m slow
+	$(BIN)/pytest -q -n 2 --dist loadfile -m slow
+
+long: $(READY)
+	$(BIN)/pytest -q -s -m long
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""The command line: `medmtl study`, `ingest`, `train`, `doctor`.
+"""The command line: `medmtl study`, `train`, `evaluate`, `ingest`, `doctor`.
 
 Flags set common settings; everything else comes from the YAML file given with --config (flags win). Nothing heavy
 is imported before a command is known, so that `medmtl --help` answers at once.
@@ -106,7 +106,16 @@ medmtl.add_command(
         (*ARM_FLAGS, "--protocol", "--seeds"),
     )
 )
-medmtl.add_command(FlowCommand("train", "Train one model and register it in MLflow.", (*ARM_FLAGS, "--profile")))
+medmtl.add_command(
+    FlowCommand("train", "Train one model and register it in MLflow.", (*ARM_FLAGS, "--model", "--profile"))
+)
+medmtl.add_command(
+    FlowCommand(
+        "evaluate",
+        "Score registered models, and promote the challenger if it may be.",
+        (*DATA_FLAGS, "--split", "--model", "--promote"),
+    )
+)
 medmtl.add_command(FlowCommand("ingest", "Download or take the data, decode them into a store.", DATA_FLAGS))
 
 

@@ -43,6 +43,10 @@ FLAGS = {
     "--device": Flag("device", "Where to train.", click.Choice(["auto", "cpu", "cuda"])),
     "--profile": Flag("profile", "Say where the time of a step goes, and train nothing.", bool),
     "--seed": Flag("seed", "The number that all randomness follows from.", int),
+    "--model": Flag("model_name", "Name of the model in MLflow's registry."),
+    "--promote": Flag(
+        "promotion.rule", "When the challenger becomes champion.", click.Choice(["better", "not_worse", "never"])
+    ),
     "--seeds": Flag("seeds", "Arms for each method and noise.", int),
     "--method": Flag("method.kind", "A task weighting (a study takes several): uniform, svd, ...", multiple=True),
     "--protocol": Flag(

@@ -13,6 +13,7 @@ from pydantic import Field, field_validator
 from data_prep.protocols import AllProtocol, ProtocolSettings
 from flows.experiment import ExperimentSettings, run_experiment
 from models.weighting import ScalarizationSettings, SvdSettings, UniformSettings, WeightingSettings
+from tasks.logged_model import best_arm, register_model
 from tasks.output import claim_output
 
 
@@ -26,6 +27,9 @@ class StudySettings(ExperimentSettings):
     )
     protocol: ProtocolSettings = Field(
         AllProtocol(), description="which labels are trained together, and what happens to them"
+    )
+    model_name: str | None = Field(
+        None, description="the arm with the highest validation AUC is registered under this name, as challenger"
     )
     seeds: int = Field(2, ge=1, description="arms per method and noise, with seeds that count up from the first")
 
@@ -49,7 +53,9 @@ def study(settings: StudySettings = StudySettings(), out: Path | None = None, fo
     """Run a study; returns the path of its report. Finished arms are reused, unfinished ones go on."""
     folder = claim_output(out, "study", settings, force)
     title = f"study · {settings.describe(settings.methods, settings.protocol.name)} · {settings.seeds} seeds"
-    report, _ = run_experiment(
+    report, arms = run_experiment(
         settings, folder, title, settings.methods, settings.protocol, settings.seeds, settings.baseline
     )
+    if settings.model_name:
+        register_model(best_arm([arm.run_id for arm in arms]), settings.model_name)
     return report

@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from collections.abc import Sequence
 from importlib.metadata import version
 
 import mlflow
@@ -17,6 +18,7 @@ from tasks.progress import LOGGER
 
 NAME = "model"
 FACTS = "medmtl.json"
+CHAMPION, CHALLENGER = "champion", "challenger"  # aliases in the registry, see `tasks.promotion`
 
 
 def log_model(network: MultiTaskNetwork, example: np.ndarray) -> str:
@@ -47,7 +49,10 @@ def log_model(network: MultiTaskNetwork, example: np.ndarray) -> str:
 
 @task(name="register model", cache_policy=NO_CACHE)
 def register_model(run_id: str, name: str) -> str:
-    """Put a finished arm's model into MLflow's registry as a new version of `name`, once; returns the version."""
+    """Put a finished arm's model into MLflow's registry as a new version of `name`, once, and as its challenger.
+
+    Returns the version.
+    """
     client = MlflowClient()
     for known in client.search_model_versions(f"name = '{name}'"):
         if known.run_id == run_id:
@@ -57,5 +62,12 @@ def register_model(run_id: str, name: str) -> str:
         client.create_registered_model(name)
     model_id = client.get_run(run_id).outputs.model_outputs[0].model_id
     made = client.create_model_version(name, f"models:/{model_id}", run_id=run_id, model_id=model_id)
-    LOGGER.info("model: registered as %s version %s", name, made.version)
+    client.set_registered_model_alias(name, CHALLENGER, made.version)
+    LOGGER.info("model: registered as %s version %s, the %s", name, made.version, CHALLENGER)
     return str(made.version)
+
+
+def best_arm(run_ids: Sequence[str]) -> str:
+    """The run whose chosen epoch has the highest mean validation AUC; the first of equals."""
+    client = MlflowClient()
+    return max(run_ids, key=lambda run_id: client.get_run(run_id).data.metrics.get("best_val_auc_mean", 0.0))

@@ -57,7 +57,7 @@ def _contents(results: StudyResults) -> dict[str, Any]:
         "Verdict": Verdict,
         "label_tables": _label_tables(results),
         "unit_rows": _unit_rows(results),
-        "trust_tables": [arm for arm in finished if arm.trust],
+        "trust_tables": sorted((arm for arm in finished if arm.trust), key=lambda arm: -arm.noise.rate),
         "noise_rows": _noise_rows(results),
         "adjudicated_tables": _adjudicated_tables(results),
         "positives": _positives(results.data),

@@ -24,7 +24,7 @@ def test_a_few_studies_of_pairs_are_covered_and_counted(tmp_path: Path) -> None:
     assert [row["false_alarms"] is None for row in rows] == [False, False, True]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_designs_intervals_cover_and_a_bootstrap_of_few_seeds_does_not(tmp_path: Path) -> None:
     rows = measured(300, tmp_path)
     margin = 4 * (0.95 * 0.05 / 300) ** 0.5

@@ -324,7 +324,7 @@ def test_a_build_killed_anywhere_ends_in_the_same_store(archives: Archives, tmp_
     kill_at_random(tmp_path, archives.folder, 10, 2, times=4)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_thirty_kills_of_an_ingest_of_real_archives_end_in_the_same_store(shared_data: Path, tmp_path: Path) -> None:
     nih = shared_data / "nih"
     folder = tmp_path / "archives"

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
-    ("pngs", "dicoms", "seed"), [(600, 150, 1), pytest.param(4000, 1500, 2, marks=pytest.mark.slow)]
+    ("pngs", "dicoms", "seed"), [(600, 150, 1), pytest.param(4000, 1500, 2, marks=pytest.mark.long)]
 )
 def test_mutated_files_give_their_own_pixels_or_a_reason(pngs: int, dicoms: int, seed: int, tmp_path: Path) -> None:
     out = tmp_path / "fuzz.json"

@@ -1,0 +1,35 @@
+"""Evaluation: the registered models on validation and test patients, and the promotion of the better one."""
+
+from pathlib import Path
+
+from prefect import flow
+from pydantic import BaseModel, ConfigDict, Field
+
+from data_prep.splits import SplitSettings
+from flows.ingest import take_data
+from tasks.evaluation_report import report_evaluation
+from tasks.ingest import DataSettings
+from tasks.output import claim_output
+from tasks.promotion import PromotionSettings, evaluate_models
+
+
+class EvaluateSettings(BaseModel):
+    """Which model, on what data, and when a challenger becomes champion."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data: DataSettings = Field(DataSettings(), description="images and labels")
+    split: SplitSettings = Field(SplitSettings(), description="the split that the models were trained with")
+    model_name: str = Field("medmtl", min_length=1, description="name of the model in MLflow's registry")
+    promotion: PromotionSettings = Field(PromotionSettings(), description="when the challenger becomes champion")
+
+
+@flow(name="evaluate")
+def evaluate(settings: EvaluateSettings = EvaluateSettings(), out: Path | None = None, force: bool = False) -> Path:
+    """Score champion and challenger, promote by the rule; returns the path of the report."""
+    folder = claim_output(out, "evaluate", settings, force)
+    store = take_data(settings.data)
+    results = evaluate_models(
+        settings.model_name, store, settings.split, settings.promotion, settings.model_dump(mode="json")
+    )
+    return report_evaluation(results, folder)

@@ -1,0 +1,64 @@
+"""Registered models on validation patients: one promotion that happens, one that is refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+from flows.cli import BAD_INPUT, OK, exit_code
+
+pytestmark = pytest.mark.slow
+
+DATA = """
+data: {size: 32, phantom: {patients: 250, size: 64}}
+split: {shares: [0.5, 0.3, 0.2]}
+"""
+
+
+def settings(name: str, more: str = "", data: str = DATA) -> list[str]:
+    Path(name).write_text(data + more)
+    return ["--config", name]
+
+
+def results(folder: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(Path(folder, "results.json").read_text())
+    return found
+
+
+def test_a_model_is_promoted_when_it_is_better_and_refused_when_it_is_not(
+    medmtl_home: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    data = settings("data.yaml")
+    assert exit_code(["evaluate", *data, "--out", "none"]) == BAD_INPUT
+    assert "knows no model 'medmtl'" in capfd.readouterr().err
+
+    untrained = "training: {{epochs: 1, learning_rate: {}}}"
+    assert exit_code(["train", *settings("bad.yaml", untrained.format("1.0e-6")), "--out", "t1"]) == OK
+    assert exit_code(["evaluate", *data, "--out", "e1"]) == OK
+    assert (results("e1")["promoted"], results("e1")["reason"]) == (True, "promoted: there was no champion")
+
+    assert exit_code(["train", *settings("good.yaml", "training: {epochs: 8, batch_size: 32}"), "--out", "t2"]) == OK
+    assert exit_code(["evaluate", *data, "--out", "e2"]) == OK
+    second = results("e2")
+    assert second["promoted"]
+    assert second["lo"] > 0
+    assert "asks for an interval above 0" in second["reason"]
+
+    assert exit_code(["train", *settings("worse.yaml", untrained.format("2.0e-6")), "--out", "t3"]) == OK
+    assert exit_code(["evaluate", *data, "--out", "e3"]) == OK
+    third = results("e3")
+    assert not third["promoted"]
+    assert third["hi"] < 0
+    assert third["reason"].startswith("not promoted: mean validation AUC -")
+    assert Path("e3/report.html").read_text().startswith("<!doctype html>")
+
+    client = MlflowClient()
+    assert str(client.get_model_version_by_alias("medmtl", "champion").version) == "2"
+    assert client.get_model_version("medmtl", "2").tags["medmtl.promotion"] == second["reason"]
+    assert client.get_model_version("medmtl", "3").tags["medmtl.promotion"] == third["reason"]
+
+    other = settings("other.yaml", data=DATA.replace("0.5, 0.3, 0.2", "0.2, 0.3, 0.5"))
+    assert exit_code(["evaluate", *other, "--out", "e4"]) == BAD_INPUT
+    assert "patients the model was trained on" in capfd.readouterr().err
