@@ -45,27 +45,17 @@ class NoNoise(BaseModel):
         return 0.0
 
 
-AddedNoise = Annotated[
+_Added = (
     RandomNoise
     | ShuffledNoise
     | FlippedNoise
     | ClassConditionalNoise
     | ConfusionNoise
     | RowAndLabelNoise
-    | MissingNoise,
-    Field(discriminator="kind"),
-]
-NoiseSettings = Annotated[
-    NoNoise
-    | RandomNoise
-    | ShuffledNoise
-    | FlippedNoise
-    | ClassConditionalNoise
-    | ConfusionNoise
-    | RowAndLabelNoise
-    | MissingNoise,
-    Field(discriminator="kind"),
-]
+    | MissingNoise
+)
+AddedNoise = Annotated[_Added, Field(discriminator="kind")]
+NoiseSettings = Annotated[NoNoise | _Added, Field(discriminator="kind")]
 
 
 def draw_noise(settings: NoiseSettings, targets: np.ndarray, labels: Sequence[str], seed: int) -> NoiseMask:

@@ -35,9 +35,10 @@ from models.training import EpochReport, Fitted, TrainingSettings, fit, predict
 from models.weighting import WeightingSettings, make_weighting
 from tasks import tracking
 from tasks.arm_inputs import alone, inputs_of
-from tasks.files import read_state, write_atomically, write_state
+from tasks.files import read_state, write_atomically
 from tasks.home import home
 from tasks.ingest import StoreRef
+from tasks.keeping import Keeper
 from tasks.logged_model import log_model
 from tasks.progress import LOGGER, progress
 from tasks.results import ArmRecord, NoiseOnLabel, NoiseRecord, TrustRecord, scores_of
@@ -212,21 +213,20 @@ def _train(arm: Arm, run_id: str, stepped: Callable[[int, int], None]) -> ArmRec
     stamps: list[int] = list(state["timestamps_ms"]) if state else []
 
     def keep(report: EpochReport, fit_state: dict[str, Any]) -> None:
-        # first the checkpoint, then MLflow: what is logged can be resumed, and is then logged again unchanged
         stamps.append(time.time_ns() // 1_000_000)
         so_far = seconds_before + time.perf_counter() - begun
         metrics = epoch_metrics(arm.labels, report)
-        kept = {"fit": fit_state, "timestamps_ms": stamps, "metrics": metrics, "seconds": so_far}
-        write_state(kept, _checkpoint(arm))
-        tracking.log_metrics(run_id, metrics, report.epoch, stamps[-1])
+        kept = {"fit": fit_state, "timestamps_ms": list(stamps), "metrics": metrics, "seconds": so_far}
+        keeper.keep(kept, metrics, report.epoch, stamps[-1])
 
     if state:
         LOGGER.info("%s: goes on after epoch %d of %d", arm.title, len(stamps), arm.training.epochs)
         tracking.log_metrics(run_id, state["metrics"], len(stamps), stamps[-1])
-    fitted = fit(
-        network, weighting, inputs.train, inputs.val, arm.training,
-        seed=arm.seed, device=arm.device, state=state["fit"] if state else None, on_epoch=keep, progress=stepped,
-    )  # fmt: skip
+    with Keeper(run_id, _checkpoint(arm)) as keeper:
+        fitted = fit(
+            network, weighting, inputs.train, inputs.val, arm.training,
+            seed=arm.seed, device=arm.device, state=state["fit"] if state else None, on_epoch=keep, progress=stepped,
+        )  # fmt: skip
 
     check_disjoint(network.trained_on, inputs.test.patients)
     predictions = {part: predict(network, getattr(inputs, part).pixels).numpy() for part in ("val", "test")}

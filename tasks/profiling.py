@@ -15,7 +15,8 @@ from models.training import EpochReport
 from tasks import tracking
 from tasks.arm import Arm, epoch_metrics
 from tasks.arm_inputs import inputs_of
-from tasks.files import write_atomically, write_state
+from tasks.files import write_atomically
+from tasks.keeping import Keeper
 from tasks.progress import LOGGER, progress
 from tasks.stopping import remembered_stops
 
@@ -32,13 +33,11 @@ def profile_arm(arm: Arm, folder: Path) -> Path:
         DataError, SettingError: see `inputs_of`, `models.profiling.profile`.
     """
     inputs = inputs_of(arm)
-    title = f"profile · {arm.title}"
+    title, checkpoint = f"profile · {arm.title}", folder / "checkpoint.pt"
     run_id = tracking.new_run(tracking.connect(), title, {"medmtl.kind": "profile"}, {"arm": arm.hash})
 
     def keep(report: EpochReport, state: dict[str, Any]) -> None:
-        write_state(state, folder / "checkpoint.pt")
-        metrics = epoch_metrics(arm.labels, report)
-        tracking.log_metrics(run_id, metrics, report.epoch, time.time_ns() // 1_000_000)
+        keeper.keep(state, epoch_metrics(arm.labels, report), report.epoch, time.time_ns() // 1_000_000)
 
     with tracking.running(run_id), progress(title) as update, remembered_stops() as ask:
 
@@ -46,11 +45,12 @@ def profile_arm(arm: Arm, folder: Path) -> Path:
             ask()
             update(done, total)
 
-        found = profile(
-            inputs.network, arm.method, inputs.train, inputs.val, arm.training,
-            seed=arm.seed, device=arm.device, on_epoch=keep, progress=stepped,
-        )  # fmt: skip
-    (folder / "checkpoint.pt").unlink(missing_ok=True)
+        with Keeper(run_id, checkpoint) as keeper:
+            found = profile(
+                inputs.network, arm.method, inputs.train, inputs.val, arm.training,
+                seed=arm.seed, device=arm.device, on_epoch=keep, progress=stepped,
+            )  # fmt: skip
+    checkpoint.unlink(missing_ok=True)
     path = folder / PROFILE
     write_atomically(path, json.dumps(asdict(found), indent=1).encode())
     rows = table(found)
