@@ -127,10 +127,15 @@ def naive_losses(network, train, settings):
     return torch.stack(losses).tolist()
 
 
-@pytest.mark.parametrize("backbone", ["conv4", pytest.param("resnet18", marks=pytest.mark.slow)])
-def test_the_first_twenty_losses_are_those_of_a_naive_loop(backbone):
+@pytest.mark.parametrize(
+    ("backbone", "rate"), [("conv4", 8e-3), pytest.param("resnet18", 1e-4, marks=pytest.mark.slow)]
+)
+def test_the_first_twenty_losses_are_those_of_a_naive_loop(backbone, rate):
+    """AdamW turns a rounding error of a gradient near zero into a step of the learning rate's size: eighteen layers
+    at 8e-3 amplify it to 1e-4 on some machines."""
     train = images(80, 0)
-    settings = PLAIN.model_copy(update={"epochs": 4, "batch_size": 16, "channels_last": False, "compile": "off"})
+    same = {"epochs": 4, "batch_size": 16, "learning_rate": rate, "channels_last": False, "compile": "off"}
+    settings = PLAIN.model_copy(update=same)
     networks = [
         initial_network(NetworkSettings(backbone=backbone), LABELS, train.pixels, seed=0).to(torch.float32)
         for _ in range(2)
