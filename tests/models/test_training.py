@@ -128,11 +128,11 @@ def naive_losses(network, train, settings):
 
 
 @pytest.mark.parametrize(
-    ("backbone", "rate"), [("conv4", 8e-3), pytest.param("resnet18", 1e-4, marks=pytest.mark.slow)]
+    ("backbone", "rate"), [("conv4", 3e-3), pytest.param("resnet18", 1e-4, marks=pytest.mark.slow)]
 )
 def test_the_first_twenty_losses_are_those_of_a_naive_loop(backbone, rate):
     """AdamW turns a rounding error of a gradient near zero into a step of the learning rate's size: eighteen layers
-    at 8e-3 amplify it to 1e-4 on some machines."""
+    at 3e-3 amplify it to 1e-4 on some machines."""
     train = images(80, 0)
     same = {"epochs": 4, "batch_size": 16, "learning_rate": rate, "channels_last": False, "compile": "off"}
     settings = PLAIN.model_copy(update=same)
