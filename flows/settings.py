@@ -26,6 +26,7 @@ class Flag:
     multiple: bool = False
 
 
+USUAL_RATE = 0.2  # of noise that the flags ask for without a rate; the paper's, and the default study's
 NOISES = ("none", "random", "shuffled", "flipped", "missing", "class_conditional", "confusion", "row_and_label")
 
 FLAGS = {
@@ -55,7 +56,7 @@ FLAGS = {
         click.Choice(["all", "pairs", "curve"]),
     ),
     "--noise": Flag("noise.kind", f"What happens to training labels: {', '.join(NOISES)}."),
-    "--noise-rate": Flag("noise.rate", "The share it happens to, 0 to 1.", float),
+    "--noise-rate": Flag("noise.rate", f"The share it happens to, 0 to 1 [{USUAL_RATE}].", float),
     "--noise-label": Flag("noise.labels", "A label it happens to (repeatable).", multiple=True),
 }
 
@@ -86,7 +87,8 @@ def compose(model: type[Settings], config: Path | None, flags: Mapping[str, Any]
             raise DataError(f"one --method can be trained at a time; got {', '.join(kinds)}: compare them with a study")
         values["method"] = {"kind": kinds[0]}
     if noise is not None:
-        _put_noise(values, {"kind": "random"} | noise, "protocol" in model.model_fields)
+        usual = {"kind": "random"} | ({} if noise.get("kind") == "none" else {"rate": USUAL_RATE})
+        _put_noise(values, usual | noise, "protocol" in model.model_fields)
     return model.model_validate(values)
 
 

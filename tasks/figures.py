@@ -293,7 +293,7 @@ def weights_over_training(results: StudyResults) -> str | None:
             row[0].set_ylabel(f"{condition.title}\ntask weight")
         for axes in grid[-1]:
             axes.set_xlabel("training step")
-        grid[0][0].set_ylim(bottom=0)
+        grid[0][0].set_ylim(bottom=min(0, grid[0][0].get_ylim()[0]))  # some rules subtract a task's gradient
         if noisy:
             _label_legend(figure, noisy)
         return _to_svg(figure, "weights")

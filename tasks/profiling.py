@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 from prefect import task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
@@ -32,6 +33,7 @@ def profile_arm(arm: Arm, folder: Path) -> Path:
     Raises:
         DataError, SettingError: see `inputs_of`, `models.profiling.profile`.
     """
+    torch.set_num_threads(arm.threads)
     inputs = inputs_of(arm)
     title, checkpoint = f"profile · {arm.title}", folder / "checkpoint.pt"
     run_id = tracking.new_run(tracking.connect(), title, {"medmtl.kind": "profile"}, {"arm": arm.hash})

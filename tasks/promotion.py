@@ -131,8 +131,10 @@ def evaluate_models(
 def _registered(client: MlflowClient, name: str, role: str) -> _Registered | None:
     try:
         version = client.get_model_version_by_alias(name, role)
-    except MlflowException:
-        return None
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):  # no such model, no such alias
+            return None
+        raise
     try:
         with tempfile.TemporaryDirectory() as folder:
             facts = mlflow.artifacts.load_dict(f"runs:/{version.run_id}/{FACTS}")

@@ -9,7 +9,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from data_prep.errors import DataError
-from flows.settings import compose, describe, one_line
+from data_prep.noise import NoiseSettings
+from flows.settings import NOISES, _models_in, compose, describe, one_line
 from flows.study import StudySettings
 from flows.train import TrainSettings
 from models.errors import SettingError
@@ -95,3 +96,17 @@ def test_the_help_lists_every_setting_of_the_config_with_a_description() -> None
             if not isinstance(value, dict):
                 assert rows[f"{group}.{name}"].split(" [")[0]
     assert "methods(svd).rank" in rows
+
+
+@pytest.mark.parametrize("kind", [kind for kind in NOISES if kind != "none"])
+def test_noise_needs_no_rate_on_the_command_line(kind: str) -> None:
+    flags = {"--noise": kind, "--noise-label": ("Mass", "Nodule")}
+    for protocol in ("all", "curve"):
+        compose(StudySettings, None, flags | {"--protocol": protocol})
+    assert compose(StudySettings, None, {"--noise-label": ("Mass",)}).protocol.noise[1].name == "random 20 % on Mass"
+    assert compose(TrainSettings, None, flags).noise.rate == 0.2
+
+
+def test_the_help_names_every_kind_of_noise() -> None:
+    kinds = {choice.model_fields["kind"].default for choice in _models_in(NoiseSettings)}
+    assert set(NOISES) == kinds
