@@ -16,16 +16,15 @@ import statistics
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args
 
-import torch
 from pydantic import ValidationError
 
 from benchmarks.random_examples import LABELS, random_examples
 from benchmarks.report import Spread, in_turns, parser, print_table, publish, ratios
 from models.errors import SettingError
 from models.networks import NetworkSettings, initial_network
+from models.peak_memory import PeakMemory
 from models.training import TrainingSettings, fit
 from models.weighting import WeightingSettings, make_weighting
 
@@ -40,7 +39,7 @@ class Task:
     size: int  # pixels
     images: int
     epochs: int
-    device: str
+    device: Literal["auto", "cpu", "cuda"]
 
 
 @dataclass(frozen=True)
@@ -58,34 +57,16 @@ def train(task: Task, kind: str) -> Cost:
     weighting = make_weighting(SETTINGS[kind](), len(LABELS))
     network = initial_network(NetworkSettings(backbone=task.backbone), LABELS, train_set.pixels[:, 0], seed=0)
     settings = TrainingSettings(epochs=task.epochs)
-    before = _start_peak()
-    fitted = fit(network, weighting, train_set, val, settings, seed=0, device=task.device)  # type: ignore[arg-type]
+    with PeakMemory(task.device) as memory:
+        fitted = fit(network, weighting, train_set, val, settings, seed=0, device=task.device)
     steps = -(-task.images // settings.batch_size)
     training = sum(report.seconds for report in fitted.history)
     after = sum(report.weighting_seconds for report in fitted.history)
     return Cost(
         statistics.median(report.seconds for report in fitted.history[1:]) / steps,
         after / (training + after),
-        (_peak() - before) / 2**20,
+        float("nan") if memory.mib is None else memory.mib,
     )
-
-
-def _start_peak() -> float:
-    """Forgets the peak so far; returns what is held now, in bytes."""
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-        return torch.cuda.memory_allocated()
-    Path("/proc/self/clear_refs").write_text("5")  # Linux: resets the peak of the resident memory
-    return _status("VmRSS")
-
-
-def _peak() -> float:
-    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else _status("VmHWM")
-
-
-def _status(field: str) -> float:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(1024.0 * int(line.split()[1]) for line in lines if line.startswith(field))
 
 
 def _without_defaults(kind: str) -> tuple[str, str] | None:
