@@ -109,6 +109,12 @@ class ArmRecord(Record):
     best_epoch: Count | None = Field(description="the epoch selected on validation, from 1")
     images_per_second: FiniteFloat | None = Field(description="training images per second")
     seconds: FiniteFloat = Field(description="training and scoring, wall time in seconds")
+    step_seconds: FiniteFloat | None = Field(None, description="per training step alone, median over epochs")
+    weighting_seconds: FiniteFloat | None = Field(None, description="what the weighting did after epochs, all of them")
+    peak_memory_mib: FiniteFloat | None = Field(
+        None,
+        description="most memory that training took, MiB: of its GPU, else of its process; null where it shared either",
+    )
     mlflow_run_id: str | None = None
     status: Literal["finished", "failed"] = "finished"
     reason: str | None = Field(None, description="why an arm failed")
