@@ -50,6 +50,8 @@ class PeakMemory:
         if self._on_gpu:
             torch.cuda.reset_peak_memory_stats()
             return torch.cuda.memory_allocated()
+        import lightning_fabric  # noqa: F401  # what training loads is there before, for the first as for the others
+
         try:
             ctypes.CDLL(None).malloc_trim(0)
             (_SELF / "clear_refs").write_text("5", encoding="ascii")  # resets the peak
