@@ -38,6 +38,23 @@ class NetworkSettings(BaseModel):
         ge=1,
         description="outputs of a shared linear layer before the heads (the paper's capacity r); none: no such layer",
     )
+    separate: bool = Field(
+        False, description="a network for each label, with nothing shared: as many times the work; see single_task"
+    )
+
+
+class _Trunk(nn.Module):
+    """Backbone and optional shared width: normalised pixels (b, 1, s, s) to features (b, num_features)."""
+
+    def __init__(self, settings: NetworkSettings, size: int) -> None:
+        super().__init__()
+        self.backbone = _backbone(settings.backbone, size)
+        d: int = getattr(self.backbone, "head_hidden_size", None) or self.backbone.num_features
+        self.shared = nn.Linear(d, settings.width) if settings.width else nn.Identity()
+        self.num_features = settings.width or d
+
+    def forward(self, normalised: Tensor) -> Tensor:
+        return self.shared(self.backbone(normalised))
 
 
 class MultiTaskNetwork(nn.Module):
@@ -65,14 +82,13 @@ class MultiTaskNetwork(nn.Module):
         self.trained_on: tuple[str, ...] = ()  # hashed patients, see models.provenance
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32))
-        self.backbone = _backbone(settings.backbone, size)
-        d: int = getattr(self.backbone, "head_hidden_size", None) or self.backbone.num_features
-        self.shared = nn.Linear(d, settings.width) if settings.width else nn.Identity()
-        self.num_features = settings.width or d
-        self.heads = nn.ModuleList(nn.Linear(self.num_features, 1) for _ in labels)
+        self.trunks = nn.ModuleList(_Trunk(settings, size) for _ in (labels if settings.separate else labels[:1]))
+        of_trunk = cast(_Trunk, self.trunks[0]).num_features
+        self.num_features = of_trunk * len(self.trunks)
+        self.heads = nn.ModuleList(nn.Linear(of_trunk, 1) for _ in labels)
 
     def features(self, pixels: Tensor) -> Tensor:
-        """What all heads see.
+        """What all heads see, or side by side what each of the separate ones does.
 
         Args:
             pixels: (b, 1, s, s), grey values 0 to 255: uint8 as stored, or float32 after augmentation.
@@ -80,21 +96,25 @@ class MultiTaskNetwork(nn.Module):
         Returns:
             (b, d) float32, or autocast's type under autocast.
         """
-        return self.shared(self.backbone((pixels.float() - self.mean) / self.std))
+        normalised = (pixels.float() - self.mean) / self.std
+        parts = [trunk(normalised) for trunk in self.trunks]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
     def classify(self, features: Tensor) -> Tensor:
         """(b, d) float32 features -> (b, k) float32 logits. Call it outside autocast: 8 bits are few for a logit."""
         heads = [cast(nn.Linear, head) for head in self.heads]
-        # one product for all heads: k small ones would take twice as long
-        return linear(features, torch.cat([head.weight for head in heads]), torch.cat([head.bias for head in heads]))
+        weight, bias = torch.cat([head.weight for head in heads]), torch.cat([head.bias for head in heads])
+        if len(self.trunks) > 1:
+            return (features.unflatten(1, weight.shape) * weight).sum(2) + bias
+        return linear(features, weight, bias)  # one product for all heads: k small ones would take twice as long
 
     def forward(self, pixels: Tensor) -> Tensor:
         """(b, 1, s, s) grey values 0 to 255 -> (b, k) logits."""
         return self.classify(self.features(pixels))
 
     def shared_parameters(self) -> list[nn.Parameter]:
-        """The parameters that every task uses: all but the heads'."""
-        return [*self.backbone.parameters(), *self.shared.parameters()]
+        """The parameters below the heads, which every task uses unless the networks are separate."""
+        return list(self.trunks.parameters())
 
     def checkpoint(self) -> dict[str, Any]:
         """Everything `restore` needs, as plain values and tensors that `torch.load(weights_only=True)` reads back."""
@@ -173,10 +193,12 @@ def initial_network(
     with seeded_construction(seed, "initial weights"):
         network = MultiTaskNetwork(settings, labels, mean=mean, std=std, size=pixels.shape[-1])
     if settings.pretrained:
-        if weights is None:
-            network.backbone.load_state_dict(_downloaded(settings.backbone, network.size))
-        else:
-            _load_pretrained(network.backbone, settings.backbone, weights)
+        for trunk in network.trunks:
+            backbone = cast(_Trunk, trunk).backbone
+            if weights is None:
+                backbone.load_state_dict(_downloaded(settings.backbone, network.size))
+            else:
+                _load_pretrained(backbone, settings.backbone, weights)
     return network
 
 

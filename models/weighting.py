@@ -3,12 +3,13 @@
 Shapes: k tasks.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from torch import Tensor
 
 from models.aggregation import Aggregation, AggregationSettings
+from models.networks import MultiTaskNetwork, NetworkSettings
 from models.oracle import Oracle, OracleSettings
 from models.scalarization import ScalarizationSettings, make_scalarization
 from models.svd_weighting import Svd, SvdDynamic, SvdDynamicSettings, SvdSettings
@@ -19,6 +20,8 @@ __all__ = [
     "FeaturePass",
     "OracleSettings",
     "ScalarizationSettings",
+    "SingleTask",
+    "SingleTaskSettings",
     "Svd",
     "SvdDynamicSettings",
     "SvdSettings",
@@ -40,8 +43,32 @@ class Uniform(FixedWeights):
     """Objective: the mean of the tasks' losses."""
 
 
+class SingleTaskSettings(RuleSettings):
+    """A network for each label, with nothing shared: what multi-task learning is held against."""
+
+    kind: Literal["single_task"] = "single_task"
+
+    def network(self, network: NetworkSettings) -> NetworkSettings:
+        return network.model_copy(update={"separate": True})
+
+
+class SingleTask(FixedWeights):
+    """Objective of each label's network: that label's loss. One epoch is chosen for all of them, by mean AUC."""
+
+    def backward(
+        self, fabric: Any, losses: Tensor, present: Tensor, features: Tensor, network: MultiTaskNetwork
+    ) -> None:
+        fabric.backward(losses.sum())
+
+
 WeightingSettings = Annotated[
-    UniformSettings | SvdSettings | SvdDynamicSettings | OracleSettings | ScalarizationSettings | AggregationSettings,
+    UniformSettings
+    | SingleTaskSettings
+    | SvdSettings
+    | SvdDynamicSettings
+    | OracleSettings
+    | ScalarizationSettings
+    | AggregationSettings,
     Field(discriminator="kind"),
 ]
 
@@ -61,6 +88,8 @@ def make_weighting(
     match settings:
         case UniformSettings():
             return Uniform(settings, tasks)
+        case SingleTaskSettings():
+            return SingleTask(settings, tasks)
         case SvdSettings():
             return Svd(settings, tasks)
         case SvdDynamicSettings():

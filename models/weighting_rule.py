@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from models.label_trust import LabelTrust
-from models.networks import MultiTaskNetwork
+from models.networks import MultiTaskNetwork, NetworkSettings
 
 Rows = int | float | None
 """How many images of a set are enough: a number, a share below 1 (but 512 at least), or none for all of them. What
@@ -44,6 +44,10 @@ class RuleSettings(BaseModel):
             if field != "kind" and getattr(self, field) != info.default
         ]
         return f"{kind}({', '.join(changed)})" if changed else kind
+
+    def network(self, network: NetworkSettings) -> NetworkSettings:
+        """The network that the rule trains, given the one that was asked for."""
+        return network
 
 
 class Weighting(ABC):

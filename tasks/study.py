@@ -32,7 +32,6 @@ from tasks.results import (
     ComparisonRecord,
     DataRecord,
     NoiseCondition,
-    QuarantinedImage,
     SplitRecord,
     StudyResults,
     adjust,
@@ -79,8 +78,8 @@ def plan_arms(
                 Arm(
                     store=store, split=split, split_fingerprint=found.fingerprint, labels=condition.labels,
                     condition=condition.name, noise=condition.noise,
-                    mask=MaskRef(path=path, fingerprint=mask.fingerprint), method=method, network=network,
-                    training=training, seed=number, device=device, threads=threads,
+                    mask=MaskRef(path=path, fingerprint=mask.fingerprint), method=method,
+                    network=method.network(network), training=training, seed=number, device=device, threads=threads,
                 )
                 for method in methods
             ]  # fmt: skip
@@ -120,7 +119,7 @@ def compare_arms(
         version=version("medmtl"),
         git=_git_commit(),
         environment=_environment(),
-        data=_data_record(store, opened, checks, found),
+        data=_data_record(store.name, opened, checks, found),
         arms=(*records, *failed),
         comparisons=_comparisons(opened, found, records, predictions, baseline, drawn_from),
         adjudicated=adjudicated and score_twice(adjudicated, opened, found.test, records, predictions),
@@ -174,26 +173,18 @@ def _sample(conditions: Sequence[NoiseCondition]) -> NoiseCondition:
     return NoiseCondition(kind=conditions[0].kind, rate=conditions[0].rate, title=title, name=title)
 
 
-def _data_record(ref: StoreRef, store: Store, checks: tuple[CheckRecord, ...], split: Split) -> DataRecord:
+def _data_record(name: str, store: Store, checks: tuple[CheckRecord, ...], split: Split) -> DataRecord:
     rows = {part: getattr(split, part) for part in PARTS}
-    return DataRecord(
-        name=ref.name,
-        population=store.population,
-        fingerprint=store.fingerprint,
+    return DataRecord.of(
+        name, store, checks,
         split=SplitRecord(name=split.name, fingerprint=split.fingerprint),
         n={part: len(of_part) for part, of_part in rows.items()},
         patients={part: len(np.unique(store.patients[of_part])) for part, of_part in rows.items()},
-        labels=store.labels,
         positives={
             part: dict(zip(store.labels, (store.targets[of_part] == 1).sum(axis=0).tolist(), strict=True))
             for part, of_part in rows.items()
         },
-        size=store.size,
-        quarantined=tuple(QuarantinedImage(image=image, reason=reason) for image, reason in store.quarantine),
-        rows_without_image=store.manifest["rows_without_image"],
-        images_without_row=store.manifest["images_without_row"],
-        checks=checks,
-    )
+    )  # fmt: skip
 
 
 def _notes(records: Sequence[ArmRecord]) -> tuple[str, ...]:

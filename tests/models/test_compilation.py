@@ -81,10 +81,10 @@ def test_the_trial_leaves_the_network_as_it_was(network, monkeypatch):
 
 
 def test_buffers_are_kept_even_when_something_fails(network):
-    before = network.backbone.blocks[0][1].running_mean.clone()
+    before = network.trunks[0].backbone.blocks[0][1].running_mean.clone()
     with pytest.raises(RuntimeError), buffers_kept(network):
         network.classify(network.features(PIXELS)[:, 1:])
-    assert torch.equal(before, network.backbone.blocks[0][1].running_mean)
+    assert torch.equal(before, network.trunks[0].backbone.blocks[0][1].running_mean)
 
 
 @pytest.mark.slow

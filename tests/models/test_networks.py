@@ -61,7 +61,7 @@ def test_the_network_normalises_raw_pixels_by_the_training_images(pixels):
     assert mean == pytest.approx(pixels.double().mean().item(), rel=1e-12)
     assert std == pytest.approx(pixels.double().std(correction=0).item(), rel=1e-12)
     network = network_of(pixels).eval()
-    by_hand = network.classify(network.backbone((pixels[:, None].float() - mean) / std))
+    by_hand = network.classify(network.trunks[0].backbone((pixels[:, None].float() - mean) / std))
     torch.testing.assert_close(network(pixels[:, None]), by_hand)
 
 
@@ -82,7 +82,7 @@ def test_weights_of_a_file_are_taken_and_folded_to_one_channel(pixels):
     original = timm.create_model("resnet18", num_classes=1000)
     weights = original.state_dict()
     network = network_of(pixels, backbone="resnet18", pretrained=True, weights_file=Path("r.pt"), weights=weights)
-    state = network.backbone.state_dict()
+    state = network.trunks[0].backbone.state_dict()
     torch.testing.assert_close(state["conv1.weight"], weights["conv1.weight"].sum(1, keepdim=True))
     assert torch.equal(state["layer4.1.conv2.weight"], weights["layer4.1.conv2.weight"])
     assert network.mean.item() == pytest.approx(255 * (0.485 + 0.456 + 0.406) / 3)

@@ -60,7 +60,7 @@ def test_images_per_forward_pass_stay_within_the_micro_batch(monkeypatch):
 
 def test_looking_ahead_at_the_losses_leaves_running_statistics_to_the_step():
     (once, _), (twice, _) = made("uniform", 13, "conv4"), made("uncertainty", 5, "conv4")
-    counts = [step.network.backbone.blocks[0][1].num_batches_tracked.item() for step in (once, twice)]
+    counts = [step.network.trunks[0].backbone.blocks[0][1].num_batches_tracked.item() for step in (once, twice)]
     assert counts == [1, 3]
 
 

@@ -27,7 +27,7 @@ SCALARIZATIONS = get_args(ScalarizationSettings.model_fields["kind"].annotation)
 AGGREGATIONS = get_args(AggregationSettings.model_fields["kind"].annotation)
 WITHOUT_SOLVER = [] if find_spec("cvxpy") else ["cagrad", "nash_mtl"]
 INSTALLED = [
-    "uniform", "svd", "svd_dynamic", "oracle", *SCALARIZATIONS, *(n for n in AGGREGATIONS if n not in WITHOUT_SOLVER)
+    "uniform", "single_task", "svd", "svd_dynamic", "oracle", *SCALARIZATIONS, *(n for n in AGGREGATIONS if n not in WITHOUT_SOLVER)
 ]  # fmt: skip
 UNEQUAL = {"oracle", "pcd"}  # tell the tasks apart by what they are told, or by their order
 RANDOM = {"rlw", "pcgrad", "gradvac", "graddrop"}
@@ -97,7 +97,7 @@ def test_the_heads_of_a_rule_that_combines_gradients_follow_the_mean_loss(kind):
         torch.testing.assert_close(mine.grad, theirs.grad)
 
 
-@pytest.mark.parametrize("kind", [k for k in INSTALLED if k not in UNEQUAL])
+@pytest.mark.parametrize("kind", [k for k in INSTALLED if k not in UNEQUAL | {"single_task"}])  # the sum, not the mean
 def test_equal_tasks_get_the_gradient_of_the_mean_loss(kind):
     """Equal labels and equal heads: equal losses, and equal gradients of what is shared."""
     targets = random_targets(24)[:, :1].expand(-1, K).contiguous()
@@ -153,7 +153,7 @@ def test_a_task_absent_from_the_batch_leaves_its_head_alone_and_the_others_as_th
     targets[:, 3] = -1
     ours, without = network(), network(3)
     with torch.no_grad():
-        without.backbone.load_state_dict(ours.backbone.state_dict())
+        without.trunks[0].backbone.load_state_dict(ours.trunks[0].backbone.state_dict())
         for head, origin in zip(without.heads, ours.heads, strict=False):
             head.load_state_dict(origin.state_dict())
     whole = rule(kind)
@@ -266,3 +266,28 @@ def test_settings_are_told_apart_by_kind_and_named_by_what_is_not_the_default():
     assert SvdSettings(rank="spectrum").name == "svd(rank=spectrum)"
     with pytest.raises(ValidationError, match="unifrom"):
         ADAPTER.validate_python({"kind": "unifrom"})
+
+
+def test_single_task_trains_each_label_as_a_network_of_its_own_would_be_trained():
+    labels = ("one", "two")
+    pixels = torch.randint(0, 256, (40, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8).numpy()
+    targets = random_targets(40, 2).numpy()
+    patients = [str(i) for i in range(40)]
+    wanted = ADAPTER.validate_python({"kind": "single_task"})
+    schedule = TrainingSettings(epochs=2, batch_size=8, precision="32", optimizer="sgd")
+
+    def fitted(net, rule, columns):
+        part = examples(pixels, targets[:, columns], patients)
+        val = examples(pixels, targets[:, columns], [f"other {patient}" for patient in patients])
+        return fit(net, rule, part, val, schedule, seed=3, device="cpu")
+
+    both = initial_network(wanted.network(NetworkSettings()), labels, torch.from_numpy(pixels), seed=0)
+    alone = [initial_network(NetworkSettings(), labels[i : i + 1], torch.from_numpy(pixels), seed=0) for i in (0, 1)]
+    for i, net in enumerate(alone):
+        net.trunks[0].load_state_dict(both.trunks[i].state_dict())
+        net.heads[0].load_state_dict(both.heads[i].state_dict())
+    together = fitted(both, make_weighting(wanted, 2), [0, 1])
+    for i, net in enumerate(alone):
+        own = fitted(net, rule("uniform", 1), [i])
+        for mine, theirs in zip(together.history, own.history, strict=True):
+            assert mine.losses[i] == pytest.approx(theirs.losses[0], rel=1e-4)
