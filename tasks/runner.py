@@ -43,7 +43,7 @@ class RunnerSettings(BaseModel):
 
     def at_once(self, device: Device) -> int:
         """Arms that train at the same time."""
-        return self.arms_at_once or (1 if _on_gpu(device) else processors())
+        return self.arms_at_once or (1 if on_gpu(device) else processors())
 
     def threads_of_an_arm(self, device: Device) -> int:
         """Processor threads that each of them gets."""
@@ -79,9 +79,10 @@ def task_runner(settings: RunnerSettings, device: Device) -> Iterator[TaskRunner
             ray = stack.enter_context(RayTaskRunner(address=settings.address, init_kwargs=options))
         except OSError as error:
             raise DataError(f"no Ray cluster answers at {settings.address} ({error}): name another address") from error
-        stack.enter_context(remote_options(num_cpus=threads_of_an_arm, num_gpus=int(_on_gpu(device))))
+        stack.enter_context(remote_options(num_cpus=threads_of_an_arm, num_gpus=int(on_gpu(device))))
         yield ray
 
 
-def _on_gpu(device: Device) -> bool:
+def on_gpu(device: Device) -> bool:
+    """Whether an arm on this device trains on a GPU here."""
     return device == "cuda" or (device == "auto" and torch.cuda.is_available())
