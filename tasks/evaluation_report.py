@@ -9,12 +9,11 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
-from tasks.files import write_atomically
 from tasks.output import REPORT, RESULTS
 from tasks.page import write_page
 from tasks.progress import LOGGER
 from tasks.promotion import EvaluationResults
-from tasks.results import ScoreRecord
+from tasks.results import ScoreRecord, write_results
 
 _PARTS = {"val": "validation", "test": "test"}
 
@@ -22,7 +21,7 @@ _PARTS = {"val": "validation", "test": "test"}
 @task(name="write evaluation report", cache_policy=NO_CACHE)
 def report_evaluation(results: EvaluationResults, folder: Path) -> Path:
     """Write results.json and report.html into `folder`; returns the page's path."""
-    write_atomically(folder / RESULTS, (results.model_dump_json(indent=1, by_alias=True) + "\n").encode())
+    write_results(results, folder / RESULTS)
     contents = {
         "results": results,
         "columns": [(model, part, word) for model in results.models for part, word in _PARTS.items()],

@@ -11,12 +11,11 @@ from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
 from data_prep.store import Store
-from tasks.files import write_atomically
 from tasks.ingest import StoreRef
 from tasks.output import REPORT, RESULTS
 from tasks.page import example_images, write_page
 from tasks.progress import LOGGER
-from tasks.results import CheckRecord, Count, QuarantinedImage, Record, StoreRecord
+from tasks.results import CheckRecord, Count, Record, StoreRecord, write_results
 
 
 class DecodedRecord(StoreRecord):
@@ -50,8 +49,7 @@ def report_ingest(
     results = IngestResults(
         config=config, version=version("medmtl"), data=_decoded(ref, store, checks), seconds=seconds
     )
-    text = results.model_dump_json(indent=1, by_alias=True)
-    write_atomically(folder / RESULTS, (text + "\n").encode())
+    write_results(results, folder / RESULTS)
     contents = {
         "data": results.data,
         "broken": [check for check in checks if check.result != "ok"],
@@ -68,16 +66,8 @@ def _decoded(ref: StoreRef, store: Store, checks: tuple[CheckRecord, ...]) -> De
     def counted(value: int) -> dict[str, int]:
         return dict(zip(store.labels, (store.targets == value).sum(axis=0).tolist(), strict=True))
 
-    return DecodedRecord(
-        name=ref.name,
-        population=store.population,
-        fingerprint=store.fingerprint,
-        labels=store.labels,
-        size=store.size,
-        quarantined=tuple(QuarantinedImage(image=image, reason=reason) for image, reason in store.quarantine),
-        rows_without_image=store.manifest["rows_without_image"],
-        images_without_row=store.manifest["images_without_row"],
-        checks=checks,
+    return DecodedRecord.of(
+        ref.name, store, checks,
         path=str(ref.path),
         reused=ref.reused,
         images=len(store.images),
@@ -85,4 +75,4 @@ def _decoded(ref: StoreRef, store: Store, checks: tuple[CheckRecord, ...]) -> De
         positives=counted(1),
         unknown=counted(-1),
         megabytes=sum(file.stat().st_size for file in ref.path.iterdir()) / 1e6,
-    )
+    )  # fmt: skip

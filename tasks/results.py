@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from data_prep.errors import DataError
+from data_prep.store import Store
 from models.evaluation import Evaluation, Score, holm
 from models.paired import Comparison
 from tasks.files import write_atomically
@@ -26,7 +27,10 @@ Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
 class Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    # 'constants': a NaN within a free-form config reaches the writer, which refuses it, instead of becoming null
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, serialize_by_alias=True, ser_json_inf_nan="constants"
+    )
 
 
 class ScoreRecord(Record):
@@ -203,6 +207,22 @@ class StoreRecord(Record):
     images_without_row: Count = 0
     checks: tuple[CheckRecord, ...] = ()
 
+    @classmethod
+    def of(cls, name: str, store: Store, checks: tuple[CheckRecord, ...], **more: Any) -> Self:
+        """The store's own fields; more: the fields that a subclass adds."""
+        return cls(
+            name=name,
+            population=store.population,
+            fingerprint=store.fingerprint,
+            labels=store.labels,
+            size=store.size,
+            quarantined=tuple(QuarantinedImage(image=image, reason=reason) for image, reason in store.quarantine),
+            rows_without_image=store.manifest["rows_without_image"],
+            images_without_row=store.manifest["images_without_row"],
+            checks=checks,
+            **more,
+        )
+
     @property
     def by_reason(self) -> dict[str, list[str]]:
         """The files set aside for each reason, the commonest reason first."""
@@ -247,12 +267,6 @@ class AdjudicatedRecord(Record):
 
 class StudyResults(Record):
     """All of results.json."""
-
-    # 'constants': a NaN within the free-form config reaches the writer, which refuses it, instead of becoming
-    # null
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, serialize_by_alias=True, ser_json_inf_nan="constants"
-    )
 
     schema_: Literal["medmtl/study/1"] = Field(SCHEMA, alias="schema")
     config: dict[str, Any] = Field(description="the complete config; running it again repeats the study")
@@ -334,8 +348,12 @@ def adjust(comparisons: Sequence[ComparisonRecord]) -> tuple[ComparisonRecord, .
     )
 
 
-def write_results(results: StudyResults, path: Path) -> None:
-    """Write results.json whole or not at all: a reader never sees half a file."""
+def write_results(results: Record, path: Path) -> None:
+    """Write a results.json whole or not at all: a reader never sees half a file.
+
+    Raises:
+        ValueError: a number in it is not finite.
+    """
     text = json.dumps(results.model_dump(mode="json"), indent=1, ensure_ascii=False, allow_nan=False)
     write_atomically(path, (text + "\n").encode())
 

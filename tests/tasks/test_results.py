@@ -10,10 +10,13 @@ from pydantic import ValidationError
 from data_prep.errors import DataError
 from models.evaluation import Score
 from models.paired import Comparison
+from tasks.ingest_report import IngestResults
+from tasks.promotion import EvaluationResults
 from tasks.results import (
     ComparisonRecord,
     NoiseCondition,
     ScoreRecord,
+    StoreRecord,
     StudyResults,
     adjust,
     read_results,
@@ -67,6 +70,33 @@ def test_nan_hidden_in_the_config_is_refused_and_the_old_file_stays(tmp_path: Pa
     with pytest.raises(ValueError, match="JSON compliant"):
         write_results(fake_study().model_copy(update={"config": {"rate": float("nan")}}), path)
     assert path.read_bytes() == before
+
+
+def test_what_an_ingest_and_an_evaluation_found_is_written_by_the_same_rules(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    found = EvaluationResults(
+        config={}, model_name="é", data="sha256:0", split="sha256:1", models=(), promoted=False, reason="none"
+    )
+    write_results(found, path)
+    assert json.loads(path.read_text())["schema"] == "medmtl/evaluation/1"
+    assert "é" in path.read_text(encoding="utf-8")
+    data = fake_study().data.model_dump(include=set(StoreRecord.model_fields))
+    more = {"path": "p", "reused": False, "images": 1, "patients": 1, "positives": {}, "unknown": {}, "megabytes": 1.0}
+    ingest = IngestResults(config={"size": float("nan")}, version="0", data={**data, **more}, seconds=1.0)
+    with pytest.raises(ValueError, match="JSON compliant"):
+        write_results(ingest, path)
+    assert json.loads(path.read_text())["schema"] == "medmtl/evaluation/1"
+
+
+def test_results_from_before_arms_had_a_cost_can_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    write_results(fake_study(), path)
+    found = json.loads(path.read_text())
+    for arm in found["arms"]:
+        for name in ("step_seconds", "weighting_seconds", "peak_memory_mib"):
+            del arm[name]
+    path.write_text(json.dumps(found))
+    assert {arm.step_seconds for arm in read_results(path).arms} == {None}
 
 
 def test_a_write_that_is_cut_short_leaves_the_old_file_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
