@@ -3,10 +3,8 @@ missing.
 """
 
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -28,6 +26,8 @@ from models.intervals import (
     placements,
     resampled_patients,
 )
+
+from .conftest import Predictions
 
 unhurried = settings(deadline=None)  # other tests share the cores
 
@@ -276,15 +276,9 @@ def test_holm_never_lowers_a_p_value_and_keeps_their_order(p_values: list[float]
 # --- At full scale, and in the long run ---
 
 
-def test_real_predictions_at_full_scale_equal_scikit_learn(shared_data: Path) -> None:
-    predictions = pd.read_csv(shared_data / "nih" / "chexnet_test_predictions.csv.gz")
-    table = pd.read_csv(shared_data / "nih" / "Data_Entry_2017_v2020.csv.gz").set_index("Image Index")
-    table = table.loc[predictions["Image Index"]]
-    labels = [column.removeprefix("prob_") for column in predictions.columns[1:]]
-    findings = table["Finding Labels"].str.split("|").map(set)
-    targets = np.array([[label in found for label in labels] for found in findings], dtype=np.int8)
-    scores = predictions.iloc[:, 1:].to_numpy()
-    found = score(targets, scores, table["Patient ID"].to_numpy(), labels, seed=0)
+def test_real_predictions_at_full_scale_equal_scikit_learn(real_predictions: Predictions) -> None:
+    labels, targets, scores, patients = real_predictions
+    found = score(targets, scores, patients, labels, seed=0)
     assert scores.shape == (22433, 14)
     for j, label in enumerate(labels):
         here = found.labels[label]

@@ -1,9 +1,6 @@
 """Paired comparisons: DeLong's published example, naive references, and what may be said of which design."""
 
-from pathlib import Path
-
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,6 +16,8 @@ from models.intervals import (
     placements,
 )
 from models.paired import Unit, compare, delong
+
+from .conftest import Predictions
 
 unhurried = settings(deadline=None, max_examples=50)
 
@@ -202,15 +201,10 @@ def test_a_unit_that_cannot_be_scored_is_left_out() -> None:
     assert list(compare({"good": good, "none": none}, patients).by_unit) == ["good"]
 
 
-def test_real_predictions_against_themselves_made_worse(shared_data: Path) -> None:
-    predictions = pd.read_csv(shared_data / "nih" / "chexnet_test_predictions.csv.gz")
-    table = pd.read_csv(shared_data / "nih" / "Data_Entry_2017_v2020.csv.gz").set_index("Image Index")
-    table = table.loc[predictions["Image Index"]]
-    labels = [column.removeprefix("prob_") for column in predictions.columns[1:]]
-    findings = table["Finding Labels"].str.split("|").map(set)
-    targets = np.array([[label in found for label in labels] for found in findings], dtype=np.int8)
-    scores = np.log(predictions.iloc[:, 1:].to_numpy())
+def test_real_predictions_against_themselves_made_worse(real_predictions: Predictions) -> None:
+    _, targets, probabilities, patients = real_predictions
+    scores = np.log(probabilities)
     worse = scores + np.random.default_rng(0).normal(size=scores.shape)
-    found = compare({"": Unit(targets, {0: scores}, {0: worse})}, table["Patient ID"].to_numpy())
+    found = compare({"": Unit(targets, {0: scores}, {0: worse})}, patients)
     assert 0.01 < found.lo < found.delta < found.hi < 0.2
     assert found.p_value < 1e-20
