@@ -1,9 +1,10 @@
-"""Does one method rank the test images better than another? Paired differences of AUCs over a whole design.
+"""Does one method do better than another on the same test set? Paired differences over a whole design.
 
 n test images, k labels of a unit, s seeds, p patients.
 
 Two methods are trained under the same conditions (units) with the same seeds and scored on the same patients. What is
-compared is the mean AUC over a unit's labels; `models.two_stage` says how sure the mean difference is, and over what.
+compared here is the mean AUC over a unit's labels, in `models.paired_classes` that of tasks on sentences;
+`models.two_stage` says how sure the mean difference is, and over what.
 """
 
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from models.evaluation import checked, scorable
 from models.intervals import number_patients, patient_influence, placements
-from models.two_stage import MIN_DRAWN, Estimate, Over, mean_difference
+from models.two_stage import MIN_DRAWN, Estimate, Over, Sampled, mean_difference
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,21 @@ class Unit:
 
 
 @dataclass(frozen=True)
+class Differences:
+    """What a unit says.
+
+    seeds: those that both methods have. deltas: (s,) method minus baseline. moved: (p, s), how much each patient (or
+    sentence) of the whole test set moved them.
+    """
+
+    seeds: list[int]
+    deltas: NDArray
+    moved: NDArray
+
+
+@dataclass(frozen=True)
 class Comparison:
-    """Mean AUC of a method minus that of the baseline.
+    """Mean score of a method minus that of the baseline.
 
     delta: mean over the seeds that both have, then over units, in [-1, 1]. lo, hi: its 95 % interval; p_value:
     two-sided; over: what both of them are over. detectable: the smallest true difference that such a study would have
@@ -64,22 +78,46 @@ def compare(units: Mapping[str, Unit], patients: NDArray, drawn_from: int | None
     were not: then they are taken as they are.
     """
     numbers = number_patients(patients)
-    found = {name: _differences(unit, numbers) for name, unit in units.items()}
-    usable = {name: each for name, each in found.items() if not isinstance(each, str)}
+    return compare_units({name: _differences(unit, numbers) for name, unit in units.items()}, drawn_from)
+
+
+def compare_units(
+    units: Mapping[str, Differences | str],
+    drawn_from: int | None = None,
+    *,
+    crossed: bool = False,
+    tested: Sampled = "patients",
+) -> Comparison:
+    """Compare two methods by their differences in each unit; a unit without any says why.
+
+    crossed: what a seed does to one unit it also does to others, as when units share a network: then seeds count once
+    and not once a unit, and only those are taken that all units have. Not with units that were drawn.
+    """
+    usable = {name: each for name, each in units.items() if not isinstance(each, str)}
     if not usable:
-        return Comparison(None, None, None, None, reason="; ".join(dict.fromkeys(map(str, found.values()))))
-    by_unit = {name: dict(zip(seeds, deltas.tolist(), strict=True)) for name, (seeds, deltas, _) in usable.items()}
-    estimate = mean_difference(
-        [deltas for _, deltas, _ in usable.values()], [moved for _, _, moved in usable.values()], drawn_from
-    )
+        return Comparison(None, None, None, None, reason="; ".join(dict.fromkeys(map(str, units.values()))))
+    by_unit = {name: dict(zip(each.seeds, each.deltas.tolist(), strict=True)) for name, each in usable.items()}
+    found = [_over_all(list(usable.values()))] if crossed else list(usable.values())
+    if not found[0].seeds:
+        return Comparison(None, None, None, None, by_unit, reason="no seed that all units have")
+    estimate = mean_difference([each.deltas for each in found], [each.moved for each in found], drawn_from, tested)
     if estimate.error == 0 and estimate.mean != 0:
         reason = "no interval: the scores separate the classes completely"
         return Comparison(estimate.mean, None, None, None, by_unit, reason=reason)
     lo, hi = estimate.interval
-    limit = _limit(estimate.over, by_unit, drawn_from)
+    limit = _limit(estimate.over, min(len(each.seeds) for each in found), len(usable), drawn_from)
     return Comparison(
         estimate.mean, lo, hi, estimate.p_value, by_unit, estimate.over, estimate.detectable, limit
     )  # fmt: skip
+
+
+def _over_all(units: list[Differences]) -> Differences:
+    """The mean over units, seed by seed."""
+    seeds = sorted(set.intersection(*(set(each.seeds) for each in units)))
+    columns = [[each.seeds.index(seed) for seed in seeds] for each in units]
+    deltas = np.mean([each.deltas[chosen] for each, chosen in zip(units, columns, strict=True)], axis=0)
+    moved = np.mean([each.moved[:, chosen] for each, chosen in zip(units, columns, strict=True)], axis=0)
+    return Differences(seeds, deltas, moved)
 
 
 def delong(target: NDArray[np.int8], first: NDArray, second: NDArray, patients: NDArray) -> Estimate:
@@ -99,8 +137,8 @@ def delong(target: NDArray[np.int8], first: NDArray, second: NDArray, patients: 
     return mean_difference([deltas], [moved])
 
 
-def _differences(unit: Unit, numbers: NDArray[np.int64]) -> tuple[list[int], NDArray, NDArray] | str:
-    """A unit's seeds, its differences (s,) and the patients' influence on them (p, s); or why there are none."""
+def _differences(unit: Unit, numbers: NDArray[np.int64]) -> Differences | str:
+    """A unit's differences, or why there are none."""
     seeds = sorted(set(unit.method) & set(unit.baseline))
     columns, _ = scorable(unit.targets, numbers)
     if not seeds or not columns:
@@ -111,7 +149,7 @@ def _differences(unit: Unit, numbers: NDArray[np.int64]) -> tuple[list[int], NDA
         for j in columns
     ]
     deltas, moved = (np.mean(parts, axis=0) for parts in zip(*of_labels, strict=True))
-    return seeds, deltas, moved
+    return Differences(seeds, deltas, moved)
 
 
 def _of_label(
@@ -126,11 +164,10 @@ def _of_label(
     return of_positive.mean(axis=1), moved
 
 
-def _limit(over: Over, by_unit: Mapping[str, Mapping[int, float]], drawn_from: int | None) -> str | None:
-    """Why the interval is over no more than it is."""
-    fewest = min(len(by_seed) for by_seed in by_unit.values())
-    if drawn_from is not None and len(by_unit) < MIN_DRAWN:
-        return f"{len(by_unit)} pair(s) cannot speak for other pairs; {MIN_DRAWN} or more can"
-    if over == "patients":
-        return f"{fewest} seed(s) cannot speak for other seeds; {MIN_DRAWN} or more can"
+def _limit(over: Over, seeds: int, units: int, drawn_from: int | None) -> str | None:
+    """Why the interval is over no more than it is; seeds: of the unit that has the fewest."""
+    if drawn_from is not None and units < MIN_DRAWN:
+        return f"{units} pair(s) cannot speak for other pairs; {MIN_DRAWN} or more can"
+    if over in ("patients", "sentences"):
+        return f"{seeds} seed(s) cannot speak for other seeds; {MIN_DRAWN} or more can"
     return None

@@ -31,7 +31,13 @@ MIN_DRAWN = 3
 """Fewest units, or seeds, to say something about others of their kind. Two have one degree of freedom: Student's t is
 12.7 there, and the interval says nothing."""
 
-Over = Literal["patients", "seeds and patients", "pairs, seeds and patients"]
+Sampled = Literal["patients", "sentences"]
+"""What a test set is a sample of; "patients" stands for either in what follows."""
+
+Over = Literal[
+    "patients", "seeds and patients", "pairs, seeds and patients",
+    "sentences", "seeds and sentences", "pairs, seeds and sentences",
+]  # fmt: skip
 _LEVEL, _POWER = 0.05, 0.8
 
 
@@ -70,7 +76,10 @@ class Estimate:
 
 
 def mean_difference(
-    differences: Sequence[NDArray], influence: Sequence[NDArray], drawn_from: int | None = None
+    differences: Sequence[NDArray],
+    influence: Sequence[NDArray],
+    drawn_from: int | None = None,
+    tested: Sampled = "patients",
 ) -> Estimate:
     """The mean of all units' differences, over as much as the design carries.
 
@@ -88,12 +97,12 @@ def mean_difference(
     alone, degrees = float(patients @ patients), _effective_patients(patients)
     units = len(means)
     if drawn_from is not None and units >= MIN_DRAWN:
-        over: Over = "pairs, seeds and patients"
+        over: Over = f"pairs, seeds and {tested}"  # type: ignore[assignment]
         share = units / drawn_from if seeds > 1 else 0.0  # without it, and wider, where no seed can be told from a pair
     elif seeds >= MIN_DRAWN:
-        over, share = "seeds and patients", 1.0
+        over, share = f"seeds and {tested}", 1.0  # type: ignore[assignment]
     else:
-        return Estimate(mean, alone**0.5, degrees, "patients")
+        return Estimate(mean, alone**0.5, degrees, tested)
     parts, freedom = [], []
     common = alone
     if share < 1:

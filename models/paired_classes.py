@@ -1,0 +1,66 @@
+"""Paired differences for tasks on sentences: any metric of `models.classification`, over groups of tasks.
+
+n test sentences of a task, c classes, s seeds, p distinct sentences of all tasks.
+
+A unit is a group of tasks, such as a pair: its score is the mean over the tasks' scores. Groups that share a task share
+its test sentences, and that is taken into account; so are networks that they share (`crossed`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.classification import TaskTest, number_sentences, summed_by_sentence, task_score
+from models.paired import Comparison, Differences, compare_units
+
+Predictions = Mapping[int, Mapping[str, NDArray]]
+"""Training seed -> task -> (n, c) probabilities."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """The predictions of two methods for the tasks of a unit."""
+
+    tasks: Mapping[str, TaskTest]
+    method: Predictions
+    baseline: Predictions
+
+
+def compare_classes(groups: Mapping[str, Group], *, crossed: bool) -> Comparison:
+    """Compare two methods over all groups at once; the groups are taken as they are, not as a sample of others.
+
+    crossed: groups share networks (see `models.paired.compare_units`).
+    """
+    of_groups = {name: list(group.tasks.values()) for name, group in groups.items()}
+    numbers, distinct = number_sentences([each for tasks in of_groups.values() for each in tasks])
+    found = {}
+    for name, group in groups.items():
+        own, numbers = numbers[: len(group.tasks)], numbers[len(group.tasks) :]
+        found[name] = _differences(group, dict(zip(group.tasks, own, strict=True)), distinct)
+    return compare_units(found, crossed=crossed, tested="sentences")
+
+
+def _differences(group: Group, numbers: Mapping[str, NDArray[np.int64]], distinct: int) -> Differences | str:
+    seeds = sorted(set(group.method) & set(group.baseline))
+    if not seeds:
+        return "no seed in common"
+    deltas, moved = [], []
+    for seed in seeds:
+        parts = [_of_task(group, task, seed) for task in group.tasks]
+        deltas.append(np.mean([delta for delta, _ in parts]))
+        by_sentence = [
+            summed_by_sentence(shares, numbers[task], distinct)
+            for task, (_, shares) in zip(group.tasks, parts, strict=True)
+        ]
+        moved.append(np.mean(by_sentence, axis=0))
+    return Differences(seeds, np.array(deltas), np.stack(moved, axis=1))
+
+
+def _of_task(group: Group, task: str, seed: int) -> tuple[float, NDArray[np.float64]]:
+    """The difference on one task, and the shares of its test sentences in it."""
+    (method, of_method), (baseline, of_baseline) = (
+        task_score(group.tasks[task], predictions[seed][task]) for predictions in (group.method, group.baseline)
+    )
+    return method - baseline, of_method - of_baseline
