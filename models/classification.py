@@ -25,7 +25,7 @@ class TaskTest:
     """The test part of a task.
 
     targets: (n,) int, classes 0..c-1. sentences: (n,) keys; equal keys are the same sentence, also in another task.
-    metrics: names among METRICS; the task's score is their mean.
+    metrics: names of `models.metrics`; the task's score is their mean.
     """
 
     targets: NDArray
@@ -67,7 +67,7 @@ def _matthews(targets: NDArray, predicted: NDArray) -> tuple[float, NDArray]:
     return float(value), products[0] / scale - value / 2 * (products[1] / of_targets + products[2] / of_predicted)
 
 
-METRICS: Mapping[str, Callable[[NDArray, NDArray], tuple[float, NDArray]]] = {
+INFLUENCES: Mapping[str, Callable[[NDArray, NDArray], tuple[float, NDArray]]] = {
     "accuracy": _accuracy,
     "f1": _f1,
     "matthews": _matthews,
@@ -83,9 +83,9 @@ def metric_influence(metric: str, targets: NDArray, predicted: NDArray) -> tuple
     Raises:
         SettingError: there is no such metric.
     """
-    if metric not in METRICS:
-        raise unknown_name("metric", metric, METRICS)
-    return METRICS[metric](targets, predicted)
+    if metric not in INFLUENCES:
+        raise unknown_name("metric", metric, INFLUENCES)
+    return INFLUENCES[metric](targets, predicted)
 
 
 # --- One task, one model ---

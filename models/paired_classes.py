@@ -21,9 +21,12 @@ Predictions = Mapping[int, Mapping[str, NDArray]]
 
 @dataclass(frozen=True)
 class Group:
-    """The predictions of two methods for the tasks of a unit."""
+    """The predictions of two methods for the tasks of a unit.
 
-    tasks: Mapping[str, TaskTest]
+    tests: training seed -> task -> test part; the same of every seed, unless each seed has a fold of its own.
+    """
+
+    tests: Mapping[int, Mapping[str, TaskTest]]
     method: Predictions
     baseline: Predictions
 
@@ -33,34 +36,35 @@ def compare_classes(groups: Mapping[str, Group], *, crossed: bool) -> Comparison
 
     crossed: groups share networks (see `models.paired.compare_units`).
     """
-    of_groups = {name: list(group.tasks.values()) for name, group in groups.items()}
-    numbers, distinct = number_sentences([each for tasks in of_groups.values() for each in tasks])
-    found = {}
-    for name, group in groups.items():
-        own, numbers = numbers[: len(group.tasks)], numbers[len(group.tasks) :]
-        found[name] = _differences(group, dict(zip(group.tasks, own, strict=True)), distinct)
+    places = [
+        (name, seed, task) for name, group in groups.items() for seed in group.tests for task in group.tests[seed]
+    ]
+    numbers, distinct = number_sentences([groups[name].tests[seed][task] for name, seed, task in places])
+    numbered = dict(zip(places, numbers, strict=True))
+    found = {name: _differences(name, group, numbered, distinct) for name, group in groups.items()}
     return compare_units(found, crossed=crossed, tested="sentences")
 
 
-def _differences(group: Group, numbers: Mapping[str, NDArray[np.int64]], distinct: int) -> Differences | str:
+def _differences(
+    name: str, group: Group, numbered: Mapping[tuple[str, int, str], NDArray[np.int64]], distinct: int
+) -> Differences | str:
     seeds = sorted(set(group.method) & set(group.baseline))
     if not seeds:
         return "no seed in common"
     deltas, moved = [], []
     for seed in seeds:
-        parts = [_of_task(group, task, seed) for task in group.tasks]
-        deltas.append(np.mean([delta for delta, _ in parts]))
+        parts = {task: _of_task(group, seed, task) for task in group.tests[seed]}
+        deltas.append(np.mean([delta for delta, _ in parts.values()]))
         by_sentence = [
-            summed_by_sentence(shares, numbers[task], distinct)
-            for task, (_, shares) in zip(group.tasks, parts, strict=True)
+            summed_by_sentence(shares, numbered[name, seed, task], distinct) for task, (_, shares) in parts.items()
         ]
         moved.append(np.mean(by_sentence, axis=0))
     return Differences(seeds, np.array(deltas), np.stack(moved, axis=1))
 
 
-def _of_task(group: Group, task: str, seed: int) -> tuple[float, NDArray[np.float64]]:
+def _of_task(group: Group, seed: int, task: str) -> tuple[float, NDArray[np.float64]]:
     """The difference on one task, and the shares of its test sentences in it."""
     (method, of_method), (baseline, of_baseline) = (
-        task_score(group.tasks[task], predictions[seed][task]) for predictions in (group.method, group.baseline)
+        task_score(group.tests[seed][task], predictions[seed][task]) for predictions in (group.method, group.baseline)
     )
     return method - baseline, of_method - of_baseline

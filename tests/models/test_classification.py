@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
-from models.classification import METRICS, TaskTest, evaluate, metric_influence, task_score
+from models.classification import INFLUENCES, TaskTest, evaluate, metric_influence, task_score
 from models.errors import SettingError
 
 SCIKIT = {"accuracy": accuracy_score, "f1": f1_score, "matthews": matthews_corrcoef}
@@ -26,14 +26,14 @@ def certain(predicted: NDArray, classes: int = 2) -> NDArray:
 
 
 @unhurried
-@given(st.integers(0, 9999), st.sampled_from(sorted(METRICS)), st.integers(2, 5))
+@given(st.integers(0, 9999), st.sampled_from(sorted(INFLUENCES)), st.integers(2, 5))
 def test_values_are_those_of_scikit_learn(seed: int, metric: str, classes: int) -> None:
     targets, predicted = simulated(seed, classes=2 if metric == "f1" else classes)
     assert metric_influence(metric, targets, predicted)[0] == pytest.approx(SCIKIT[metric](targets, predicted))
 
 
 @unhurried
-@given(st.integers(0, 9999), st.sampled_from(sorted(METRICS)))
+@given(st.integers(0, 9999), st.sampled_from(sorted(INFLUENCES)))
 def test_an_influence_is_what_a_little_more_weight_on_a_sentence_does(seed: int, metric: str) -> None:
     targets, predicted = simulated(seed, n=30)
     value, influence = metric_influence(metric, targets, predicted)

@@ -25,7 +25,7 @@ def answers(task: TaskTest, seed: int, right: float) -> NDArray:
 
 def group(tasks: dict[str, TaskTest], better: float, seeds: int = 3) -> Group:
     return Group(
-        tasks,
+        dict.fromkeys(range(seeds), tasks),
         {seed: {name: answers(task, seed, 0.7 + better) for name, task in tasks.items()} for seed in range(seeds)},
         {seed: {name: answers(task, 100 + seed, 0.7) for name, task in tasks.items()} for seed in range(seeds)},
     )
@@ -41,7 +41,7 @@ def test_differences_are_paired_by_seed_and_averaged_over_tasks_then_groups() ->
         deltas = [
             np.mean(both.method[seed][name].argmax(1) == task.targets)
             - np.mean(both.baseline[seed][name].argmax(1) == task.targets)
-            for name, task in both.tasks.items()
+            for name, task in both.tests[seed].items()
         ]
         assert found.by_unit["a and b"][seed] == pytest.approx(np.mean(deltas))
     assert found.delta == pytest.approx(np.mean([np.mean(list(by.values())) for by in found.by_unit.values()]))
@@ -81,11 +81,25 @@ def test_a_seed_that_a_group_lacks_is_left_out_where_groups_share_networks() -> 
     assert found.delta == pytest.approx(
         np.mean([found.by_unit[unit][seed] for unit in ("x", "y") for seed in range(3)])
     )
-    apart = Group({"a": A}, {0: whole.method[0]}, {1: whole.baseline[1]})
+    apart = Group(whole.tests, {0: whole.method[0]}, {1: whole.baseline[1]})
     assert compare_classes({"x": apart}, crossed=True).reason == "no seed in common"
 
 
 def test_equal_predictions_differ_by_nothing() -> None:
     one = group({"a": A}, 0.0)
-    same = compare_classes({"a": Group(one.tasks, one.method, one.method)}, crossed=False)
+    same = compare_classes({"a": Group(one.tests, one.method, one.method)}, crossed=False)
     assert (same.delta, same.lo, same.hi, same.p_value) == (0.0, 0.0, 0.0, 1.0)
+
+
+def test_folds_of_their_own_are_as_good_as_their_sentences_together() -> None:
+    """Three seeds on three folds: the error over sentences is that of one model on all of them."""
+    whole = group({"a": A}, 0.1, seeds=1)
+    folds = [np.arange(N)[i::3] for i in range(3)]
+    tests = {i: {"a": TaskTest(A.targets[rows], A.sentences[rows], ("accuracy",))} for i, rows in enumerate(folds)}
+    method, baseline = (
+        {i: {"a": predictions[0]["a"][rows]} for i, rows in enumerate(folds)}
+        for predictions in (whole.method, whole.baseline)
+    )
+    found = compare_classes({"a": Group(tests, method, baseline)}, crossed=False)
+    assert found.delta == pytest.approx(compare_classes({"a": whole}, crossed=False).delta)
+    assert found.over == "seeds and sentences"
