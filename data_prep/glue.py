@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from data_prep.errors import DataError, did_you_mean
+from data_prep.hub import by_hand
 from data_prep.hub_table import read_columns
 from data_prep.text_benchmarks import GLUE, GLUE_REPOSITORY, GlueSet
 from data_prep.text_file import read_lines
@@ -57,13 +58,6 @@ def read_glue(
     return {name: capped(_read_task(folder, name, seed), limit, seed) for name in names}
 
 
-def by_hand(folder: Path, name: str) -> str:
-    """Return the remedy that gets the files of a task without medmtl."""
-    return (
-        f"get it by hand: hf download {GLUE_REPOSITORY} --repo-type dataset --include '{name}/*' --local-dir {folder}"
-    )
-
-
 def _read_task(folder: Path, name: str, seed: int) -> TextTask:
     facts = GLUE[name]
     train, dev, notes = _read_parts(folder, name, facts)
@@ -86,7 +80,7 @@ def _carve(texts: Texts, share: float, seed: int, purpose: str) -> tuple[Texts, 
 
 def _read_parts(folder: Path, name: str, facts: GlueSet) -> tuple[_Part | None, _Part, list[str]]:
     """Return the training part, if there is one, the labelled part that is tested on, and what to say of them."""
-    remedy = by_hand(folder, name)
+    remedy = by_hand(GLUE_REPOSITORY, [f"{name}/{table}" for table in (HUB_TRAIN, HUB_DEV)], folder, "dataset")
     hub, official = folder / name, folder / facts.folder
     read, train_path, dev_path, rows, notes = _read_tsv, official / "train.tsv", official / "dev.tsv", facts.rows, []
     if (hub / HUB_DEV).exists():

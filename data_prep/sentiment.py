@@ -13,7 +13,7 @@ import numpy as np
 from data_prep.errors import DataError, did_you_mean
 from data_prep.overlap import shared_sentences, without_overlap
 from data_prep.remote_file import RemoteFile
-from data_prep.text_benchmarks import SENTIMENT, SentimentSet
+from data_prep.text_benchmarks import SENTIMENT, SentimentSet, by_hand
 from data_prep.text_file import read_lines
 from data_prep.text_task import TEST_SHARE, VALIDATION_SHARE, Texts, TextTask, capped, carve, carve_fold
 
@@ -96,8 +96,3 @@ def _read_file(path: Path, file: RemoteFile, facts: SentimentSet) -> tuple[Texts
     if not texts:
         raise DataError(f"{path}: no line has a text; {by_hand(path, file)}")
     return Texts(tuple(texts), None, np.array(labels, dtype=np.int64)), skipped
-
-
-def by_hand(path: Path, file: RemoteFile) -> str:
-    """Return the remedy that gets the file without medmtl."""
-    return f"get it by hand: curl -L --create-dirs -o {path} {file.url}"

@@ -5,7 +5,9 @@ The six sentence sets are read in the format in which they are passed on through
 Language Understanding, ICLR 2019, https://gluebenchmark.com.
 """
 
+import shlex
 from dataclasses import dataclass
+from pathlib import Path
 
 from data_prep.remote_file import RemoteFile
 
@@ -59,6 +61,11 @@ class GlueSet:
     citation: str
     named: bool = False
     licence: str = NO_LICENCE
+
+
+def by_hand(path: Path, file: RemoteFile) -> str:
+    """Return the remedy that gets a file without medmtl."""
+    return f"get it by hand: curl -L --create-dirs -o {shlex.quote(str(path))} {file.url}"
 
 
 def _file(name: str, size: int, md5: str) -> RemoteFile:

@@ -141,7 +141,7 @@ def test_rows_without_a_text_are_skipped_and_counted(tmp_path: Path) -> None:
     [
         (
             "only\ttwo",
-            r"train.tsv: line 32 has 2 columns instead of 4; mend it, or get it by hand: hf download nyu-mll",
+            r"train.tsv: line 32 has 2 columns instead of 4; mend it, or get them by hand: hf download nyu-mll",
         ),
         ("9\ta\tb\tentails", r"line 32 has the label 'entails'; RTE has entailment, not_entailment"),
         ("9\ta\tb\t0", r"line 32 has the label '0'"),
@@ -156,8 +156,8 @@ def test_a_row_of_another_format_is_named(tmp_path: Path, line: str, message: st
 
 
 def test_missing_files_columns_texts_and_tasks_are_refused(tmp_path: Path) -> None:
-    remedy = r"hf download nyu-mll/glue --repo-type dataset --include 'rte/\*' --local-dir"
-    with pytest.raises(DataError, match=rf"RTE/dev.tsv: not there; get it by hand: {remedy}"):
+    remedy = rf"hf download nyu-mll/glue rte/{HUB_TRAIN} rte/{HUB_DEV} --repo-type dataset --local-dir {tmp_path}"
+    with pytest.raises(DataError, match=rf"RTE/dev.tsv: not there; get them by hand: {remedy}"):
         one(tmp_path, "rte")
     write_tsv(tmp_path / "RTE" / "dev.tsv", "qnli", DEV)
     with pytest.raises(DataError, match=r"no column 'sentence1'; the first line has index, question, sentence, label"):
@@ -202,7 +202,7 @@ def test_a_cut_or_changed_table_is_refused_in_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"sentence1": ["a"], "label": [0]}, "no column 'sentence2'; there are sentence1, label; get it by hand"),
+        ({"sentence1": ["a"], "label": [0]}, "no column 'sentence2'; there are sentence1, label; get them by hand"),
         ({"sentence1": ["a", None], "sentence2": ["b", "b"], "label": [0, 1]}, "row 2 has nothing in .*'sentence1'"),
         ({"sentence1": ["a", "a"], "sentence2": ["b", "b"], "label": [0, None]}, "row 2 has nothing in .*'label'"),
         ({"sentence1": [1], "sentence2": ["b"], "label": [0]}, "column 'sentence1' holds int64, not texts"),
