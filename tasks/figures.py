@@ -16,9 +16,12 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 from numpy.typing import NDArray
 from PIL import Image
+from sklearn.isotonic import isotonic_regression
 
+from tasks.cost import costs
 from tasks.results import ComparisonRecord, NoiseCondition, ScoreRecord, StudyResults, average
 
 INK, FAINT = "#010203", "#030201"  # stand for the page's ink and its pale lines, see `_to_svg`
@@ -165,7 +168,7 @@ def differences(results: StudyResults) -> str | None:
         ends = [0.0]
         for y, row in enumerate(rows):
             if isinstance(row, str):
-                axes.text(-0.02, y, row, transform=axes.get_yaxis_transform(), ha="right", va="center", weight="bold")
+                axes.text(0.01, y, row, transform=axes.get_yaxis_transform(), va="center", weight="bold")
                 continue
             style = look[row.method]
             if row.lo is not None and row.hi is not None:
@@ -204,6 +207,91 @@ def _in_numbers(row: ComparisonRecord) -> str:
     if row.lo is None or row.hi is None:
         return f"{row.delta:+.3f}".replace("-", "−")
     return f"{row.delta:+.3f}  ({row.lo:+.3f} to {row.hi:+.3f})".replace("-", "−")
+
+
+# --- Cost ---
+
+
+def cost_against_benefit(results: StudyResults) -> str | None:
+    """The difference of each method under the most noise against its time per step, both beside the baseline's.
+
+    None where steps were not timed. Names stand in a column of their own, where none can hide another.
+    """
+    noisiest = max((c.noise for c in results.comparisons), key=lambda noise: noise.rate, default=None)
+    of_baseline = {cost.method: cost.of_baseline for cost in costs(results)}
+    rows = [
+        (found, ratio)
+        for found in results.comparisons
+        if found.noise == noisiest and found.delta is not None and (ratio := of_baseline.get(found.method))
+    ]
+    if not rows:
+        return None
+    rows.sort(key=lambda row: row[0].delta or 0)
+    look = styles(results.methods)
+    with rc_context(SETTINGS):
+        figure = Figure(figsize=(WIDTH, max(3.2, 0.8 + 0.175 * len(rows))), layout="constrained")
+        axes = figure.subplots()
+        axes.axhline(0, color=INK, linewidth=0.8)
+        axes.axvline(1, color=INK, linewidth=0.8)
+        _log_axis(axes, [ratio for _, ratio in rows])
+        left, right = np.log(axes.get_xlim())
+        apart = (right - left) * min(0.012, 0.1 / len(rows))
+        at = np.exp(spread_out(np.log([ratio for _, ratio in rows]), apart))
+        ends = [0.0, *(end for found, _ in rows for end in (found.delta, found.lo, found.hi) if end is not None)]
+        room = 0.06 * (max(ends) - min(ends))
+        bottom, top = min(ends) - room, max(ends) + room
+        axes.set_ylim(bottom, top)
+        deltas = np.array([found.delta for found, _ in rows], dtype=float)
+        beside = spread_out((deltas - bottom) / (top - bottom), min(0.055, 1 / len(rows)), (0, 1))
+        for x, y, (found, ratio) in zip(at, beside, rows, strict=True):
+            _draw_cost(axes, look[found.method], (float(x), float(y)), found, ratio)
+        axes.set_xlabel(f"time per training step, as a multiple of {results.baseline}")
+        axes.set_ylabel(f"difference in mean test {score_name(results)}")
+        return _to_svg(figure, "cost")
+
+
+def _draw_cost(axes: Axes, style: Style, at: tuple[float, float], found: ComparisonRecord, ratio: float) -> None:
+    """A method's marker and interval, and its name in the column, joined by a thin line. at: see above."""
+    x, beside = at
+    column, in_column = 1.05, axes.get_yaxis_transform()
+    if found.lo is not None and found.hi is not None:
+        axes.vlines(x, found.lo, found.hi, color=style.colour, linewidth=1.0, alpha=0.7)
+    difference = found.delta or 0.0
+    axes.plot(x, difference, style.marker, color=style.colour, markersize=7, zorder=4)
+    bottom, top = axes.get_ylim()
+    at_name = (column, bottom + beside * (top - bottom))
+    axes.annotate(
+        "", xy=(x, difference), xycoords="data", xytext=at_name, textcoords=in_column, annotation_clip=False,
+        arrowprops={"arrowstyle": "-", "color": style.colour, "linewidth": 0.5, "alpha": 0.55, "shrinkB": 4},
+    )  # fmt: skip
+    axes.plot(*at_name, style.marker, color=style.colour, markersize=5, transform=in_column, clip_on=False)
+    axes.text(column + 0.02, at_name[1], f"{found.method}  × {ratio:.2f}", transform=in_column, va="center", size=8)
+
+
+def _log_axis(axes: Axes, ratios: Sequence[float]) -> None:
+    """Multiples of the baseline on a logarithmic axis, with round numbers."""
+    lowest, highest = min(0.9, *ratios), max(1.1, *ratios)
+    room = (highest / lowest) ** 0.05
+    axes.set_xscale("log")
+    axes.set_xlim(lowest / room, highest * room)
+    steps = (1, 1.5, 2, 3, 5, 7) if highest / lowest > 2 else (1, 1.1, 1.2, 1.3, 1.4, 1.6, 1.8, 6, 7, 8, 9)
+    ticks = [power * step for power in (0.1, 1, 10, 100, 1000) for step in steps]
+    axes.set_xticks([tick for tick in ticks if lowest / room <= tick <= highest * room])
+    axes.xaxis.set_major_formatter(lambda ratio, _: f"× {ratio:g}")
+    axes.xaxis.set_minor_locator(NullLocator())
+
+
+def spread_out(
+    values: Sequence[float] | NDArray[np.float64], apart: float, within: tuple[float, float] | None = None
+) -> NDArray[np.float64]:
+    """The values moved as little as leaves any two of them at least `apart`, in the same order (least squares)."""
+    values = np.asarray(values, dtype=float)
+    order = np.argsort(values, kind="stable")
+    steps = apart * np.arange(len(values))
+    lowest, highest = (None, None) if within is None else (within[0], within[1] - steps[-1])
+    moved = np.empty_like(values)
+    moved[order] = isotonic_regression(values[order] - steps, y_min=lowest, y_max=highest) + steps
+    return moved
 
 
 # --- Labels ---

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from models.evaluation import MIN_PATIENTS
 from tasks import figures
 from tasks.answer import Verdict, answer, described, listed, question, verdict
+from tasks.cost import costs
 from tasks.page import thousands, write_page
 from tasks.results import (
     ComparisonRecord,
@@ -54,6 +55,7 @@ def _contents(results: StudyResults) -> dict[str, Any]:
         "noisiest": figures.ends_of_noise(results)[-1] if results.arms else None,
         "figures": draw_figures(results),
         "comparisons": _comparisons(results),
+        "costs": costs(results),
         "Verdict": Verdict,
         "label_tables": _label_tables(results),
         "unit_rows": _unit_rows(results),
@@ -76,7 +78,7 @@ def draw_figures(results: StudyResults) -> dict[str, Markup | None]:
         "prevalence": figures.prevalence_under_noise,
     }  # of labels that all arms share
     drawn = {name: None if results.in_units else draw(results) for name, draw in shared.items()}
-    drawn["differences"] = figures.differences(results)
+    drawn |= {"differences": figures.differences(results), "cost": figures.cost_against_benefit(results)}
     return {name: Markup(svg) if svg else None for name, svg in drawn.items()}
 
 

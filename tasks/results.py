@@ -16,11 +16,10 @@ from data_prep.errors import DataError
 from data_prep.store import Store
 from models.evaluation import Evaluation, Score, holm
 from models.paired import Comparison
+from models.two_stage import Over, Sampled
 from tasks.files import write_atomically
 
 SCHEMA: Final = "medmtl/study/1"
-
-Over = Literal["patients", "seeds and patients", "pairs, seeds and patients"]
 
 Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -39,8 +38,9 @@ class ScoreRecord(Record):
     value: FiniteFloat | None
     lo: FiniteFloat | None
     hi: FiniteFloat | None
-    over: Literal["patients"] = Field("patients", description="what was resampled for the interval")
+    over: Sampled = Field("patients", description="what the interval covers the choice of")
     reason: str | None = None
+    parts: dict[str, FiniteFloat] = Field({}, description="the metrics that the value is the mean of, by their names")
 
     @classmethod
     def of(cls, score: Score) -> Self:
@@ -95,13 +95,24 @@ class NoiseRecord(NoiseCondition):
     summary: dict[str, NoiseOnLabel] = Field({}, description="per noisy label")
 
 
+class SimilarityRecord(Record):
+    """The covariance similarity of two tasks' training embeddings, in [0, 1] (`models.alignment`)."""
+
+    tasks: tuple[str, str]
+    start: FiniteFloat | None = Field(description="of the embeddings that training began with")
+    before: FiniteFloat | None = Field(description="of the trained embeddings, without alignment matrices")
+    after: FiniteFloat | None = Field(
+        description="of the trained embeddings, aligned; null where there is no alignment"
+    )
+
+
 class ArmRecord(Record):
     """One method under one noise condition with one seed."""
 
     method: str
     noise: NoiseRecord
     seed: int
-    labels: tuple[str, ...] = Field(description="the labels trained on, in the order of the heads")
+    labels: tuple[str, ...] = Field(description="the labels, or tasks, trained on, in the order of the heads")
     metric: str = Field("auc", description="what `scores` and `mean` measure on the test set")
     scores: dict[str, ScoreRecord]
     mean: MeanRecord
@@ -109,9 +120,10 @@ class ArmRecord(Record):
         (), description="the task weights over training: 'step' (optimiser step) and one key per label"
     )
     facts: dict[str, FiniteFloat] = Field({}, description="what the method chose at its last refresh, such as a rank")
+    similarity: tuple[SimilarityRecord, ...] = Field((), description="of every two tasks, where there are several")
     trust: tuple[TrustRecord, ...] = Field((), description="label trust, the least trusted first; if it estimates it")
     best_epoch: Count | None = Field(description="the epoch selected on validation, from 1")
-    images_per_second: FiniteFloat | None = Field(description="training images per second")
+    images_per_second: FiniteFloat | None = Field(description="training images, or texts, per second")
     seconds: FiniteFloat = Field(description="training and scoring, wall time in seconds")
     step_seconds: FiniteFloat | None = Field(None, description="per training step alone, median over epochs")
     weighting_seconds: FiniteFloat | None = Field(None, description="what the weighting did after epochs, all of them")
@@ -232,11 +244,24 @@ class StoreRecord(Record):
         return dict(sorted(found.items(), key=lambda item: -len(item[1])))
 
 
+class TaskRecord(Record):
+    """One task on texts, as it is where no other is trained beside it."""
+
+    name: str
+    fingerprint: str = Field(description="'sha256:...' of its texts, labels and parts")
+    classes: tuple[str, ...]
+    metrics: tuple[str, ...]
+    n: dict[str, Count] = Field(description="texts in train, val and test")
+    skipped: Count = Field(0, description="lines without a text")
+    notes: tuple[str, ...] = ()
+
+
 class DataRecord(StoreRecord):
     """The data that a study stood on."""
 
     split: SplitRecord
-    n: dict[str, Count] = Field(description="images in train, val and test")
+    tasks: tuple[TaskRecord, ...] = Field((), description="of a study on texts; `labels` are their names")
+    n: dict[str, Count] = Field(description="images, or texts of all tasks, in train, val and test")
     patients: dict[str, Count] = Field({}, description="patients in train, val and test")
     positives: dict[str, dict[str, Count]] = Field(description="part of the split -> label -> positive images")
 
@@ -265,6 +290,13 @@ class AdjudicatedRecord(Record):
     scores: tuple[TwiceScored, ...]
 
 
+class RunsRecord(Record):
+    """Where a person sees the arms' MLflow runs."""
+
+    address: str | None = Field(None, pattern="^https?://", description="a run's page, once its id is appended")
+    command: str | None = Field(None, description="opens MLflow's pages where no server shows them")
+
+
 class StudyResults(Record):
     """All of results.json."""
 
@@ -276,6 +308,7 @@ class StudyResults(Record):
     data: DataRecord
     arms: tuple[ArmRecord, ...]
     comparisons: tuple[ComparisonRecord, ...]
+    runs: RunsRecord = Field(RunsRecord(), description="where the arms' runs are shown")
     adjudicated: AdjudicatedRecord | None = Field(None, description="against a second truth, where one was given")
     seconds: FiniteFloat | None = Field(None, description="the whole study, wall time in seconds")
     notes: tuple[str, ...] = Field((), description="what the reader should know: what was reused, what was left out")
@@ -284,6 +317,11 @@ class StudyResults(Record):
     def methods(self) -> tuple[str, ...]:
         """In the order in which they appear."""
         return tuple(dict.fromkeys(arm.method for arm in self.arms))
+
+    @property
+    def baseline(self) -> str:
+        """The method that the others were compared with; the first where nothing was."""
+        return self.comparisons[0].baseline if self.comparisons else self.methods[0]
 
     @property
     def conditions(self) -> tuple[NoiseCondition, ...]:
@@ -332,11 +370,12 @@ def average(scores: Sequence[ScoreRecord]) -> ScoreRecord:
     return ScoreRecord(value=value, lo=lo, hi=hi, reason=reason)
 
 
-def scores_of(evaluation: Evaluation) -> tuple[dict[str, ScoreRecord], MeanRecord]:
+def scores_of(evaluation: Evaluation, over: Sampled = "patients") -> tuple[dict[str, ScoreRecord], MeanRecord]:
     """An evaluation as an arm's `scores` and `mean`."""
-    mean = evaluation.mean
-    return {label: ScoreRecord.of(score) for label, score in evaluation.labels.items()}, MeanRecord(
-        value=mean.value, lo=mean.lo, hi=mean.hi, reason=mean.reason, labels=evaluation.scored
+    scores = {label: ScoreRecord.of(score) for label, score in evaluation.labels.items()}
+    mean = MeanRecord(labels=evaluation.scored, **ScoreRecord.of(evaluation.mean).model_dump())
+    return {label: score.model_copy(update={"over": over}) for label, score in scores.items()}, mean.model_copy(
+        update={"over": over}
     )
 
 

@@ -22,6 +22,7 @@ from models.networks import NetworkSettings
 from models.paired import Unit, compare
 from models.training import TrainingSettings
 from models.weighting import WeightingSettings
+from tasks import tracking
 from tasks.arm import Arm, ArmRef, MaskRef, read_arm
 from tasks.ingest import StoreRef
 from tasks.output import RESULTS
@@ -123,6 +124,7 @@ def compare_arms(
         arms=(*records, *failed),
         comparisons=_comparisons(opened, found, records, predictions, baseline, drawn_from),
         adjudicated=adjudicated and score_twice(adjudicated, opened, found.test, records, predictions),
+        runs=tracking.runs_shown(),
         seconds=time.monotonic() - begun,
         notes=_notes(records),
     )

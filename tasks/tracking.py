@@ -5,11 +5,13 @@ A finished arm is known by its hash, held as a tag: it is found again from any s
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import mlflow
 from filelock import FileLock
@@ -21,6 +23,7 @@ from pydantic import BaseModel
 
 from tasks.home import home
 from tasks.processes import is_gone, this_process
+from tasks.results import RunsRecord
 
 EXPERIMENT = "medmtl"
 ARM_TAG = "medmtl.arm"
@@ -98,6 +101,20 @@ def running(run_id: str) -> Iterator[str]:
         mlflow.end_run("KILLED")
         raise
     mlflow.end_run("FINISHED")
+
+
+def runs_shown() -> RunsRecord:
+    """Where a person sees our runs: on a server's pages, or on those that a command opens.
+
+    Names no password, and no path of this machine.
+    """
+    parts = urlsplit(home().tracking_uri)
+    if parts.scheme in ("http", "https"):
+        server = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
+        return RunsRecord(address=f"{server}/#/experiments/{connect()}/runs/")
+    ours = "sqlite:///${MEDMTL_HOME:-$HOME/.medmtl}/mlflow.db"
+    store = "$MLFLOW_TRACKING_URI" if os.environ.get("MLFLOW_TRACKING_URI") else ours
+    return RunsRecord(command=f'mlflow ui --backend-store-uri "{store}"')
 
 
 def log_metrics(run_id: str, metrics: Mapping[str, float], step: int, timestamp_ms: int) -> None:

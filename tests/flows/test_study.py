@@ -35,6 +35,7 @@ def results_of(folder: Path) -> dict[str, Any]:
 def numbers_of(results: dict[str, Any]) -> dict[str, Any]:
     """All of it but times, run ids, and what says where and whether it was made before."""
     passing = {"seconds", "images_per_second", "mlflow_run_id", "reused", "notes", "environment", "git"}
+    passing |= {"step_seconds", "weighting_seconds", "peak_memory_mib"}
     return json.loads(
         json.dumps(results),
         object_hook=lambda node: {key: value for key, value in node.items() if key not in passing},
@@ -62,6 +63,9 @@ def test_a_study_leaves_its_results_its_report_and_its_record_in_mlflow(
     history = MlflowClient().get_metric_history(arms[0].info.run_id, "val_auc_mean")
     assert [point.step for point in history] == [1, 2, 3]
     assert all(f"weight/{label}" in arms[0].data.metrics for label in results["data"]["labels"])
+    assert {"cost/step_seconds", "cost/weighting_seconds"} <= set(arms[0].data.metrics)
+    assert {"medmtl.compilation", "medmtl.placement"} <= set(arms[0].data.tags)
+    assert all(arm["step_seconds"] > 0 for arm in results["arms"])
     assert "Traceback" not in capfd.readouterr().err
 
     first = numbers_of(results)

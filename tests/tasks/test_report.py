@@ -8,16 +8,26 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from models.paired import Comparison
 from tasks.answer import Verdict, answer, described, listed, question, verdict
-from tasks.figures import differences, png_data_uri, prevalence_under_noise, styles, weights_over_training
+from tasks.cost import costs
+from tasks.figures import (
+    differences,
+    png_data_uri,
+    prevalence_under_noise,
+    spread_out,
+    styles,
+    weights_over_training,
+)
 from tasks.report import write_report
 from tasks.results import (
     ArmRecord,
     ComparisonRecord,
     MeanRecord,
     NoiseRecord,
+    RunsRecord,
     StudyResults,
     average,
 )
@@ -211,6 +221,45 @@ def test_figures_with_nothing_to_show_are_left_out() -> None:
     assert weights_over_training(plain) is None
     assert prevalence_under_noise(plain) is None
     assert differences(plain) is None
+
+
+# --- Cost ---
+
+
+def timed(study: StudyResults, seconds: dict[str, float]) -> StudyResults:
+    arms = [arm.model_copy(update={"step_seconds": (1 + arm.seed) * seconds[arm.method]}) for arm in study.arms]
+    return study.model_copy(update={"arms": tuple(arms)})
+
+
+def test_the_cost_of_a_method_is_beside_the_baselines_of_the_same_seed(tmp_path: Path) -> None:
+    study = timed(fake_study(), {"uniform": 0.1, "svd": 0.11, "uncertainty": 0.25})
+    assert [cost.of_baseline for cost in costs(study)] == pytest.approx([1, 1.1, 2.5])
+    assert costs(fake_study()) == []
+    page = report(tmp_path, study)
+    assert page.tags["svg"] == 6
+    assert "svd × 1.10" in page.text
+    assert "Cost against benefit" in page.text
+    assert "Cost against benefit" not in report(tmp_path, fake_study()).text
+
+
+def test_names_beside_the_cost_figure_keep_apart_and_move_no_more_than_they_must() -> None:
+    moved = spread_out([0.5, 0.1, 0.5, 0.9], 0.1, (0, 1))
+    assert moved == pytest.approx([0.45, 0.1, 0.55, 0.9])
+    crowded = spread_out([0.99] * 5, 0.2, (0, 1))
+    assert np.diff(crowded) == pytest.approx([0.2] * 4)
+    assert crowded.max() <= 1
+
+
+def test_every_arm_names_its_run_and_a_server_is_linked_to(tmp_path: Path) -> None:
+    study = fake_study()
+    ids = [arm.mlflow_run_id for arm in study.arms]
+    assert all(run in report(tmp_path, study).text for run in ids if run)
+    there = study.model_copy(update={"runs": RunsRecord(address="https://mlflow.example/#/experiments/1/runs/")})
+    assert f"https://mlflow.example/#/experiments/1/runs/{ids[0]}" in report(tmp_path, there).addresses
+    here = study.model_copy(update={"runs": RunsRecord(command="mlflow ui --backend-store-uri x")})
+    assert "mlflow ui --backend-store-uri x" in report(tmp_path, here).text
+    with pytest.raises(ValidationError, match="pattern"):
+        RunsRecord(address="javascript:alert(1)")
 
 
 # --- The answer ---

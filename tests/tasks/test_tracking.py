@@ -1,5 +1,7 @@
 """MLflow's record of a run is right however the run ended."""
 
+import os
+import subprocess
 from contextlib import nullcontext
 
 import mlflow
@@ -7,6 +9,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from tasks import tracking
+from tasks.home import home
 
 
 @pytest.fixture
@@ -55,6 +58,19 @@ def test_metrics_logged_again_after_a_resume_stand_once(experiment: str) -> None
     history = MlflowClient().get_metric_history(run, "val_auc/Mass _big_")
     assert [(point.step, point.value) for point in history] == [(3, 0.5)]
     assert "undefined" not in MlflowClient().get_run(run).data.metrics
+
+
+def test_runs_are_shown_by_a_server_or_by_a_command_and_neither_gives_anything_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    command = tracking.runs_shown().command
+    assert command is not None
+    assert os.environ["MEDMTL_HOME"] not in command
+    assert subprocess.check_output(["sh", "-c", f"echo {command}"], text=True).split()[-1] == home().tracking_uri
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@mlflow.example/base/")
+    monkeypatch.setattr(tracking, "connect", lambda: "7")
+    shown = tracking.runs_shown()
+    assert (shown.address, shown.command) == ("https://mlflow.example/base/#/experiments/7/runs/", None)
 
 
 def test_an_arm_is_found_again_by_its_hash_and_no_other_is(experiment: str) -> None:
