@@ -77,8 +77,8 @@ def read_word_vectors(path: Path, vocabulary: Vocabulary, *, seed: int, dimensio
                 values = np.zeros((vocabulary.size, _dimensions(path, line_number, line, dimensions)), dtype=np.float32)
             if line.partition(b" ")[0] not in numbers:
                 continue
-            word, *cells = line.rsplit(b" ", values.shape[1])
-            row = numbers.get(word)
+            word, *cells = line.decode(errors="replace").rsplit(" ", values.shape[1])
+            row = numbers.get(word.encode())
             if row is not None and not found[row]:
                 values[row] = _numbers(path, line_number, cells, values.shape[1])
                 found[row] = True
@@ -149,9 +149,9 @@ def _dimensions(path: Path, number: int, line: bytes, asked: int | None) -> int:
     return dimensions
 
 
-def _numbers(path: Path, number: int, cells: list[bytes], dimensions: int) -> np.ndarray:
+def _numbers(path: Path, number: int, cells: list[str], dimensions: int) -> np.ndarray:
     try:
-        vector = np.array([float(cell) for cell in cells])
+        vector = np.array(list(map(float, cells)))
     except ValueError as error:
         raise DataError(f"{path}: line {number}: {error}; fetch the file again") from error
     if len(vector) != dimensions or not (np.abs(vector) <= MAX_VALUE).all():
