@@ -105,13 +105,14 @@ class RotationAlignment(nn.Module):
 
     def forward(self, embeddings: Tensor) -> Tensor:
         """(..., d) E -> (..., d) Z = E R."""
-        rotation = self.weight
+        rotation = self.matrix()
         # as FreeAlignment does: exact at the identity
         return embeddings + embeddings @ (rotation - torch.eye(len(rotation), device=rotation.device))
 
     def matrix(self) -> Tensor:
-        """R, (d, d)."""
-        return self.weight
+        """R, (d, d), in 32 bits under autocast too: in 16 it would be no rotation."""
+        with torch.autocast(self.parametrizations.weight.original.device.type, enabled=False):
+            return self.weight
 
 
 def make_alignment(kind: AlignmentKind, features: int) -> nn.Module:

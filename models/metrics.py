@@ -20,10 +20,17 @@ def _f1(targets: NDArray, predicted: NDArray) -> float:
     return float(f1_score(targets, predicted, zero_division=0.0))
 
 
+def _matthews(targets: NDArray, predicted: NDArray) -> float:
+    """Matthews' correlation coefficient, in [-1, 1]; 0 where either side has one class."""
+    if len(np.unique(targets)) < 2 or len(np.unique(predicted)) < 2:
+        return 0.0  # as scikit-learn answers, which warns as well
+    return float(matthews_corrcoef(targets, predicted))
+
+
 METRICS: Mapping[str, Metric] = {
     "accuracy": lambda targets, predicted: float(accuracy_score(targets, predicted)),  # in [0, 1]
     "f1": _f1,
-    "matthews": lambda targets, predicted: float(matthews_corrcoef(targets, predicted)),  # in [-1, 1]
+    "matthews": _matthews,
 }
 
 
