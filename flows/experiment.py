@@ -14,9 +14,10 @@ from flows.ingest import take_data
 from models.networks import NetworkSettings
 from models.training import TrainingSettings
 from models.weighting import WeightingSettings
-from tasks.arm import Arm, ArmRef, train_arms
+from tasks.arm import Arm, train_arms
 from tasks.ingest import DataSettings, StoreRef, check_images
 from tasks.publish import publish
+from tasks.remembered_arm import ArmRef
 from tasks.results import CheckRecord
 from tasks.runner import RunnerSettings
 from tasks.study import compare_arms, plan_arms

@@ -1,5 +1,6 @@
 """The report of a study, written for people and kept with its run in MLflow."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import mlflow
@@ -11,7 +12,7 @@ from data_prep.splits import SplitSettings, make_split
 from data_prep.store import Store
 from tasks import tracking
 from tasks.ingest import StoreRef
-from tasks.output import CONFIG, REPORT
+from tasks.output import CONFIG, REPORT, RESULTS
 from tasks.page import example_images
 from tasks.progress import LOGGER
 from tasks.report import draw_figures, write_report
@@ -25,15 +26,20 @@ def publish(results: Path, store: StoreRef, split: SplitSettings, run_id: str) -
     opened = Store.open(store.path)
     examples = example_images(opened, make_split(split, opened.images, opened.patients).train)
     report = write_report(read, *examples, results.with_name(REPORT))
-    for path in (results, report, results.with_name(CONFIG)):
+    keep_report(report, draw_figures(read), _mean_scores(read), run_id)
+    return report
+
+
+def keep_report(report: Path, figures: Mapping[str, str | None], scores: Mapping[str, float], run_id: str) -> None:
+    """Log the report, what lies beside it, its figures (SVG) and the arms' mean scores to the study's run."""
+    for path in (report.with_name(RESULTS), report, report.with_name(CONFIG)):
         mlflow.log_artifact(str(path))
-    for name, svg in draw_figures(read).items():
+    for name, svg in figures.items():
         if svg:
             mlflow.log_text(svg, f"figures/{name}.svg")
-    tracking.log_metrics(run_id, _mean_scores(read), step=0, timestamp_ms=report.stat().st_mtime_ns // 1_000_000)
+    tracking.log_metrics(run_id, scores, step=0, timestamp_ms=report.stat().st_mtime_ns // 1_000_000)
     create_markdown_artifact(f"[{report}]({report.as_uri()})", key="report", description="the study's report")
     LOGGER.info("report: %s", report)
-    return report
 
 
 def _mean_scores(results: StudyResults) -> dict[str, float]:

@@ -150,6 +150,8 @@ class ComparisonRecord(Record):
     method: str
     baseline: str
     noise: NoiseCondition
+    experiment: str | None = Field(None, description="of a study on texts: which of its experiments it belongs to")
+    over_all: bool = Field(False, description="of a study on texts: over all of the experiment's conditions at once")
     metric: str = "auc"
     delta: FiniteFloat | None
     lo: FiniteFloat | None

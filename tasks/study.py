@@ -1,7 +1,5 @@
 """The steps of a study around its arms: which arms there are, and what comes of them."""
 
-import platform
-import subprocess
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -10,7 +8,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
@@ -23,10 +20,11 @@ from models.paired import Unit, compare
 from models.training import TrainingSettings
 from models.weighting import WeightingSettings
 from tasks import tracking
-from tasks.arm import Arm, ArmRef, MaskRef, read_arm
+from tasks.arm import Arm, MaskRef
 from tasks.ingest import StoreRef
 from tasks.output import RESULTS
 from tasks.progress import LOGGER
+from tasks.remembered_arm import ArmRef, read_arm
 from tasks.results import (
     ArmRecord,
     CheckRecord,
@@ -39,6 +37,7 @@ from tasks.results import (
     write_results,
 )
 from tasks.second_truth import score_twice
+from tasks.surroundings import git_commit, surroundings
 
 
 @task(name="plan arms", cache_policy=NO_CACHE)
@@ -118,8 +117,8 @@ def compare_arms(
     results = StudyResults(
         config=dict(config),
         version=version("medmtl"),
-        git=_git_commit(),
-        environment=_environment(),
+        git=git_commit(),
+        environment=surroundings(),
         data=_data_record(store.name, opened, checks, found),
         arms=(*records, *failed),
         comparisons=_comparisons(opened, found, records, predictions, baseline, drawn_from),
@@ -194,30 +193,3 @@ def _notes(records: Sequence[ArmRecord]) -> tuple[str, ...]:
     if reused := sum(record.reused for record in records):
         notes.append(f"{reused} of {len(records)} arms were trained before with the same inputs and settings; reused.")
     return tuple(notes)
-
-
-def _environment() -> dict[str, str]:
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else torch.backends.cpu.get_cpu_capability()
-    parts = {part: version(part) for part in ("torch", "timm", "mlflow", "prefect")}
-    return (
-        {"python": platform.python_version(), "system": platform.platform(), "device": device}
-        | {"threads": str(torch.get_num_threads())}
-        | parts
-    )
-
-
-def _git_commit() -> str | None:
-    """The commit of this code, with '+' behind it if tracked files differ from it; None outside git."""
-    here = Path(__file__).parent
-    try:
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True)
-        changes = subprocess.run(
-            ["git", "status", "--porcelain", "--untracked-files=no"],
-            cwd=here,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return commit.stdout.strip() + ("+" if changes.stdout.strip() else "")
