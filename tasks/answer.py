@@ -6,6 +6,7 @@ from enum import StrEnum
 from tasks.results import ComparisonRecord, NoiseCondition, StudyResults
 
 LEVEL = 0.05
+NAMED = 6  # methods that a sentence names; of more it says how many there are
 
 
 class Verdict(StrEnum):
@@ -34,7 +35,8 @@ def question(results: StudyResults) -> str:
     if not others or not results.comparisons:
         return f"How well does {listed(results.methods)} rank the test images?"
     under = " when training labels are noisy" if noisy else ""
-    return f"Does {listed(others, 'or')} rank the test images better than {_baselines(results)[0]}{under}?"
+    named = listed(others, "or") if len(others) <= NAMED else f"any of {len(others)} methods"
+    return f"Does {named} rank the test images better than {_baselines(results)[0]}{under}?"
 
 
 def answer(results: StudyResults) -> list[str]:
@@ -77,7 +79,9 @@ def _sentence(condition: NoiseCondition, comparisons: Sequence[ComparisonRecord]
     """
     start = described(condition)
     found = {kind: [c for c in comparisons if verdict(c) is kind] for kind in Verdict}
-    clauses = [_differs(c) for kind in (Verdict.BETTER, Verdict.WORSE, Verdict.UNSURE) for c in found[kind]]
+    clauses = [_differs(c) for kind in (Verdict.BETTER, Verdict.WORSE) for c in found[kind]]
+    unsure = found[Verdict.UNSURE]
+    clauses += [_differs(c) for c in unsure] if len(unsure) <= 3 else [_unsure(unsure)]
     if same := found[Verdict.NO_DIFFERENCE]:
         clauses.append(f"no difference from {same[0].baseline} was seen for {_none_of(same)}")
     clauses += [f"{c.method} could not be compared ({c.reason})" for c in found[Verdict.NOT_COMPARED]]
@@ -88,7 +92,16 @@ def _none_of(same: Sequence[ComparisonRecord]) -> str:
     if len(same) <= 3:
         return listed([f"{c.method} ({_numbers(c)})" for c in same], "or")
     deltas = [c.delta for c in same if c.delta is not None]
-    return f"{listed([c.method for c in same], 'or')} ({signed(min(deltas))} to {signed(max(deltas))})"
+    named = listed([c.method for c in same], "or") if len(same) <= NAMED else f"{len(same)} methods"
+    return f"{named} ({signed(min(deltas))} to {signed(max(deltas))})"
+
+
+def _unsure(found: Sequence[ComparisonRecord]) -> str:
+    """Many that looked different, in one clause."""
+    better = [c.method for c in found if c.delta is not None and c.delta > 0]
+    worse = [c.method for c in found if c.method not in better]
+    looked = [f"{listed(names)} looked {how}" for names, how in ((better, "better"), (worse, "worse")) if names]
+    return f"{' and '.join(looked)} than {found[0].baseline}, but not clearly enough among so many comparisons"
 
 
 def _differs(c: ComparisonRecord) -> str:

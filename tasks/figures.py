@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 from numpy.typing import NDArray
@@ -51,6 +52,7 @@ SETTINGS = {
     "lines.linewidth": 1.5,
     "lines.markersize": 5.5,
 }
+TOGETHER = 5  # methods that can be told apart in one panel
 WIDTH = 7.2  # inches, of every figure: text then has the same size in all
 
 
@@ -79,9 +81,12 @@ def score_name(results: StudyResults) -> str:
 
 
 def score_against_noise(results: StudyResults) -> str:
-    """Mean test score of each method against the noise rate; beside it, the same over the noisy labels
-    alone.
+    """Mean test score of each method against the noise rate; beside it, the same over the noisy labels alone.
+
+    More than `TOGETHER` methods have a panel each, beside the baseline, for each kind of noise.
     """
+    if len(results.methods) > TOGETHER:
+        return _each_against_noise(results)
     noisy = {condition.labels for condition in results.conditions if condition.kind != "none"}
     kinds = list(dict.fromkeys(c.kind for c in results.conditions if c.kind != "none")) or ["none"]
     only_noisy = noisy.pop() if len(noisy) == 1 else ()
@@ -128,6 +133,56 @@ def _draw_against_noise(axes: Axes, results: StudyResults, kind: str, labels: tu
     axes.set_ylabel(f"test {score_name(results)}")
     axes.margins(x=0.1)
     axes.grid(axis="y")
+
+
+def _each_against_noise(results: StudyResults) -> str:
+    kinds = list(dict.fromkeys(c.kind for c in results.conditions if c.kind != "none")) or ["none"]
+    others = [method for method in results.methods if method != results.baseline]
+    panels = [(kind, method) for kind in kinds for method in others]
+    columns = 4
+    rows = -(-len(panels) // columns)
+    look = styles(results.methods)
+    with rc_context(SETTINGS):
+        figure = Figure(figsize=(WIDTH, 0.7 + 1.45 * rows), layout="constrained")
+        grid = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
+        for axes in grid[len(panels) :]:
+            axes.set_axis_off()
+        for axes, (kind, method) in zip(grid, panels, strict=False):
+            conditions = [c for c in results.conditions if c.kind in ("none", kind)]
+            _draw_curve(axes, results, conditions, results.baseline, Style(INK, "", "-"))
+            _draw_curve(axes, results, conditions, method, look[method])
+            rates = sorted({c.rate for c in conditions})
+            axes.set_xticks(rates, [f"{100 * rate:g}" for rate in rates])
+            axes.set_title(method if len(kinds) == 1 else f"{method}, {kind}", loc="left", color=INK)
+            axes.margins(x=0.12)
+            axes.grid(axis="y")
+        figure.supylabel(f"test {score_name(results)}", fontsize=9)
+        figure.supxlabel("label noise, % of training rows", fontsize=9)
+        handles = [
+            grid[0].plot([], [], color=INK, alpha=0.4, label=f"{results.baseline}, for comparison")[0],
+            grid[0].plot([], [], color=INK, label="mean of all scored labels")[0],
+            grid[0].plot([], [], color=INK, linestyle=":", label="mean of the noisy labels")[0],
+        ]
+        figure.legend(handles=handles, loc="outside upper left", ncols=3, handlelength=3.2)
+        return _to_svg(figure, "noise")
+
+
+def _draw_curve(
+    axes: Axes, results: StudyResults, conditions: Sequence[NoiseCondition], method: str, style: Style
+) -> None:
+    """The mean of all labels with its interval, and dotted that of the noisy labels; pale without a marker."""
+    pale = 1.0 if style.marker else 0.4
+    noisy = conditions[-1].labels
+    for labels, dashes in (((), "-"), (noisy, ":")):
+        if dashes == ":" and not labels:
+            continue
+        scores = [(c.rate, _mean_and_seeds(results, method, c, labels)[0]) for c in conditions]
+        known = [(rate, score) for rate, score in scores if score.value is not None]
+        rates, values = [rate for rate, _ in known], np.array([score.value for _, score in known], dtype=float)
+        axes.plot(rates, values, marker=style.marker, color=style.colour, linestyle=dashes, alpha=pale, markersize=4)
+        for rate, score in known:
+            if style.marker and score.lo is not None and score.hi is not None:
+                axes.vlines(rate, score.lo, score.hi, color=style.colour, linewidth=1.0)
 
 
 def _mean_and_seeds(
@@ -298,14 +353,14 @@ def spread_out(
 
 
 def labels_by_method(results: StudyResults) -> str:
-    """A row per label, a marker per method, without noise and with the most there was; easy labels on top."""
+    """A row per label, a marker per method, without noise and with the most there was; easy labels on top.
+
+    More than `TOGETHER` methods: a heat map.
+    """
+    if len(results.methods) > TOGETHER:
+        return _heat_map(results)
     conditions = ends_of_noise(results)
-    baseline = results.methods[0]
-    height = {
-        label: average([arm.scores[label] for arm in results.finished(baseline, conditions[0])]).value
-        for label in results.labels
-    }
-    order = sorted(results.labels, key=lambda label: (height[label] is None, -(height[label] or 0)))
+    order = _easiest_first(results)
     look = styles(results.methods)
     spread = 0.7 / max(3, len(look))
     with rc_context(SETTINGS):
@@ -330,6 +385,69 @@ def labels_by_method(results: StudyResults) -> str:
         panels[0].set_ylim(len(order) - 0.5, -0.5)
         _legend(figure, results)
         return _to_svg(figure, "labels")
+
+
+def _easiest_first(results: StudyResults) -> list[str]:
+    """The labels by the baseline's scores under the first condition; those without a score at the end."""
+    arms = results.finished(results.baseline, results.conditions[0])
+    height = {label: average([arm.scores[label] for arm in arms]).value for label in results.labels}
+    return sorted(results.labels, key=lambda label: (height[label] is None, -(height[label] or 0)))
+
+
+def _heat_map(results: StudyResults) -> str:
+    """Under the most noise: a row per method, a column per label, the score minus the baseline's in thousandths.
+
+    The numbers stand in the cells, for grey paper; the best difference in the mean is on top.
+    """
+    condition = ends_of_noise(results)[-1]
+    labels = _easiest_first(results)
+    of_baseline = _scores(results, results.baseline, condition, labels)
+    others = [method for method in results.methods if method != results.baseline]
+    table = {method: 1000 * (_scores(results, method, condition, labels) - of_baseline) for method in others}
+    table = dict(sorted(table.items(), key=lambda row: -np.nan_to_num(row[1][-1], nan=-np.inf)))
+    cells = np.array(list(table.values()))
+    reach = max(1.0, float(np.nanquantile(np.abs(cells), 0.95))) if np.isfinite(cells).any() else 1.0
+    with rc_context(SETTINGS):
+        figure = Figure(figsize=(WIDTH, 1.3 + 0.19 * len(table)), layout="constrained")
+        axes = figure.subplots()
+        axes.pcolormesh(cells, cmap=_CELLS, vmin=-reach, vmax=reach)
+        for (row, column), value in np.ndenumerate(cells):
+            axes.text(column + 0.5, row + 0.5, _in_cell(value), ha="center", va="center", size=7, color=_on(value))
+        names = [name.replace("_", " ") + (" *" if name in condition.labels else "") for name in labels]
+        axes.set_xticks(np.arange(len(names) + 1) + 0.5, [*names, "mean"], rotation=40, ha="left", size=8)
+        axes.set_yticks(np.arange(len(table)) + 0.5, list(table), size=8)
+        axes.xaxis.tick_top()
+        axes.tick_params(length=0)
+        axes.invert_yaxis()
+        axes.axvline(len(names), color=INK, linewidth=1)
+        axes.spines[:].set_visible(False)
+        axes.set_xlabel(
+            f"{condition.title}: test {score_name(results)} minus that of {results.baseline}, in thousandths"
+            + ("; * noisy in training" if condition.labels else "")
+        )
+        return _to_svg(figure, "labels")
+
+
+_CELLS = LinearSegmentedColormap.from_list("differences", ["#9f8fd0", "#ffffff", "#f2a452"])
+"""Worse, equal, better: told apart by colour-blind eyes, and pale enough for dark numbers."""
+
+
+def _in_cell(value: float) -> str:
+    return "–" if np.isnan(value) else "0" if round(value) == 0 else f"{value:+.0f}".replace("-", "−")
+
+
+def _on(value: float) -> str:
+    """The ink for a number: cells are light on a dark page too."""
+    return INK if np.isnan(value) else "#151515"
+
+
+def _scores(
+    results: StudyResults, method: str, condition: NoiseCondition, labels: Sequence[str]
+) -> NDArray[np.float64]:
+    """Of each label and of the mean, averaged over seeds; nan where there is none."""
+    arms = results.finished(method, condition)
+    found = [average([arm.scores[label] for arm in arms]).value for label in labels]
+    return np.array([*found, average([arm.mean for arm in arms]).value], dtype=float)
 
 
 def ends_of_noise(results: StudyResults) -> tuple[NoiseCondition, ...]:

@@ -56,6 +56,7 @@ def _contents(results: StudyResults) -> dict[str, Any]:
         "figures": draw_figures(results),
         "comparisons": _comparisons(results),
         "costs": costs(results),
+        "many": len(results.methods) > figures.TOGETHER,
         "Verdict": Verdict,
         "label_tables": _label_tables(results),
         "unit_rows": _unit_rows(results),

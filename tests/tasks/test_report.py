@@ -21,7 +21,7 @@ from tasks.figures import (
     styles,
     weights_over_training,
 )
-from tasks.report import write_report
+from tasks.report import draw_figures, write_report
 from tasks.results import (
     ArmRecord,
     ComparisonRecord,
@@ -223,6 +223,24 @@ def test_figures_with_nothing_to_show_are_left_out() -> None:
     assert differences(plain) is None
 
 
+def test_many_methods_have_a_panel_and_a_row_each_instead_of_hiding_one_another(tmp_path: Path) -> None:
+    methods = ("uniform", "svd", "uncertainty", *(f"method {i}" for i in range(9)))
+    study = fake_study(rates=(0.1, 0.3), seeds=(0,), methods=methods)
+    page = report(tmp_path, study)
+    drawn = draw_figures(study)
+    assert page.source.count("mean of the noisy labels") == 1
+    assert all(drawn["against_noise"].count(f">{method}<") == 1 for method in methods[1:])
+    assert all(drawn["labels"].count(f">{method}<") == 1 for method in methods[1:])
+    best, worst = (
+        round(1000 * (study.finished(m, study.conditions[-1])[0].mean.value
+                      - study.finished("uniform", study.conditions[-1])[0].mean.value))
+        for m in ("svd", "uncertainty")
+    )  # fmt: skip
+    assert f">{best:+d}<".replace("-", "−") in drawn["labels"]
+    assert f">{worst:+d}<".replace("-", "−") in drawn["labels"]
+    assert "Does any of 11 methods rank the test images better than uniform" in page.text
+
+
 # --- Cost ---
 
 
@@ -335,6 +353,11 @@ def test_the_answer_is_one_sentence_for_the_noisiest_and_one_for_the_first_condi
 def test_many_methods_without_a_difference_share_a_clause() -> None:
     sentence = said(*(compared(0.001 * i, 0.7, 1.0, method=f"m{i}") for i in range(5)))[0]
     assert "was seen for m0, m1, m2, m3 or m4 (+0.000 to +0.004)" in sentence
+
+
+def test_many_that_are_unclear_share_a_clause() -> None:
+    sentence = said(*(compared(0.001 * (-1) ** i, 0.02, 1.0, method=f"m{i}") for i in range(5)))[0]
+    assert "m0, m2 and m4 looked better and m1 and m3 looked worse than uniform, but not clearly enough" in sentence
 
 
 def test_the_question_names_the_methods() -> None:
