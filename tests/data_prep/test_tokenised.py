@@ -84,6 +84,15 @@ def test_a_file_that_was_cut_or_changed_anywhere_is_written_anew(tmp_path: Path)
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
+def test_a_whole_file_of_other_tokens_is_written_anew(tmp_path: Path) -> None:
+    tokenised(PAIRS, encoder(), tmp_path)
+    (path,) = tmp_path.iterdir()
+    with np.load(path) as arrays:
+        changed = dict(arrays) | {"ids": arrays["ids"][::-1]}
+    np.savez(path, **changed)
+    assert same(tokenised(PAIRS, encoder(), tmp_path), encoder().inner.encode(PAIRS))
+
+
 def test_a_pickle_in_its_place_is_never_opened(tmp_path: Path) -> None:
     tokenised(PAIRS, encoder(), tmp_path)
     (path,) = tmp_path.iterdir()
