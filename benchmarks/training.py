@@ -210,7 +210,8 @@ def where_time_goes(case: Case) -> Profile:
         for seed, n in enumerate((min(case.count, PROFILED_STEPS * case.batch), VAL_IMAGES))
     )
     settings = case.settings(CROP_AND_FLIP).model_copy(update={"epochs": 3})
-    return profile(case.network(train), UniformSettings(), train, val, settings, seed=0, device=case.device)  # type: ignore[arg-type]
+    rule = make_weighting(UniformSettings(), len(LABELS))
+    return profile(case.network(train), rule, train, val, settings, seed=0, device=case.device)  # type: ignore[arg-type]
 
 
 def show(case: Case, found: Rates, ceilings: dict[str, str], where: Profile) -> dict[str, Any]:

@@ -4,21 +4,19 @@ training that it spends after epochs.
     python -m benchmarks.weightings [--backbone conv4] [--size 64] [--images 256] [--epochs 7] [--rounds 3]
                                     [--device auto] [--method KIND ...] [--json FILE]
 
-Every weighting trains with its default settings on the same random images, through `models.training.fit`, in a
-process of its own, and they take turns. A step's time is the median over epochs; "after epochs" is the time that the
-weighting takes between them (Algorithm 2's pass), as a share of all training; "of uniform" compares times of one
-round. Memory is the peak of the first training above what the process held before it: on a GPU what PyTorch
-allocated, else resident memory.
+Every weighting trains with its default settings on the same random images, through `models.training.fit`, and they
+take turns. A step's time is the median over epochs; "after epochs" is the time that the weighting takes between them
+(Algorithm 2's pass), as a share of all training; "of uniform" compares times of one round. Memory is the peak above
+what the process held before: on a GPU what PyTorch allocated, else resident memory.
 """
 
-import multiprocessing
 import statistics
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from pydantic import ValidationError
+import torch
+from pydantic import TypeAdapter
 
 from benchmarks.random_examples import LABELS, random_examples
 from benchmarks.report import Spread, in_turns, parser, print_table, publish, ratios
@@ -28,12 +26,14 @@ from models.peak_memory import PeakMemory
 from models.training import TrainingSettings, fit
 from models.weighting import WeightingSettings, make_weighting
 
-SETTINGS = {settings.model_fields["kind"].default: settings for settings in get_args(get_args(WeightingSettings)[0])}
+UNION, _ = get_args(WeightingSettings)
+KINDS = tuple(kind for rule in get_args(UNION) for kind in get_args(rule.model_fields["kind"].annotation))
+CLEAN = torch.zeros(len(LABELS), 2)  # label noise, for the rule that is told
 
 
 @dataclass(frozen=True)
 class Task:
-    """What each process trains."""
+    """What is trained."""
 
     backbone: str
     size: int  # pixels
@@ -54,11 +54,13 @@ class Cost:
 def train(task: Task, kind: str) -> Cost:
     """One training under a weighting, measured."""
     train_set, val = random_examples(task.images, task.size), random_examples(16, task.size, seed=1)
-    weighting = make_weighting(SETTINGS[kind](), len(LABELS))
-    network = initial_network(NetworkSettings(backbone=task.backbone), LABELS, train_set.pixels[:, 0], seed=0)
+    rule = TypeAdapter(WeightingSettings).validate_python({"kind": kind})
+    network = NetworkSettings(backbone=task.backbone)
+    net = initial_network(rule.network(network), LABELS, train_set.pixels[:, 0], seed=0)
+    weighting = make_weighting(rule, len(LABELS), label_noise=CLEAN)
     settings = TrainingSettings(epochs=task.epochs)
     with PeakMemory(task.device) as memory:
-        fitted = fit(network, weighting, train_set, val, settings, seed=0, device=task.device)
+        fitted = fit(net, weighting, train_set, val, settings, seed=0, device=task.device)
     steps = -(-task.images // settings.batch_size)
     training = sum(report.seconds for report in fitted.history)
     after = sum(report.weighting_seconds for report in fitted.history)
@@ -67,15 +69,6 @@ def train(task: Task, kind: str) -> Cost:
         after / (training + after),
         float("nan") if memory.mib is None else memory.mib,
     )
-
-
-def _without_defaults(kind: str) -> tuple[str, str] | None:
-    """The weighting and why it is left out, where it needs to be told something."""
-    try:
-        SETTINGS[kind]()
-    except ValidationError as error:
-        return kind, f"needs {', '.join(str(of['loc'][0]) for of in error.errors())}"
-    return None
 
 
 def main() -> None:
@@ -87,21 +80,18 @@ def main() -> None:
     command.add_argument("--epochs", type=int, default=TrainingSettings().epochs)
     command.add_argument("--rounds", type=int, default=3)
     command.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
-    command.add_argument("--method", nargs="+", default=list(SETTINGS), choices=list(SETTINGS), help="beside uniform")
+    command.add_argument("--method", nargs="+", default=KINDS, choices=KINDS, help="beside uniform")
     options = command.parse_args()
     task = Task(options.backbone, options.size, options.images, options.epochs, options.device)
     kinds = list(dict.fromkeys(["uniform", *options.method]))
-
-    context = multiprocessing.get_context("spawn")
-    pools = {kind: ProcessPoolExecutor(1, context) for kind in kinds}
     costs: dict[str, list[Cost]] = {kind: [] for kind in kinds}
-    failed = dict(filter(None, map(_without_defaults, kinds)))
+    failed: dict[str, str] = {}
 
     def measured(kind: str) -> Callable[[], float]:
         def one() -> float:
             if kind not in failed:
                 try:
-                    costs[kind].append(pools[kind].submit(train, task, kind).result())
+                    costs[kind].append(train(task, kind))
                     return costs[kind][-1].step_seconds
                 except (ImportError, SettingError) as error:  # a package is missing, or 14 labels do not suit it
                     failed[kind] = str(error)
@@ -109,11 +99,7 @@ def main() -> None:
 
         return one
 
-    try:
-        times = in_turns({kind: measured(kind) for kind in kinds}, options.rounds)
-    finally:
-        for pool in pools.values():
-            pool.shutdown(cancel_futures=True)
+    times = in_turns({kind: measured(kind) for kind in kinds}, options.rounds)
 
     rows, record = [], {}
     for kind in kinds:
@@ -122,16 +108,23 @@ def main() -> None:
             continue
         step, ratio = Spread.of(times[kind]), ratios(times[kind], times["uniform"])
         after = Spread.of([cost.after_epochs for cost in costs[kind][1:]])
-        memory, extra = costs[kind][0].peak_mib, costs[kind][0].peak_mib - costs["uniform"][0].peak_mib
+        memory, of_uniform = (statistics.median(cost.peak_mib for cost in costs[of]) for of in (kind, "uniform"))
         rows.append(
-            (kind, f"{1e3 * step.median:.1f}", f"{ratio:.2f}", f"{after:.2%}", f"{memory:.0f}", f"{extra:+.0f}")
+            (
+                kind,
+                f"{1e3 * step.median:.1f}",
+                f"{ratio:.2f}",
+                f"{after.median:.1%}",
+                f"{memory:.0f}",
+                f"{memory / of_uniform:.2f}",
+            )
         )
         record[kind] = {"step_seconds": step._asdict(), "of_uniform": ratio._asdict()} | {
             "after_epochs": after._asdict(), "peak_mib": memory,
         }  # fmt: skip
     print(f"{task.backbone}, {task.size} px, {task.images} images, batches of {TrainingSettings().batch_size}, "
           f"{task.epochs} epochs, {len(LABELS)} labels")  # fmt: skip
-    print_table(("weighting", "step ms", "of uniform", "after epochs", "peak MiB", "over uniform"), rows)
+    print_table(("weighting", "step ms", "of uniform", "after epochs", "peak MiB", "of uniform"), rows)
     for kind, reason in failed.items():
         print(f"{kind} is left out: {reason}")
     publish({"task": vars(options) | {"json": None}, "weightings": record}, options.json)

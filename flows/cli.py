@@ -103,7 +103,7 @@ medmtl.add_command(
     FlowCommand(
         "study",
         "Compare task weightings under label noise: methods x noise x seeds, and a report.",
-        (*ARM_FLAGS, "--protocol", "--seeds"),
+        (*ARM_FLAGS, "--protocol", "--seeds", "--dry-run"),
     )
 )
 medmtl.add_command(

@@ -42,6 +42,7 @@ FLAGS = {
     "--backbone": Flag("network.backbone", "conv4, or the name of a timm model."),
     "--epochs": Flag("training.epochs", "Passes over the training images.", int),
     "--device": Flag("device", "Where to train.", click.Choice(["auto", "cpu", "cuda"])),
+    "--dry-run": Flag("dry_run", "List the arms, what is reused and the time it will take; train nothing.", bool),
     "--profile": Flag("profile", "Say where the time of a step goes, and train nothing.", bool),
     "--seed": Flag("seed", "The number that all randomness follows from.", int),
     "--model": Flag("model_name", "Name of the model in MLflow's registry."),

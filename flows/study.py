@@ -6,13 +6,15 @@ with the baseline on the same test patients.
 """
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from prefect import flow
 from pydantic import Field, field_validator
 
 from data_prep.protocols import AllProtocol, ProtocolSettings
-from flows.experiment import ExperimentSettings, run_experiment
+from flows.experiment import ExperimentSettings, plan_experiment, run_experiment
 from models.weighting import ScalarizationSettings, SvdSettings, UniformSettings, WeightingSettings
+from tasks.dry_run import foresee
 from tasks.logged_model import best_arm, register_model
 from tasks.output import claim_output
 
@@ -32,6 +34,9 @@ class StudySettings(ExperimentSettings):
         None, description="the arm with the highest validation AUC is registered under this name, as challenger"
     )
     seeds: int = Field(2, ge=1, description="arms per method and noise, with seeds that count up from the first")
+    dry_run: bool = Field(
+        False, description="list the arms, what is reused and how long the rest will take, and train nothing"
+    )
 
     @field_validator("methods")
     @classmethod
@@ -49,13 +54,21 @@ class StudySettings(ExperimentSettings):
 
 
 @flow(name="study")
-def study(settings: StudySettings = StudySettings(), out: Path | None = None, force: bool = False) -> Path:
-    """Run a study; returns the path of its report. Finished arms are reused, unfinished ones go on."""
+def study(settings: StudySettings = StudySettings(), out: Path | None = None, force: bool = False) -> Path | None:
+    """Run a study; returns the path of its report. Finished arms are reused, unfinished ones go on.
+
+    A dry run leaves nothing behind but the decoded images, and returns None.
+    """
+    if settings.dry_run:
+        with TemporaryDirectory() as masks:
+            _, _, arms, _ = plan_experiment(settings, Path(masks), settings.methods, settings.protocol, settings.seeds)
+            foresee(arms, settings.runner)
+        return None
     folder = claim_output(out, "study", settings, force)
     title = f"study · {settings.describe(settings.methods, settings.protocol.name)} · {settings.seeds} seeds"
-    report, arms = run_experiment(
+    report, done = run_experiment(
         settings, folder, title, settings.methods, settings.protocol, settings.seeds, settings.baseline
     )
     if settings.model_name:
-        register_model(best_arm([arm.run_id for arm in arms]), settings.model_name)
+        register_model(best_arm([arm.run_id for arm in done]), settings.model_name)
     return report

@@ -27,7 +27,7 @@ from models.batches import Examples, steps_per_epoch
 from models.networks import MultiTaskNetwork
 from models.step import Batch, Part, Step
 from models.training import EpochReport, OnEpoch, Progress, TrainingSettings, fit
-from models.weighting import UniformSettings, WeightingSettings, make_weighting
+from models.weighting import UniformSettings, Weighting, make_weighting
 
 _STEP: tuple[Part, ...] = ("input", "forward", "backward", "optimiser")
 _TRIALS, _TRIAL_SECONDS = 5, 0.1  # of each measurement of the device; the best one counts
@@ -100,7 +100,7 @@ class Profile:
 
 def profile(
     network: MultiTaskNetwork,
-    method: WeightingSettings,
+    weighting: Weighting,
     train: Examples,
     val: Examples,
     settings: TrainingSettings,
@@ -116,6 +116,7 @@ def profile(
     Three epochs are enough, unless the weighting is to act later.
 
     Args:
+        weighting: at its start; it is trained too.
         on_epoch, progress: as for `fit`; their time is the row `logging`.
 
     Raises:
@@ -129,7 +130,6 @@ def profile(
         reports.append(report)
         clock.epoch += 1
 
-    weighting = make_weighting(method, len(network.labels))
     fit(
         deepcopy(network), weighting, train, val, settings,
         seed=seed, device=device, on_epoch=ended, progress=progress, clock=clock,

@@ -1,12 +1,12 @@
 """An imaging arm: a method, a noise condition and a seed; `tasks.remembered_arm` says what it is to be an arm."""
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import mlflow
 import numpy as np
-import torch
 from pydantic import BaseModel, ConfigDict
 
 from data_prep.noise import NoiseMask, NoiseSettings, NoNoise
@@ -15,17 +15,15 @@ from models.batches import steps_per_epoch
 from models.evaluation import Evaluation, Score, score
 from models.label_trust import LabelTrust
 from models.networks import NetworkSettings
-from models.oracle import realised_noise
 from models.peak_memory import PeakMemory
 from models.provenance import check_disjoint
 from models.training import EpochReport, Fitted, TrainingSettings, fit, predict
-from models.weighting import WeightingSettings, make_weighting
+from models.weighting import WeightingSettings
 from tasks import tracking
 from tasks.arm_inputs import alone, inputs_of
 from tasks.ingest import StoreRef
 from tasks.logged_model import log_model
 from tasks.remembered_arm import ArmRef, Epochs, RememberedArm, Stepped, arm_task, log_outcome, train_all, train_once
-from tasks.remembered_arm import read_arm as read_arm
 from tasks.results import ArmRecord, NoiseOnLabel, NoiseRecord, TrustRecord, scores_of
 from tasks.runner import RunnerSettings
 
@@ -109,9 +107,7 @@ def train_arms(arms: Sequence[Arm], parent: str, runner: RunnerSettings) -> tupl
 def _train(arm: Arm, run_id: str, stepped: Stepped) -> ArmRecord:
     epochs = Epochs(arm, run_id)
     inputs = inputs_of(arm)
-    store, mask, network = inputs.store, inputs.mask, inputs.network
-    harm = realised_noise(torch.from_numpy(mask.clean), torch.from_numpy(mask.targets))
-    weighting = make_weighting(arm.method, len(arm.labels), seed=arm.seed, label_noise=harm)
+    store, mask, network, weighting = inputs.store, inputs.mask, inputs.network, inputs.weighting
     tracking.log_dataset(arm.store.name, store.path, store.fingerprint, "store")
     tracking.log_dataset(f"noise: {arm.noise.name}", arm.mask.path, arm.mask.fingerprint, "noise mask")
     with epochs, PeakMemory(arm.device) as memory:
@@ -122,13 +118,16 @@ def _train(arm: Arm, run_id: str, stepped: Stepped) -> ArmRecord:
         )  # fmt: skip
 
     check_disjoint(network.trained_on, inputs.test.patients)
+    scoring = time.perf_counter()
     predictions = {part: predict(network, getattr(inputs, part).pixels).numpy() for part in ("val", "test")}
+    targets, patients = inputs.test.targets.numpy(), store.patients[inputs.split.test]
+    evaluation = score(targets, predictions["test"], patients, arm.labels, arm.seed)
+    computing = sum(r.seconds + r.validation_seconds + r.weighting_seconds for r in fitted.history)
+    computing += time.perf_counter() - scoring
     with alone:
         log_model(network, inputs.test.pixels[:2].numpy())
-    targets, patients = inputs.test.targets.numpy(), store.patients[inputs.split.test]
     steps = steps_per_epoch(len(inputs.train), arm.training.batch_size)
     trained_here = arm.training.devices == 1 and epochs.before < arm.training.epochs
-    evaluation = score(targets, predictions["test"], patients, arm.labels, arm.seed)
     scores, mean = scores_of(evaluation)
     record = ArmRecord(
         method=arm.method.name,
@@ -143,6 +142,7 @@ def _train(arm: Arm, run_id: str, stepped: Stepped) -> ArmRecord:
         best_epoch=fitted.best_epoch,
         images_per_second=float(np.median([report.images_per_second for report in fitted.history])),
         seconds=epochs.seconds,
+        computing_seconds=computing,
         step_seconds=float(np.median([report.seconds for report in fitted.history])) / steps,
         weighting_seconds=sum(report.weighting_seconds for report in fitted.history),
         peak_memory_mib=memory.mib if trained_here else None,

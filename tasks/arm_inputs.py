@@ -14,7 +14,9 @@ from data_prep.splits import Split, make_split
 from data_prep.store import Store
 from models.batches import Examples, examples
 from models.networks import MultiTaskNetwork, NetworkSettings, initial_network
+from models.oracle import realised_noise
 from models.provenance import hashed_patients
+from models.weighting import Weighting, make_weighting
 
 if TYPE_CHECKING:
     from tasks.arm import Arm
@@ -26,7 +28,7 @@ alone = threading.Lock()
 @dataclass(frozen=True)
 class Inputs:
     """The store and its split, the noise, the examples of each part with the arm's labels (noisy in training only), the
-    network."""
+    network and its weighting, both at their start."""
 
     store: Store
     split: Split
@@ -35,6 +37,7 @@ class Inputs:
     val: Examples
     test: Examples
     network: MultiTaskNetwork
+    weighting: Weighting
 
 
 def inputs_of(arm: "Arm") -> Inputs:
@@ -42,7 +45,7 @@ def inputs_of(arm: "Arm") -> Inputs:
 
     Raises:
         DataError: the store or the weights file cannot be read.
-        SettingError: the network's settings do not fit the images or the weights.
+        SettingError: the network's settings do not fit the images or the weights, or the method's the labels.
     """
     store = Store.open(arm.store.path)
     split = make_split(arm.split, store.images, store.patients)
@@ -53,7 +56,9 @@ def inputs_of(arm: "Arm") -> Inputs:
     weights = _pretrained(arm.network)
     with alone:
         network = initial_network(arm.network, arm.labels, train.pixels, seed=arm.seed, weights=weights)
-    return Inputs(store, split, mask, train, val, test, network)
+    harm = realised_noise(torch.from_numpy(mask.clean), torch.from_numpy(mask.targets))
+    weighting = make_weighting(arm.method, len(arm.labels), seed=arm.seed, label_noise=harm)
+    return Inputs(store, split, mask, train, val, test, network, weighting)
 
 
 def _part(store: Store, rows: np.ndarray, targets: np.ndarray) -> Examples:

@@ -49,7 +49,7 @@ def profile_arm(arm: Arm, folder: Path) -> Path:
 
         with Keeper(run_id, checkpoint) as keeper:
             found = profile(
-                inputs.network, arm.method, inputs.train, inputs.val, arm.training,
+                inputs.network, inputs.weighting, inputs.train, inputs.val, arm.training,
                 seed=arm.seed, device=arm.device, on_epoch=keep, progress=stepped,
             )  # fmt: skip
     checkpoint.unlink(missing_ok=True)

@@ -77,6 +77,14 @@ def progress(what: str, of_bytes: bool = False) -> Iterator[Callable[[int, int],
             _bars.stop()
 
 
+def spoken(seconds: float) -> str:
+    """A time as people say it: '8 s', '12 min', '3 h 05 min'."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
 def _lines(what: str, of_bytes: bool) -> Callable[[int, int], None]:
     start = last = time.monotonic()
 
@@ -91,6 +99,6 @@ def _lines(what: str, of_bytes: bool) -> Callable[[int, int], None]:
                 if of_bytes
                 else f"{done} of {total}"
             )
-            LOGGER.info("%s: %s, %.0f s left", what, amount, max(total - done, 0) / rate)
+            LOGGER.info("%s: %s, %s left", what, amount, spoken(max(total - done, 0) / rate))
 
     return update

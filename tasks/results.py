@@ -124,7 +124,8 @@ class ArmRecord(Record):
     trust: tuple[TrustRecord, ...] = Field((), description="label trust, the least trusted first; if it estimates it")
     best_epoch: Count | None = Field(description="the epoch selected on validation, from 1")
     images_per_second: FiniteFloat | None = Field(description="training images, or texts, per second")
-    seconds: FiniteFloat = Field(description="training and scoring, wall time in seconds")
+    seconds: FiniteFloat = Field(description="the whole arm, wall time in seconds")
+    computing_seconds: FiniteFloat | None = Field(None, description="of them in training and evaluation")
     step_seconds: FiniteFloat | None = Field(None, description="per training step alone, median over epochs")
     weighting_seconds: FiniteFloat | None = Field(None, description="what the weighting did after epochs, all of them")
     peak_memory_mib: FiniteFloat | None = Field(

@@ -10,7 +10,7 @@ from models.batches import Examples, examples
 from models.networks import MultiTaskNetwork, NetworkSettings, initial_network
 from models.profiling import Floor, Limits, Profile, floor, limits, profile
 from models.training import TrainingSettings
-from models.weighting import SvdSettings, UniformSettings
+from models.weighting import SvdSettings, UniformSettings, Weighting, make_weighting
 
 LABELS = ("a", "b", "c")
 N, SIZE, BATCH = 24, 16, 8
@@ -40,8 +40,12 @@ def network(train: Examples) -> MultiTaskNetwork:
     return initial_network(NetworkSettings(backbone="conv4"), LABELS, train.pixels[:, 0], seed=0)
 
 
+def uniform() -> Weighting:
+    return make_weighting(UniformSettings(), len(LABELS))
+
+
 def profiled(train: Examples, settings: TrainingSettings, **how: object) -> Profile:
-    return profile(network(train), UniformSettings(), train, some_examples(1), settings, seed=0, device="cpu", **how)  # type: ignore[arg-type]
+    return profile(network(train), uniform(), train, some_examples(1), settings, seed=0, device="cpu", **how)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 3, 4])
@@ -71,8 +75,8 @@ def test_the_callers_logging_is_a_row_of_its_own_after_steps_and_after_epochs(tr
 def test_the_pass_of_a_weighting_is_seen_whichever_epoch_it_follows(train: Examples) -> None:
     for refresh in (1, 2):
         settings = TrainingSettings(epochs=3, batch_size=BATCH)
-        method = SvdSettings(refresh=(refresh,))
-        found = profile(network(train), method, train, some_examples(1), settings, seed=0, device="cpu")
+        rule = make_weighting(SvdSettings(refresh=(refresh,)), len(LABELS))
+        found = profile(network(train), rule, train, some_examples(1), settings, seed=0, device="cpu")
         passing = {row.part: row.seconds for row in found.rows}["weighting"]
         nothing = {row.part: row.seconds for row in profiled(train, settings).rows}["weighting"]
         assert passing > 2 * nothing
@@ -82,7 +86,7 @@ def test_the_network_stays_as_it_is(train: Examples) -> None:
     mine = network(train)
     before = {name: value.clone() for name, value in mine.state_dict().items()}
     settings = TrainingSettings(epochs=1, batch_size=BATCH)
-    profile(mine, UniformSettings(), train, some_examples(1), settings, seed=0, device="cpu")
+    profile(mine, uniform(), train, some_examples(1), settings, seed=0, device="cpu")
     assert all(torch.equal(value, before[name]) for name, value in mine.state_dict().items())
     assert mine.training
     assert mine.trained_on == ()

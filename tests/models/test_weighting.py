@@ -27,7 +27,8 @@ SCALARIZATIONS = get_args(ScalarizationSettings.model_fields["kind"].annotation)
 AGGREGATIONS = get_args(AggregationSettings.model_fields["kind"].annotation)
 WITHOUT_SOLVER = [] if find_spec("cvxpy") else ["cagrad", "nash_mtl"]
 INSTALLED = [
-    "uniform", "single_task", "svd", "svd_dynamic", "oracle", *SCALARIZATIONS, *(n for n in AGGREGATIONS if n not in WITHOUT_SOLVER)
+    "uniform", "single_task", "svd", "svd_dynamic", "oracle", *SCALARIZATIONS,
+    *(n for n in AGGREGATIONS if n not in WITHOUT_SOLVER)
 ]  # fmt: skip
 UNEQUAL = {"oracle", "pcd"}  # tell the tasks apart by what they are told, or by their order
 RANDOM = {"rlw", "pcgrad", "gradvac", "graddrop"}
