@@ -271,7 +271,8 @@ def test_names_beside_the_cost_figure_keep_apart_and_move_no_more_than_they_must
 def test_every_arm_names_its_run_and_a_server_is_linked_to(tmp_path: Path) -> None:
     study = fake_study()
     ids = [arm.mlflow_run_id for arm in study.arms]
-    assert all(run in report(tmp_path, study).text for run in ids if run)
+    text = report(tmp_path, study).text
+    assert all(run and run in text for run in ids)
     there = study.model_copy(update={"runs": RunsRecord(address="https://mlflow.example/#/experiments/1/runs/")})
     assert f"https://mlflow.example/#/experiments/1/runs/{ids[0]}" in report(tmp_path, there).addresses
     here = study.model_copy(update={"runs": RunsRecord(command="mlflow ui --backend-store-uri x")})
