@@ -5,8 +5,8 @@ Its configuration and weights come as plain values and tensors: who calls reads 
 Shapes: b texts, l tokens, d features of an embedding, r features of the encoder.
 """
 
-import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
@@ -70,7 +70,10 @@ class PretrainedEncoder(nn.Module):
 
     def checkpoint_gradients(self) -> None:
         """From now on computes each layer again in the backward pass instead of keeping its values."""
-        self.model.gradient_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
+        self.model.activation_checkpointing_enable(
+            # our dropout draws the same again by itself
+            activation_checkpointing_kwargs={"use_reentrant": False, "preserve_rng_state": False}
+        )
 
     def forward(self, embeddings: Tensor, batch: TextBatch) -> Tensor:
         """(b, l, d) -> (b, r)."""
@@ -92,16 +95,11 @@ class PretrainedEncoder(nn.Module):
             SettingError: a tensor is missing or has another shape.
         """
         kind = type(self.model)
-        logger = logging.getLogger("transformers.modeling_utils")
-        level = logger.level
-        logger.setLevel(logging.ERROR)  # it lists the heads that are left out
-        try:
+        with _quiet():  # it lists the heads that are left out
             loaded, found = kind.from_pretrained(
                 None, config=self.model.config, state_dict=dict(weights), output_loading_info=True,
                 ignore_mismatched_sizes=True, dtype=torch.float32,
             )  # fmt: skip
-        finally:
-            logger.setLevel(level)
         _prepare(loaded, *self._dropout)
         state = loaded.state_dict()
         missing = sorted({*found["missing_keys"]} & {*state})
@@ -127,6 +125,22 @@ def _configuration(config: Mapping[str, Any]) -> Any:
         if hasattr(made, place):
             setattr(made, place, 0.0)
     return made
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Inside, the library says nothing but errors, and draws no bar."""
+    from transformers.utils import logging
+
+    said, drawn = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(said)
+        if drawn:
+            logging.enable_progress_bar()
 
 
 def _prepare(model: nn.Module, p: float, draws: Draws) -> None:
