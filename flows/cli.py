@@ -116,6 +116,9 @@ medmtl.add_command(
         (*DATA_FLAGS, "--split", "--model", "--promote"),
     )
 )
+medmtl.add_command(
+    FlowCommand("theory", "Hold the theory of transfer against what optimisation finds.", ("--seed", "--seeds"))
+)
 medmtl.add_command(FlowCommand("ingest", "Download or take the data, decode them into a store.", DATA_FLAGS))
 
 

@@ -37,7 +37,7 @@ class SharedSolution:
 
 def own_solutions(grams: Floats, crosses: Floats) -> Floats:
     """Each task alone: grams (k, d, d), crosses (k, d) -> (d, k), least squares."""
-    return np.linalg.solve(grams, crosses[..., None])[..., 0].T
+    return np.asarray(np.linalg.solve(grams, crosses[..., None])[..., 0].T)
 
 
 def solve_shared(
@@ -78,12 +78,12 @@ class _Problem:
         """B (d, r) for the heads (r, k): sum_i G_i B A_i A_i^T = sum_i c_i A_i^T."""
         d, r = self.crosses.shape[1], self.width
         system = np.einsum("ipq,ai,bi->paqb", self.grams, heads, heads).reshape(d * r, d * r)
-        return np.linalg.solve(system, (self.crosses.T @ heads.T).ravel()).reshape(d, r)
+        return np.asarray(np.linalg.solve(system, (self.crosses.T @ heads.T).ravel()).reshape(d, r))
 
     def best_heads(self, shared: Floats) -> Floats:
         """A (r, k) for B (d, r)."""
         small = np.einsum("pa,ipq,qb->iab", shared, self.grams, shared)
-        return np.linalg.solve(small, (self.crosses @ shared)[..., None])[..., 0].T
+        return np.asarray(np.linalg.solve(small, (self.crosses @ shared)[..., None])[..., 0].T)
 
     def loss(self, shared: Floats, heads: Floats) -> float:
         found = shared @ heads

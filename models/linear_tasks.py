@@ -105,7 +105,7 @@ def draw_figure3(settings: LinearSettings, source_samples: tuple[int, ...], seed
     shared = stream(seed, "figure 3")
     q_1, q_2 = rotation(shared, d), rotation(shared, d)
     order = shared.permutation(d)
-    d_1, d_2 = (_scales(d, settings.condition, order[part * d // 10 : (part + 1) * d // 10]) for part in (0, 1))
+    d_1, d_2 = (large_scales(d, settings.condition, order[part * d // 10 : (part + 1) * d // 10]) for part in (0, 1))
     theta, aside = np.linalg.qr(shared.standard_normal((d, 2)))[0].T
     laid_out = {2: (q_1, d_1), 3: (q_1, d_2), 4: (q_2, d_1)}
     return Figure3(
@@ -118,6 +118,13 @@ def draw_figure3(settings: LinearSettings, source_samples: tuple[int, ...], seed
         theta=theta,
         aside=aside,
     )
+
+
+def large_scales(dimensions: int, condition: float, large: NDArray[np.int64]) -> Floats:
+    """The diagonal of D, (d,): `condition` on the coordinates `large`, else 1."""
+    scales = np.ones(dimensions)
+    scales[large] = condition
+    return scales
 
 
 def rotation(generator: np.random.Generator, dimensions: int) -> Floats:
@@ -138,9 +145,3 @@ def excess_error(found: Floats, theta: Floats, covariance: Floats) -> Floats:
     """
     off = found - theta
     return np.asarray(np.einsum("...i,ij,...j->...", off, covariance, off))
-
-
-def _scales(dimensions: int, condition: float, large: NDArray[np.int64]) -> Floats:
-    scales = np.ones(dimensions)
-    scales[large] = condition
-    return scales

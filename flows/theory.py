@@ -1,0 +1,38 @@
+"""Theory: what is known about linear tasks, held against what optimisation finds, in one report.
+
+Figure 3 by every solver and its map, Propositions 1 and 3, Theorem 2, Figure 2, classification and ReLU.
+"""
+
+import time
+from pathlib import Path
+
+from prefect import flow
+from pydantic import BaseModel, ConfigDict, Field
+
+from tasks.output import claim_output
+from tasks.theory import ExperimentsSettings, compute
+from tasks.theory_report import report_theory
+from tasks.tracking import study_run
+
+
+class TheorySettings(BaseModel):
+    """Which experiments, and over how many seeds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    experiments: ExperimentsSettings = Field(ExperimentsSettings(), description="every number of the experiments")
+    seed: int = Field(0, ge=0, description="first seed: data, noise, random starts")
+    seeds: int = Field(20, ge=1, description="seeds, counting up from the first; intervals need two")
+    seeds_of_slow: int = Field(5, ge=1, description="seeds of the map and of Figure 3 with links, which take longest")
+
+
+@flow(name="theory")
+def theory(settings: TheorySettings = TheorySettings(), out: Path | None = None, force: bool = False) -> Path:
+    """Run the experiments; returns the path of the report. What was computed before is reused."""
+    begun = time.monotonic()
+    folder = claim_output(out, "theory", settings, force)
+    seeds, of_slow = (range(settings.seed, settings.seed + n) for n in (settings.seeds, settings.seeds_of_slow))
+    with study_run(f"theory · {settings.seeds} seeds", settings) as run_id:
+        found, reused = compute(settings.experiments, seeds, of_slow)
+        config = settings.model_dump(mode="json")
+        return report_theory(found, reused, settings.experiments, config, run_id, begun, folder)
