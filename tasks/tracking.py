@@ -5,7 +5,6 @@ A finished arm is known by its hash, held as a tag: it is found again from any s
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
@@ -108,12 +107,14 @@ def runs_shown() -> RunsRecord:
 
     Names no password, and no path of this machine.
     """
-    parts = urlsplit(home().tracking_uri)
+    uri = home().tracking_uri
+    parts = urlsplit(uri)
     if parts.scheme in ("http", "https"):
         server = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
         return RunsRecord(address=f"{server}/#/experiments/{connect()}/runs/")
-    ours = "sqlite:///${MEDMTL_HOME:-$HOME/.medmtl}/mlflow.db"
-    store = "$MLFLOW_TRACKING_URI" if os.environ.get("MLFLOW_TRACKING_URI") else ours
+    # MLflow sets its variable to whatever it was connected to: that it is set does not say that a person set it
+    ours = uri == f"sqlite:///{home().root / 'mlflow.db'}"
+    store = "sqlite:///${MEDMTL_HOME:-$HOME/.medmtl}/mlflow.db" if ours else "$MLFLOW_TRACKING_URI"
     return RunsRecord(command=f'mlflow ui --backend-store-uri "{store}"')
 
 

@@ -61,10 +61,11 @@ def test_metrics_logged_again_after_a_resume_stand_once(experiment: str) -> None
 
 
 def test_runs_are_shown_by_a_server_or_by_a_command_and_neither_gives_anything_away(
-    monkeypatch: pytest.MonkeyPatch,
+    experiment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = tracking.runs_shown().command
     assert command is not None
+    assert "MEDMTL_HOME" in command
     assert os.environ["MEDMTL_HOME"] not in command
     assert subprocess.check_output(["sh", "-c", f"echo {command}"], text=True).split()[-1] == home().tracking_uri
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@mlflow.example/base/")
