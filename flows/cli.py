@@ -1,4 +1,4 @@
-"""The command line: `medmtl study`, `train`, `evaluate`, `ingest`, `doctor`.
+"""The command line: `medmtl study`, `train`, `evaluate`, `ingest`, `sentiment`, `glue`, `doctor`.
 
 Flags set common settings; everything else comes from the YAML file given with --config (flags win). Nothing heavy
 is imported before a command is known, so that `medmtl --help` answers at once.
@@ -116,6 +116,19 @@ medmtl.add_command(
         (*DATA_FLAGS, "--split", "--model", "--promote"),
     )
 )
+TEXT_FLAGS = (
+    "--experiment", "--folder", "--task", "--cap", "--encoder", "--align", "--schedule",
+    "--epochs", "--seed", "--seeds", "--device",
+)  # fmt: skip
+
+medmtl.add_command(
+    FlowCommand(
+        "sentiment",
+        "Six tasks on sentences: alone, in pairs, aligned, transferred, by capacity.",
+        (*TEXT_FLAGS, "--vectors"),
+    )
+)
+medmtl.add_command(FlowCommand("glue", "Five of GLUE's tasks in one pretrained encoder, aligned and not.", TEXT_FLAGS))
 medmtl.add_command(
     FlowCommand("theory", "Hold the theory of transfer against what optimisation finds.", ("--seed", "--seeds"))
 )

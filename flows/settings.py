@@ -59,6 +59,14 @@ FLAGS = {
     "--noise": Flag("noise.kind", f"What happens to training labels: {', '.join(NOISES)}."),
     "--noise-rate": Flag("noise.rate", f"The share it happens to, 0 to 1 [{USUAL_RATE}].", float),
     "--noise-label": Flag("noise.labels", "A label it happens to (repeatable).", multiple=True),
+    "--folder": Flag("data.folder", "Where the public files lie, if not to be fetched.", click.Path(path_type=Path)),
+    "--task": Flag("data.tasks", "A task that takes part (repeatable).", multiple=True),
+    "--cap": Flag("data.limit", "Training sentences of a task, at most.", int),
+    "--experiment": Flag("experiment", "Which experiment: singles, pairs, together, ..."),
+    "--encoder": Flag("encoder", "The shared encoder: lstm, cnn or mlp; for GLUE a hub's name or a folder."),
+    "--align": Flag("align", "The matrices of the arms that align.", click.Choice(["free", "rotation"])),
+    "--schedule": Flag("training.schedule", "How they are trained.", click.Choice(["joint", "alternating"])),
+    "--vectors": Flag("vectors", "File of word vectors (GloVe).", click.Path(path_type=Path)),
 }
 
 

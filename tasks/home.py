@@ -29,6 +29,16 @@ class Home:
         return self.root / "arms"
 
     @property
+    def texts(self) -> Path:
+        """Text benchmarks, word vectors and encoders that were fetched, one folder each."""
+        return self.root / "texts"
+
+    @property
+    def tokens(self) -> Path:
+        """Encoded texts, one file per content hash."""
+        return self.root / "tokens"
+
+    @property
     def prefect(self) -> Path:
         """Prefect's database and cached results, used when no server is named."""
         return self.root / "prefect"
