@@ -108,7 +108,7 @@ def main() -> None:
             continue
         step, ratio = Spread.of(times[kind]), ratios(times[kind], times["uniform"])
         after = Spread.of([cost.after_epochs for cost in costs[kind][1:]])
-        memory, of_uniform = (statistics.median(cost.peak_mib for cost in costs[of]) for of in (kind, "uniform"))
+        memory, of_uniform = (statistics.median(cost.peak_mib for cost in costs[of][1:]) for of in (kind, "uniform"))
         rows.append(
             (
                 kind,

@@ -25,7 +25,7 @@ from sklearn.isotonic import isotonic_regression
 from tasks.cost import costs
 from tasks.results import ComparisonRecord, NoiseCondition, ScoreRecord, StudyResults, average
 
-INK, FAINT = "#010203", "#030201"  # stand for the page's ink and its pale lines, see `_to_svg`
+INK, FAINT = "#010203", "#030201"  # stand for the page's ink and its pale lines, see `to_svg`
 COLOURS = (INK, "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 Dashes = str | tuple[float, tuple[float, ...]]
@@ -103,7 +103,7 @@ def score_against_noise(results: StudyResults) -> str:
             _draw_against_noise(axes, results, kind, labels)
         handles, names = grid[0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside upper left", ncols=min(len(names), 4), handlelength=3.2)
-        return _to_svg(figure, "noise")
+        return to_svg(figure, "noise")
 
 
 def _draw_against_noise(axes: Axes, results: StudyResults, kind: str, labels: tuple[str, ...]) -> None:
@@ -164,7 +164,7 @@ def _each_against_noise(results: StudyResults) -> str:
             grid[0].plot([], [], color=INK, linestyle=":", label="mean of the noisy labels")[0],
         ]
         figure.legend(handles=handles, loc="outside upper left", ncols=3, handlelength=3.2)
-        return _to_svg(figure, "noise")
+        return to_svg(figure, "noise")
 
 
 def _draw_curve(
@@ -242,7 +242,7 @@ def differences(results: StudyResults) -> str | None:
         axes.grid(axis="x")
         baseline = comparisons[0].baseline
         axes.set_xlabel(f"worse than {baseline}   ◂   difference in mean test {score_name(results)}   ▸   better")
-        return _to_svg(figure, "differences")
+        return to_svg(figure, "differences")
 
 
 def _rows_with_headings(comparisons: Sequence[ComparisonRecord]) -> list[str | ComparisonRecord]:
@@ -293,7 +293,7 @@ def cost_against_benefit(results: StudyResults) -> str | None:
         apart = (right - left) * min(0.012, 0.1 / len(rows))
         at = np.exp(spread_out(np.log([ratio for _, ratio in rows]), apart))
         ends = [0.0, *(end for found, _ in rows for end in (found.delta, found.lo, found.hi) if end is not None)]
-        room = 0.06 * (max(ends) - min(ends))
+        room = 0.06 * (max(ends) - min(ends)) or 0.01  # methods may come to the same numbers
         bottom, top = min(ends) - room, max(ends) + room
         axes.set_ylim(bottom, top)
         deltas = np.array([found.delta for found, _ in rows], dtype=float)
@@ -302,7 +302,7 @@ def cost_against_benefit(results: StudyResults) -> str | None:
             _draw_cost(axes, look[found.method], (float(x), float(y)), found, ratio)
         axes.set_xlabel(f"time per training step, as a multiple of {results.baseline}")
         axes.set_ylabel(f"difference in mean test {score_name(results)}")
-        return _to_svg(figure, "cost")
+        return to_svg(figure, "cost")
 
 
 def _draw_cost(axes: Axes, style: Style, at: tuple[float, float], found: ComparisonRecord, ratio: float) -> None:
@@ -384,7 +384,7 @@ def labels_by_method(results: StudyResults) -> str:
         panels[0].set_yticks(range(len(order)), [label.replace("_", " ") for label in order])
         panels[0].set_ylim(len(order) - 0.5, -0.5)
         _legend(figure, results)
-        return _to_svg(figure, "labels")
+        return to_svg(figure, "labels")
 
 
 def _easiest_first(results: StudyResults) -> list[str]:
@@ -425,7 +425,7 @@ def _heat_map(results: StudyResults) -> str:
             f"{condition.title}: test {score_name(results)} minus that of {results.baseline}, in thousandths"
             + ("; * noisy in training" if condition.labels else "")
         )
-        return _to_svg(figure, "labels")
+        return to_svg(figure, "labels")
 
 
 _CELLS = LinearSegmentedColormap.from_list("differences", ["#9f8fd0", "#ffffff", "#f2a452"])
@@ -502,7 +502,7 @@ def weights_over_training(results: StudyResults) -> str | None:
         grid[0][0].set_ylim(bottom=min(0, grid[0][0].get_ylim()[0]))  # some rules subtract a task's gradient
         if noisy:
             _label_legend(figure, noisy)
-        return _to_svg(figure, "weights")
+        return to_svg(figure, "weights")
 
 
 def _label_legend(figure: Figure, noisy: Sequence[str]) -> None:
@@ -570,7 +570,7 @@ def prevalence_under_noise(results: StudyResults) -> str | None:
         axes.set_xlabel("positives among the known training labels")
         axes.grid(axis="x")
         figure.legend(loc="outside upper left", ncols=2)
-        return _to_svg(figure, "prevalence")
+        return to_svg(figure, "prevalence")
 
 
 # --- Pictures ---
@@ -588,7 +588,7 @@ def png_data_uri(pixels: NDArray[np.uint8]) -> str:
 # --- SVG ---
 
 
-def _to_svg(figure: Figure, name: str) -> str:
+def to_svg(figure: Figure, name: str) -> str:
     """The figure as an <svg> element to stand within a page, sized by the page's width.
 
     Names of parts begin with the figure's, so that several figures share a page; what addresses the outside
