@@ -11,25 +11,21 @@ Shapes: n texts, b texts of a batch, l tokens, c classes of a task.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
-from models.distributed import ALONE
 from models.errors import DivergenceError, SettingError, unknown_name
 from models.metrics import METRICS, average
 from models.pretrained_encoder import PretrainedEncoder
 from models.randomness import seed_for
-from models.row_adam import BETA1, BETA2, EPS, RowAdam
-from models.step import _fabric
-from models.text_batches import TaskBatches, TextBatch, TextExamples, by_length
+from models.text_batches import TaskBatches, TextExamples, by_length
 from models.text_network import TextNetwork
+from models.text_step import TextStep, TextStepSettings, standing_still
 from models.training import Progress, _evaluating, _on_cpu
 
 INFERENCE_BATCH = 128
@@ -39,25 +35,15 @@ INFERENCE_TOKENS = 8_192
 """Tokens per batch without gradients, at most, of long texts."""
 
 
-class TextTrainingSettings(BaseModel):
+class TextTrainingSettings(TextStepSettings):
     """How long and how fast to train on texts. The first values are those of sentiment (words, LSTM)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     epochs: int = Field(20, ge=1, description="passes over the training texts")
     batch_size: int = Field(32, ge=1, description="texts per step, at most")
-    learning_rate: float = Field(1e-3, gt=0, description="highest learning rate of Adam")
-    weight_decay: float = Field(
-        0.0,
-        ge=0,
-        description="decoupled decay (AdamW) of weight matrices, and of R_i towards the identity; "
-        "not of biases, normalisation and word embeddings beside the encoder. 0: plain Adam",
-    )
     warmup: float = Field(0.0, ge=0, le=1, description="share of all steps over which the learning rate rises linearly")
     decay: Literal["none", "linear"] = Field(
         "none", description="of the learning rate after the warm-up: none, or linear to zero"
     )
-    clip: float | None = Field(None, gt=0, description="largest norm of a step's gradient; none: any")
     schedule: Literal["joint", "alternating"] = Field(
         "joint",
         description="with alignment: joint trains R_i with all else; alternating adds a phase to each epoch in which "
@@ -74,15 +60,6 @@ class TextTrainingSettings(BaseModel):
         ge=0,
         le=1,
         description="of a task's size in its share of the steps: 1 by size, 0 uniform, between: tempered",
-    )
-    micro_batch: int | None = Field(
-        None, ge=1, description="texts per forward pass, at most, gradients being summed; none: the whole step's"
-    )
-    gradient_checkpointing: bool = Field(
-        False, description="compute a pretrained encoder's layers again in the backward pass: less memory, more time"
-    )
-    precision: Literal["auto", "32", "bf16"] = Field(
-        "32", description="of training steps: 32 bits, bf16 autocast, or auto: bf16 where the device has units for it"
     )
 
 
@@ -191,10 +168,7 @@ class _Run:
         _check(network, train, val, settings, metrics)
         self.network, self.settings, self.metrics, self.seed = network, settings, metrics, seed
         self.val = {task: val[task] for task in network.tasks}
-        self.fabric = _fabric(settings.precision, device, ALONE)
-        network.to(self.fabric.device)
-        if settings.gradient_checkpointing:
-            network.encoder.checkpoint_gradients()
+        self.step = TextStep(network, settings, device)
         own = {task: train[task] for task in network.tasks}
         self.batches = TaskBatches(own, settings.batch_size, settings.sampling_exponent, seed)
         self.alternates = settings.schedule == "alternating" and network.settings.alignment != "none"
@@ -202,8 +176,6 @@ class _Run:
         self.alignment_batches = TaskBatches(
             own, settings.batch_size, settings.sampling_exponent, seed_for(seed, "alignment phase")
         )
-        self.optimizer = _optimizer(network, settings)
-        self.rows = RowAdam(network.words.weight) if network.has_own_words else None
         self.learning_rate = settings.learning_rate
 
     @property
@@ -235,8 +207,6 @@ class _Run:
         alignment_losses = self._phase(
             aligning, self.network.shared_parameters(), done + len(ordinary), epoch, progress
         )
-        if self.rows is not None:
-            self.rows.catch_up()
         trained = time.perf_counter()
         val_scores = self._validate(epoch)
         texts = sum(len(rows) for _, rows in ordinary + aligning)
@@ -253,52 +223,14 @@ class _Run:
         losses = []
         if self.settings.freeze_shared:
             held = held + self.network.shared_parameters()
-        with _standing_still(held):
+        with standing_still(held):
             for number, (task, rows) in enumerate(steps, start=done):
                 self.learning_rate = learning_rate_at(number, self.total, self.settings)
-                losses.append(self._step(task, self.batches.examples[task].batch(rows), number))
+                batch = self.batches.examples[task].batch(rows)
+                losses.append(self.step(task, batch, self.learning_rate, seed=self.seed, number=number))
                 progress(number + 1, self.total)
+        self.step.catch_up()  # the next phase reads the table, and so does validation
         return _mean_losses([task for task, _ in steps], losses, epoch)
-
-    def _step(self, task: str, batch: TextBatch, number: int) -> Tensor:
-        """Forward, backward and Adam; returns the batch's loss."""
-        table = self.network.words.weight
-        moving_rows = self.rows if table.requires_grad else None
-        if moving_rows is not None:
-            moving_rows.catch_up(batch.ids.unique())
-        self.optimizer.zero_grad()
-        table.grad = None
-        loss = self._backward(task, batch, number)
-        self._coalesce_and_clip()
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate
-        self.optimizer.step()
-        if moving_rows is not None:
-            moving_rows.step(self.learning_rate)
-        return loss
-
-    def _backward(self, task: str, batch: TextBatch, number: int) -> Tensor:
-        whole = torch.zeros((), device=self.fabric.device)
-        for place, part in enumerate(batch.split(self.settings.micro_batch or len(batch.targets))):
-            self.network.draws.begin(self.seed, number, place)
-            there = part.to(self.fabric.device)
-            with self.fabric.autocast():
-                features = self.network.features(task, there)
-            logits = self.network.classify(task, features.float())
-            loss = cross_entropy(logits, there.targets, reduction="sum") / len(batch.targets)
-            self.fabric.backward(loss)
-            whole += loss.detach()
-        return whole
-
-    def _coalesce_and_clip(self) -> None:
-        gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
-        table = self.network.words.weight
-        if table.grad is not None and table.grad.is_sparse:
-            table.grad = table.grad.coalesce()
-            gradients = [g for g in gradients if not g.is_sparse] + [table.grad._values()]
-        if self.settings.clip is not None:
-            norm = torch.nn.utils.get_total_norm(gradients)
-            torch._foreach_mul_(gradients, (self.settings.clip / (norm + 1e-6)).clamp(max=1.0))
 
     def _validate(self, epoch: int) -> dict[str, float]:
         found = {}
@@ -313,8 +245,7 @@ class _Run:
         return {
             "determined_by": self._determined_by(),
             "network": _on_cpu(self.network.state_dict()),
-            "optimizer": _on_cpu(self.optimizer.state_dict()),
-            "rows": None if self.rows is None else _on_cpu(self.rows.state_dict()),
+            **_on_cpu(self.step.state_dict()),
             "history": [asdict(report) for report in history],
             "best": dict(best),
         }
@@ -329,9 +260,7 @@ class _Run:
                 "go back to the settings it was made with, or begin anew"
             )
         self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.rows is not None:
-            self.rows.load_state_dict(state["rows"])
+        self.step.load_state_dict(state)
         return [TextEpochReport(**record) for record in state["history"]]
 
     def _determined_by(self) -> dict[str, Any]:
@@ -362,18 +291,6 @@ def _mean_losses(tasks: list[str], losses: list[Tensor], epoch: int) -> dict[str
     }
 
 
-def _optimizer(network: TextNetwork, settings: TextTrainingSettings) -> torch.optim.Optimizer:
-    """AdamW for all but a table of words beside the encoder, which `RowAdam` moves. A task's own parameters, and what
-    stands still, have no gradient in a step, and Adam passes them by: neither momentum nor decay moves them."""
-    table = network.words.weight if network.has_own_words else None
-    rest = [p for p in network.parameters() if p is not table]
-    groups = [
-        {"params": [p for p in rest if p.ndim > 1], "weight_decay": settings.weight_decay},
-        {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(BETA1, BETA2), eps=EPS, fused=True)
-
-
 def _check(
     network: TextNetwork, train: Mapping[str, TextExamples], val: Mapping[str, TextExamples],
     settings: TextTrainingSettings, metrics: Mapping[str, Sequence[str]],
@@ -396,9 +313,6 @@ def _check(
         raise SettingError(
             "freeze_shared leaves nothing to alternate with: set schedule: joint, or freeze_shared: false"
         )
-    supported = isinstance(network.encoder, PretrainedEncoder) and network.encoder.can_checkpoint_gradients
-    if settings.gradient_checkpointing and not supported:
-        raise SettingError("gradient_checkpointing is for pretrained encoders that support it: set it to false")
 
 
 def _check_fits(network: TextNetwork, task: str, examples: TextExamples) -> None:
@@ -418,16 +332,3 @@ def _check_fits(network: TextNetwork, task: str, examples: TextExamples) -> None
             f"{task} has a text of {int(examples.lengths.max())} tokens, the encoder takes {longest} at most: "
             "lower the maximum length"
         )
-
-
-@contextmanager
-def _standing_still(parameters: list[torch.nn.Parameter]) -> Iterator[None]:
-    """Inside, these get no gradient; outside, those that had one do again."""
-    moving = [p for p in parameters if p.requires_grad]
-    for parameter in moving:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in moving:
-            parameter.requires_grad_(True)

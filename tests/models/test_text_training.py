@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from models import text_training
 from models.errors import DivergenceError, SettingError
 from models.text_batches import TaskBatches, text_examples
 from models.text_encoders import CnnSettings, LstmSettings, MlpSettings
@@ -100,8 +101,6 @@ class Watched:
     """What stood where before and after each phase: the network's tensors, and the moments of its optimisers."""
 
     def __init__(self, monkeypatch):
-        from models import text_training
-
         self.phases = []
         phase = text_training._Run._phase
 
@@ -115,13 +114,11 @@ class Watched:
         monkeypatch.setattr(text_training._Run, "_phase", watched)
 
     def tensors(self, run):
-        if run.rows is not None:
-            run.rows.catch_up()
         names = {id(parameter): name for name, parameter in run.network.named_parameters()}
         found = {name: value.clone() for name, value in run.network.state_dict().items()}
-        for parameter, moments in run.optimizer.state.items():
+        for parameter, moments in run.step.optimizer.state.items():
             found |= {f"{names[id(parameter)]}: {slot}": value.clone() for slot, value in moments.items()}
-        rows = run.rows.state_dict()
+        rows = run.step.rows.state_dict()
         return found | {f"_own_words: {slot}": torch.as_tensor(value).clone() for slot, value in rows.items()}
 
     def changed(self, number):
@@ -141,6 +138,23 @@ def test_an_alignment_phase_changes_no_bit_of_b_nor_of_its_moments(monkeypatch, 
         assert parts == expected
     learned = {name for name in watched.changed(1) if ":" not in name and name.startswith("alignments")}
     assert len(learned) == len(TASKS)
+
+
+@pytest.mark.parametrize("settings", [SETTINGS, ALTERNATING])
+def test_a_phase_leaves_no_word_waiting_for_its_momentum(monkeypatch, settings):
+    phase = text_training._Run._phase
+    tables = []
+
+    def watched(run, *args):
+        losses = phase(run, *args)
+        tables.append(run.network.words.weight.detach().clone())
+        run.step.catch_up()
+        assert torch.equal(run.network.words.weight, tables[-1])
+        return losses
+
+    monkeypatch.setattr(text_training._Run, "_phase", watched)
+    run(settings, "free")
+    assert len(tables) == 2 * 3
 
 
 def test_joint_training_moves_the_matrices_too():
