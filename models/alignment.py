@@ -111,7 +111,7 @@ class RotationAlignment(nn.Module):
 
     def matrix(self) -> Tensor:
         """R, (d, d), in 32 bits under autocast too: in 16 it would be no rotation."""
-        with torch.autocast(self.parametrizations.weight.original.device.type, enabled=False):
+        with torch.autocast(next(self.parameters()).device.type, enabled=False):
             return self.weight
 
 
