@@ -20,7 +20,7 @@ from models.provenance import check_disjoint
 from models.training import EpochReport, Fitted, TrainingSettings, fit, predict
 from models.weighting import WeightingSettings
 from tasks import tracking
-from tasks.arm_inputs import alone, inputs_of
+from tasks.arm_inputs import inputs_of
 from tasks.ingest import StoreRef
 from tasks.logged_model import log_model
 from tasks.remembered_arm import ArmRef, Epochs, RememberedArm, Stepped, arm_task, log_outcome, train_all, train_once
@@ -124,8 +124,7 @@ def _train(arm: Arm, run_id: str, stepped: Stepped) -> ArmRecord:
     evaluation = score(targets, predictions["test"], patients, arm.labels, arm.seed)
     computing = sum(r.seconds + r.validation_seconds + r.weighting_seconds for r in fitted.history)
     computing += time.perf_counter() - scoring
-    with alone:
-        log_model(network, inputs.test.pixels[:2].numpy())
+    log_model(network, inputs.test.pixels[:2].numpy())
     steps = steps_per_epoch(len(inputs.train), arm.training.batch_size)
     trained_here = arm.training.devices == 1 and epochs.before < arm.training.epochs
     scores, mean = scores_of(evaluation)

@@ -1,6 +1,5 @@
 """What an arm trains on and is scored on, and its network at the start."""
 
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,12 +16,10 @@ from models.networks import MultiTaskNetwork, NetworkSettings, initial_network
 from models.oracle import realised_noise
 from models.provenance import hashed_patients
 from models.weighting import Weighting, make_weighting
+from tasks.turns import alone
 
 if TYPE_CHECKING:
     from tasks.arm import Arm
-
-alone = threading.Lock()
-"""Constructors draw from torch's one generator, and its exporter knows one thread only: arms take turns at both."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +51,7 @@ def inputs_of(arm: "Arm") -> Inputs:
     train = _part(store, split.train, mask.targets)
     val, test = (_part(store, rows, store.targets[rows][:, columns]) for rows in (split.val, split.test))
     weights = _pretrained(arm.network)
-    with alone:
+    with alone():
         network = initial_network(arm.network, arm.labels, train.pixels, seed=arm.seed, weights=weights)
     harm = realised_noise(torch.from_numpy(mask.clean), torch.from_numpy(mask.targets))
     weighting = make_weighting(arm.method, len(arm.labels), seed=arm.seed, label_noise=harm)

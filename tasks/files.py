@@ -1,5 +1,6 @@
 """Files that are whole or not there, and training states that can be read back safely."""
 
+import glob
 import io
 import os
 from collections.abc import Mapping
@@ -9,12 +10,21 @@ from typing import Any
 import torch
 
 from data_prep.errors import DataError
+from tasks.processes import is_gone, this_process
+
+UNFINISHED = ".unfinished"
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write to a temporary name beside `path`, flush to the disk, rename: a kill leaves the old file or the new."""
+    """Write to a temporary name beside `path`, flush to the disk, rename: a kill leaves the old file or the new.
+
+    What killed processes left under such names is removed.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
+    for left in path.parent.glob(f"{glob.escape(path.name)}.*{UNFINISHED}"):
+        if is_gone(left.name[len(path.name) + 1 : -len(UNFINISHED)]):
+            left.unlink(missing_ok=True)
+    unfinished = path.with_name(f"{path.name}.{this_process()}{UNFINISHED}")
     try:
         with unfinished.open("wb") as file:
             file.write(content)

@@ -7,6 +7,7 @@ from importlib.metadata import version
 
 import mlflow
 import numpy as np
+from mlflow.entities import LoggedModel
 from mlflow.models import ModelSignature
 from mlflow.tracking import MlflowClient
 from mlflow.types import Schema, TensorSpec
@@ -15,6 +16,7 @@ from prefect.cache_policies import NO_CACHE
 
 from models.networks import MultiTaskNetwork, Probabilities
 from tasks.progress import LOGGER
+from tasks.turns import alone
 
 NAME = "model"
 FACTS = "medmtl.json"
@@ -32,8 +34,11 @@ def log_model(network: MultiTaskNetwork, example: np.ndarray) -> str:
         Schema([TensorSpec(np.dtype("uint8"), (-1, 1, size, size))]),
         Schema([TensorSpec(np.dtype("float32"), (-1, k))]),
     )
+    run_id = mlflow.active_run().info.run_id
     facts = {"labels": list(network.labels), "size": size, "trained_on": list(network.trained_on)}
-    with warnings.catch_warnings():
+    for half_logged in _models_of(run_id):
+        MlflowClient().delete_logged_model(half_logged.model_id)
+    with alone(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's and MLflow's advice to their own developers
         info = mlflow.pytorch.log_model(
             Probabilities(network),
@@ -60,11 +65,18 @@ def register_model(run_id: str, name: str) -> str:
             return str(known.version)
     if not client.search_registered_models(f"name = '{name}'"):
         client.create_registered_model(name)
-    model_id = client.get_run(run_id).outputs.model_outputs[0].model_id
+    (model_id,) = (model.model_id for model in _models_of(run_id))
     made = client.create_model_version(name, f"models:/{model_id}", run_id=run_id, model_id=model_id)
     client.set_registered_model_alias(name, CHALLENGER, made.version)
     LOGGER.info("model: registered as %s version %s, the %s", name, made.version, CHALLENGER)
     return str(made.version)
+
+
+def _models_of(run_id: str) -> list[LoggedModel]:
+    """One, unless the run was killed while it logged one."""
+    client = MlflowClient()
+    experiment = client.get_run(run_id).info.experiment_id
+    return list(client.search_logged_models([experiment], f"source_run_id = '{run_id}'"))
 
 
 def best_arm(run_ids: Sequence[str]) -> str:

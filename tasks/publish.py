@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import mlflow
+from mlflow.tracking import MlflowClient
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
@@ -37,7 +38,8 @@ def keep_report(report: Path, figures: Mapping[str, str | None], scores: Mapping
     for name, svg in figures.items():
         if svg:
             mlflow.log_text(svg, f"figures/{name}.svg")
-    tracking.log_metrics(run_id, scores, step=0, timestamp_ms=report.stat().st_mtime_ns // 1_000_000)
+    started = MlflowClient().get_run(run_id).info.start_time  # the same when a killed study writes its report again
+    tracking.log_metrics(run_id, scores, step=0, timestamp_ms=started)
     create_markdown_artifact(f"[{report}]({report.as_uri()})", key="report", description="the study's report")
     LOGGER.info("report: %s", report)
 

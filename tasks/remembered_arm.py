@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -34,6 +35,7 @@ from tasks.progress import LOGGER, progress
 from tasks.results import ArmRecord
 from tasks.runner import Device, RunnerSettings, on_gpu, task_runner
 from tasks.stopping import remembered_stops, stop_others
+from tasks.turns import training
 
 RECORD, PREDICTIONS = "arm.json", "predictions.npz"
 
@@ -127,17 +129,19 @@ def train_once(arm: ArmT, parent: str | None, train: Callable[[ArmT, str, Steppe
     experiment = tracking.connect()
     known = tracking.find(experiment, tracking.ARM_TAG, arm.hash)
     if known is not None and known.info.status == "FINISHED":
+        shutil.rmtree(arm.folder, ignore_errors=True)  # a kill may have come just before this
         LOGGER.info("%s: reused, trained before as run %s", arm.title, known.info.run_id[:8])
         return ArmRef(run_id=known.info.run_id, reused=True)
     if known is not None:
-        run_id = known.info.run_id
+        run_id = tracking.take_up(known, arm.parameters())
     else:
         tags = {tracking.ARM_TAG: arm.hash, "medmtl.kind": "arm"} | ({tracking.PARENT_TAG: parent} if parent else {})
         run_id = tracking.new_run(experiment, arm.title, tags, arm.parameters())
-    with tracking.running(run_id), progress(arm.title) as update, remembered_stops() as ask:
+    with tracking.running(run_id), progress(arm.title) as update, remembered_stops() as ask, training() as give_way:
 
         def stepped(done: int, total: int) -> None:
             ask()
+            give_way()
             update(done, total)
 
         record = train(arm, run_id, stepped)
@@ -247,10 +251,11 @@ def read_arm(ref: ArmRef) -> tuple[ArmRecord, dict[str, np.ndarray]]:
         DataError: MLflow no longer has its files.
     """
     try:
-        folder = Path(mlflow.artifacts.download_artifacts(run_id=ref.run_id, artifact_path="arm"))
-        record = ArmRecord.model_validate_json((folder / RECORD).read_text(encoding="utf-8"))
-        with np.load(folder / PREDICTIONS, allow_pickle=False) as arrays:
-            return record.model_copy(update={"reused": ref.reused}), dict(arrays)
+        with TemporaryDirectory() as copies:
+            folder = Path(mlflow.artifacts.download_artifacts(run_id=ref.run_id, artifact_path="arm", dst_path=copies))
+            record = ArmRecord.model_validate_json((folder / RECORD).read_text(encoding="utf-8"))
+            with np.load(folder / PREDICTIONS, allow_pickle=False) as arrays:
+                return record.model_copy(update={"reused": ref.reused}), dict(arrays)
     except (MlflowException, OSError) as error:
         raise DataError(
             f"MLflow has run {ref.run_id} but not its files ({error}): delete the run there, and it is trained anew"

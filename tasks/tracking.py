@@ -29,6 +29,7 @@ ARM_TAG = "medmtl.arm"
 STUDY_TAG = "medmtl.study"
 PARENT_TAG = "mlflow.parentRunId"  # MLflow's own, by which it nests runs
 PROCESS_TAG = "medmtl.process"
+SQLITE = "sqlite:///"
 BATCH = 1000  # metrics that MLflow takes in one call
 DIGEST = 32  # characters of a content hash that fit its dataset table
 
@@ -38,10 +39,12 @@ def connect() -> str:
     uri = home().tracking_uri
     mlflow.set_tracking_uri(uri)
     with FileLock(home().root / "mlflow.lock"):  # two commands at once would both make the database
+        if uri.startswith(SQLITE):
+            _make_database(Path(uri.removeprefix(SQLITE)))
         client = MlflowClient()
         known = client.get_experiment_by_name(EXPERIMENT)
         if known is None:
-            beside = (home().root / "mlflow-artifacts").as_uri() if uri.startswith("sqlite:") else None
+            beside = (home().root / "mlflow-artifacts").as_uri() if uri.startswith(SQLITE) else None
             experiment = client.create_experiment(EXPERIMENT, artifact_location=beside)
         else:
             experiment = known.experiment_id
@@ -59,10 +62,14 @@ def find(experiment: str, tag: str, value: str) -> Run | None:
 
 def new_run(experiment: str, name: str, tags: Mapping[str, str], params: Mapping[str, Any]) -> str:
     """Make a run with its tags and parameters (nested mappings are flattened with dots); returns its id."""
-    client = MlflowClient()
-    run = client.create_run(experiment, run_name=name, tags={**tags, PROCESS_TAG: this_process()})
-    flat = [Param(key, str(value)) for key, value in flatten(params).items()]
-    client.log_batch(run.info.run_id, params=flat)
+    run = MlflowClient().create_run(experiment, run_name=name, tags={**tags, PROCESS_TAG: this_process()})
+    return take_up(run, params)
+
+
+def take_up(run: Run, params: Mapping[str, Any]) -> str:
+    """Give an unfinished run those of its parameters that a kill kept from it; returns its id."""
+    missing = [Param(key, str(value)) for key, value in flatten(params).items() if key not in run.data.params]
+    MlflowClient().log_batch(run.info.run_id, params=missing)
     return run.info.run_id
 
 
@@ -74,7 +81,7 @@ def study_run(title: str, settings: BaseModel) -> Iterator[str]:
     identity = hashlib.sha256(json.dumps(config).encode()).hexdigest()[:16]
     known = find(experiment, STUDY_TAG, identity)
     if known is not None and known.info.status != "FINISHED":
-        run_id = known.info.run_id
+        run_id = take_up(known, config)
     else:
         name = f"{title} · {datetime.now():%Y-%m-%d %H:%M}"
         run_id = new_run(experiment, name, {STUDY_TAG: identity, "medmtl.kind": "study"}, config)
@@ -146,6 +153,16 @@ def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = value
     return flat
+
+
+def _make_database(path: Path) -> None:
+    """Make MLflow's database, whole or not at all: it cannot go on with one whose making was interrupted."""
+    if path.exists():
+        return
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    unfinished.unlink(missing_ok=True)
+    MlflowClient(f"{SQLITE}{unfinished}").search_experiments()
+    unfinished.replace(path)
 
 
 def _end_orphans(client: MlflowClient, experiment: str) -> None:

@@ -81,3 +81,17 @@ def test_an_arm_is_found_again_by_its_hash_and_no_other_is(experiment: str) -> N
     assert found.info.run_id == run
     assert found.data.params == {"a.b": "1"}
     assert tracking.find(experiment, tracking.ARM_TAG, "abd") is None
+
+
+def test_parameters_that_a_kill_kept_from_a_run_are_given_to_it_and_no_other_changes(experiment: str) -> None:
+    run = MlflowClient().create_run(experiment)
+    tracking.take_up(run, {"a": 1})
+    assert tracking.take_up(MlflowClient().get_run(run.info.run_id), {"a": 2, "b": {"c": 3}}) == run.info.run_id
+    assert MlflowClient().get_run(run.info.run_id).data.params == {"a": "1", "b.c": "3"}
+
+
+def test_a_database_whose_making_was_interrupted_is_made_anew() -> None:
+    unfinished = home().root / "mlflow.db.unfinished"
+    unfinished.write_bytes(b"half")
+    assert tracking.connect() == tracking.connect()
+    assert not unfinished.exists()
