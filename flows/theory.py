@@ -23,7 +23,7 @@ class TheorySettings(BaseModel):
     experiments: ExperimentsSettings = Field(ExperimentsSettings(), description="every number of the experiments")
     seed: int = Field(0, ge=0, description="first seed: data, noise, random starts")
     seeds: int = Field(20, ge=1, description="seeds, counting up from the first; intervals need two")
-    seeds_of_slow: int = Field(5, ge=1, description="seeds of the map and of Figure 3 with links, which take longest")
+    seeds_of_slow: int = Field(10, ge=1, description="seeds of the map and of Figure 3 with links, which take longest")
 
 
 @flow(name="theory")

@@ -12,7 +12,7 @@ QUESTION = "When does learning a related task help, and does Figure 3's picture 
 
 
 class Picture(StrEnum):
-    """What a cell of the map shows, by the intervals over seeds."""
+    """What a cell of the map shows, by the signs of the means over seeds; the intervals are shown beside it."""
 
     PAPER = "the paper's picture"
     ALL_HELP = "all three help"
@@ -23,7 +23,7 @@ class Picture(StrEnum):
 MEANING = {
     Picture.PAPER: "task 2 helps; tasks 3 and 4 hurt with few samples, and less, or not, with many",
     Picture.ALL_HELP: "every source helps, with few samples and with many",
-    Picture.TASK_2_HURTS: "the source with the target's covariance hurts, the misaligned ones help or change nothing",
+    Picture.TASK_2_HURTS: "the source with the target's covariance hurts, the misaligned ones help",
     Picture.MIXED: "for instance tasks 3 and 4 hurt the more, the more samples they have",
 }
 
@@ -43,14 +43,13 @@ def picture(changes: Sequence[TransferRecord]) -> Picture:
         for source in SOURCES
     }
     own_like, others = by_source[2], [by_source[3], by_source[4]]
-    if all(helps(change) for change in own_like) and all(
-        hurts(few) and many.mean < few.mean for few, *_, many in others
-    ):
-        return Picture.PAPER
-    if all(helps(change) for of_source in by_source.values() for change in of_source):
+    misaligned = [change.mean for of_source in others for change in of_source]
+    if any(change.mean > 0 for change in own_like):
+        return Picture.MIXED if max(misaligned) > 0 else Picture.TASK_2_HURTS
+    if max(misaligned) <= 0:
         return Picture.ALL_HELP
-    if any(map(hurts, own_like)) and not any(hurts(change) for of_source in others for change in of_source):
-        return Picture.TASK_2_HURTS
+    if all(few.mean > max(many.mean, 0) for few, *_, many in others):
+        return Picture.PAPER
     return Picture.MIXED
 
 
@@ -75,18 +74,18 @@ def _on_the_map(cells: Sequence[CellRecord]) -> str:
     solvers = list(dict.fromkeys(cell.solver for cell in cells))
     counts = {s: sum(picture(c.changes) is Picture.PAPER for c in cells if c.solver == s) for s in solvers}
     of = len(cells) // len(solvers)
-    parts = [f"{count} under {_solver(solver)}" for solver, count in counts.items()]
+    parts = [f"in {count} {_solver(solver)}" for solver, count in counts.items()]
     return (
         f"The paper's picture, a source with the same covariance helping and the misaligned ones hurting until they "
-        f"are large, appears in this many of {of} settings tried: {listed(parts)}."
+        f"are large, appears, by the means over seeds, of {of} settings {listed(parts)}."
     )
 
 
 def _solver(name: str) -> str:
     kind, _, count = name.partition(", ")
     if kind == "alternating":
-        return f"alternating least squares stopped after {count} sweeps"
-    return {"optimum": "the global optimum", "descent": "descent from a random start"}.get(name, name)
+        return f"with alternating least squares stopped after {count} sweeps"
+    return {"optimum": "at the global optimum", "descent": "after descent from a random start"}.get(name, name)
 
 
 def percent(change: float) -> str:

@@ -77,6 +77,14 @@ def _say(results: TheoryResults, page: Path) -> None:
     for solver, rows in _figure_3_tables(results):
         for source, changes in rows:
             LOGGER.info("%s, task %d: %s", solver, source, "; ".join(_in_words(change) for change in changes))
+    for solver, kinds, of in _counts(results):
+        LOGGER.info("map, %s: %s of %d cells", solver, ", ".join(f"{kind} {n}" for kind, n in kinds.items()), of)
+    for width in results.capacity:
+        LOGGER.info("shared width %d: %s", width.width, _in_words(width.change))
+    for row in results.theorem_2.rows:
+        LOGGER.info("Theorem 2, %d source samples: error %.4f of ‖θ‖", row.samples, row.off.mean)
+    for boundary in results.figure_2:
+        LOGGER.info("Figure 2, %s, %s: %s points", boundary.link, boundary.source, _points(boundary.change))
     for check in results.checks:
         LOGGER.info("%s: %s (%s)", check.result, check.rule, check.found)
     LOGGER.info("report: %s", page)

@@ -148,7 +148,7 @@ def _checks(fields: Mapping[str, Any], settings: ExperimentsSettings) -> tuple[C
         ),
         _check("Theorem 2: the error falls", f"from {first:.3f} to {last:.3f} of ‖θ‖", last < first),
         _check(
-            "Theorem 2: then it is level", f"{last / before - 1:+.1%} in the last step".replace("-", "−"),
+            "Theorem 2: then it is level", f"{100 * (last / before - 1):+.1f} % in the last step".replace("-", "−"),
             abs(last / before - 1) < PLATEAU,
         ),
         _check("Theorem 2: the error stays within the bound", f"{within} of {of} solutions", within == of),
