@@ -93,7 +93,7 @@ def _draw_changes(axes: Axes, pairs: Sequence[SimilarityRecord]) -> None:
     axes.set_ylim(len(pairs) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x")
-    axes.set_xlabel("similarity: without the matrices (open), with them (filled)")
+    axes.set_xlabel("covariance similarity")
 
 
 def _cell(axes: Axes, column: int, row: int, value: float | None, values: Sequence[float]) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from tasks.answer import Verdict, listed, signed, verdict
 from tasks.results import ArmRecord, ComparisonRecord, SimilarityRecord, StudyResults
-from tasks.text_plan import ALIGNED, JOINT, OVERLAP, SINGLE, TRANSFER, TRANSFER_ALIGNED
+from tasks.text_plan import ALIGNED, JOINT, SINGLE, TRANSFER, TRANSFER_ALIGNED
 
 PAPER = "Wu, Zhang and Ré (ICLR 2020)"
 
@@ -115,7 +115,7 @@ def tallies(results: StudyResults, experiment: str) -> list[Tally]:
 
 def similarities(results: StudyResults) -> list[SimilarityRecord]:
     """Of every two tasks, averaged over the seeds of the arms that align these two alone, or else all tasks."""
-    arms = [arm for arm in results.arms if arm.method == ALIGNED and OVERLAP not in arm.noise.name]
+    arms = [arm for arm in results.arms if arm.method == ALIGNED]
     two = [arm for arm in arms if len(arm.labels) == 2]
     found: dict[tuple[str, str], list[SimilarityRecord]] = defaultdict(list)
     for arm in two or arms:

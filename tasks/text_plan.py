@@ -35,7 +35,7 @@ from tasks.texts import GlueData, SentimentData, read_texts, shown
 
 SINGLE, JOINT, ALIGNED = "single", "joint", "aligned"
 SOURCE, TRANSFER, TRANSFER_ALIGNED = "source", "transfer", "transfer aligned"
-OVERLAP = "shared sentences left in"  # in the name of such a condition
+LEAKY = "joint, shared sentences left in"
 
 Experiment = Literal["singles", "pairs", "together", "transfer", "capacity"]
 
@@ -146,7 +146,7 @@ class _Planner:
         for pair in combinations(self._at_least_two("pairs"), 2):
             self._compare_group("pairs", pair)
             if self.how.leave_overlap and self._share_sentences(pair):
-                self._compare_group("overlap", pair, keep_overlap=True)
+                self._compare_leak(pair)
 
     def together(self) -> None:
         """All tasks."""
@@ -175,23 +175,30 @@ class _Planner:
 
     # --- Comparisons ---
 
-    def _compare_group(self, kind: str, group: tuple[str, ...], keep_overlap: bool = False) -> None:
+    def _compare_group(self, kind: str, group: tuple[str, ...]) -> None:
         """The group's network, with alignment and without, against each of its tasks alone."""
-        condition = _named(group) + (f", {OVERLAP}" if keep_overlap else "")
+        condition = _named(group)
         found = {
-            method: {
-                seed: [self._arm(method, group, group, seed, condition, keep_overlap=keep_overlap)]
-                for seed in self.seeds
-            }
+            method: {seed: [self._arm(method, group, group, seed, condition)] for seed in self.seeds}
             for method in (JOINT, ALIGNED)
         }
-        alone = {
-            seed: [self._arm(SINGLE, (name,), group, seed, keep_overlap=keep_overlap) for name in group]
-            for seed in self.seeds
-        }
+        alone = {seed: [self._arm(SINGLE, (name,), group, seed) for name in group] for seed in self.seeds}
         for method in (JOINT, ALIGNED):
             self._contrast(kind, condition, method, SINGLE, group, found[method], alone)
         self._contrast(kind, condition, ALIGNED, JOINT, group, found[ALIGNED], found[JOINT])
+
+    def _compare_leak(self, group: tuple[str, ...]) -> None:
+        """The group's network without alignment, with the sentences left in that its tasks share, against the same
+        without them, and against each task alone, which then loses none.
+        """
+        condition = _named(group)
+        leaky, clean, alone = {}, {}, {}
+        for seed in self.seeds:
+            leaky[seed] = [self._arm(LEAKY, group, group, seed, condition, keep_overlap=True)]
+            clean[seed] = [self._arm(JOINT, group, group, seed, condition)]
+            alone[seed] = [self._arm(SINGLE, (name,), group, seed, keep_overlap=True) for name in group]
+        self._contrast("overlap", condition, LEAKY, JOINT, group, leaky, clean)
+        self._contrast("overlap", condition, LEAKY, SINGLE, group, leaky, alone)
 
     def _compare_transfer(self, source: str, target: str) -> None:
         group, condition = (source, target), f"{shown(source)} to {shown(target)}"

@@ -23,7 +23,7 @@ from tasks.text_findings import (
     tallies,
     width_rows,
 )
-from tasks.text_plan import OVERLAP, SINGLE
+from tasks.text_plan import SINGLE
 
 TITLES = {
     "pairs": "Pairs of tasks",
@@ -118,7 +118,7 @@ def _groups(results: StudyResults, finished: Sequence[ArmRecord]) -> list[tuple[
 
 def _speeds(finished: Sequence[ArmRecord]) -> list[tuple[str, float, float]]:
     """For each method: texts per training second (median over arms), share of padding (mean)."""
-    fresh = [arm for arm in finished if arm.images_per_second and OVERLAP not in arm.noise.name]
+    fresh = [arm for arm in finished if arm.images_per_second]
     rows = []
     for method in dict.fromkeys(arm.method for arm in fresh):
         arms = [arm for arm in fresh if arm.method == method]
