@@ -127,7 +127,7 @@ class Trial:
 
         def watch() -> None:
             seen = {path.stat().st_ino for path in self.caught.iterdir()}
-            while not ended.wait(0.001):
+            while not ended.wait(0.005):
                 for path in self.arms.glob("*/checkpoint.pt"):
                     with suppress(FileNotFoundError):  # its arm has finished
                         if path.stat().st_ino not in seen:
@@ -277,6 +277,7 @@ def kill_in_a_write(arms: Path, number: int, process: "subprocess.Popen[bytes]")
         if number <= 0:
             process.kill()
             process.wait()
+        time.sleep(0.0005)
 
 
 def prefect_states(process: int) -> tuple[list[str], list[str]]:
@@ -315,12 +316,15 @@ def kill_and_compare(folder: Path, server: str, anywhere: int, in_writes: int) -
         trials += 1
         trial = Trial(folder / f"{trials}", server)
         while not (trial.starts and (trial.starts[-1].killed_while is None or trial.is_finished())):
-            start = trial.start(next_stop(wanted, trial, rng, seconds))
+            share = trial.share_left()
+            start = trial.start(next_stop(wanted, trial, rng, seconds * share))
             print(f"study {trials}, start {len(trial.starts)}: {start}")
             if start.killed_while:
                 kills.append(start)
                 if start.in_a_write or wanted[-1] == "anywhere":
                     wanted.pop()
+            else:
+                seconds = start.seconds / share  # the machine may be more or less busy than before
         compare(trial, states, record)
     tell(kills, trials, seconds)
 
@@ -329,7 +333,7 @@ def next_stop(wanted: list[str], trial: Trial, rng: random.Random, seconds: floa
     if not wanted:
         return undisturbed
     if wanted[-1] == "anywhere":
-        return partial(kill_after, rng.uniform(0, seconds * trial.share_left()))
+        return partial(kill_after, rng.uniform(0, seconds))
     return partial(kill_in_a_write, trial.arms, rng.randint(1, EPOCHS))
 
 
