@@ -35,6 +35,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, TaskRunFilter
 
 from tasks import tracking
+from tasks.prefect_server import crash_orphans
 
 ARMS, EPOCHS = 6, 5
 STUDY = f"""
@@ -293,6 +294,8 @@ def prefect_states(process: int) -> tuple[list[str], list[str]]:
 
 
 def check_prefect(starts: list[Start]) -> None:
+    if starts[-1].killed_while:
+        crash_orphans()  # as the next command would, whatever it does
     for start in starts:
         flows, tasks = prefect_states(start.process)
         if start.killed_while:
