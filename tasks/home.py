@@ -4,6 +4,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock
+
 from data_prep.errors import DataError
 
 
@@ -52,11 +54,11 @@ class Home:
     def patient_key(self) -> bytes:
         """The secret (32 bytes) that makes patient keys opaque; made once, readable by its owner only."""
         path = self.root / "patient.key"
-        if not path.exists():
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(os.urandom(32))
-        return path.read_bytes()
+        with FileLock(f"{path}.lock"):  # two commands at once would each make one
+            if not path.exists() or not path.stat().st_size:  # a kill may have come before it was written
+                with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file:
+                    file.write(os.urandom(32))
+            return path.read_bytes()
 
 
 def home() -> Home:
