@@ -40,7 +40,7 @@ FLAGS = {
     "--adjudicated": Flag("adjudicated", "Radiologists' labels to score against as well.", click.Path(path_type=Path)),
     "--split": Flag("split.name", "How patients are shared out.", click.Choice(["official", "chexnet", "random"])),
     "--backbone": Flag("network.backbone", "conv4, or the name of a timm model."),
-    "--epochs": Flag("training.epochs", "Passes over the training images.", int),
+    "--epochs": Flag("training.epochs", "Passes over the training part.", int),
     "--device": Flag("device", "Where to train.", click.Choice(["auto", "cpu", "cuda"])),
     "--dry-run": Flag("dry_run", "List the arms, what is reused and the time it will take; train nothing.", bool),
     "--profile": Flag("profile", "Say where the time of a step goes, and train nothing.", bool),
@@ -49,7 +49,7 @@ FLAGS = {
     "--promote": Flag(
         "promotion.rule", "When the challenger becomes champion.", click.Choice(["better", "not_worse", "never"])
     ),
-    "--seeds": Flag("seeds", "Arms for each method and noise.", int),
+    "--seeds": Flag("seeds", "Arms of each kind, with seeds that count up.", int),
     "--method": Flag("method.kind", "A task weighting (a study takes several): uniform, svd, ...", multiple=True),
     "--protocol": Flag(
         "protocol.kind",
@@ -120,9 +120,10 @@ def _put(values: dict[str, Any], path: str, value: Any) -> None:
 
 def _merge(values: dict[str, Any], over: Mapping[str, Any]) -> None:
     for key, value in over.items():
-        if isinstance(value, Mapping) and isinstance(values.get(key), dict):
-            _merge(values[key], value)
-        else:
+        known = values.get(key)
+        if isinstance(value, Mapping) and isinstance(known, dict):
+            _merge(known, value)
+        elif not (isinstance(known, dict) and known.get("kind") == value):  # a kind's name leaves its settings alone
             values[key] = value
 
 

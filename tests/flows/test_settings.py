@@ -10,10 +10,13 @@ from pydantic import BaseModel, ValidationError
 
 from data_prep.errors import DataError
 from data_prep.noise import NoiseSettings
+from flows.glue import GlueSettings
+from flows.sentiment import SentimentSettings
 from flows.settings import NOISES, _models_in, compose, describe, one_line
 from flows.study import StudySettings
 from flows.train import TrainSettings
 from models.errors import SettingError
+from models.text_encoders import LstmSettings
 from tasks.output import as_yaml
 
 
@@ -65,6 +68,31 @@ def test_the_config_that_a_run_leaves_gives_the_same_settings_again(tmp_path: Pa
 )
 def test_a_wrong_setting_is_named_with_its_value_and_the_remedy(values: dict[str, Any], said: str) -> None:
     assert said in line_of(StudySettings, values)
+
+
+def test_an_encoder_named_by_a_flag_keeps_what_the_file_says_of_it(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("encoder: {kind: cnn, width: 30}\n")
+    assert compose(SentimentSettings, file, {"--encoder": "cnn"}).encoder.width == 30
+    assert compose(SentimentSettings, file, {"--encoder": "lstm"}).encoder == LstmSettings()
+    assert compose(SentimentSettings, None, {"--cap": 2000, "--task": ("mr", "cr")}).data.limit == 2000
+    assert compose(GlueSettings, None, {"--encoder": "some/bert"}).encoder == "some/bert"
+    given = as_yaml(SentimentSettings())
+    file.write_text(given)
+    assert as_yaml(compose(SentimentSettings, file, {})) == given
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"encoder": "lstmm"}, "unknown kind 'lstmm'; did you mean lstm?"),
+        ({"data": {"tasks": ["mr", "sstt"]}}, "there is no task 'sstt' here; did you mean sst?"),
+        ({"data": {"tasks": ["mr", "mr"]}}, "mr stands twice"),
+        ({"data": {"limit": 0}}, "data.limit: input should be greater than or equal to 1; got 0"),
+    ],
+)
+def test_what_is_wrong_with_a_study_on_texts(values: dict[str, Any], said: str) -> None:
+    assert said in line_of(SentimentSettings, values)
 
 
 def test_our_own_faults_are_not_blamed_on_the_person() -> None:
