@@ -95,7 +95,8 @@ class Trial:
         killed = process.returncode == -signal.SIGKILL
         assert killed or process.returncode == 0, self.said()
         phase = self._phase() if killed else None
-        self.starts.append(Start(process.pid, time.monotonic() - begun, phase, bool(half_written(self.arms))))
+        in_a_write = bool(half_written(self.arms, process.pid))
+        self.starts.append(Start(process.pid, time.monotonic() - begun, phase, in_a_write))
         return self.starts[-1]
 
     def said(self) -> str:
@@ -203,8 +204,9 @@ def arms_done(said: str) -> int:
     return said.count(": test AUC ") + said.count(": reused, trained before")
 
 
-def half_written(arms: Path) -> list[Path]:
-    return list(arms.glob("*/checkpoint.pt.*.unfinished"))
+def half_written(arms: Path, process: int) -> list[Path]:
+    """Checkpoints that the process has begun to write; those of processes before it may lie there too."""
+    return list(arms.glob(f"*/checkpoint.pt.*:{process}.unfinished"))
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -272,7 +274,7 @@ def kill_in_a_write(arms: Path, number: int, process: "subprocess.Popen[bytes]")
     """Kill the process while the checkpoint of that number, counted from 1, is being written."""
     being_written: set[Path] = set()
     while process.poll() is None:
-        now = set(half_written(arms)) if arms.is_dir() else set()
+        now = set(half_written(arms, process.pid)) if arms.is_dir() else set()
         number -= len(now - being_written)
         being_written = now
         if number <= 0:
