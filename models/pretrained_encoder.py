@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from models.errors import SettingError
 from models.seeded_dropout import Draws, SeededDropout
 from models.text_batches import TextBatch
+from models.undrawn_construction import UndrawnConstruction
 
 
 class PretrainedSettings(BaseModel):
@@ -95,7 +96,7 @@ class PretrainedEncoder(nn.Module):
             SettingError: a tensor is missing or has another shape.
         """
         kind = type(self.model)
-        with _quiet():  # it lists the heads that are left out
+        with _quiet(), UndrawnConstruction():  # it lists the heads that are left out
             loaded, found = kind.from_pretrained(
                 None, config=self.model.config, state_dict=dict(weights), output_loading_info=True,
                 ignore_mismatched_sizes=True, dtype=torch.float32,

@@ -22,6 +22,7 @@ from models.randomness import seed_for
 from models.seeded_dropout import Draws, SeededDropout
 from models.text_batches import TextBatch, TextExamples
 from models.text_encoders import CnnEncoder, CnnSettings, LstmEncoder, LstmSettings, MlpEncoder, MlpSettings
+from models.undrawn_construction import UndrawnConstruction
 
 EncoderSettings = Annotated[LstmSettings | CnnSettings | MlpSettings | PretrainedSettings, Field(discriminator="kind")]
 
@@ -64,7 +65,7 @@ class TextNetwork(nn.Module):
         self.settings, self.tasks, self.config = settings, dict(tasks), config
         self.draws = Draws()
         self._own_words: nn.Embedding | None = None
-        with torch.random.fork_rng(devices=[]):  # modules draw weights as they are made; ours are drawn afterwards
+        with UndrawnConstruction():  # `initial_text_network` draws, `restore` loads
             self._build(settings, words, config)
 
     def _build(self, settings: TextNetworkSettings, words: int | None, config: Mapping[str, Any] | None) -> None:

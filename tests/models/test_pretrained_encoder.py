@@ -87,9 +87,12 @@ def test_weights_that_lack_a_tensor_or_have_another_shape_are_refused():
         network(weights=reference(hidden_size=8).state_dict())
 
 
-def test_loading_weights_prints_nothing(capfd):
-    network(weights=reference().state_dict())
+def test_loading_weights_prints_nothing_and_draws_nothing(capfd):
+    weights = {name: value for name, value in reference().state_dict().items() if "pooler" not in name}
+    before = torch.get_rng_state()
+    network(weights=weights)
     assert capfd.readouterr() == ("", "")
+    assert torch.equal(before, torch.get_rng_state())
 
 
 def test_padding_never_reaches_a_text():
