@@ -1,0 +1,29 @@
+"""The ready studies: each can be run as its first lines say."""
+
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from flows.settings import compose
+from flows.study import StudySettings
+from models.weighting import WeightingSettings
+
+STUDIES = sorted(Path(__file__).parents[2].glob("flows/studies/*.yaml"))
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_a_ready_study_is_valid_and_begins_with_its_command_its_time_and_its_result(path: Path) -> None:
+    compose(StudySettings, path, {})
+    head = [line.lstrip("# ") for line in path.read_text().splitlines() if line.startswith("#")]
+    assert f"medmtl study --config flows/studies/{path.name}" in head
+    assert any(line.startswith("Expected:") for line in head)
+    assert any(line.startswith(("Measured 20", "Not measured")) for line in head)
+
+
+@pytest.mark.parametrize("name", ["smoke", "all_methods"])
+def test_every_method_is_in_the_studies_of_all_methods(name: str) -> None:
+    union, _ = get_args(WeightingSettings)
+    kinds = {kind for rule in get_args(union) for kind in get_args(rule.model_fields["kind"].annotation)}
+    (path,) = (path for path in STUDIES if path.stem == name)
+    assert {method.kind for method in compose(StudySettings, path, {}).methods} == kinds
