@@ -4,12 +4,15 @@ What is drawn in a step depends on (seed, purpose, step) alone: not on the steps
 training draws what an uninterrupted one does.
 """
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 
 from models.randomness import seed_for
+
+_borrowed = threading.RLock()  # the generators are the process's: of the arms in its threads, one at a time draws
 
 
 @contextmanager
@@ -23,7 +26,7 @@ def step_generator(seed: int, purpose: str, step: int, device: torch.device) -> 
         step: at least 0.
     """
     value = seed_for(seed, f"{purpose}/{step}") >> 1  # a generator takes 63 bits
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with _borrowed, torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.default_generator.manual_seed(value)
         if device.type == "cuda":
             with torch.cuda.device(device):
