@@ -48,6 +48,7 @@ seeds: 1
 device: cpu
 runner: {{arms_at_once: 2, threads: 1}}
 """
+KILLS_OF_A_STUDY = 6  # at most, before it may end
 BESIDE_ARMS = 5  # to start and to report takes about as long as so many arms
 MEASURED = re.compile(r"seconds|images_per_second|timestamps_ms|memory|^mlflow_run_id$|^reused$")  # all else is equal
 WITH_IDS = re.compile(r"m-[0-9a-f]{32}|[0-9a-f]{32}|(?<=stores/)[0-9a-f]{16}")  # of models, runs, stores
@@ -335,7 +336,7 @@ def kill_and_compare(folder: Path, server: str, anywhere: int, in_writes: int) -
 
 
 def next_stop(wanted: list[str], trial: Trial, rng: random.Random, seconds: float) -> Stop:
-    if not wanted:
+    if not wanted or len(trial.starts) == KILLS_OF_A_STUDY:
         return undisturbed
     if wanted[-1] == "anywhere":
         return partial(kill_after, rng.uniform(0, seconds))
