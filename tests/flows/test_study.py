@@ -34,8 +34,20 @@ def results_of(folder: Path) -> dict[str, Any]:
 
 def numbers_of(results: dict[str, Any]) -> dict[str, Any]:
     """All of it but times, run ids, and what says where and whether it was made before."""
-    passing = {"seconds", "images_per_second", "mlflow_run_id", "reused", "notes", "environment", "git"}
-    passing |= {"step_seconds", "weighting_seconds", "peak_memory_mib"}
+    passing = {
+        "seconds",
+        "images_per_second",
+        "mlflow_run_id",
+        "reused",
+        "notes",
+        "environment",
+        "git",
+        "computing_seconds",
+        "peak_memory_mib",
+        "step_seconds",
+        "weighting_seconds",
+        "runs",
+    }
     return json.loads(
         json.dumps(results),
         object_hook=lambda node: {key: value for key, value in node.items() if key not in passing},
