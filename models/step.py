@@ -104,7 +104,7 @@ class Step:
                 f"{weighting.settings.name} combines the gradients of whole batches, which cannot be put together "
                 "from parts: leave micro_batch out and set devices: 1, or choose another method"
             )
-        self.fabric = _fabric(settings.precision, device, processes)
+        self.fabric = make_fabric(settings.precision, device, processes)
         self.device: torch.device = self.fabric.device
         self.network, self.weighting, self.settings, self.processes = network, weighting, settings, processes
         network.to(self.device)
@@ -216,7 +216,16 @@ class Step:
                 gradient.copy_(part.view(gradient.shape))
 
 
-def _fabric(precision: str, device: str, processes: Processes) -> Any:
+def make_fabric(precision: str, device: str, processes: Processes = ALONE) -> Any:
+    """A Lightning Fabric on the device, launched where several processes train together.
+
+    Args:
+        precision: auto, 32 or bf16; see `StepSettings`.
+        device: auto (a GPU where there is one), cpu or cuda.
+
+    Raises:
+        SettingError: there is no such device.
+    """
     from lightning_fabric import Fabric
 
     if device == "cuda" and not torch.cuda.is_available():

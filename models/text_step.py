@@ -12,11 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from models.distributed import ALONE
 from models.errors import SettingError
 from models.pretrained_encoder import PretrainedEncoder
 from models.row_adam import BETA1, BETA2, EPS, RowAdam
-from models.step import _fabric
+from models.step import make_fabric
 from models.text_batches import TextBatch
 from models.text_network import TextNetwork
 
@@ -60,7 +59,7 @@ class TextStep:
         self, network: TextNetwork, settings: TextStepSettings, device: Literal["auto", "cpu", "cuda"] = "auto"
     ) -> None:
         self.network, self.settings = network, settings
-        self.fabric = _fabric(settings.precision, device, ALONE)
+        self.fabric = make_fabric(settings.precision, device)
         self.device: torch.device = self.fabric.device
         network.to(self.device)
         if settings.gradient_checkpointing:

@@ -8,6 +8,7 @@ import hashlib
 import json
 import shutil
 import time
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -55,22 +56,22 @@ class RememberedArm(BaseModel):
     threads: int
 
     @property
+    @abstractmethod
     def title(self) -> str:
         """Its name for people, in MLflow, in Prefect and on the terminal."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def epochs(self) -> int:
         """Epochs of a whole training."""
-        raise NotImplementedError
 
+    @abstractmethod
     def determined_by(self) -> list[Any]:
         """Plain values on which the numbers depend: settings and content, not paths."""
-        raise NotImplementedError
 
+    @abstractmethod
     def parameters(self) -> dict[str, Any]:
         """What MLflow shows of it."""
-        raise NotImplementedError
 
     @property
     def hash(self) -> str:
