@@ -272,8 +272,9 @@ class _Run:
 
     def _epoch(self, epoch: int, progress: Progress, clock: Clock) -> EpochReport:
         begun = time.perf_counter()
-        losses = self._train(epoch, progress, clock)
+        losses, told = self._train(epoch, progress, clock)
         trained = time.perf_counter()
+        training = trained - begun - told
         with clock("validation"):
             auc, mean = self._validate(epoch)
         validated = time.perf_counter()
@@ -282,13 +283,17 @@ class _Run:
             self._refresh_weights(epoch)
         return EpochReport(
             epoch, tuple(losses.tolist()), tuple(auc), mean, tuple(weights.tolist()), self.step.learning_rate,
-            trained - begun, len(self.targets) / (trained - begun), validated - trained,
+            training, len(self.targets) / training, validated - trained,
             time.perf_counter() - validated,
         )  # fmt: skip
 
-    def _train(self, epoch: int, progress: Progress, clock: Clock) -> Tensor:
-        """One pass over the training images; returns each task's mean loss, (k,) on the CPU."""
+    def _train(self, epoch: int, progress: Progress, clock: Clock) -> tuple[Tensor, float]:
+        """One pass over the training images; returns each task's mean loss, (k,) on the CPU, and seconds in `progress`.
+
+        `progress` may wait there for other trainings, which is no time of this one's.
+        """
         self.network.train()
+        told = 0.0
         per_epoch = steps_per_epoch(len(self.targets), self.settings.batch_size)
         total = self.settings.epochs * per_epoch
         losses, present = [], []
@@ -300,14 +305,16 @@ class _Run:
             loss, known = self.step(batch, clock)
             losses.append(loss)
             present.append(known)
+            stepped = time.perf_counter()
             with clock("logging"):
                 progress(done + 1, total)
+            told += time.perf_counter() - stepped
         # once an epoch: a GPU never waits for a step
         every, known = torch.stack(losses).cpu(), torch.stack(present).cpu()
         _check_finite(every, epoch)
         for buffer in self.network.buffers():
             self.processes.of_the_first(buffer)
-        return every.sum(0) / known.sum(0)
+        return every.sum(0) / known.sum(0), told
 
     def _batches(self, epoch: int) -> Iterator[Batch]:
         """This process's share of an epoch's batches, augmented."""
