@@ -56,7 +56,7 @@ def test_a_schedule_fires_without_a_hand_and_a_manual_run_takes_json(own_server:
     prefect("--no-prompt", "deploy", "--all")
     with get_client(sync_client=True) as client:
         registered = {deployment.name for deployment in client.read_deployments()}
-    assert registered == {"study", "study-nightly", "train", "evaluate", "ingest", "sentiment", "glue"}
+    assert registered == {"study", "study-nightly", "train", "evaluate", "ingest", "sentiment", "glue", "theory"}
 
     # the nightly one again, every minute and small
     every_minute = yaml.safe_load((ROOT / "prefect.yaml").read_text())
