@@ -3,20 +3,19 @@
 from pathlib import Path
 
 from prefect import flow
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from data_prep.splits import SplitSettings
 from flows.ingest import take_data
+from flows.settings import FlowSettings
 from tasks.evaluation_report import report_evaluation
 from tasks.ingest import DataSettings
 from tasks.output import claim_output
 from tasks.promotion import PromotionSettings, evaluate_models
 
 
-class EvaluateSettings(BaseModel):
+class EvaluateSettings(FlowSettings):
     """Which model, on what data, and when a challenger becomes champion."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     data: DataSettings = Field(DataSettings(), description="images and labels")
     split: SplitSettings = Field(SplitSettings(), description="the split that the models were trained with")

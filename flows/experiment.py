@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from data_prep.adjudicated import read_adjudicated
 from data_prep.protocols import ProtocolSettings
 from data_prep.splits import SplitSettings
 from flows.ingest import take_data
+from flows.settings import FlowSettings
 from models.networks import NetworkSettings
 from models.training import TrainingSettings
 from models.weighting import WeightingSettings
@@ -24,10 +25,8 @@ from tasks.study import compare_arms, plan_arms
 from tasks.tracking import study_run
 
 
-class ExperimentSettings(BaseModel):
+class ExperimentSettings(FlowSettings):
     """The settings that every experiment on images has."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     data: DataSettings = Field(DataSettings(), description="images and labels")
     adjudicated: Path | None = Field(

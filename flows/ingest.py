@@ -4,10 +4,11 @@ import time
 from pathlib import Path
 
 from prefect import flow
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from data_prep.medmnist import CHESTMNIST
 from data_prep.patients import CHESTXRAY14
+from flows.settings import FlowSettings
 from tasks.ingest import (
     PHANTOM,
     DataSettings,
@@ -22,10 +23,8 @@ from tasks.ingest_report import report_ingest
 from tasks.output import claim_output
 
 
-class IngestSettings(BaseModel):
+class IngestSettings(FlowSettings):
     """What to ingest."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     data: DataSettings = Field(DataSettings(), description="images and labels")
 

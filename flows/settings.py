@@ -8,12 +8,34 @@ from typing import Any, TypeVar, get_args
 
 import click
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from data_prep.errors import DataError, did_you_mean
 from models.errors import SettingError
 
 Settings = TypeVar("Settings", bound=BaseModel)
+
+
+class FlowSettings(BaseModel):
+    """The settings of a flow."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keep_what_is_not_said(cls, given: Any) -> Any:
+        """A flow may have defaults of its own for a group of settings; those of the group that are given leave the
+        others at these.
+        """
+        if not isinstance(given, Mapping):
+            return given
+        defaults = {name: field.default for name, field in cls.model_fields.items()}
+        return {
+            name: {**default.model_dump(exclude_unset=True), **value}
+            if isinstance(value, Mapping) and isinstance(default := defaults.get(name), BaseModel)
+            else value
+            for name, value in given.items()
+        }
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from flows.settings import FlowSettings
 from tasks.publish_texts import publish_texts
 from tasks.remembered_arm import ArmRef
 from tasks.results import ArmRecord
@@ -18,10 +19,8 @@ from tasks.texts import GlueData, SentimentData
 from tasks.tracking import study_run
 
 
-class TextExperimentSettings(BaseModel):
+class TextExperimentSettings(FlowSettings):
     """The settings that every study on texts has."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     align: Literal["free", "rotation"] = Field(
         "free", description="each task's matrix in front of the shared encoder, in the arms that align"

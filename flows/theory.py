@@ -7,18 +7,17 @@ import time
 from pathlib import Path
 
 from prefect import flow
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from flows.settings import FlowSettings
 from tasks.output import claim_output
 from tasks.theory import ExperimentsSettings, compute
 from tasks.theory_report import report_theory
 from tasks.tracking import study_run
 
 
-class TheorySettings(BaseModel):
+class TheorySettings(FlowSettings):
     """Which experiments, and over how many seeds."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     experiments: ExperimentsSettings = Field(ExperimentsSettings(), description="every number of the experiments")
     seed: int = Field(0, ge=0, description="first seed: data, noise, random starts")

@@ -47,6 +47,7 @@ def log_model(network: MultiTaskNetwork, example: np.ndarray) -> str:
             input_example=example,
             pip_requirements=[f"torch=={version('torch')}", f"mlflow=={version('mlflow')}", "numpy"],
             metadata={"labels": json.dumps(facts["labels"])},
+            validate_serving_input=False,  # MLflow would load the model once more, while all other arms wait
         )
     mlflow.log_dict(facts, FACTS)
     return info.model_uri

@@ -17,6 +17,7 @@ from flows.study import StudySettings
 from flows.train import TrainSettings
 from models.errors import SettingError
 from models.text_encoders import LstmSettings
+from models.text_training import TextTrainingSettings
 from tasks.output import as_yaml
 
 
@@ -93,6 +94,16 @@ def test_an_encoder_named_by_a_flag_keeps_what_the_file_says_of_it(tmp_path: Pat
 )
 def test_what_is_wrong_with_a_study_on_texts(values: dict[str, Any], said: str) -> None:
     assert said in line_of(SentimentSettings, values)
+
+
+def test_a_part_of_the_training_that_is_not_said_stays_as_it_is_for_this_study() -> None:
+    usual = GlueSettings().training
+    assert usual.batch_size != TextTrainingSettings().batch_size
+    for settings in (
+        compose(GlueSettings, None, {"--epochs": 4}),
+        GlueSettings.model_validate({"training": {"epochs": 4}}),
+    ):
+        assert settings.training == usual.model_copy(update={"epochs": 4})
 
 
 def test_our_own_faults_are_not_blamed_on_the_person() -> None:
