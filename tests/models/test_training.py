@@ -230,6 +230,19 @@ def test_every_step_is_reported_once_and_in_order():
     assert seen == [(step, 18) for step in range(1, 19)]
 
 
+def test_time_that_a_progress_callback_waits_is_none_of_the_training(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(training.time, "perf_counter", lambda: now[0])
+
+    def wait(done, total):
+        now[0] += 100.0
+
+    rule = Recording()
+    rule.backward = lambda *given: (now.__setitem__(0, now[0] + 1.0), Recording.backward(rule, *given))
+    fitted = fit(toy_network(), rule, TRAIN, VAL, SETTINGS, seed=0, device="cpu", progress=wait)
+    assert [report.seconds for report in fitted.history] == [len(rule.steps) / SETTINGS.epochs] * SETTINGS.epochs
+
+
 def test_patients_in_both_sets_are_refused():
     with pytest.raises(SettingError, match="trained on"):
         fit(toy_network(), weighting("uniform"), TRAIN, TRAIN, SETTINGS, seed=0)
