@@ -1,6 +1,7 @@
 """The figures of a study on texts, in the style of `tasks.figures`."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
@@ -12,6 +13,8 @@ from matplotlib.ticker import NullLocator
 from tasks.figures import COLOURS, FAINT, INK, SETTINGS, WIDTH, styles, to_svg
 from tasks.results import ComparisonRecord, SimilarityRecord, StudyResults
 from tasks.text_findings import WidthRow, against_alone, experiments_of, similarities, width_rows
+
+ONE_SEED: dict[str, Any] = {"marker": "o", "linestyle": "", "markersize": 4, "mew": 0.8, "markerfacecolor": "white"}
 
 
 def forest(comparisons: Sequence[ComparisonRecord], metric: str, name: str) -> str | None:
@@ -38,7 +41,7 @@ def forest(comparisons: Sequence[ComparisonRecord], metric: str, name: str) -> s
             axes.plot([found.delta or 0.0], [y], style.marker, color=style.colour, markersize=5.5, zorder=3)
             if not found.over_all:
                 of_seeds = [seed.delta for seed in found.by_seed]
-                axes.plot(of_seeds, [y] * len(of_seeds), "o", markersize=3, markerfacecolor="none", color=style.colour)
+                axes.plot(of_seeds, [y] * len(of_seeds), color=style.colour, **ONE_SEED)
         if shown[-1].over_all or any(found.over_all for found in shown):
             axes.axhline(len(rows) - 1.5, color=FAINT, linewidth=1)
         axes.set_yticks(range(len(rows)), rows)
@@ -121,7 +124,7 @@ def capacity_curve(rows: Sequence[WidthRow], metric: str) -> str | None:
             known = [(w, value) for w, value in zip(widths, values, strict=True) if value is not None]
             axes.plot(*np.array(known).T, style.marker, color=style.colour, linestyle=style.dashes, label=method)
             for width, seeds in zip(widths, [row.seeds(method) for row in rows], strict=True):
-                axes.plot([width] * len(seeds), seeds, "o", markersize=3, markerfacecolor="none", color=style.colour)
+                axes.plot([width] * len(seeds), seeds, color=style.colour, **ONE_SEED)
         axes.set_xscale("log")
         axes.set_xticks(widths, [str(width) for width in widths])
         axes.xaxis.set_minor_locator(NullLocator())
