@@ -26,6 +26,7 @@ from models.undrawn_construction import UndrawnConstruction
 
 EncoderSettings = Annotated[LstmSettings | CnnSettings | MlpSettings | PretrainedSettings, Field(discriminator="kind")]
 
+WORDLESS = 2  # rows of a table of our own without a word: padding, and any word that is not in the vocabulary
 OUTPUT_DROPOUT = 1_000  # its place; encoders number theirs from 0
 VECTOR_ROWS = 8_192  # rows of a table that are summed at a time
 
@@ -48,7 +49,7 @@ class TextNetwork(nn.Module):
 
     Args:
         tasks: name and number of classes of each, in the order of reports.
-        words: v, of a word encoder; row 0 is padding and stays zero.
+        words: v, of a word encoder; row 0 is padding and stays zero, row 1 is every unknown word and starts there.
         config: the contents of config.json, of a pretrained encoder.
     """
 
@@ -247,7 +248,11 @@ def _draw(network: TextNetwork, seed: int, *, encoder: bool = True) -> None:
         generator = torch.Generator().manual_seed(seed_for(seed, f"initial weights of {name}") >> 1)
         if isinstance(module, nn.Embedding):
             nn.init.uniform_(module.weight, -0.25, 0.25, generator=generator)
-            if module.padding_idx is not None:
+            if module is network._own_words:
+                # where all words of the training texts are known, no step moves that of the unknown ones: drawn at
+                # random it would pull the short texts that are full of them to one class
+                nn.init.zeros_(module.weight[:WORDLESS])
+            elif module.padding_idx is not None:
                 nn.init.zeros_(module.weight[module.padding_idx])
         elif isinstance(module, nn.Linear | nn.Conv1d | nn.LSTM):
             inputs = module.hidden_size if isinstance(module, nn.LSTM) else module.weight[0].numel()
@@ -263,6 +268,6 @@ def _give_vectors(network: TextNetwork, vectors: Tensor) -> None:
             f"set dimension: {vectors.shape[1]}"
         )
     given = vectors.abs().sum(1) > 0
-    given[0] = False
+    given[:WORDLESS] = False
     with torch.no_grad():
         table[given] = vectors[given]

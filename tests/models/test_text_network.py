@@ -77,19 +77,21 @@ def test_making_a_network_leaves_the_global_generator_alone():
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_padding_is_a_row_of_zeros():
-    assert network().words.weight[0].abs().sum() == 0
+def test_padding_and_unknown_words_are_rows_of_zeros_and_no_other_is():
+    sums = network().words.weight.abs().sum(1)
+    assert torch.all(sums[:2] == 0)
+    assert torch.all(sums[2:] > 0)
 
 
 def test_given_vectors_are_taken_and_words_without_one_get_random_values():
     vectors = np.random.default_rng(0).normal(size=(WORDS, 8)).astype(np.float32)
     vectors[[4, 9]] = 0
-    vectors[0] = 7
+    vectors[[0, 1]] = 7
     table = network(vectors=vectors, words=None).words.weight.detach()
-    given = [row for row in range(1, WORDS) if row not in (4, 9)]
+    given = [row for row in range(2, WORDS) if row not in (4, 9)]
     assert torch.equal(table[given], torch.as_tensor(vectors[given]))
     assert torch.all(table[[4, 9]].abs().sum(1) > 0)
-    assert table[0].abs().sum() == 0
+    assert table[:2].abs().sum() == 0
 
 
 def test_vectors_of_another_dimension_are_refused_with_the_remedy():
