@@ -1,11 +1,13 @@
 """The deployments of prefect.yaml: registered, fired by their schedule, and run by hand with JSON."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,24 @@ def prefect(*arguments: str) -> None:
     )
 
 
+@contextmanager
+def prefect_worker() -> Iterator[None]:
+    """A worker of the pool, ended with the run that came due meanwhile: told alone, it has waited for ever."""
+    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "local"]
+    worker = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        yield
+    finally:
+        os.killpg(worker.pid, signal.SIGTERM)
+        try:
+            worker.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            os.killpg(worker.pid, signal.SIGKILL)
+            worker.wait()
+
+
 def newest_runs() -> list[FlowRun]:
     with get_client(sync_client=True) as client:
         return client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC)
@@ -70,13 +90,8 @@ def test_a_schedule_fires_without_a_hand_and_a_manual_run_takes_json(own_server:
     by_hand = {"out": str(tmp_path / "by hand"), "settings": SMALL | {"method": {"kind": "svd", "refresh": [1]}}}
     prefect("deployment", "run", "train/train", "--params", json.dumps(by_hand))
 
-    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "local"]
-    worker = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
+    with prefect_worker():
         scheduled, manual = wait_for_one_of_each()
-    finally:
-        worker.send_signal(signal.SIGTERM)
-        worker.wait(timeout=300)
     assert scheduled.state_name == manual.state_name == "Completed", (scheduled.state, manual.state)
     assert manual.parameters["settings"]["method"]["kind"] == "svd"
     for folder in ("nightly", "by hand"):
