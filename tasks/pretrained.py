@@ -51,6 +51,9 @@ def take_encoder(name: str) -> EncoderRef:
     Raises:
         DataError: a file is missing, or the hub cannot be reached; it names the command to get them by hand.
     """
+    # by one thread, and before lightning, which imports it too: two arms that do so at once have found half of it
+    from transformers import CONFIG_MAPPING, AutoModel  # noqa: F401
+
     folder = Path(name).expanduser().resolve()
     if not folder.is_dir():
         folder = fetch_from_hub(name, ENCODER_FILES, home().texts / "encoders" / name.replace("/", "--"))
