@@ -51,9 +51,6 @@ def take_encoder(name: str) -> EncoderRef:
     Raises:
         DataError: a file is missing, or the hub cannot be reached; it names the command to get them by hand.
     """
-    # by one thread, and before lightning, which imports it too: two arms that do so at once have found half of it
-    from transformers import CONFIG_MAPPING, AutoModel  # noqa: F401
-
     folder = Path(name).expanduser().resolve()
     if not folder.is_dir():
         folder = fetch_from_hub(name, ENCODER_FILES, home().texts / "encoders" / name.replace("/", "--"))
@@ -65,6 +62,9 @@ def take_encoder(name: str) -> EncoderRef:
         with (folder / file).open("rb") as stream:
             sums.append(hashlib.file_digest(stream, "sha256").hexdigest())
     fingerprint = "sha256:" + hashlib.sha256(json.dumps(sums).encode()).hexdigest()
+    # here, in one thread: two arms that import it at once, or lightning, which does too, have found half of it
+    from transformers import CONFIG_MAPPING, AutoModel  # noqa: F401
+
     return EncoderRef(name=folder.name, folder=folder, fingerprint=fingerprint)
 
 
