@@ -19,7 +19,7 @@ slow: $(READY)
 	$(BIN)/pytest -q -n 2 --dist loadfile -m slow
 
 long: $(READY)
-	$(BIN)/pytest -q -s -m long
+	$(BIN)/pytest -q -s -m long --timeout 0 --hypothesis-profile other-examples
 
 lint: $(READY)
 	$(BIN)/ruff check .

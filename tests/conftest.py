@@ -11,7 +11,10 @@ from tasks.environment import prepare_environment
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # tests run beside one another and share the processors
 prepare_environment()  # as every command does
 
-settings.register_profile("medmtl", deadline=None)  # how long an example takes says nothing on a shared machine
+# How long an example takes says nothing on a shared machine. The same examples every time: a run of the tests tells
+# of the change that was made, not of its luck. `pytest --hypothesis-profile other-examples` looks for new ones.
+settings.register_profile("other-examples", deadline=None)
+settings.register_profile("medmtl", deadline=None, derandomize=True)
 settings.load_profile("medmtl")
 
 ROOT = Path(__file__).parents[1]
