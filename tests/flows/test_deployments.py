@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def prefect(*arguments: str) -> None:
 
 @contextmanager
 def prefect_worker() -> Iterator[None]:
-    """A worker of the pool, ended with the run that came due meanwhile: told alone, it has waited for ever."""
+    """A worker of the pool; it has been seen not to end when asked to."""
     command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "local"]
     worker = subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
@@ -78,14 +79,15 @@ def test_a_schedule_fires_without_a_hand_and_a_manual_run_takes_json(own_server:
         registered = {deployment.name for deployment in client.read_deployments()}
     assert registered == {"study", "study-nightly", "train", "evaluate", "ingest", "sentiment", "glue", "theory"}
 
-    # the nightly one again, every minute and small
-    every_minute = yaml.safe_load((ROOT / "prefect.yaml").read_text())
-    (nightly,) = (entry for entry in every_minute["deployments"] if entry["name"] == "study-nightly")
-    nightly["schedules"] = [{"cron": "* * * * *", "slug": "minutely"}]
+    # the nightly one again, small, and due in a moment; then not before a day has passed
+    soon = yaml.safe_load((ROOT / "prefect.yaml").read_text())
+    (nightly,) = (entry for entry in soon["deployments"] if entry["name"] == "study-nightly")
+    due = datetime.now(UTC) + timedelta(seconds=45)
+    nightly["schedules"] = [{"interval": 24 * 3600, "anchor_date": due.isoformat(), "slug": "soon"}]
     nightly["parameters"] = {"out": str(tmp_path / "nightly"), "settings": SMALL | {"seeds": 1}}
-    every_minute["deployments"] = [nightly]
+    soon["deployments"] = [nightly]
     changed = tmp_path / "prefect.yaml"
-    changed.write_text(yaml.safe_dump(every_minute).replace("{{ $PWD }}", str(ROOT)))
+    changed.write_text(yaml.safe_dump(soon).replace("{{ $PWD }}", str(ROOT)))
     prefect("--no-prompt", "deploy", "--all", "--prefect-file", str(changed))
     by_hand = {"out": str(tmp_path / "by hand"), "settings": SMALL | {"method": {"kind": "svd", "refresh": [1]}}}
     prefect("deployment", "run", "train/train", "--params", json.dumps(by_hand))

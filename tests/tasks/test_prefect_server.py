@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 COMMAND = textwrap.dedent("""
-    import os, sys
+    import os, sys, time
     from pathlib import Path
     from tasks.environment import prepare_environment
     prepare_environment()
@@ -24,6 +24,7 @@ COMMAND = textwrap.dedent("""
         @task
         def step(number):
             if number == 3 and sys.argv[2] == "killed":
+                time.sleep(3)  # so that the server hears of the step before its end
                 os.kill(os.getpid(), 9)
             return number
 
