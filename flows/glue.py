@@ -51,6 +51,7 @@ def glue(settings: GlueSettings = GlueSettings(), out: Path | None = None, force
         training=settings.training,
         max_length=settings.max_length,
         pretrained=encoder,
+        control=settings.control,
     )
     experiments: tuple[Experiment, ...] = ("singles", "pairs", "together")
     chosen = experiments if settings.experiment == "all" else (settings.experiment,)

@@ -72,6 +72,7 @@ def sentiment(settings: SentimentSettings = SentimentSettings(), out: Path | Non
         source=settings.source,
         widths=settings.widths,
         leave_overlap=settings.leave_overlap,
+        control=settings.control,
     )
     limit = f" · at most {data.limit} sentences" if data.limit else ""
     title = f"sentiment · {settings.experiment} · {settings.encoder.kind}{limit} · {settings.seeds} seeds"

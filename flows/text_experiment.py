@@ -25,6 +25,11 @@ class TextExperimentSettings(FlowSettings):
     align: Literal["free", "rotation"] = Field(
         "free", description="each task's matrix in front of the shared encoder, in the arms that align"
     )
+    control: bool = Field(
+        False,
+        description="in pairs and together, train each task alone behind a matrix of its own too: what that gains is "
+        "not gained by aligning tasks",
+    )
     seed: int = Field(0, ge=0, description="first training seed: initial weights, order, dropout")
     seeds: int = Field(3, ge=1, description="arms of each kind, with seeds that count up from the first")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to train: auto, cpu or cuda")

@@ -8,7 +8,7 @@ import numpy as np
 
 from tasks.answer import Verdict, listed, signed, verdict
 from tasks.results import ArmRecord, ComparisonRecord, SimilarityRecord, StudyResults
-from tasks.text_plan import ALIGNED, JOINT, SINGLE, TRANSFER, TRANSFER_ALIGNED
+from tasks.text_plan import ALIGNED, JOINT, SINGLE, SINGLE_MATRIX, TRANSFER, TRANSFER_ALIGNED
 
 PAPER = "Wu, Zhang and Ré (ICLR 2020)"
 
@@ -181,7 +181,7 @@ def question(results: StudyResults) -> str:
 
 
 def answer(results: StudyResults) -> list[str]:
-    """Two sentences that say no more than the numbers do."""
+    """Sentences that say no more than the numbers do."""
     kinds = experiments_of(results)
     if "pairs" in kinds or "together" in kinds:
         return _answer_of_groups(results, "pairs" if "pairs" in kinds else "together")
@@ -204,6 +204,18 @@ def _answer_of_groups(results: StudyResults, kind: str) -> list[str]:
     return [
         f"{start} {first}{_published(results, kind)}.",
         _of_alignment(results, kind, ALIGNED, JOINT) + (similarity if pairs else "") + ".",
+        *_of_control(results, kind),
+    ]
+
+
+def _of_control(results: StudyResults, kind: str) -> list[str]:
+    found = {(row.method, row.baseline): row for row in tallies(results, kind)}
+    matrix, others = found.get((SINGLE_MATRIX, SINGLE)), found.get((ALIGNED, SINGLE_MATRIX))
+    if not (matrix and others):
+        return []
+    return [
+        f"Control: alone behind a matrix of its own, a task was higher than without on {matrix.in_words}; together and "
+        f"aligned it was higher than that on {others.in_words}."
     ]
 
 

@@ -1,7 +1,8 @@
 """Which arms a study on texts has, and which of them are held against which.
 
 * ``singles``: every task alone.
-* ``pairs``: every two tasks in one network, with alignment and without, against the two alone.
+* ``pairs``: every two tasks in one network, with alignment and without, against the two alone; as a control also
+  against each alone behind a matrix of its own, which can speed learning but has no other task to align with.
 * ``together``: all tasks in one network, likewise.
 * ``transfer``: a network trained on one task, fine-tuned on each other, with alignment and without.
 * ``capacity``: all tasks in one network and each alone, at several widths of the shared module.
@@ -34,6 +35,7 @@ from tasks.text_arm import Source, TextArm
 from tasks.texts import GlueData, SentimentData, read_texts, shown
 
 SINGLE, JOINT, ALIGNED = "single", "joint", "aligned"
+SINGLE_MATRIX = "single, own matrix"
 SOURCE, TRANSFER, TRANSFER_ALIGNED = "source", "transfer", "transfer aligned"
 LEAKY = "joint, shared sentences left in"
 
@@ -86,6 +88,7 @@ class TextMethod(BaseModel):
     source: str = "sst"
     widths: tuple[int, ...] = ()
     leave_overlap: bool = False
+    control: bool = False
 
 
 def with_sources(arms: Sequence[TextArm], done: Mapping[str, ArmRef]) -> list[TextArm]:
@@ -186,6 +189,10 @@ class _Planner:
         for method in (JOINT, ALIGNED):
             self._contrast(kind, condition, method, SINGLE, group, found[method], alone)
         self._contrast(kind, condition, ALIGNED, JOINT, group, found[ALIGNED], found[JOINT])
+        if self.how.control:
+            own = {seed: [self._arm(SINGLE_MATRIX, (name,), group, seed) for name in group] for seed in self.seeds}
+            self._contrast(kind, condition, SINGLE_MATRIX, SINGLE, group, own, alone)
+            self._contrast(kind, condition, ALIGNED, SINGLE_MATRIX, group, found[ALIGNED], own)
 
     def _compare_leak(self, group: tuple[str, ...]) -> None:
         """The group's network without alignment, with the sentences left in that its tasks share, against the same
@@ -242,7 +249,7 @@ class _Planner:
         keep: bool = False,
     ) -> TextArm:
         """The arm with these tasks, of those whose sentences are kept apart; the same arm again if it is there."""
-        is_aligned = method in (ALIGNED, TRANSFER_ALIGNED)
+        is_aligned = method in (ALIGNED, TRANSFER_ALIGNED, SINGLE_MATRIX)
         words = self._fingerprints(self.data.tasks, seed, keep_overlap) if keep or source else {}
         arm = TextArm(
             method=method,

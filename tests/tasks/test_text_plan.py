@@ -11,7 +11,18 @@ from models.text_encoders import LstmSettings, MlpSettings
 from models.text_training import TextTrainingSettings
 from tasks.remembered_arm import ArmRef
 from tasks.text_arm import TextArm
-from tasks.text_plan import ALIGNED, JOINT, LEAKY, SINGLE, SOURCE, TextMethod, TextPlan, plan_texts, with_sources
+from tasks.text_plan import (
+    ALIGNED,
+    JOINT,
+    LEAKY,
+    SINGLE,
+    SINGLE_MATRIX,
+    SOURCE,
+    TextMethod,
+    TextPlan,
+    plan_texts,
+    with_sources,
+)
 from tasks.texts import SentimentData
 from tests.sentences import write_sentences
 
@@ -44,7 +55,7 @@ def test_a_task_alone_is_trained_once_a_seed_whatever_it_is_held_against(data: S
 
 
 def test_both_sides_of_a_comparison_saw_the_same_training_sentences(data: SentimentData) -> None:
-    plan = planned(data, "pairs")
+    plan = planned(data, "pairs", control=True)
     arms = {arm.hash: arm for arm in plan.arms}
     for contrast in plan.contrasts:
         for method, baseline in contrast.arms.values():
@@ -61,6 +72,17 @@ def test_shared_sentences_are_left_in_only_where_that_is_the_question(data: Sent
     assert leaky.tasks["mr"] != clean.tasks["mr"]
     assert {c.baseline for c in plan.contrasts if c.kind == "overlap"} == {JOINT, SINGLE}
     assert not [arm for arm in planned(data, "pairs").arms if arm.keep_overlap]
+
+
+def test_the_control_differs_from_a_task_alone_by_its_matrix_and_is_held_against_both(data: SentimentData) -> None:
+    plan = planned(data, "pairs", control=True)
+    alone, own = of(plan, SINGLE), of(plan, SINGLE_MATRIX)
+    assert [(arm.condition, arm.seed, arm.tasks) for arm in own] == [(a.condition, a.seed, a.tasks) for a in alone]
+    assert {arm.network.alignment for arm in own} == {"free"}
+    assert {arm.network.alignment for arm in alone} == {"none"}
+    held = {(contrast.method, contrast.baseline) for contrast in plan.contrasts}
+    assert held >= {(SINGLE_MATRIX, SINGLE), (ALIGNED, SINGLE_MATRIX)}
+    assert not of(planned(data, "pairs"), SINGLE_MATRIX)
 
 
 def test_what_does_not_concern_an_arm_is_not_in_its_hash(data: SentimentData) -> None:

@@ -42,6 +42,23 @@ def test_the_answer_counts_pairs_and_similarities(study: StudyResults) -> None:
     assert question(study).endswith("aligning them help?")
 
 
+def test_a_control_has_a_sentence_of_its_own(study: StudyResults) -> None:
+    renamed = {"joint": "single, own matrix"}
+    control = tuple(
+        found.model_copy(
+            update={
+                "method": renamed.get(found.method, found.method),
+                "baseline": renamed.get(found.baseline, found.baseline),
+            }
+        )
+        for found in study.comparisons
+    )
+    third = answer(study.model_copy(update={"comparisons": study.comparisons + control}))[2]
+    rows = {(row.method, row.baseline): row for row in tallies(study, "pairs")}
+    assert f"higher than without on {rows['joint', 'single'].in_words};" in third
+    assert third.endswith(f"higher than that on {rows['aligned', 'joint'].in_words}.")
+
+
 def test_similarities_are_means_over_seeds_of_the_aligned_arms(study: StudyResults) -> None:
     found = {record.tasks: record for record in similarities(study)}
     assert len(found) == 3
