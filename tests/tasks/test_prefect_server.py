@@ -17,14 +17,19 @@ COMMAND = textwrap.dedent("""
     prepare_environment()
     from tasks.prefect_server import crash_orphans, prefect_server, process_tag, wait_until_up
     with prefect_server(Path(sys.argv[1])) as url:
-        from prefect import flow, tags, task
+        from prefect import flow, get_client, tags, task
         wait_until_up(url)
         print("orphans", crash_orphans())
+
+        def is_known():  # to the server: it hears of a step some time after its beginning
+            with get_client(sync_client=True) as client:
+                return any(run.state_name == "Running" for run in client.read_task_runs())
 
         @task
         def step(number):
             if number == 3 and sys.argv[2] == "killed":
-                time.sleep(3)  # so that the server hears of the step before its end
+                while not is_known():
+                    time.sleep(0.1)
                 os.kill(os.getpid(), 9)
             return number
 
