@@ -9,8 +9,10 @@ import json
 import shutil
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
@@ -19,6 +21,7 @@ from typing import Any, ClassVar, Self, TypeVar
 import mlflow
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 from mlflow.exceptions import MlflowException
 from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
@@ -40,6 +43,7 @@ from tasks.stopping import remembered_stops, stop_others
 from tasks.turns import training
 
 RECORD, PREDICTIONS = "arm.json", "predictions.npz"
+WAIT_SECONDS = 0.5  # for another command's arm, before asking whether to stop
 
 Stepped = Callable[[int, int], None]
 """Called after every step with the steps done and their total; raises where a stop was asked for."""
@@ -128,6 +132,36 @@ def train_once(arm: ArmT, parent: str | None, train: Callable[[ArmT, str, Steppe
     parent: the MLflow run of the study it belongs to. train: gets the arm, its run and what to call at every step.
     """
     torch.set_num_threads(arm.threads)  # of this thread, and of those that it starts
+    with remembered_stops() as ask, _nowhere_else(arm, ask):
+        return _train_or_find(arm, parent, train, ask)
+
+
+@contextmanager
+def _nowhere_else(arm: RememberedArm, ask: Callable[[], None]) -> Iterator[None]:
+    """Keep other commands on this MEDMTL_HOME from training the same arm meanwhile; wait where one is at it.
+
+    ask: raises where a stop was asked for.
+    """
+    home().arms.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(home().arms / f"{arm.hash}.lock")
+    for attempt in count():
+        ask()
+        with suppress(Timeout):
+            lock.acquire(timeout=WAIT_SECONDS)
+            break
+        if attempt == 0:
+            LOGGER.info("%s: another command is training it; waiting for what comes of that", arm.title)
+    try:
+        yield
+        # only once it is finished: who waits for a lock that is gone may train beside who makes it anew
+        Path(lock.lock_file).unlink(missing_ok=True)
+    finally:
+        lock.release()
+
+
+def _train_or_find(
+    arm: ArmT, parent: str | None, train: Callable[[ArmT, str, Stepped], ArmRecord], ask: Callable[[], None]
+) -> ArmRef:
     experiment = tracking.connect()
     known = tracking.find(experiment, tracking.ARM_TAG, arm.hash)
     if known is not None and known.info.status == "FINISHED":
@@ -139,7 +173,7 @@ def train_once(arm: ArmT, parent: str | None, train: Callable[[ArmT, str, Steppe
     else:
         tags = {tracking.ARM_TAG: arm.hash, "medmtl.kind": "arm"} | ({tracking.PARENT_TAG: parent} if parent else {})
         run_id = tracking.new_run(experiment, arm.title, tags, arm.parameters())
-    with tracking.running(run_id), progress(arm.title) as update, remembered_stops() as ask, training() as give_way:
+    with tracking.running(run_id), progress(arm.title) as update, training() as give_way:
 
         def stepped(done: int, total: int) -> None:
             ask()
