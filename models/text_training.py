@@ -12,7 +12,7 @@ Shapes: n texts, b texts of a batch, l tokens, c classes of a task.
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -246,7 +246,7 @@ class _Run:
             "determined_by": self._determined_by(),
             "network": _on_cpu(self.network.state_dict()),
             **_on_cpu(self.step.state_dict()),
-            "history": [asdict(report) for report in history],
+            "history": [dict(vars(report)) for report in history],
             "best": dict(best),
         }
 

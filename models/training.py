@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
@@ -370,7 +370,7 @@ class _Run:
             "network": _on_cpu(self.network.state_dict()),
             "optimizer": _on_cpu(self.step.optimizer.state_dict()),
             "weighting": self.weighting.state_dict(),
-            "history": [asdict(report) for report in history],
+            "history": [dict(vars(report)) for report in history],
             "best": dict(best),
         }
 
@@ -423,7 +423,7 @@ def _evaluating(network: torch.nn.Module) -> Iterator[None]:
 
 
 def _report(record: Mapping[str, Any]) -> EpochReport:
-    """The report that `asdict` took apart."""
+    """The report that `_Run.state` took apart."""
     values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in record.items()}
     return EpochReport(**values)
 

@@ -26,8 +26,9 @@ def publish(results: Path, store: StoreRef, split: SplitSettings, run_id: str) -
     read = read_results(results)
     opened = Store.open(store.path)
     examples = example_images(opened, make_split(split, opened.images, opened.patients).train)
-    report = write_report(read, *examples, results.with_name(REPORT))
-    keep_report(report, draw_figures(read), _mean_scores(read), run_id)
+    drawn = draw_figures(read)
+    report = write_report(read, drawn, *examples, results.with_name(REPORT))
+    keep_report(report, drawn, _mean_scores(read), run_id)
     return report
 
 

@@ -15,8 +15,9 @@ from tasks.text_report import draw_text_figures, write_text_report
 def publish_texts(results: Path, run_id: str) -> Path:
     """Write report.html beside results.json, and log both, the config and the mean scores to the study's run."""
     read = read_results(results)
-    report = write_text_report(read, results.with_name(REPORT))
-    keep_report(report, draw_text_figures(read), _mean_scores(read), run_id)
+    drawn = draw_text_figures(read)
+    report = write_text_report(read, drawn, results.with_name(REPORT))
+    keep_report(report, drawn, _mean_scores(read), run_id)
     return report
 
 

@@ -3,7 +3,7 @@ no picture.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +30,23 @@ from tasks.second_truth import MEAN
 PARTS = ("train", "val", "test")
 
 
-def write_report(results: StudyResults, examples: NDArray[np.uint8], captions: Sequence[str], out: Path) -> Path:
+def write_report(
+    results: StudyResults,
+    drawn: Mapping[str, Markup | None],
+    examples: NDArray[np.uint8],
+    captions: Sequence[str],
+    out: Path,
+) -> Path:
     """Write the report to the file `out` and return it.
 
+    drawn: their figures, see `draw_figures`.
     examples: (m, s, s) uint8, m may be 0; captions: m, what each shows. The same input gives the same bytes.
     Names of images, labels and reasons come from outside: everything but our own figures is escaped.
     """
-    return write_page("study.html.j2", _contents(results), (examples, captions), out)
+    return write_page("study.html.j2", _contents(results, drawn), (examples, captions), out)
 
 
-def _contents(results: StudyResults) -> dict[str, Any]:
+def _contents(results: StudyResults, drawn: Mapping[str, Markup | None]) -> dict[str, Any]:
     """All that the template shows, by name."""
     finished = [arm for arm in results.arms if arm.status == "finished"]
     return {
@@ -53,7 +60,7 @@ def _contents(results: StudyResults) -> dict[str, Any]:
         "finished": finished,
         "failed": [arm for arm in results.arms if arm.status == "failed"],
         "noisiest": figures.ends_of_noise(results)[-1] if results.arms else None,
-        "figures": draw_figures(results),
+        "figures": drawn,
         "comparisons": _comparisons(results),
         "costs": costs(results),
         "many": len(results.methods) > figures.TOGETHER,

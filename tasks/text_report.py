@@ -1,7 +1,7 @@
 """report.html of a study on texts, on one page that needs nothing beside it."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +34,12 @@ TITLES = {
 }
 
 
-def write_text_report(results: StudyResults, out: Path) -> Path:
-    """Write the report to the file `out` and return it. The same input gives the same bytes."""
-    return write_page("texts.html.j2", _contents(results), (np.empty((0, 1, 1), np.uint8), ()), out)
+def write_text_report(results: StudyResults, drawn: Mapping[str, Markup | None], out: Path) -> Path:
+    """Write the report to the file `out` and return it. The same input gives the same bytes.
+
+    drawn: its figures, see `draw_text_figures`.
+    """
+    return write_page("texts.html.j2", _contents(results, drawn), (np.empty((0, 1, 1), np.uint8), ()), out)
 
 
 def draw_text_figures(results: StudyResults) -> dict[str, Markup | None]:
@@ -44,9 +47,8 @@ def draw_text_figures(results: StudyResults) -> dict[str, Markup | None]:
     return {name: Markup(svg) if svg else None for name, svg in draw(results, metric_name(results)).items()}
 
 
-def _contents(results: StudyResults) -> dict[str, Any]:
+def _contents(results: StudyResults, drawn: Mapping[str, Markup | None]) -> dict[str, Any]:
     finished = [arm for arm in results.arms if arm.status == "finished"]
-    figures = draw_text_figures(results)
     return {
         "results": results,
         "data": results.data,
@@ -61,13 +63,13 @@ def _contents(results: StudyResults) -> dict[str, Any]:
             {
                 "kind": kind,
                 "title": TITLES[kind],
-                "figure": figures.get(f"forest_{kind}"),
+                "figure": drawn.get(f"forest_{kind}"),
                 "tallies": tallies(results, kind),
                 "rows": [(found, verdict(found)) for found in results.comparisons if found.experiment == kind],
             }
             for kind in experiments_of(results)
         ],
-        "figures": figures,
+        "figures": drawn,
         "Verdict": Verdict,
         "singles": _singles(finished),
         "groups": _groups(results, finished),

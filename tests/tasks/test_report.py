@@ -79,7 +79,7 @@ class Page(HTMLParser):
 
 def report(folder: Path, study: StudyResults, examples: int = 3) -> Page:
     pixels = np.arange(examples * 64, dtype=np.uint8).reshape(examples, 8, 8)
-    return Page(write_report(study, pixels, ["no finding"] * examples, folder / "report.html"))
+    return Page(write_report(study, draw_figures(study), pixels, ["no finding"] * examples, folder / "report.html"))
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +137,7 @@ def test_names_from_outside_are_shown_and_never_obeyed(tmp_path: Path) -> None:
     positives = {part: dict.fromkeys(labels, 7) for part in ("train", "val", "test")}
     data = study.data.model_copy(update={"labels": labels, "positives": positives, "name": evil})
     changed = study.model_copy(update={"arms": tuple(arms), "data": data, "notes": (evil,)})
-    path = write_report(changed, np.zeros((1, 4, 4), np.uint8), [evil], tmp_path / "report.html")
+    path = write_report(changed, draw_figures(changed), np.zeros((1, 4, 4), np.uint8), [evil], tmp_path / "report.html")
     page = Page(path)
     assert "script" not in page.tags
     assert page.text.count("alert(1)") >= 8
@@ -207,7 +207,7 @@ def test_a_study_of_which_every_arm_failed_still_has_a_page(tmp_path: Path) -> N
 
 def test_an_example_without_a_caption_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="2 pictures, 1 captions"):
-        write_report(fake_study(), np.zeros((2, 4, 4), np.uint8), ["one"], tmp_path / "report.html")
+        write_report(fake_study(), {}, np.zeros((2, 4, 4), np.uint8), ["one"], tmp_path / "report.html")
 
 
 def test_pictures_must_be_grey_and_eight_bit() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from tasks.results import StudyResults, read_results, write_results
 from tasks.text_findings import answer, best_widths_alone, question, risen, similarities, tallies, width_rows
-from tasks.text_report import write_text_report
+from tasks.text_report import draw_text_figures, write_text_report
 
 from .fake_text_study import fake_text_study
 
@@ -19,7 +19,9 @@ def study() -> StudyResults:
 
 @pytest.fixture(scope="module")
 def page(study: StudyResults, tmp_path_factory: pytest.TempPathFactory) -> str:
-    return write_text_report(study, tmp_path_factory.mktemp("page") / "report.html").read_text()
+    return write_text_report(
+        study, draw_text_figures(study), tmp_path_factory.mktemp("page") / "report.html"
+    ).read_text()
 
 
 def test_results_survive_writing_and_reading(study: StudyResults, tmp_path: Path) -> None:
@@ -80,7 +82,7 @@ def test_the_page_needs_nothing_beside_it(page: str) -> None:
 
 
 def test_the_same_results_give_the_same_bytes(study: StudyResults, page: str, tmp_path: Path) -> None:
-    assert write_text_report(study, tmp_path / "again.html").read_text() == page
+    assert write_text_report(study, draw_text_figures(study), tmp_path / "again.html").read_text() == page
 
 
 def test_tasks_alone_are_a_study_too(study: StudyResults, tmp_path: Path) -> None:
@@ -88,7 +90,7 @@ def test_tasks_alone_are_a_study_too(study: StudyResults, tmp_path: Path) -> Non
         update={"comparisons": (), "arms": tuple(arm for arm in study.arms if arm.method == "single")}
     )
     assert answer(alone)[1].startswith("By task: MR 0.")
-    assert "Covariance" not in write_text_report(alone, tmp_path / "alone.html").read_text()
+    assert "Covariance" not in write_text_report(alone, draw_text_figures(alone), tmp_path / "alone.html").read_text()
 
 
 def test_widths_are_chosen_on_validation(study: StudyResults, tmp_path: Path) -> None:
@@ -113,4 +115,4 @@ def test_widths_are_chosen_on_validation(study: StudyResults, tmp_path: Path) ->
     assert {width for width, _ in best_widths_alone(capacity).values()} == {5}
     assert "validation chooses width 5" in answer(capacity)[0]
     assert "widths of 15 in all" in answer(capacity)[0]
-    assert "<svg" in write_text_report(capacity, tmp_path / "capacity.html").read_text()
+    assert "<svg" in write_text_report(capacity, draw_text_figures(capacity), tmp_path / "capacity.html").read_text()
