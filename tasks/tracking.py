@@ -136,7 +136,8 @@ def log_dataset(name: str, path: Path, digest: str, context: str) -> None:
     """Name a store or a noise mask as an input of the active run; `digest` is its content hash."""
     source = LocalArtifactDatasetSource(path.as_uri())
     dataset = MetaDataset(source, name=name, digest=digest.removeprefix("sha256:")[:DIGEST])
-    mlflow.log_input(dataset, context=context)
+    with FileLock(home().root / "mlflow.lock"):  # two arms at once would both make its row, and one of them fail
+        mlflow.log_input(dataset, context=context)
 
 
 def metric_key(key: str) -> str:

@@ -2,7 +2,10 @@
 
 import os
 import subprocess
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from pathlib import Path
 
 import mlflow
 import pytest
@@ -95,3 +98,22 @@ def test_a_database_whose_making_was_interrupted_is_made_anew() -> None:
     unfinished.write_bytes(b"half")
     assert tracking.connect() == tracking.connect()
     assert not unfinished.exists()
+
+
+def test_runs_that_name_the_same_data_for_the_first_time_at_once_all_succeed(experiment: str, tmp_path: Path) -> None:
+    at_once = 4
+    together = threading.Barrier(at_once)
+
+    def name(digest: int) -> str:
+        run = tracking.new_run(experiment, "arm", {}, {})
+        with tracking.running(run):
+            together.wait(60)
+            tracking.log_dataset("phantom", tmp_path, f"sha256:{digest}", "store")
+        return run
+
+    for digest in range(5):
+        with ThreadPoolExecutor(at_once) as pool:
+            runs = list(pool.map(name, [digest] * at_once))
+        found = [MlflowClient().get_run(run) for run in runs]
+        assert {run.info.status for run in found} == {"FINISHED"}
+        assert {used.dataset.digest for run in found for used in run.inputs.dataset_inputs} == {str(digest)}
