@@ -1,7 +1,7 @@
 """Which arms a study on texts has, and which of them are held against which.
 
 * ``singles``: every task alone.
-* ``pairs``: every two tasks in one network, with alignment and without, against the two alone; as a control also
+* ``pairs``: every two tasks in one network, with alignment and without, against the two alone; with `control` also
   against each alone behind a matrix of its own, which can speed learning but has no other task to align with.
 * ``together``: all tasks in one network, likewise.
 * ``transfer``: a network trained on one task, fine-tuned on each other, with alignment and without.
