@@ -6,7 +6,7 @@
 On phantom radiographs of 64 px (rendered anew, which needs OpenCV), or on a folder laid out like them: `images/*.png`,
 all of one size, beside NIH's label table. Both loops train the same network from the same first weights, by patients
 split at random, with the same optimiser, rates, batch size and epochs, shifted and flipped, and both keep the epoch
-with the best validation AUC. Ours is `models.training.fit` with its defaults (precision, layout, compilation). The
+with the best validation AUC. Ours is `models.training.image_training.fit` with its defaults (precision, layout, compilation). The
 plain one is Pillow, torchvision's transforms and a DataLoader with worker processes in float32; it shifts by whole
 pixels and draws its own order. Expected: a mean difference of test AUC within 0.01 over five seeds.
 """
@@ -28,15 +28,15 @@ from torchvision import transforms
 
 from benchmarks.plain_loop import PngFiles
 from benchmarks.report import parser, print_table, publish, seconds
-from data_prep.labels import LabelTable, read_labels
-from data_prep.splits import SplitSettings, make_split
-from models.augmentation import AugmentationSettings
-from models.batches import Examples, examples
-from models.evaluation import mean_auc
-from models.networks import MultiTaskNetwork, NetworkSettings, initial_network
-from models.provenance import hashed_patients
-from models.training import TrainingSettings, fit, learning_rate_at, predict
-from models.weighting import UniformSettings, make_weighting
+from data_prep.labels.splits import SplitSettings, make_split
+from data_prep.labels.table import LabelTable, read_labels
+from models.data.augmentation import AugmentationSettings
+from models.data.image_batches import Examples, examples
+from models.evaluation.auc import mean_auc
+from models.evaluation.leakage import hashed_patients
+from models.networks.multitask import MultiTaskNetwork, NetworkSettings, initial_network
+from models.training.image_training import TrainingSettings, fit, learning_rate_at, predict
+from models.weighting.registry import UniformSettings, make_weighting
 
 TABLE = "Data_Entry_2017_v2020.csv"
 SIZE = 64  # pixels, of the phantom
@@ -128,7 +128,7 @@ def interval(differences: Sequence[float]) -> tuple[float, float]:
 
 def phantom(folder: Path, patients: int) -> Path:
     """Renders it."""
-    from data_prep.phantom import PhantomSettings, write_phantom
+    from data_prep.phantom.dataset import PhantomSettings, write_phantom
 
     cores = len(os.sched_getaffinity(0))
     write_phantom(

@@ -3,7 +3,7 @@
     python benchmarks/adjudicated.py [--predictions FILE] [--labels FILE] [--adjudicated FILE] [--json FILE]
 
 By default the real predictions of a retrained CheXNet beside the project (its 70/10/20 test set), at the 935 images
-that were adjudicated. Which findings correspond: `data_prep.adjudicated.CORRESPONDING`. A union's score is the
+that were adjudicated. Which findings correspond: `data_prep.labels.adjudicated.CORRESPONDING`. A union's score is the
 highest probability among its findings. Intervals: DeLong's, 95 %, patients as clusters.
 """
 
@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.adjudicated import CORRESPONDING, combined_scores, combined_targets, read_adjudicated
-from data_prep.labels import read_cells, read_labels
-from models.evaluation import Score, score
+from data_prep.labels.adjudicated import CORRESPONDING, combined_scores, combined_targets, read_adjudicated
+from data_prep.labels.table import read_cells, read_labels
+from models.evaluation.auc import Score, score
 
 NIH = Path(__file__).parents[2] / "shared" / "data" / "nih"
 _PREFIX = "prob_"

@@ -20,12 +20,12 @@ import numpy as np
 import torch
 
 from benchmarks.report import Spread, in_turns, parser, print_table, publish, ratios, seconds
-from models.alignment import AlignmentKind
-from models.pretrained_encoder import PretrainedSettings
-from models.text_batches import TextBatch, bucketed, padding_share
-from models.text_encoders import LstmSettings
-from models.text_network import EncoderSettings, TextNetworkSettings, initial_text_network
-from models.text_step import TextStep, TextStepSettings
+from models.data.text_batches import TextBatch, bucketed, padding_share
+from models.networks.alignment import AlignmentKind
+from models.networks.pretrained_encoder import PretrainedSettings
+from models.networks.text import EncoderSettings, TextNetworkSettings, initial_text_network
+from models.networks.word_encoders import LstmSettings
+from models.training.text_step import TextStep, TextStepSettings
 
 KINDS: tuple[AlignmentKind, ...] = ("none", "free", "rotation")
 TASKS = {"source": 2, "target": 2}

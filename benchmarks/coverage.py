@@ -5,7 +5,7 @@
 Studies of every shipped design are made up from scores whose true AUCs are known: normal scores of 100 patients with
 two images each (what makes a patient hard is shared by all networks, and partly by those of one method), and true
 differences that vary from pair to pair, seed to seed and label to label. They go through the code that compares real
-studies (`models.intervals.patient_influence`, `models.two_stage.mean_difference`). What an interval must hold is what
+studies (`models.evaluation.intervals.patient_influence`, `models.evaluation.two_stage.mean_difference`). What an interval must hold is what
 it is over: the difference of the very networks for one over patients, the mean over all seeds for one over seeds, the
 mean over the list from which the pairs were drawn for one over pairs.
 
@@ -28,8 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from models.intervals import patient_influence
-from models.two_stage import Estimate, mean_difference
+from models.evaluation.intervals import patient_influence
+from models.evaluation.two_stage import Estimate, mean_difference
 
 PATIENTS, IMAGES = 100, 2  # small on purpose: the fewer, the harder for an interval
 LABELS = 14

@@ -15,7 +15,7 @@ import pydicom
 from PIL import Image, ImageDraw, ImageOps
 from pydicom.encaps import generate_frames
 
-from data_prep.sandbox import safe_decode
+from data_prep.decoding.sandbox import safe_decode
 
 ROOT = Path(__file__).parents[1]
 SIDE = 340  # pixels

@@ -18,8 +18,8 @@ import pandas as pd
 from sklearn.metrics import roc_auc_score
 
 from benchmarks.report import Spread, in_turns, parser, print_table, publish, seconds
-from models.evaluation import auc_per_label, score
-from models.intervals import bootstrap_mean_auc
+from models.evaluation.auc import auc_per_label, score
+from models.evaluation.intervals import bootstrap_mean_auc
 
 NIH = Path(__file__).parents[2] / "shared" / "data" / "nih"
 RESAMPLES = 1000

@@ -41,9 +41,9 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from data_prep.decode import decode
+from data_prep.decoding.raster import decode
+from data_prep.decoding.sandbox import safe_decode
 from data_prep.errors import DataError
-from data_prep.sandbox import safe_decode
 
 SIZE = 32  # pixels, of what comes out
 SLOW = 5.0  # seconds; a file of a few kilobytes that takes longer is a hang

@@ -38,13 +38,13 @@ import kornia_rs
 import numpy as np
 from PIL import Image
 
-from data_prep.archive_store import ArchiveSource, build_from_archives
-from data_prep.archives import Account, open_archive, pick_images
-from data_prep.build import decode_item, start_worker
-from data_prep.decode import decode
-from data_prep.labels import read_labels
-from data_prep.remote_file import RemoteFile
-from data_prep.store import ShardWriter
+from data_prep.decoding.raster import decode
+from data_prep.fetch.remote_file import RemoteFile
+from data_prep.labels.table import read_labels
+from data_prep.sources.archives import Account, open_archive, pick_images
+from data_prep.store.from_archives import ArchiveSource, build_from_archives
+from data_prep.store.recipe import decode_item, start_worker
+from data_prep.store.store import ShardWriter
 
 Reader = Callable[[bytes, int], Any]
 
@@ -133,7 +133,7 @@ def _work(way: str, size: int) -> float:
 
 
 def _ingest(size: int) -> None:
-    """What `data_prep.archive_store` does in a process, to a shard that is thrown away."""
+    """What `data_prep.store.from_archives` does in a process, to a shard that is thrown away."""
     with tempfile.TemporaryDirectory() as folder, open_archive(_archive, Account()) as members:
         names = {Path(f"{index:08d}_000.png").name for index in range(len(_files))}
         with ShardWriter(Path(folder) / "pixels.npy", len(_files), size) as shard:

@@ -8,7 +8,7 @@ the features and the network's validation losses. No clean label is read. Printe
 correlation with the true rates over the labels of a mask (mean over masks, with a 95 % bootstrap interval over
 masks) and over all labels of all masks; for those on the scale of a rate also their error.
 
-    trust            models.label_trust
+    trust            models.weighting.label_trust
     -||theta_i||     strength by Algorithm 2 (scaling effect), negated
     -||theta_i|| u   the same with scaling unit
     validation loss  per label, nats, noisy validation labels
@@ -36,19 +36,19 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from data_prep.build import build_store
-from data_prep.folder import FolderSource
-from data_prep.noise import RandomNoise, ShuffledNoise, draw_noise
-from data_prep.phantom import PhantomSettings, write_phantom
-from data_prep.splits import SplitSettings, make_split
-from data_prep.store import Store
-from models.batches import Examples, examples
-from models.label_trust import LabelTrust, ReplacedBy, label_trust
-from models.networks import MultiTaskNetwork, NetworkSettings, initial_network
-from models.provenance import hashed_patients
-from models.svd import Theta
-from models.training import TrainingSettings, fit, predict
-from models.weighting import UniformSettings, make_weighting
+from data_prep.labels.splits import SplitSettings, make_split
+from data_prep.noise.registry import RandomNoise, ShuffledNoise, draw_noise
+from data_prep.phantom.dataset import PhantomSettings, write_phantom
+from data_prep.sources.folder import FolderSource
+from data_prep.store.recipe import build_store
+from data_prep.store.store import Store
+from models.data.image_batches import Examples, examples
+from models.evaluation.leakage import hashed_patients
+from models.networks.multitask import MultiTaskNetwork, NetworkSettings, initial_network
+from models.training.image_training import TrainingSettings, fit, predict
+from models.weighting.label_trust import LabelTrust, ReplacedBy, label_trust
+from models.weighting.registry import UniformSettings, make_weighting
+from models.weighting.svd import Theta
 
 NOISE = {"random": RandomNoise, "shuffled": ShuffledNoise}
 REPLACED_BY: dict[str, ReplacedBy] = {"random": "coin", "shuffled": "prevalence"}

@@ -93,7 +93,7 @@ def plain_network(backbone: str, channels: int, tasks: int) -> nn.Module:
     """timm's network with one linear layer for all labels."""
     import timm
 
-    import models.conv4  # noqa: F401  registers conv4
+    import models.networks.conv4  # noqa: F401  registers conv4
 
     return timm.create_model(backbone, in_chans=channels, num_classes=tasks)
 

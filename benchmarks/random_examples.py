@@ -5,8 +5,8 @@ Shapes: n images, s x s pixels, k = 14 labels.
 
 import numpy as np
 
-from models.batches import Examples, examples
-from models.provenance import hashed_patients
+from models.data.image_batches import Examples, examples
+from models.evaluation.leakage import hashed_patients
 
 LABELS = tuple(f"label {i}" for i in range(14))
 

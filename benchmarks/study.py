@@ -5,7 +5,7 @@
 
 The arms share images and seed (so first weights, order and batches) and differ in the noise on their labels:
 
-* one at a time: `models.training.fit`, one after the other, all threads of the machine;
+* one at a time: `models.training.image_training.fit`, one after the other, all threads of the machine;
 * together: the same in N processes at once, each with its share of the threads (default: one process per core on a
   CPU, 4 on a GPU, where they share the device);
 * batched: `torch.func` stacks the arms' networks and runs every step once for all of them (`stack_module_state`,
@@ -29,12 +29,12 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from benchmarks.random_examples import LABELS, random_examples
 from benchmarks.report import Spread, in_turns, parser, print_table, publish, ratios, seconds
-from models.augmentation import augment
-from models.batches import Examples, epoch_batches, steps_per_epoch
-from models.losses import task_losses
-from models.networks import MultiTaskNetwork, NetworkSettings, initial_network
-from models.training import TrainingSettings, fit, learning_rate_at
-from models.weighting import UniformSettings, make_weighting
+from models.data.augmentation import augment
+from models.data.image_batches import Examples, epoch_batches, steps_per_epoch
+from models.networks.multitask import MultiTaskNetwork, NetworkSettings, initial_network
+from models.training.image_training import TrainingSettings, fit, learning_rate_at
+from models.training.losses import task_losses
+from models.weighting.registry import UniformSettings, make_weighting
 
 Losses = list[tuple[float, ...]]
 """An arm's mean training losses: a tuple over the labels for each epoch."""

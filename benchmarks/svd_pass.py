@@ -10,9 +10,9 @@ weights. They take turns, so that a change of the machine's load meets both. Exp
 import torch
 
 from benchmarks.report import Spread, in_turns, parser, print_table, publish, ratios, seconds
-from models.networks import MultiTaskNetwork, NetworkSettings, initial_network
-from models.svd import Theta, svd_weights
-from models.training import INFERENCE_BATCH, predict
+from models.networks.multitask import MultiTaskNetwork, NetworkSettings, initial_network
+from models.training.image_training import INFERENCE_BATCH, predict
+from models.weighting.svd import Theta, svd_weights
 
 LABELS = tuple(f"label {i}" for i in range(14))
 

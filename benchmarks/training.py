@@ -4,8 +4,8 @@
                                   [--batch N] [--count N] [--plain-images N] [--workers N]
                                   [--as-stored] [--placement] [--json FILE]
 
-* ceiling: the same step (`models.step.Step`) again and again on one batch of random pixels that is on the device;
-* ours: epochs of `models.training.fit`, images in memory, shifted and flipped as loop (b) crops and flips them;
+* ceiling: the same step (`models.training.image_step.Step`) again and again on one batch of random pixels that is on the device;
+* ours: epochs of `models.training.image_training.fit`, images in memory, shifted and flipped as loop (b) crops and flips them;
 * (b) plain: as in the public CheXNet reproductions (`benchmarks.plain_loop`): PNG files of 1,024 px, Pillow, resize,
   random crop, flip, a DataLoader with worker processes, float32, batches of 16;
 * (c) advised: the same with 16-bit autocast where the device has units for it, channels-last, our batch size,
@@ -20,7 +20,7 @@ Every epoch of ours is a round, after which the others take their turns; the fir
 compare rates of one round. (b), (c) and (d) are timed in full swing, and read the files of --images, or random ones
 that cost a decoder what a radiograph does.
 
-The floor is `models.profiling`'s; the parts are those of `ours` there, which on a GPU waits for it around each part.
+The floor is `models.training.profiling`'s; the parts are those of `ours` there, which on a GPU waits for it around each part.
 
 Without --backbone and --size: DenseNet-121 and ResNet-50 at 224 px, an epoch over 86,524 images (ChestX-ray14's
 training set) each, where there is a GPU; else conv4 and ResNet-18 at 64 px. Expected: ours at 95 % of the ceiling and
@@ -43,13 +43,13 @@ from PIL import Image
 from benchmarks.plain_loop import Loop, PngFiles, Trainer, XrvFiles, chexnet_transform, plain_network, rate
 from benchmarks.random_examples import LABELS, random_examples
 from benchmarks.report import Spread, parser, print_table, publish, ratios, seconds
-from models.augmentation import AugmentationSettings
-from models.batches import Examples, examples
-from models.networks import MultiTaskNetwork, NetworkSettings, initial_network
-from models.profiling import Profile, profile
-from models.step import Batch, Step
-from models.training import EpochReport, TrainingSettings, fit
-from models.weighting import UniformSettings, make_weighting
+from models.data.augmentation import AugmentationSettings
+from models.data.image_batches import Examples, examples
+from models.networks.multitask import MultiTaskNetwork, NetworkSettings, initial_network
+from models.training.image_step import Batch, Step
+from models.training.image_training import EpochReport, TrainingSettings, fit
+from models.training.profiling import Profile, profile
+from models.weighting.registry import UniformSettings, make_weighting
 
 FILE_SIDE = 1024  # pixels
 CROP_AND_FLIP = AugmentationSettings(flip=0.5, shift=16 / 224)

@@ -4,7 +4,7 @@ training that it spends after epochs.
     python -m benchmarks.weightings [--backbone conv4] [--size 64] [--images 256] [--epochs 7] [--rounds 3]
                                     [--device auto] [--method KIND ...] [--json FILE]
 
-Every weighting trains with its default settings on the same random images, through `models.training.fit`, and they
+Every weighting trains with its default settings on the same random images, through `models.training.image_training.fit`, and they
 take turns. A step's time is the median over epochs; "after epochs" is the time that the weighting takes between them
 (Algorithm 2's pass), as a share of all training; "of uniform" compares times of one round. Memory is the peak above
 what the process held before: on a GPU what PyTorch allocated, else resident memory.
@@ -21,10 +21,10 @@ from pydantic import TypeAdapter
 from benchmarks.random_examples import LABELS, random_examples
 from benchmarks.report import Spread, in_turns, parser, print_table, publish, ratios
 from models.errors import SettingError
-from models.networks import NetworkSettings, initial_network
-from models.peak_memory import PeakMemory
-from models.training import TrainingSettings, fit
-from models.weighting import WeightingSettings, make_weighting
+from models.networks.multitask import NetworkSettings, initial_network
+from models.training.image_training import TrainingSettings, fit
+from models.training.peak_memory import PeakMemory
+from models.weighting.registry import WeightingSettings, make_weighting
 
 UNION, _ = get_args(WeightingSettings)
 KINDS = tuple(kind for rule in get_args(UNION) for kind in get_args(rule.model_fields["kind"].annotation))

@@ -56,9 +56,9 @@ class FlowCommand(click.Command):
             formatter.write_dl(describe(self.settings()))
 
     def run(self, config: Path | None, out: Path | None, force: bool, **flags: Any) -> None:
-        from tasks.home import home
-        from tasks.prefect_server import crash_orphans, prefect_server, process_tag, wait_until_up
-        from tasks.progress import LOGGER, show_lines
+        from tasks.runtime.home import home
+        from tasks.runtime.prefect_server import crash_orphans, prefect_server, process_tag, wait_until_up
+        from tasks.runtime.progress import LOGGER, show_lines
 
         show_lines()
         with ExitStack() as stack:
@@ -138,7 +138,7 @@ medmtl.add_command(FlowCommand("ingest", "Download or take the data, decode them
 @medmtl.command()
 def doctor() -> None:
     """Say what this machine can do, and what is missing."""
-    from tasks.doctor import examine
+    from tasks.runtime.doctor import examine
 
     rows = examine()
     for ok, what, finding in rows:

@@ -5,13 +5,13 @@ from pathlib import Path
 from prefect import flow
 from pydantic import Field
 
-from data_prep.splits import SplitSettings
+from data_prep.labels.splits import SplitSettings
 from flows.ingest import take_data
 from flows.settings import FlowSettings
-from tasks.evaluation_report import report_evaluation
-from tasks.ingest import DataSettings
-from tasks.output import claim_output
-from tasks.promotion import PromotionSettings, evaluate_models
+from tasks.data.ingest import DataSettings
+from tasks.images.evaluation_report import report_evaluation
+from tasks.images.promotion import PromotionSettings, evaluate_models
+from tasks.runtime.run_folder import claim_output
 
 
 class EvaluateSettings(FlowSettings):

@@ -10,13 +10,13 @@ from typing import Literal
 from prefect import flow
 from pydantic import Field
 
-from flows.text_experiment import TextExperimentSettings, run_text_experiment
-from models.pretrained_encoder import PretrainedSettings
-from models.text_training import FINE_TUNING, TextTrainingSettings
-from tasks.output import claim_output
-from tasks.pretrained import take_encoder
-from tasks.text_plan import Experiment, TextMethod
-from tasks.texts import GlueData, take_texts
+from flows.text_study import TextExperimentSettings, run_text_experiment
+from models.networks.pretrained_encoder import PretrainedSettings
+from models.training.text_training import FINE_TUNING, TextTrainingSettings
+from tasks.data.pretrained import take_encoder
+from tasks.data.texts import GlueData, take_texts
+from tasks.runtime.run_folder import claim_output
+from tasks.text.plan import Experiment, TextMethod
 
 
 class GlueSettings(TextExperimentSettings):

@@ -6,10 +6,10 @@ from pathlib import Path
 from prefect import flow
 from pydantic import Field
 
-from data_prep.medmnist import CHESTMNIST
-from data_prep.patients import CHESTXRAY14
+from data_prep.labels.patients import CHESTXRAY14
+from data_prep.sources.medmnist import CHESTMNIST
 from flows.settings import FlowSettings
-from tasks.ingest import (
+from tasks.data.ingest import (
     PHANTOM,
     DataSettings,
     StoreRef,
@@ -19,8 +19,8 @@ from tasks.ingest import (
     decode_images,
     render_phantom,
 )
-from tasks.ingest_report import report_ingest
-from tasks.output import claim_output
+from tasks.data.ingest_report import report_ingest
+from tasks.runtime.run_folder import claim_output
 
 
 class IngestSettings(FlowSettings):

@@ -10,13 +10,13 @@ from typing import Annotated, Any, Literal
 from prefect import flow
 from pydantic import Field, field_validator
 
-from flows.text_experiment import TextExperimentSettings, run_text_experiment
-from models.text_encoders import CnnSettings, LstmSettings, MlpSettings
-from models.text_training import TextTrainingSettings
-from tasks.output import claim_output
-from tasks.pretrained import take_vectors
-from tasks.text_plan import TextMethod
-from tasks.texts import SentimentData, take_texts
+from flows.text_study import TextExperimentSettings, run_text_experiment
+from models.networks.word_encoders import CnnSettings, LstmSettings, MlpSettings
+from models.training.text_training import TextTrainingSettings
+from tasks.data.pretrained import take_vectors
+from tasks.data.texts import SentimentData, take_texts
+from tasks.runtime.run_folder import claim_output
+from tasks.text.plan import TextMethod
 
 WordEncoder = Annotated[LstmSettings | CnnSettings | MlpSettings, Field(discriminator="kind")]
 

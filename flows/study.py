@@ -11,12 +11,12 @@ from tempfile import TemporaryDirectory
 from prefect import flow
 from pydantic import Field, field_validator
 
-from data_prep.protocols import AllProtocol, ProtocolSettings
-from flows.experiment import ExperimentSettings, plan_experiment, run_experiment
-from models.weighting import ScalarizationSettings, SvdSettings, UniformSettings, WeightingSettings
-from tasks.dry_run import foresee
-from tasks.logged_model import best_arm, register_model
-from tasks.output import claim_output
+from data_prep.noise.protocols import AllProtocol, ProtocolSettings
+from flows.image_study import ExperimentSettings, plan_experiment, run_experiment
+from models.weighting.registry import ScalarizationSettings, SvdSettings, UniformSettings, WeightingSettings
+from tasks.images.dry_run import foresee
+from tasks.images.model_registry import best_arm, register_model
+from tasks.runtime.run_folder import claim_output
 
 
 class StudySettings(ExperimentSettings):

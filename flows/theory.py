@@ -10,10 +10,10 @@ from prefect import flow
 from pydantic import Field
 
 from flows.settings import FlowSettings
-from tasks.output import claim_output
-from tasks.theory import ExperimentsSettings, compute
-from tasks.theory_report import report_theory
-from tasks.tracking import study_run
+from tasks.arms.mlflow_runs import study_run
+from tasks.runtime.run_folder import claim_output
+from tasks.theory.experiments import ExperimentsSettings, compute
+from tasks.theory.report import report_theory
 
 
 class TheorySettings(FlowSettings):

@@ -5,14 +5,14 @@ from pathlib import Path
 from prefect import flow
 from pydantic import Field
 
-from data_prep.noise import NoiseSettings, NoNoise
-from data_prep.protocols import AllProtocol
-from flows.experiment import ExperimentSettings, plan_experiment, run_experiment
-from models.weighting import UniformSettings, WeightingSettings
-from tasks.logged_model import register_model
-from tasks.output import claim_output
-from tasks.profiling import profile_arm
-from tasks.runner import RunnerSettings
+from data_prep.noise.protocols import AllProtocol
+from data_prep.noise.registry import NoiseSettings, NoNoise
+from flows.image_study import ExperimentSettings, plan_experiment, run_experiment
+from models.weighting.registry import UniformSettings, WeightingSettings
+from tasks.arms.runner import RunnerSettings
+from tasks.images.model_registry import register_model
+from tasks.images.profiling import profile_arm
+from tasks.runtime.run_folder import claim_output
 
 
 class TrainSettings(ExperimentSettings):

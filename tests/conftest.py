@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tasks.environment import prepare_environment
+from tasks.runtime.env_defaults import prepare_environment
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # tests run beside one another and share the processors
 prepare_environment()  # as every command does

@@ -39,7 +39,7 @@ def test_nothing_heavy_is_imported_before_a_command_is_known() -> None:
     light = [
         "flows/__init__.py",
         "flows/settings.py",
-        "tasks/environment.py",
+        "tasks/runtime/env_defaults.py",
         "data_prep/errors.py",
         "models/errors.py",
     ]

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from data_prep.text_benchmarks import SENTIMENT
+from data_prep.text.benchmarks import SENTIMENT
 
 
 def write_sentiment(folder: Path, name: str, sentences: int = 40) -> None:

@@ -13,9 +13,9 @@ import pytest
 from pydicom.datadict import DicomDictionary
 from pydicom.dataset import Dataset
 
-from data_prep.build import build_store
-from data_prep.folder import FolderSource
-from data_prep.store import Store
+from data_prep.sources.folder import FolderSource
+from data_prep.store.recipe import build_store
+from data_prep.store.store import Store
 from tests.data_prep.dicom_files import dicom_bytes, dicom_dataset
 
 WORD, DATE, ROOT_UID = "CNRY", "17041123", "1.2.826.0.77"

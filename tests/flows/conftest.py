@@ -23,7 +23,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The API of a Prefect server that lives as long as the tests."""
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    from tasks.prefect_server import prefect_server, wait_until_up
+    from tasks.runtime.prefect_server import prefect_server, wait_until_up
 
     with pytest.MonkeyPatch.context() as patch, ExitStack() as outlasting, ExitStack() as stack:
         patch.delenv("PREFECT_API_URL", raising=False)

@@ -20,8 +20,8 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from tasks import tracking
-from tasks.prefect_server import prefect_server, wait_until_up
+from tasks.arms import mlflow_runs
+from tasks.runtime.prefect_server import prefect_server, wait_until_up
 
 pytestmark = pytest.mark.slow
 
@@ -98,7 +98,7 @@ def test_a_schedule_fires_without_a_hand_and_a_manual_run_takes_json(own_server:
     assert manual.parameters["settings"]["method"]["kind"] == "svd"
     for folder in ("nightly", "by hand"):
         assert (tmp_path / folder / "report.html").exists()
-    experiment = tracking.connect()
+    experiment = mlflow_runs.connect()
     states = [run.info.status for run in MlflowClient().search_runs([experiment], "tags.`medmtl.kind` = 'study'")]
     assert "FINISHED" in states
     assert "FAILED" not in states

@@ -34,8 +34,8 @@ from mlflow.tracking import MlflowClient
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, TaskRunFilter
 
-from tasks import tracking
-from tasks.prefect_server import crash_orphans
+from tasks.arms import mlflow_runs
+from tasks.runtime.prefect_server import crash_orphans
 
 ARMS, EPOCHS = 6, 5
 STUDY = f"""
@@ -160,7 +160,7 @@ class Trial:
         return MlflowClient(f"sqlite:///{self.home / 'mlflow.db'}")
 
     def runs(self, kind: str) -> list[Run]:
-        experiment = self.client().get_experiment_by_name(tracking.EXPERIMENT)
+        experiment = self.client().get_experiment_by_name(mlflow_runs.EXPERIMENT)
         assert experiment
         return list(self.client().search_runs([experiment.experiment_id], f"tags.`medmtl.kind` = '{kind}'"))
 

@@ -9,16 +9,16 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from data_prep.errors import DataError
-from data_prep.noise import NoiseSettings
+from data_prep.noise.registry import NoiseSettings
 from flows.glue import GlueSettings
 from flows.sentiment import SentimentSettings
 from flows.settings import NOISES, _models_in, compose, describe, one_line
 from flows.study import StudySettings
 from flows.train import TrainSettings
 from models.errors import SettingError
-from models.text_encoders import LstmSettings
-from models.text_training import TextTrainingSettings
-from tasks.output import as_yaml
+from models.networks.word_encoders import LstmSettings
+from models.training.text_training import TextTrainingSettings
+from tasks.runtime.run_folder import as_yaml
 
 
 def line_of(model: type[BaseModel], values: dict[str, Any]) -> str:

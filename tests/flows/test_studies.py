@@ -7,7 +7,7 @@ import pytest
 
 from flows.settings import compose
 from flows.study import StudySettings
-from models.weighting import WeightingSettings
+from models.weighting.registry import WeightingSettings
 
 STUDIES = sorted(Path(__file__).parents[2].glob("flows/studies/*.yaml"))
 

@@ -15,14 +15,14 @@ import pytest
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-from data_prep.adjudicated import CORRESPONDING, combined_targets
-from data_prep.labels import read_labels
-from data_prep.splits import make_split
-from data_prep.store import Store
+from data_prep.labels.adjudicated import CORRESPONDING, combined_targets
+from data_prep.labels.splits import make_split
+from data_prep.labels.table import read_labels
+from data_prep.store.store import Store
 from flows.cli import BAD_INPUT, INTERRUPTED, OK, exit_code
 from flows.settings import compose
 from flows.train import TrainSettings
-from tasks import tracking
+from tasks.arms import mlflow_runs
 
 pytestmark = pytest.mark.slow
 
@@ -55,7 +55,7 @@ def numbers_of(results: dict[str, Any]) -> dict[str, Any]:
 
 
 def runs(kind: str) -> list[Run]:
-    experiment = tracking.connect()
+    experiment = mlflow_runs.connect()
     return list(MlflowClient().search_runs([experiment], f"tags.`medmtl.kind` = '{kind}'"))
 
 
@@ -70,7 +70,7 @@ def test_a_study_leaves_its_results_its_report_and_its_record_in_mlflow(
     arms = runs("arm")
     assert {arm.info.status for arm in [study, *arms]} == {"FINISHED"}
     assert {arm.info.run_id for arm in arms} == {arm["mlflow_run_id"] for arm in results["arms"]}
-    assert {arm.data.tags[tracking.PARENT_TAG] for arm in arms} == {study.info.run_id}
+    assert {arm.data.tags[mlflow_runs.PARENT_TAG] for arm in arms} == {study.info.run_id}
     assert all({data.tags[0].value for data in arm.inputs.dataset_inputs} == {"store", "noise mask"} for arm in arms)
     history = MlflowClient().get_metric_history(arms[0].info.run_id, "val_auc_mean")
     assert [point.step for point in history] == [1, 2, 3]

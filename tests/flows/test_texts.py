@@ -12,7 +12,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from flows.cli import BAD_INPUT, INTERRUPTED, OK, exit_code
-from tasks import tracking
+from tasks.arms import mlflow_runs
 from tests.flows.test_study import new_home, numbers_of, results_of, runs, wait_for_a_checkpoint
 from tests.flows.tiny_encoder import write_glue, write_tiny_encoder
 from tests.sentences import write_sentences
@@ -53,7 +53,7 @@ def test_pairs_leave_results_a_report_and_their_record_in_mlflow(
     assert Path("out/report.html").read_text().startswith("<!doctype html>")
     (study,) = runs("study")
     assert {run.info.status for run in [study, *runs("arm")]} == {"FINISHED"}
-    assert {run.data.tags[tracking.PARENT_TAG] for run in runs("arm")} == {study.info.run_id}
+    assert {run.data.tags[mlflow_runs.PARENT_TAG] for run in runs("arm")} == {study.info.run_id}
     history = MlflowClient().get_metric_history(runs("arm")[0].info.run_id, "val_score_mean")
     assert [point.step for point in history] == [1, 2]
 

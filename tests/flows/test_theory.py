@@ -7,7 +7,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from flows.cli import BAD_INPUT, OK, exit_code
-from tasks import tracking
+from tasks.arms import mlflow_runs
 
 pytestmark = pytest.mark.slow
 
@@ -54,7 +54,7 @@ def test_the_theory_is_reported_and_its_parts_are_computed_once(
     passing = {"reused", "seconds", "environment", "git"}
     assert {k: v for k, v in second.items() if k not in passing} == {k: v for k, v in first.items() if k not in passing}
 
-    runs = MlflowClient().search_runs([tracking.connect()])
+    runs = MlflowClient().search_runs([mlflow_runs.connect()])
     assert {run.info.status for run in runs} == {"FINISHED"}
     assert "change/optimum/task 3" in runs[0].data.metrics
 

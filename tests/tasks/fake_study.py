@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 
-from models.evaluation import Evaluation, Score
-from models.paired import Comparison
-from tasks.results import (
+from models.evaluation.auc import Evaluation, Score
+from models.evaluation.paired import Comparison
+from tasks.records.study import (
     ArmRecord,
     ComparisonRecord,
     DataRecord,

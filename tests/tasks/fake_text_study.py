@@ -3,9 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from models.classification import TaskTest, evaluate
-from models.paired_classes import Group, compare_classes
-from tasks.results import (
+from models.evaluation.classification import TaskTest, evaluate
+from models.evaluation.paired_classes import Group, compare_classes
+from tasks.records.study import (
     ArmRecord,
     ComparisonRecord,
     DataRecord,

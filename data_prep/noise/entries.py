@@ -1,0 +1,231 @@
+"""Noise that selects entries of each label by itself: random, shuffled, flipped, missing, class-conditional.
+
+m training rows, k labels. Targets are int8: 1 present, 0 absent, -1 unknown.
+
+What is drawn for a label depends on the seed, the label's name and the number of its known rows, not on the other
+labels. All kinds take entries from the front of the same random order of the known rows: a higher rate selects
+all that a lower one does.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic.config import JsonDict
+
+from data_prep.errors import DataError, did_you_mean
+from data_prep.labels.table import UNKNOWN
+
+_NAMED_LABELS = 3  # a name that lists more is too long for a legend
+SHARE: JsonDict = {"minimum": 0, "maximum": 1}
+"""Of a setting that is a share, for forms: out of range is refused with a hint, by `check_share`."""
+
+
+def check_share(share: float) -> float:
+    """Return `share`; ValueError if it does not lie in [0, 1]."""
+    if not 0 <= share <= 1:
+        hint = f". Did you mean {share / 100:g}?" if 1 < share <= 100 else ""
+        raise ValueError(f"noise rate must lie in [0, 1]; got {share:g}{hint}")
+    return share
+
+
+class Noise(BaseModel, ABC):
+    """What all kinds of noise have in common: a rate, and the labels that they disturb."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: str
+    rate: float = Field(..., description="share of the known training entries to select", json_schema_extra=SHARE)
+    labels: tuple[str, ...] = Field((), description="names of the labels to disturb; none means all of them")
+
+    @field_validator("rate")
+    @classmethod
+    def _rate_is_a_share(cls, rate: float) -> float:
+        return check_share(rate)
+
+    @field_validator("labels")
+    @classmethod
+    def _labels_are_named_once(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
+        twice = next((label for label in labels if labels.count(label) > 1), None)
+        if twice is not None:
+            raise ValueError(f"label {twice!r} is named twice for the noise; name it once")
+        return labels
+
+    @property
+    def level(self) -> float:
+        """Return one number in [0, 1] by which conditions of one kind are ordered: the rate."""
+        return self.rate
+
+    @property
+    def title(self) -> str:
+        """Say what happens, without where: '20 % random labels'."""
+        return f"{100 * self.rate:g} % {self.kind} labels"
+
+    @property
+    def name(self) -> str:
+        """Return a short name for runs and figures: 'random 20 % on Effusion, Mass'."""
+        return f"{self.kind} {self._how_much} on {self._where}"
+
+    @property
+    def _how_much(self) -> str:
+        return f"{100 * self.rate:g} %"
+
+    @property
+    def _where(self) -> str:
+        shown = ", ".join(self.labels[:_NAMED_LABELS]) or "all labels"
+        more = len(self.labels) - _NAMED_LABELS
+        return shown + (f" and {more} more" if more > 0 else "")
+
+    @abstractmethod
+    def draw(self, targets: np.ndarray, labels: Sequence[str], seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the selected entries, (m, k) bool, and the noisy targets, (m, k) int8.
+
+        targets: (m, k) int8, left as they are. Raises DataError for a label that is not among the k `labels`.
+        """
+
+    def columns(self, labels: Sequence[str]) -> list[int]:
+        """Return the columns of the labels to disturb; DataError for one that is not there."""
+        missing = next((label for label in self.labels if label not in labels), None)
+        if missing is not None:
+            raise DataError(f"noise on unknown label {missing!r}{did_you_mean(missing, labels)}")
+        return [list(labels).index(label) for label in self.labels or labels]
+
+
+def generator(purpose: str, label: str, seed: int) -> np.random.Generator:
+    """Return the random numbers of one purpose for one label."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=tuple(f"noise/{purpose}/{label}".encode())))
+
+
+class _EntryNoise(Noise):
+    """Each named label by itself: select some of its known entries, and put something in their place."""
+
+    def draw(self, targets: np.ndarray, labels: Sequence[str], seed: int) -> tuple[np.ndarray, np.ndarray]:
+        selected, noisy = np.zeros(targets.shape, dtype=bool), targets.copy()
+        for column in self.columns(labels):
+            known = np.flatnonzero(targets[:, column] != UNKNOWN)
+            order = generator("select", labels[column], seed).permutation(known)
+            rows = self._select(order, targets[order, column], labels[column])
+            selected[rows, column] = True
+            noisy[rows, column] = self._replace(targets[rows, column], labels[column], seed)
+        return selected, noisy
+
+    def _select(self, order: np.ndarray, values: np.ndarray, label: str) -> np.ndarray:
+        """Return the selected ones of the known rows, which come in random order with their values."""
+        return order[: round(self.rate * len(order))]
+
+    @abstractmethod
+    def _replace(self, values: np.ndarray, label: str, seed: int) -> np.ndarray:
+        """Return what stands in place of `values`: (selected,) int8."""
+
+
+class RandomNoise(_EntryNoise):
+    """Replace each selected entry by a fair coin, as Wu, Zhang and Ré did (ICLR 2020, section 3.3).
+
+    About half of the selected entries change.
+    """
+
+    kind: Literal["random"] = Field("random", description="each selected entry becomes a fair coin")
+
+    def _replace(self, values: np.ndarray, label: str, seed: int) -> np.ndarray:
+        return generator(self.kind, label, seed).integers(0, 2, size=len(values), dtype=np.int8)
+
+
+class ShuffledNoise(_EntryNoise):
+    """Permute the selected entries of a label among themselves: it keeps its prevalence exactly."""
+
+    kind: Literal["shuffled"] = Field("shuffled", description="selected entries are permuted; prevalence stays")
+
+    def _replace(self, values: np.ndarray, label: str, seed: int) -> np.ndarray:
+        return generator(self.kind, label, seed).permutation(values)
+
+
+class FlippedNoise(_EntryNoise):
+    """Turn each selected entry into its opposite: symmetric noise."""
+
+    kind: Literal["flipped"] = Field("flipped", description="each selected entry becomes its opposite")
+
+    def _replace(self, values: np.ndarray, label: str, seed: int) -> np.ndarray:
+        return 1 - values
+
+
+class MissingNoise(_EntryNoise):
+    """Make each selected entry unknown."""
+
+    kind: Literal["missing"] = Field("missing", description="each selected entry becomes unknown")
+
+    def _replace(self, values: np.ndarray, label: str, seed: int) -> np.ndarray:
+        return np.full_like(values, UNKNOWN)
+
+
+Rates = float | dict[str, float] | None
+
+
+class ClassConditionalNoise(_EntryNoise):
+    """Miss a share of the findings that are there, and see a share of those that are not.
+
+    Natarajan, Dhillon, Ravikumar and Tewari (Learning with noisy labels, NeurIPS 2013): rho(+1) is the rate of
+    false negatives, rho(-1) that of false positives. Both are exact shares of a label's present and absent entries.
+    """
+
+    kind: Literal["class_conditional"] = Field(
+        "class_conditional", description="findings are missed at one rate, and invented at another"
+    )
+    rate: float = Field(
+        0.0, description="share of both classes to turn, where the next two say nothing else", json_schema_extra=SHARE
+    )
+    false_negatives: Rates = Field(
+        None, description="share of the present entries recorded as absent; one number, or one per named label"
+    )
+    false_positives: Rates = Field(
+        None, description="share of the absent entries recorded as present; one number, or one per named label"
+    )
+
+    @model_validator(mode="after")
+    def _rates_are_shares_of_named_labels(self) -> "ClassConditionalNoise":
+        for rates in (self.false_negatives, self.false_positives):
+            of_label = rates if isinstance(rates, dict) else {}
+            for share in of_label.values() if of_label else [rates]:
+                if isinstance(share, float):
+                    check_share(share)
+            if strangers := sorted(set(of_label) - set(self.labels)):
+                raise ValueError(f"a rate is given for {', '.join(strangers)}; name it among the noise's labels too")
+        return self
+
+    @property
+    def level(self) -> float:
+        """Return the largest rate that any label meets."""
+        return max(rate for label in self.labels or ("",) for rate in self.rates(label))
+
+    @property
+    def title(self) -> str:
+        """Say what happens, without where: 'labels with 20 % false negatives and 0 % false positives'."""
+        return f"labels with {self._how_much.replace(',', ' and', 1)}"
+
+    def rates(self, label: str) -> tuple[float, float]:
+        """Return a label's rates of false negatives and of false positives."""
+        missed, invented = (
+            (rates.get(label, self.rate) if isinstance(rates, dict) else self.rate if rates is None else rates)
+            for rates in (self.false_negatives, self.false_positives)
+        )
+        return missed, invented
+
+    @property
+    def _how_much(self) -> str:
+        missed, invented = zip(*(self.rates(label) for label in self.labels or ("",)), strict=True)
+        return f"{_percent(missed)} false negatives, {_percent(invented)} false positives"
+
+    def _select(self, order: np.ndarray, values: np.ndarray, label: str) -> np.ndarray:
+        missed, invented = self.rates(label)
+        present, absent = order[values == 1], order[values == 0]
+        return np.concatenate([present[: round(missed * len(present))], absent[: round(invented * len(absent))]])
+
+    def _replace(self, values: np.ndarray, label: str, seed: int) -> np.ndarray:
+        return 1 - values
+
+
+def _percent(rates: Sequence[float]) -> str:
+    """'20 %', or '30/10 %' where labels differ."""
+    shown = rates if len(set(rates)) > 1 else rates[:1]
+    return f"{'/'.join(f'{100 * rate:g}' for rate in shown)} %"

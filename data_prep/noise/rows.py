@@ -1,0 +1,132 @@
+"""Noise that ties labels together: confusion of two findings, and rows in which every label is in doubt.
+
+m training rows, k labels. Targets are int8: 1 present, 0 absent, -1 unknown. As with noise on single labels, a
+higher rate selects all that a lower one does.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from pydantic import Field, field_validator
+
+from data_prep.errors import DataError
+from data_prep.labels.table import NO_FINDING, UNKNOWN
+from data_prep.noise.entries import SHARE, Noise, check_share, generator
+
+
+class ConfusionNoise(Noise):
+    """Record one finding as another: in a share of the rows where exactly one of a pair is present, the other is."""
+
+    kind: Literal["confusion"] = Field("confusion", description="one finding of a pair is recorded as the other")
+    rate: float = Field(
+        ...,
+        description="share of the rows where exactly one of a pair is present in which it is recorded as the other",
+        json_schema_extra=SHARE,
+    )
+    labels: tuple[str, ...] = Field(
+        (), description="names taken two by two: the first is confused with the second, the third with the fourth, ..."
+    )
+
+    @field_validator("labels")
+    @classmethod
+    def _labels_make_pairs(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
+        if len(labels) % 2:
+            raise ValueError(f"confusion takes labels two by two; got {len(labels)}: name a partner of {labels[-1]}")
+        return labels
+
+    @property
+    def title(self) -> str:
+        """Say what happens, without where: '20 % confused labels'."""
+        return f"{100 * self.rate:g} % confused labels"
+
+    @property
+    def _where(self) -> str:
+        pairs = [f"{one} with {other}" for one, other in zip(self.labels[::2], self.labels[1::2], strict=True)]
+        return ", ".join(pairs) or "all labels, two by two"
+
+    def draw(self, targets: np.ndarray, labels: Sequence[str], seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Swap the two entries of the selected rows; both count as selected."""
+        columns = self.columns(labels)
+        if len(columns) % 2:
+            raise DataError(f"confusion takes labels two by two and the data have {len(columns)}: name the pairs")
+        selected, noisy = np.zeros(targets.shape, dtype=bool), targets.copy()
+        for one, other in zip(columns[::2], columns[1::2], strict=True):
+            pair = targets[:, [one, other]]
+            rows = np.flatnonzero((pair != UNKNOWN).all(axis=1) & (pair[:, 0] != pair[:, 1]))
+            order = generator("select", f"{labels[one]}/{labels[other]}", seed).permutation(rows)
+            chosen = order[: round(self.rate * len(rows))]
+            for column in (one, other):
+                selected[chosen, column] = True
+                noisy[chosen, column] = 1 - targets[chosen, column]
+        return selected, noisy
+
+
+class RowAndLabelNoise(Noise):
+    """Doubt whole rows: in a share of them, each named label flips with a probability.
+
+    Where "No Finding" is a label, it follows the findings: a row whose findings changed has it when all others are
+    known to be absent, and has it not when one is present; it is never flipped itself.
+    """
+
+    kind: Literal["row_and_label"] = Field(
+        "row_and_label", description="in a share of the rows, each label flips with a probability"
+    )
+    rate: float = Field(
+        ...,
+        description="share of the training rows (with a known label among those named) to select",
+        json_schema_extra=SHARE,
+    )
+    probability: float = Field(
+        0.5, description="probability with which each label of a selected row flips", json_schema_extra=SHARE
+    )
+
+    @field_validator("probability")
+    @classmethod
+    def _probability_is_a_share(cls, probability: float) -> float:
+        return check_share(probability)
+
+    @property
+    def title(self) -> str:
+        """Say what happens, without where: '20 % noisy rows (50 % flips)'."""
+        return f"{100 * self.rate:g} % noisy rows ({100 * self.probability:g} % flips)"
+
+    @property
+    def _how_much(self) -> str:
+        return f"{100 * self.rate:g} % of rows, {100 * self.probability:g} % flipped,"
+
+    def draw(self, targets: np.ndarray, labels: Sequence[str], seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Select every known entry of the named labels in the chosen rows, and flip some."""
+        columns = [column for column in self.columns(labels) if not _is_no_finding(labels[column])]
+        if not columns:
+            raise DataError(
+                f"row_and_label noise has no finding to flip in {', '.join(self.labels or labels)}: name one"
+            )
+        known = targets != UNKNOWN
+        rows = np.flatnonzero(known[:, columns].any(axis=1))
+        order = generator("select rows", "", seed).permutation(rows)
+        chosen = np.zeros(len(targets), dtype=bool)
+        chosen[order[: round(self.rate * len(rows))]] = True
+        selected, noisy = np.zeros(targets.shape, dtype=bool), targets.copy()
+        for column in columns:
+            selected[:, column] = chosen & known[:, column]
+            flips = generator("flip", labels[column], seed).random(len(targets)) < self.probability
+            noisy[:, column] = np.where(selected[:, column] & flips, 1 - targets[:, column], targets[:, column])
+        _follow_findings(targets, noisy, selected, labels)
+        return selected, noisy
+
+
+def _follow_findings(targets: np.ndarray, noisy: np.ndarray, selected: np.ndarray, labels: Sequence[str]) -> None:
+    """Set "No Finding", if it is a label, in the rows whose findings changed; it counts as selected there."""
+    column = next((i for i, label in enumerate(labels) if _is_no_finding(label)), None)
+    if column is None:
+        return
+    findings = np.delete(noisy, column, axis=1)
+    touched = (noisy != targets).any(axis=1) & (targets[:, column] != UNKNOWN)
+    selected[touched, column] = True
+    noisy[touched & (findings == 1).any(axis=1), column] = 0
+    noisy[touched & (findings == 0).all(axis=1), column] = 1
+
+
+def _is_no_finding(label: str) -> bool:
+    return label.replace("_", " ").casefold() == NO_FINDING.casefold()

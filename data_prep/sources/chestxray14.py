@@ -1,0 +1,165 @@
+"""ChestX-ray14 as it is published: the archives with their sums, the label table, the official lists.
+
+112,120 frontal radiographs of 30,805 patients, 1024 x 1024 pixels. Wang et al., ChestX-ray8: Hospital-Scale Chest
+X-ray Database and Benchmarks on Weakly-Supervised Classification and Localization of Common Thorax Diseases, CVPR
+2017. Its use is unrestricted; the licence asks for a link to the download site, an acknowledgement of the NIH
+Clinical Center as the provider, and a citation of that paper.
+"""
+
+import csv
+import re
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_prep.errors import DataError
+from data_prep.fetch.remote_file import RemoteFile
+from data_prep.labels.table import read_labels
+
+CITATION = (
+    "Wang X, Peng Y, Lu L, Lu Z, Bagheri M, Summers RM. ChestX-ray8: Hospital-Scale Chest X-ray Database and "
+    "Benchmarks on Weakly-Supervised Classification and Localization of Common Thorax Diseases. IEEE CVPR 2017"
+)
+LICENCE = "unrestricted use; link to the site, acknowledge the NIH Clinical Center, cite the CVPR 2017 paper"
+SITE = "https://nihcc.app.box.com/v/ChestXray-NIHCC"
+IMAGES = 112_120
+
+_ARCHIVE = re.compile(r"(.*?)_?0*(\d+)\.tar\.gz")
+_IMAGE = re.compile(r"\d{8}_\d{3}\.png")
+_BOX = "https://nihcc.box.com/shared/static/"
+_BOX_FILE = "https://nihcc.app.box.com/index.php?rm=box_download_shared_file&vanity_name=ChestXray-NIHCC&file_id=f_"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The files of a data set: archives of images, the label table (or None), lists of image names."""
+
+    archives: tuple[RemoteFile, ...]
+    table: RemoteFile | None
+    lists: tuple[RemoteFile, ...] = ()
+
+    def parts(self, numbers: Collection[int]) -> tuple[RemoteFile, ...]:
+        """Return the archives with these numbers, in their order; all if none is named."""
+        known = {archive_key(archive.name)[1]: archive for archive in self.archives}
+        for number in numbers:
+            if number not in known:
+                raise DataError(f"there is no part {number}; there are {', '.join(map(str, sorted(known)))}")
+        return tuple(archive for number, archive in known.items() if not numbers or number in numbers)
+
+
+def _archive(number: int, address: str, size: int, md5: str) -> RemoteFile:
+    return RemoteFile(f"images_{number:03d}.tar.gz", f"{_BOX}{address}.gz", size, md5)
+
+
+CHESTXRAY14 = Manifest(
+    archives=(
+        _archive(1, "vfk49d74nhbxq3nqjg0900w5nvkorp5c", 2008470987, "fe8ed0a6961412fddcbb3603c11b3698"),
+        _archive(2, "i28rlmbvmfjbl8p2n3ril0pptcmcu9d1", 3952623504, "ab07a2d7cbe6f65ddd97b4ed7bde10bf"),
+        _archive(3, "f1t00wrtdk94satdfb9olcolqx20z2jp", 3929234850, "2301d03bde4c246388bad3876965d574"),
+        _archive(4, "0aowwzs5lhjrceb3qp67ahp0rd1l1etg", 3838903983, "9f1b7f5aae01b13f4bc8e2c44a4b8ef6"),
+        _archive(5, "v5e3goj22zr6h8tzualxfsqlqaygfbsn", 3935496531, "1861f3cd0ef7734df8104f2b0309023b"),
+        _archive(6, "asi7ikud9jwnkrnkj99jnpfkjdes7l6l", 3986301172, "456b53a8b351afd92a35bc41444c58c8"),
+        _archive(7, "jn1b4mw4n6lnh74ovmcjb8y48h8xj07n", 4016328426, "1075121ea20a137b87f290d6a4a5965e"),
+        _archive(8, "tvpxmn7qyrgl0w8wfh9kqfjskv6nmm1j", 4018347353, "b61f34cec3aa69f295fbb593cbd9d443"),
+        _archive(9, "upyy3ml7qdumlgk2rfcvlb9k6gvqq2pj", 4111327929, "442a3caa61ae9b64e61c561294d1e183"),
+        _archive(10, "l6nilvfa9cg3s28tqv1qc1olm3gnz54p", 4181556296, "09ec81c4c31e32858ad8cf965c494b74"),
+        _archive(11, "hhq8fkdgvcari67vfhs7ppg2w6ni4jze", 4187084020, "499aefc67207a5a97692424cf5dbeed5"),
+        _archive(12, "ioqwiy20ihqwyr8pf4c24eazhh281pbu", 2914187733, "dc9fda1757c2de0032b63347a7d2895c"),
+    ),
+    table=RemoteFile("Data_Entry_2017_v2020.csv", f"{_BOX_FILE}219760887468", 9003496),
+    lists=(
+        RemoteFile("train_val_list.txt", f"{_BOX_FILE}256056636701"),
+        RemoteFile("test_list.txt", f"{_BOX_FILE}256055473534"),
+    ),
+)
+LIST_LENGTHS = {"train_val_list.txt": 86_524, "test_list.txt": 25_596}
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read the manifest of an archive of the same shape: CSV with name, url, bytes, md5; the latter may be empty.
+
+    Names ending in .tar.gz are archives, numbered at the end; the one in .csv (or .csv.gz) is the label table;
+    those in .txt are lists. Raises DataError naming the row and what is wrong with it.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            rows = list(csv.DictReader(stream))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: the manifest cannot be read ({error})") from error
+    files = [_manifest_row(path, number, row) for number, row in enumerate(rows, start=1)]
+    archives = [file for file in files if file.name.endswith(".tar.gz")]
+    tables = [file for file in files if file.name.endswith((".csv", ".csv.gz"))]
+    keys = [archive_key(archive.name)[1] for archive in archives]
+    if not archives or len(tables) > 1 or len(set(keys)) < len(keys):
+        raise DataError(
+            f"{path}: a manifest names archives (NAME_1.tar.gz, each number once) and one label table (.csv); "
+            f"found {len(archives)} archives and {len(tables)} tables"
+        )
+    lists = tuple(file for file in files if file.name.endswith(".txt"))
+    return Manifest(tuple(archives), tables[0] if tables else None, lists)
+
+
+def _manifest_row(path: Path, number: int, row: dict[str, str]) -> RemoteFile:
+    name, url = (row.get("name") or "").strip(), (row.get("url") or "").strip()
+    size, md5 = (row.get("bytes") or "").strip(), (row.get("md5") or "").strip().lower()
+    if Path(name).name != name or not name.endswith((".tar.gz", ".csv", ".csv.gz", ".txt")) or name.startswith("."):
+        raise DataError(f"{path}: row {number}: {name!r} is no name of an archive (.tar.gz), a table or a list (.txt)")
+    if name.endswith(".tar.gz") and not _ARCHIVE.fullmatch(name):
+        raise DataError(f"{path}: row {number}: archive {name!r} has no number; call it NAME_1.tar.gz")
+    if not re.fullmatch(r"\d*", size) or not re.fullmatch(r"([0-9a-f]{32})?", md5):
+        raise DataError(f"{path}: row {number}: {size!r} bytes or MD5 sum {md5!r} cannot be right")
+    return RemoteFile(name, url, int(size) if size else None, md5 or None)
+
+
+def archive_key(name: str) -> tuple[str, int]:
+    """Return (stem, number) of an archive, the same for images_01.tar.gz and images_001.tar.gz."""
+    match = _ARCHIVE.fullmatch(name)
+    if match is None:
+        raise DataError(f"archive {name!r} has no number; call it NAME_1.tar.gz")
+    return match[1], int(match[2])
+
+
+def find_files(folder: Path, files: Iterable[RemoteFile]) -> dict[str, Path]:
+    """Find `files` below `folder`, archives whatever the style of their numbers: name in the manifest -> path.
+
+    What is not there is not in the answer. Raises DataError for a file of another length than was published, and
+    where two files could be meant.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder")
+    present = sorted(path for path in folder.rglob("*") if path.is_file())
+    found: dict[str, Path] = {}
+    for file in files:
+        key = archive_key(file.name) if file.name.endswith(".tar.gz") else None
+        alike = [path for path in present if path.name in (file.name, file.name + ".gz") or _has_key(path, key)]
+        right = [path for path in alike if file.bytes in (None, path.stat().st_size)]
+        if file.name.endswith(".csv"):
+            right = alike  # its content is checked, and a compressed copy is as good
+        if len(right) > 1:
+            raise DataError(f"{folder}: {right[0].name} and {right[1].name} could both be {file.name}; remove one")
+        if alike and not right:
+            size = alike[0].stat().st_size
+            raise DataError(f"{alike[0]}: {size} bytes, the published file has {file.bytes}; fetch it again")
+        if right:
+            found[file.name] = right[0]
+    return found
+
+
+def _has_key(path: Path, key: tuple[str, int] | None) -> bool:
+    return key is not None and _ARCHIVE.fullmatch(path.name) is not None and archive_key(path.name) == key
+
+
+def check_table(path: Path) -> None:
+    """Raise DataError unless the file is ChestX-ray14's label table; a web page in its place is none."""
+    if (rows := len(read_labels(path).images)) != IMAGES:
+        raise DataError(f"{path}: {rows} rows, the label table of ChestX-ray14 has {IMAGES}")
+
+
+def check_list(path: Path, length: int) -> None:
+    """Raise DataError unless the file is a list of `length` image names, one a line."""
+    lines = path.read_text(encoding="utf-8", errors="replace").split()
+    strange = next((line for line in lines if not _IMAGE.fullmatch(line)), None)
+    if strange is not None:
+        raise DataError(f"{path}: {strange[:40]!r} is no image of ChestX-ray14")
+    if len(set(lines)) != length:
+        raise DataError(f"{path}: {len(set(lines))} image names, the official list has {length}")

@@ -1,0 +1,106 @@
+"""ChestMNIST as the `medmnist` package stores it: one npz file per size, read as a stream and without pickle.
+
+Yang et al., MedMNIST v2, Scientific Data 2023. The images are ChestX-ray14's at 28, 64, 128 or 224 pixels with the
+70/10/20 patient-wise split already made. Whose image is whose is not in the file: each image counts as a patient of
+its own here, so only MedMNIST's own parts, which the names begin with, are sure to keep patients apart.
+"""
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from data_prep.errors import DataError
+from data_prep.labels.table import FINDINGS, LabelTable
+
+CHESTMNIST = "chestmnist"
+SIZES = (28, 64, 128, 224)
+PARTS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class MedMnistSource:
+    """The n images of one npz file, (s, s) uint8 each, and their labels; see `build.Source`."""
+
+    path: Path
+    size: int
+    table: LabelTable
+    identity: str
+    population: str = CHESTMNIST
+    public: bool = True
+    images_without_row: int = 0
+    rows_without_image: int = 0
+
+    @classmethod
+    def open(cls, folder: Path, size: int) -> "MedMnistSource":
+        """Open ``chestmnist_SIZE.npz`` (``chestmnist.npz`` for 28) in `folder`.
+
+        Raises DataError for a size that MedMNIST does not have, and a file that is missing or no such file.
+        """
+        path = folder / file_name(size)
+        if not path.is_file():
+            raise DataError(
+                f"{path}: not there; install the extra 'medmnist', which downloads it, or name its folder with --from"
+            )
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                labels = {part: arrays[f"{part}_labels"] for part in PARTS}
+        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise DataError(f"{path}: not a whole file of MedMNIST ({error}); remove it and run again") from error
+        targets = np.concatenate([labels[part] for part in PARTS])
+        if targets.ndim != 2 or targets.shape[1] != len(FINDINGS) or not np.isin(targets, (0, 1)).all():
+            raise DataError(f"{path}: labels of shape {targets.shape}; ChestMNIST has {len(FINDINGS)} of 0 and 1")
+        names = np.array([f"{part}_{index:06d}.png" for part in PARTS for index in range(len(labels[part]))])
+        digest = hashlib.sha256(targets.astype(np.int8).tobytes()).hexdigest()
+        state = path.stat()
+        table = LabelTable(
+            images=names,
+            patients=names,
+            labels=FINDINGS,
+            targets=targets.astype(np.int8),
+            views=np.full(len(names), "", dtype="<U7"),
+            layout="columns",
+            sha256=digest,
+        )
+        facts = [digest, size, state.st_size, state.st_mtime_ns]
+        return cls(path, size, table, "sha256:" + hashlib.sha256(json.dumps(facts).encode()).hexdigest())
+
+    def __len__(self) -> int:
+        """Return n."""
+        return len(self.table.images)
+
+    def items(self) -> Iterator[tuple[str, bytes]]:
+        """Yield (image name, PNG): the store's own road takes files, and at these sizes a detour costs little."""
+        names = iter(self.table.images.tolist())
+        with zipfile.ZipFile(self.path) as archive:
+            for part in PARTS:
+                for pixels in self._pixels(archive, f"{part}_images.npy"):
+                    yield next(names), cv2.imencode(".png", pixels)[1].tobytes()
+
+    def _pixels(self, archive: zipfile.ZipFile, name: str) -> Iterator[np.ndarray]:
+        """Yield the (s, s) uint8 images of one array without holding it: at 224 px it has 4 GB."""
+        try:
+            with archive.open(name) as stream:
+                version = np.lib.format.read_magic(stream)
+                if version != (1, 0):
+                    raise ValueError(f"array format {version}")
+                shape, by_column, kind = np.lib.format.read_array_header_1_0(stream)
+                if shape[1:] != (self.size, self.size) or by_column or kind != np.uint8:
+                    raise ValueError(f"{name} holds {kind} of shape {shape}")
+                for _ in range(shape[0]):
+                    data = stream.read(self.size**2)
+                    yield np.frombuffer(data, np.uint8).reshape(self.size, self.size)
+        except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise DataError(f"{self.path}: not a whole file of MedMNIST ({error}); remove it and run again") from error
+
+
+def file_name(size: int) -> str:
+    """Return the name MedMNIST gives the file of images of `size` pixels; DataError if there is none."""
+    if size not in SIZES:
+        raise DataError(f"ChestMNIST has no images of {size} pixels; choose --size {', '.join(map(str, SIZES))}")
+    return f"{CHESTMNIST}.npz" if size == SIZES[0] else f"{CHESTMNIST}_{size}.npz"

@@ -1,0 +1,226 @@
+"""An imaging arm: a method, a noise condition and a seed; `tasks.arms.base` says what it is to be an arm."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import mlflow
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from data_prep.labels.splits import SplitSettings
+from data_prep.noise.registry import NoiseMask, NoiseSettings, NoNoise
+from models.data.image_batches import steps_per_epoch
+from models.evaluation.auc import Evaluation, Score, score
+from models.evaluation.leakage import check_disjoint
+from models.networks.multitask import NetworkSettings
+from models.training.image_training import EpochReport, Fitted, TrainingSettings, fit, predict
+from models.training.peak_memory import PeakMemory
+from models.weighting.label_trust import LabelTrust
+from models.weighting.registry import WeightingSettings
+from tasks.arms import mlflow_runs
+from tasks.arms.base import ArmRef, Epochs, RememberedArm, Stepped, arm_task, log_outcome, train_all, train_once
+from tasks.arms.runner import RunnerSettings
+from tasks.data.ingest import StoreRef
+from tasks.images.inputs import inputs_of
+from tasks.images.model_registry import log_model
+from tasks.records.study import ArmRecord, NoiseOnLabel, NoiseRecord, TrustRecord, scores_of
+
+ARM_VERSION = 3  # raise it when the same settings would train to other numbers
+
+
+class MaskRef(BaseModel):
+    """Where a noise mask is, and the hash of what is in it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    path: Path
+    fingerprint: str
+
+
+class Arm(RememberedArm):
+    """All that determines an arm, and where its inputs are."""
+
+    version: ClassVar[int] = ARM_VERSION
+
+    store: StoreRef
+    split: SplitSettings
+    split_fingerprint: str
+    labels: tuple[str, ...]
+    condition: str
+    noise: NoiseSettings
+    mask: MaskRef
+    method: WeightingSettings
+    network: NetworkSettings
+    training: TrainingSettings
+
+    @property
+    def title(self) -> str:
+        """See `RememberedArm`."""
+        return f"{self.method.name} · {self.condition} · seed {self.seed}"
+
+    @property
+    def epochs(self) -> int:
+        """See `RememberedArm`."""
+        return self.training.epochs
+
+    def determined_by(self) -> list[Any]:
+        """See `RememberedArm`."""
+        settings = {name: getattr(self, name).model_dump(mode="json") for name in ("noise", "method", "network")}
+        settings["training"] = self.training.determining()
+        return [
+            settings,
+            [self.store.fingerprint, self.split_fingerprint, self.labels, self.mask.fingerprint, self.seed],
+        ]
+
+    def parameters(self) -> dict[str, Any]:
+        """See `RememberedArm`."""
+        shown = self.model_dump(mode="json", exclude={"store", "mask", "split_fingerprint"})
+        return shown | {"data": {"name": self.store.name, "fingerprint": self.store.fingerprint}}
+
+
+@arm_task()
+def train_arm(arm: Arm, parent: str | None = None) -> ArmRef:
+    """Train an arm, score it on the test set and log all of it, or find it done.
+
+    parent: the MLflow run of the study it belongs to.
+
+    Raises:
+        DataError, SettingError: the inputs are not usable.
+        DivergenceError: a loss is not finite; the run is marked failed.
+    """
+    return train_once(arm, parent, _train)
+
+
+def train_arms(arms: Sequence[Arm], parent: str, runner: RunnerSettings) -> tuple[list[ArmRef], list[ArmRecord]]:
+    """Train the arms, several at a time; returns those that finished, and a record of each that diverged, in order.
+
+    Raises:
+        DivergenceError: all of them diverged.
+    """
+    outcomes = train_all(train_arm, arms, parent, runner)
+    finished = [outcome for _, outcome in outcomes if isinstance(outcome, ArmRef)]
+    return finished, [_failure(arm, outcome) for arm, outcome in outcomes if not isinstance(outcome, ArmRef)]
+
+
+def _train(arm: Arm, run_id: str, stepped: Stepped) -> ArmRecord:
+    epochs = Epochs(arm, run_id)
+    inputs = inputs_of(arm)
+    store, mask, network, weighting = inputs.store, inputs.mask, inputs.network, inputs.weighting
+    mlflow_runs.log_dataset(arm.store.name, store.path, store.fingerprint, "store")
+    mlflow_runs.log_dataset(f"noise: {arm.noise.name}", arm.mask.path, arm.mask.fingerprint, "noise mask")
+    with epochs, PeakMemory(arm.device) as memory:
+        fitted = fit(
+            network, weighting, inputs.train, inputs.val, arm.training,
+            seed=arm.seed, device=arm.device, state=epochs.state, progress=stepped,
+            on_epoch=lambda report, state: epochs.keep(report.epoch, epoch_metrics(arm.labels, report), state),
+        )  # fmt: skip
+
+    check_disjoint(network.trained_on, inputs.test.patients)
+    scoring = time.perf_counter()
+    predictions = {part: predict(network, getattr(inputs, part).pixels).numpy() for part in ("val", "test")}
+    targets, patients = inputs.test.targets.numpy(), store.patients[inputs.split.test]
+    evaluation = score(targets, predictions["test"], patients, arm.labels, arm.seed)
+    computing = sum(r.seconds + r.validation_seconds + r.weighting_seconds for r in fitted.history)
+    computing += time.perf_counter() - scoring
+    log_model(network, inputs.test.pixels[:2].numpy())
+    steps = steps_per_epoch(len(inputs.train), arm.training.batch_size)
+    trained_here = arm.training.devices == 1 and epochs.before < arm.training.epochs
+    scores, mean = scores_of(evaluation)
+    record = ArmRecord(
+        method=arm.method.name,
+        noise=_noise_record(arm, mask),
+        seed=arm.seed,
+        labels=arm.labels,
+        scores=scores,
+        mean=mean,
+        facts=weighting.facts(),
+        trust=_trust(arm.labels, weighting.trust()),
+        weights=_weights(arm.labels, fitted, steps),
+        best_epoch=fitted.best_epoch,
+        images_per_second=float(np.median([report.images_per_second for report in fitted.history])),
+        seconds=epochs.seconds,
+        computing_seconds=computing,
+        step_seconds=float(np.median([report.seconds for report in fitted.history])) / steps,
+        weighting_seconds=sum(report.weighting_seconds for report in fitted.history),
+        peak_memory_mib=memory.mib if trained_here else None,
+        mlflow_run_id=run_id,
+        hash=arm.hash,
+    )
+    mlflow.log_artifact(str(arm.mask.path), "noise")
+    mlflow.set_tags({"medmtl.compilation": fitted.compilation, "medmtl.placement": fitted.placement})
+    log_outcome(arm, run_id, record, predictions, _metrics(record, fitted), epochs.last_ms)
+    return record
+
+
+def _noise_record(arm: Arm, mask: NoiseMask) -> NoiseRecord:
+    noise = arm.noise
+    condition = {"kind": noise.kind, "rate": noise.level, "title": noise.title, "name": arm.condition}
+    if isinstance(noise, NoNoise):
+        return NoiseRecord(**condition)
+    summary = {
+        found.label: NoiseOnLabel(
+            known=found.known, selected=found.selected, changed=found.changed,
+            prevalence_before=found.prevalence_before, prevalence_after=found.prevalence_after,
+        )
+        for found in mask.summary()
+        if found.selected or found.label in noise.labels
+    }  # fmt: skip
+    return NoiseRecord(**condition, labels=noise.labels, mask=mask.fingerprint, summary=summary)
+
+
+def _trust(labels: tuple[str, ...], trust: LabelTrust | None) -> tuple[TrustRecord, ...]:
+    rows = trust.table(labels) if trust else []
+    return tuple(TrustRecord(**{key: None if value != value else value for key, value in row.items()}) for row in rows)
+
+
+def _failure(arm: Arm, error: Exception) -> ArmRecord:
+    nothing = Score(None, None, None, str(error))
+    scores, mean = scores_of(Evaluation({}, nothing, ()))
+    return ArmRecord(
+        method=arm.method.name, noise=_noise_record(arm, NoiseMask.load(arm.mask.path)), seed=arm.seed,
+        labels=(), scores=scores, mean=mean, best_epoch=None, images_per_second=None, seconds=0.0,
+        hash=arm.hash, status="failed", reason=str(error),
+    )  # fmt: skip
+
+
+def epoch_metrics(labels: tuple[str, ...], report: EpochReport) -> dict[str, float]:
+    """What MLflow shows of an epoch; a slash makes a group of charts."""
+    per_label = {"train_loss": report.losses, "val_auc": report.val_auc, "weight": report.weights}
+    metrics = {
+        f"{what}/{label}": value
+        for what, values in per_label.items()
+        for label, value in zip(labels, values, strict=True)
+    }
+    return metrics | {
+        "val_auc_mean": report.val_mean_auc,
+        "learning_rate": report.learning_rate,
+        "images_per_second": report.images_per_second,
+        "seconds/training": report.seconds,
+        "seconds/validation": report.validation_seconds,
+        "seconds/weighting": report.weighting_seconds,
+    }
+
+
+def _metrics(record: ArmRecord, fitted: Fitted) -> dict[str, float | None]:
+    costs = ("step_seconds", "weighting_seconds", "peak_memory_mib")
+    scores = {f"test_auc/{label}": found.value for label, found in record.scores.items()}
+    return (
+        scores
+        | {f"cost/{name}": getattr(record, name) for name in costs}
+        | {
+            "test_auc_mean": record.mean.value,
+            "test_auc_mean_lo": record.mean.lo,
+            "test_auc_mean_hi": record.mean.hi,
+            "best_epoch": fitted.best_epoch,
+            "best_val_auc_mean": fitted.best_val_mean_auc,
+        }
+    )
+
+
+def _weights(labels: tuple[str, ...], fitted: Fitted, steps: int) -> tuple[dict[str, float], ...]:
+    """steps: in an epoch."""
+    return tuple(
+        {"step": report.epoch * steps} | dict(zip(labels, report.weights, strict=True)) for report in fitted.history
+    )

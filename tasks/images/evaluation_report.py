@@ -1,0 +1,45 @@
+"""What an evaluation found, for programs (results.json) and for people (report.html)."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from prefect import task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+
+from tasks.images.promotion import EvaluationResults
+from tasks.records.study import ScoreRecord, write_results
+from tasks.reporting.page import write_page
+from tasks.runtime.progress import LOGGER
+from tasks.runtime.run_folder import REPORT, RESULTS
+
+_PARTS = {"val": "validation", "test": "test"}
+
+
+@task(name="write evaluation report", cache_policy=NO_CACHE)
+def report_evaluation(results: EvaluationResults, folder: Path) -> Path:
+    """Write results.json and report.html into `folder`; returns the page's path."""
+    write_results(results, folder / RESULTS)
+    contents = {
+        "results": results,
+        "columns": [(model, part, word) for model in results.models for part, word in _PARTS.items()],
+        "rows": _rows(results),
+        "config": json.dumps(results.config, indent=2, ensure_ascii=False),
+    }
+    page = write_page("evaluation.html.j2", contents, (np.empty((0, 1, 1), np.uint8), ()), folder / REPORT)
+    create_markdown_artifact(
+        f"{results.reason}\n\n[{page}]({page.as_uri()})", key="evaluation", description="promotion"
+    )
+    LOGGER.info("report: %s", page)
+    return page
+
+
+def _rows(results: EvaluationResults) -> list[tuple[str, list[ScoreRecord | None]]]:
+    """A row per label and one for the mean, with each model's score on each part."""
+    labels = dict.fromkeys(label for model in results.models for label in model.scores["val"])
+    rows: list[tuple[str, list[Any]]] = [
+        (label, [model.scores[part].get(label) for model in results.models for part in _PARTS]) for label in labels
+    ]
+    return [*rows, ("mean", [model.mean[part] for model in results.models for part in _PARTS])]

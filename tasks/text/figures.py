@@ -1,0 +1,148 @@
+"""The figures of a study on texts, in the style of `tasks.reporting.figures`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import NullLocator
+
+from tasks.records.study import ComparisonRecord, SimilarityRecord, StudyResults
+from tasks.reporting.figures import COLOURS, FAINT, INK, SETTINGS, WIDTH, styles, to_svg
+from tasks.text.tables import WidthRow, against_alone, experiments_of, similarities, width_rows
+
+ONE_SEED: dict[str, Any] = {"marker": "o", "linestyle": "", "markersize": 4, "mew": 0.8, "markerfacecolor": "white"}
+
+
+def forest(comparisons: Sequence[ComparisonRecord], metric: str, name: str) -> str | None:
+    """A row per condition, a marker per method with its interval, open circles for the single seeds; all at once in
+    the last row.
+
+    comparisons: against one baseline. None where nothing was compared.
+    """
+    shown = [found for found in comparisons if found.delta is not None]
+    if not shown:
+        return None
+    rows = list(dict.fromkeys(found.noise.name for found in sorted(shown, key=lambda found: found.over_all)))
+    look = styles(list(dict.fromkeys(found.method for found in shown)))
+    step = 0.62 / max(2, len(look))
+    with rc_context(SETTINGS):
+        figure = Figure(figsize=(WIDTH, 1.0 + 0.17 * len(rows) * max(2, len(look))), layout="constrained")
+        axes = figure.subplots()
+        axes.axvline(0, color=INK, linewidth=0.8)
+        for found in shown:
+            style, place = look[found.method], list(look).index(found.method)
+            y = rows.index(found.noise.name) + step * (place - (len(look) - 1) / 2)
+            if found.lo is not None and found.hi is not None:
+                axes.hlines(y, found.lo, found.hi, color=style.colour, linewidth=1.5)
+            axes.plot([found.delta or 0.0], [y], style.marker, color=style.colour, markersize=5.5, zorder=3)
+            if not found.over_all:
+                of_seeds = [seed.delta for seed in found.by_seed]
+                axes.plot(of_seeds, [y] * len(of_seeds), color=style.colour, **ONE_SEED)
+        if shown[-1].over_all or any(found.over_all for found in shown):
+            axes.axhline(len(rows) - 1.5, color=FAINT, linewidth=1)
+        axes.set_yticks(range(len(rows)), rows)
+        axes.set_ylim(len(rows) - 0.4, -0.6)
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
+        axes.grid(axis="x")
+        baseline = shown[0].baseline
+        axes.set_xlabel(f"worse than {baseline}   ◂   difference in test {metric}   ▸   better")
+        handles = [
+            axes.plot([], [], style.marker, color=style.colour, label=method)[0] for method, style in look.items()
+        ]
+        figure.legend(handles=handles, loc="outside upper left", ncols=len(handles))
+        return to_svg(figure, name)
+
+
+def similarity_map(pairs: Sequence[SimilarityRecord], tasks: Sequence[str]) -> str | None:
+    """A map: below the diagonal the similarity without alignment matrices, above it with them; beside it, pair by
+    pair, from the one to the other. None where there is no similarity.
+    """
+    if not pairs:
+        return None
+    values = [value for pair in pairs for value in (pair.before, pair.after) if value is not None]
+    with rc_context(SETTINGS):
+        figure = Figure(figsize=(WIDTH, max(3.0, 0.7 + 0.2 * len(pairs))), layout="constrained")
+        axes, changes = figure.subplots(1, 2, width_ratios=(1.15, 1))
+        for pair in pairs:
+            i, j = sorted(tasks.index(task) for task in pair.tasks)
+            _cell(axes, i, j, pair.before, values)
+            _cell(axes, j, i, pair.after, values)
+        axes.set(xlim=(-0.5, len(tasks) - 0.5), ylim=(len(tasks) - 0.5, -0.5), aspect="equal")
+        axes.set_xticks(range(len(tasks)), tasks)
+        axes.set_yticks(range(len(tasks)), tasks)
+        axes.xaxis.tick_top()
+        axes.tick_params(length=0)
+        for spine in axes.spines.values():
+            spine.set_visible(False)
+        _draw_changes(changes, pairs)
+        return to_svg(figure, "similarity")
+
+
+def _draw_changes(axes: Axes, pairs: Sequence[SimilarityRecord]) -> None:
+    """Each pair's similarity without the matrices (open) and with them (filled)."""
+    for y, pair in enumerate(pairs):
+        if pair.before is None or pair.after is None:
+            continue
+        colour = COLOURS[3] if pair.after > pair.before else COLOURS[2]
+        axes.hlines(y, pair.before, pair.after, color=colour, linewidth=1.5)
+        axes.plot([pair.before], [y], "o", markersize=4.5, markerfacecolor="none", color=colour)
+        axes.plot([pair.after], [y], "o", markersize=4.5, color=colour)
+    axes.set_yticks(range(len(pairs)), [" and ".join(pair.tasks) for pair in pairs])
+    axes.set_ylim(len(pairs) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="x")
+    axes.set_xlabel("covariance similarity")
+
+
+def _cell(axes: Axes, column: int, row: int, value: float | None, values: Sequence[float]) -> None:
+    if value is None:
+        return
+    spread = max(values) - min(values) or 1.0
+    strength = 0.06 + 0.6 * (value - min(values)) / spread
+    axes.add_patch(
+        Rectangle((column - 0.48, row - 0.48), 0.96, 0.96, facecolor=COLOURS[1], alpha=strength, linewidth=0)
+    )
+    axes.text(column, row, f"{value:.2f}", ha="center", va="center")
+
+
+def capacity_curve(rows: Sequence[WidthRow], metric: str) -> str | None:
+    """Mean test score against the width of the shared module, in one network and alone; None without such arms."""
+    if not rows:
+        return None
+    look = styles(["single", "joint"])
+    with rc_context(SETTINGS):
+        figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
+        axes = figure.subplots()
+        widths = [row.width for row in rows]
+        for method, style in look.items():
+            values = [getattr(row, method) for row in rows]
+            known = [(w, value) for w, value in zip(widths, values, strict=True) if value is not None]
+            axes.plot(*np.array(known).T, style.marker, color=style.colour, linestyle=style.dashes, label=method)
+            for width, seeds in zip(widths, [row.seeds(method) for row in rows], strict=True):
+                axes.plot([width] * len(seeds), seeds, color=style.colour, **ONE_SEED)
+        axes.set_xscale("log")
+        axes.set_xticks(widths, [str(width) for width in widths])
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_xlabel("width of the shared module (all tasks in one network), or of each task's own")
+        axes.set_ylabel(f"mean test {metric}")
+        axes.grid(axis="y")
+        figure.legend(loc="outside upper left", ncols=2, handlelength=3.2)
+        return to_svg(figure, "capacity")
+
+
+def draw(results: StudyResults, metric: str) -> dict[str, str | None]:
+    """All figures of a study's report, by name."""
+    drawn = {
+        f"forest_{kind}": forest(against_alone(results, kind), metric, f"forest-{kind}")
+        for kind in experiments_of(results)
+        if kind not in ("overlap", "capacity")
+    }
+    return drawn | {
+        "similarity": similarity_map(similarities(results), results.data.labels),
+        "capacity": capacity_curve(width_rows(results), metric),
+    }

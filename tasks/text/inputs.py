@@ -1,0 +1,118 @@
+"""What a text arm trains on and is scored on, and its network at the start."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import mlflow
+import numpy as np
+from mlflow.exceptions import MlflowException
+
+from data_prep.errors import DataError
+from data_prep.text.overlap import normalised
+from data_prep.text.subwords import Subwords
+from data_prep.text.task import Texts, TextTask
+from data_prep.text.token_cache import Encoder, tokenised
+from data_prep.text.vocabulary import Vocabulary, VocabularySettings
+from models.data.text_batches import TextExamples, text_examples
+from models.networks.text import TextNetwork, initial_text_network, transferred
+from tasks.data.pretrained import read_encoder, vectors_of
+from tasks.data.texts import read_texts
+from tasks.runtime.atomic_files import read_state
+from tasks.runtime.home import home
+
+if TYPE_CHECKING:
+    from tasks.text.arm import TextArm
+
+NETWORK = "network.pt"
+
+
+@dataclass(frozen=True)
+class TextInputs:
+    """Where the files lie, the tasks trained on, the examples of each part of each, the network."""
+
+    folder: Path
+    tasks: Mapping[str, TextTask]
+    train: Mapping[str, TextExamples]
+    val: Mapping[str, TextExamples]
+    test: Mapping[str, TextExamples]
+    network: TextNetwork
+
+    def test_keys(self, name: str) -> np.ndarray:
+        """(n,) uint64, the same for the same test sentence (or pair) whatever arm and task it is read for."""
+        texts = self.tasks[name].test
+        seconds = texts.second or ("",) * len(texts)
+        digests = [
+            hashlib.sha256(f"{normalised(first)}|{normalised(second)}".encode()).digest()[:8]
+            for first, second in zip(texts.first, seconds, strict=True)
+        ]
+        return np.frombuffer(b"".join(digests), dtype="<u8")
+
+
+def text_inputs_of(arm: "TextArm") -> TextInputs:
+    """Read and encode the texts and make the network.
+
+    Raises:
+        DataError: a file cannot be read, or is no longer what it was when the arms were planned.
+        SettingError: the network's settings do not fit the texts or the weights.
+    """
+    read = _read(arm, arm.together, arm.tasks)
+    words = _read(arm, tuple(arm.words_of), arm.words_of) if arm.words_of else read
+    encoder = _encoder(arm, list(words.values()))
+    parts = {
+        part: {name: _examples(getattr(task, part), encoder, home().tokens) for name, task in read.items()}
+        for part in ("train", "val", "test")
+    }
+    assert arm.data.folder is not None  # or nothing could have been read
+    return TextInputs(arm.data.folder, read, **parts, network=_network(arm, encoder, read))
+
+
+def _read(arm: "TextArm", together: tuple[str, ...], wanted: Mapping[str, str]) -> dict[str, TextTask]:
+    """The tasks that are wanted, of the given fingerprints, out of those that are kept apart from one another."""
+    read = read_texts(arm.data, together, arm.seed, arm.keep_overlap)
+    for name, fingerprint in wanted.items():
+        if read[name].fingerprint != fingerprint:
+            raise DataError(f"{arm.data.folder}: {name} changed while the study ran; run the command again")
+    return {name: read[name] for name in wanted}
+
+
+def _encoder(arm: "TextArm", words_of: Sequence[TextTask]) -> Encoder:
+    if arm.encoder is not None:
+        return Subwords.open(arm.encoder.folder, arm.max_length)
+    return Vocabulary.build([task.train for task in words_of], VocabularySettings(max_length=arm.max_length))
+
+
+def _examples(texts: Texts, encoder: Encoder, cache: Path) -> TextExamples:
+    tokens = tokenised(texts, encoder, cache)
+    return text_examples(tokens.ids, tokens.offsets, texts.labels, tokens.types)
+
+
+def _network(arm: "TextArm", encoder: Encoder, read: Mapping[str, TextTask]) -> TextNetwork:
+    classes = {name: len(read[name].classes) for name in arm.tasks}
+    if arm.source is not None:
+        (target,) = arm.tasks
+        source = TextNetwork.restore(_kept_network(arm.source.run_id))
+        return transferred(source, target, classes[target], arm.network.alignment, seed=arm.seed)
+    if arm.encoder is not None:
+        config, weights = read_encoder(arm.encoder)
+        return initial_text_network(arm.network, classes, seed=arm.seed, config=config, weights=weights)
+    if arm.vectors is not None:
+        assert isinstance(encoder, Vocabulary)
+        vectors = vectors_of(arm.vectors, encoder)
+        return initial_text_network(arm.network, classes, seed=arm.seed, vectors=vectors)
+    return initial_text_network(arm.network, classes, seed=arm.seed, words=encoder.size)
+
+
+def _kept_network(run_id: str | None) -> dict:
+    try:
+        path = Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=NETWORK))
+    except (MlflowException, OSError) as error:
+        raise DataError(
+            f"MLflow has run {run_id} but not its network ({error}): delete the run there, and it is trained anew"
+        ) from error
+    state = read_state(path)
+    if state is None:
+        raise DataError(f"MLflow has run {run_id} but not its network: delete the run there, and it is trained anew")
+    return state

@@ -1,0 +1,248 @@
+"""The figures of the theory's report, in the style of `tasks.reporting.figures`."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+from markupsafe import Markup
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from models.theory.linear_tasks import SOURCES
+from models.theory.nonlinear_tasks import ACROSS, ALONG
+from models.theory.transfer import OPTIMUM
+from models.theory.transfer_map import GRID
+from tasks.reporting.figures import COLOURS, DASHES, FAINT, INK, MARKERS, SETTINGS, WIDTH, to_svg
+from tasks.theory.records import CellRecord, Estimate, TheoryResults
+from tasks.theory.summary_text import Picture, helps, hurts, percent, picture
+
+LOOK = {source: (COLOURS[i + 1], MARKERS[i + 1], DASHES[i]) for i, source in enumerate(SOURCES)}
+SHADES = {
+    Picture.PAPER: "#E69F00",
+    Picture.ALL_HELP: "#56B4E9",
+    Picture.TASK_2_HURTS: "#CC79A7",
+    Picture.MIXED: FAINT,
+}
+TICKS = (-1.0, -0.5, 0.0, 0.5, 1.0, 3.0, 10.0, 30.0, 100.0)
+
+
+def draw_figures(results: TheoryResults) -> dict[str, Markup]:
+    """Our own SVG by name."""
+    drawn: dict[str, Callable[[TheoryResults], str]] = {
+        "figure_3": figure_3,
+        "map": transfer_map,
+        "changes": changes_at_the_optimum,
+        "capacity": capacity_curve,
+        "theorem_2": fall_and_plateau,
+        "figure_2": same_boundary,
+    }
+    return {name: Markup(draw(results)) for name, draw in drawn.items()}
+
+
+def figure_3(results: TheoryResults) -> str:
+    """The paper's Figure 3, a panel per solver."""
+    solvers = list(dict.fromkeys(record.solver for record in results.figure_3))
+    columns = 2
+    rows = -(-len(solvers) // columns)
+    with rc_context(SETTINGS):
+        figure = Figure(figsize=(WIDTH, 0.45 + 2.15 * rows), layout="constrained")
+        grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+        for axes in grid.ravel()[len(solvers) :]:
+            axes.set_axis_off()
+        for axes, solver in zip(grid.ravel(), solvers, strict=False):
+            _draw_transfer(axes, results, solver)
+        for row in grid:
+            row[0].set_ylabel("change of task 1's error")
+        for axes in grid[-1]:
+            axes.set_xlabel("training samples of the source")
+        handles, names = grid[0][0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside upper left", ncols=4, handlelength=3.0)
+        return to_svg(figure, "figure-3")
+
+
+def _draw_transfer(axes: Axes, results: TheoryResults, solver: str) -> None:
+    axes.axhline(0, color=INK, linewidth=0.8)
+    for source, (colour, marker, dashes) in LOOK.items():
+        records = [r for r in results.figure_3 if r.solver == solver and r.source == source]
+        samples, means = [r.samples for r in records], [r.change.mean for r in records]
+        axes.plot(samples, means, marker, color=colour, linestyle=dashes, label=f"task {source}")
+        _band(axes, samples, [r.change for r in records], colour)
+        if solver == OPTIMUM:
+            predicted = [results.predicted[f"{source} {m}"] for m in samples]
+            label = "our prediction" if source == SOURCES[-1] else None
+            axes.plot(samples, predicted, color=INK, linewidth=0.8, linestyle=(0, (1, 1.5)), label=label)
+    _sample_scale(axes, [r.samples for r in results.figure_3])
+    _change_scale(axes)
+    axes.set_title(_title(solver), loc="left")
+    axes.grid(axis="y")
+
+
+def _title(solver: str) -> str:
+    kind, _, count = solver.partition(", ")
+    if kind == "alternating":
+        return f"alternating least squares, {count} sweeps"
+    return {"optimum": "global optimum", "descent": "descent from a random start, to its end"}.get(solver, solver)
+
+
+def _band(axes: Axes, x: Sequence[float], estimates: Sequence[Estimate], colour: str) -> None:
+    if all(e.lo is not None and e.hi is not None for e in estimates):
+        lows, highs = [[getattr(e, end) for e in estimates] for end in ("lo", "hi")]
+        axes.fill_between(x, np.maximum(lows, -1), highs, color=colour, alpha=0.18, linewidth=0)
+
+
+def _sample_scale(axes: Axes, samples: Sequence[int]) -> None:
+    """Logarithmic, with the powers of ten as plain numbers."""
+    axes.set_xscale("log")
+    low, high = np.log10(min(samples)), np.log10(max(samples))
+    ticks = [10**i for i in range(int(np.ceil(low - 1e-9)), int(high + 1e-9) + 1)]
+    axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+    axes.minorticks_off()
+
+
+def _change_scale(axes: Axes) -> None:
+    """Linear between -1 and 1, logarithmic beyond: harm has no limit, help ends at -100 %."""
+    axes.set_yscale("symlog", linthresh=1, linscale=1.2)
+    axes.set_yticks(TICKS, [percent(tick) if tick else "0" for tick in TICKS])
+    axes.minorticks_off()
+
+
+def transfer_map(results: TheoryResults) -> str:
+    """What picture each cell of cosine and norm shows, a panel per solver."""
+    solvers = list(dict.fromkeys(cell.solver for cell in results.cells))
+    with rc_context(SETTINGS):
+        figure = Figure(figsize=(WIDTH, 3.1), layout="constrained")
+        panels = figure.subplots(1, len(solvers), sharey=True, squeeze=False)[0]
+        for axes, solver in zip(panels, solvers, strict=True):
+            cells = [cell for cell in results.cells if cell.varied == GRID and cell.solver == solver]
+            _grid(axes, cells, lambda cell: (SHADES[picture(cell.changes)], _marks(cell)))
+            axes.set_title(_title(solver).replace(", ", ",\n").replace("least squares", "l. s."), loc="left")
+            axes.set_xlabel("cosine")
+        panels[0].set_ylabel("‖θ‖ / noise")
+        handles = [
+            panels[0].scatter([], [], marker="s", s=60, color=shade, label=kind.value) for kind, shade in SHADES.items()
+        ]
+        figure.legend(handles=handles, loc="outside upper left", ncols=4, columnspacing=1.0, handletextpad=0.2)
+        return to_svg(figure, "map")
+
+
+def _marks(cell: CellRecord) -> str:
+    """Few and many samples, above one another: + helps, – hurts, · neither, for tasks 2, 3 and 4."""
+    lines = []
+    for samples in sorted({record.samples for record in cell.changes}):
+        of = [record.change for record in cell.changes if record.samples == samples]
+        lines.append(" ".join("+" if helps(change) else "−" if hurts(change) else "·" for change in of))
+    return "\n".join(lines)
+
+
+def _grid(axes: Axes, cells: Sequence[CellRecord], look: Callable[[CellRecord], tuple[str, str]]) -> None:
+    cosines, norms = (sorted({getattr(cell, name) for cell in cells}) for name in ("cosine", "norm"))
+    for cell in cells:
+        x, y = cosines.index(cell.cosine), norms.index(cell.norm)
+        shade, words = look(cell)
+        axes.fill_between([x - 0.48, x + 0.48], y - 0.48, y + 0.48, color=shade, linewidth=0, alpha=0.75)
+        axes.text(x, y, words, ha="center", va="center", fontsize=7, linespacing=0.9)
+    axes.set_xticks(range(len(cosines)), [f"{cosine:g}" for cosine in cosines], fontsize=7.5)
+    axes.set_yticks(range(len(norms)), [f"{norm:g}" for norm in norms])
+    axes.set(xlim=(-0.5, len(cosines) - 0.5), ylim=(-0.5, len(norms) - 0.5))
+    axes.spines[["left", "bottom"]].set_visible(False)
+    axes.tick_params(length=0)
+
+
+def changes_at_the_optimum(results: TheoryResults) -> str:
+    """The global optimum's change in every cell, a panel per source, with few samples and with many."""
+    cells = [cell for cell in results.cells if cell.varied == GRID and cell.solver == OPTIMUM]
+    sizes = sorted({record.samples for record in cells[0].changes})
+    with rc_context(SETTINGS):
+        figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
+        grid = figure.subplots(len(sizes), len(SOURCES), sharex=True, sharey=True, squeeze=False)
+        for row, samples in zip(grid, sizes, strict=True):
+            for axes, source in zip(row, SOURCES, strict=True):
+                _grid(axes, cells, partial(_shaded, source=source, samples=samples))
+                axes.set_title(f"task {source}, {samples:,} samples", loc="left")
+            row[0].set_ylabel("‖θ‖ / noise")
+        for axes in grid[-1]:
+            axes.set_xlabel("cosine")
+        return to_svg(figure, "changes")
+
+
+def _shaded(cell: CellRecord, source: int, samples: int) -> tuple[str, str]:
+    """Blue helps, orange hurts, pale where the interval holds 0; the change in per cent, or as a factor."""
+    change = next(r.change for r in cell.changes if (r.source, r.samples) == (source, samples))
+    shade = "#56B4E9" if helps(change) else "#E69F00" if hurts(change) else FAINT
+    return shade, percent(change.mean).replace(" %", "") if change.mean < 10 else f"×{change.mean + 1:,.0f}"
+
+
+def capacity_curve(results: TheoryResults) -> str:
+    """Proposition 1: the tasks' change against the shared width."""
+    with rc_context(SETTINGS):
+        figure = Figure(figsize=(WIDTH, 2.5), layout="constrained")
+        axes = figure.subplots()
+        k = results.config["experiments"]["capacity"]["tasks"]
+        axes.axhline(0, color=INK, linewidth=0.8)
+        axes.axvspan(k - 0.5, results.capacity[-1].width + 0.5, color=FAINT, alpha=0.4, linewidth=0)
+        for row in results.capacity:
+            _whisker(axes, row.width, row.change, COLOURS[1])
+        axes.plot(
+            [r.width for r in results.capacity], [r.change.mean for r in results.capacity], "s-", color=COLOURS[1]
+        )
+        axes.text(k - 0.4, axes.get_ylim()[0], f" width ≥ k = {k}: no transfer", va="bottom")
+        axes.set_xticks([row.width for row in results.capacity])
+        axes.set_xlim(0.5, results.capacity[-1].width + 0.5)
+        axes.yaxis.set_major_formatter(lambda change, _: percent(change) if change else "0")
+        axes.set(xlabel="shared width r", ylabel="change of the tasks' error")
+        axes.grid(axis="y")
+        return to_svg(figure, "capacity")
+
+
+def _whisker(axes: Axes, x: float, estimate: Estimate, colour: str) -> None:
+    if estimate.lo is not None and estimate.hi is not None:
+        axes.vlines(x, estimate.lo, estimate.hi, color=colour, linewidth=1.1)
+
+
+def fall_and_plateau(results: TheoryResults) -> str:
+    """Theorem 2: the target's error against the source's samples, the target alone, and the bound."""
+    found, cosine = results.theorem_2, results.config["experiments"]["theorem_2"]["cosine"]
+    samples = [row.samples for row in found.rows]
+    sine = float(np.sqrt(1 - cosine**2))
+    with rc_context(SETTINGS):
+        figure = Figure(figsize=(WIDTH, 2.6), layout="constrained")
+        axes = figure.subplots()
+        axes.plot(samples, [row.off.mean for row in found.rows], "s-", color=COLOURS[1], label="with the source")
+        _band(axes, samples, [row.off for row in found.rows], COLOURS[1])
+        for level, dashes, label in (
+            (found.bound.mean, DASHES[1], "bound 6c + ‖ε‖ / ‖Xθ‖ / (1 − 3c)"),
+            (found.own.mean, DASHES[2], "target alone"),
+            (sine, DASHES[3], "sin(θ₁, θ₂)"),
+        ):
+            axes.axhline(level, color=INK, linewidth=1.0, linestyle=dashes, label=label)
+        axes.set(yscale="log", xlabel="training samples of the source", ylabel="‖BA − θ‖ / ‖θ‖")
+        axes.set_yticks([0.05, 0.1, 0.2, 0.5, 1], ["0.05", "0.1", "0.2", "0.5", "1"])
+        _sample_scale(axes, samples)
+        axes.grid(axis="y")
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=4, handlelength=2.6)
+        return to_svg(figure, "theorem-2")
+
+
+def same_boundary(results: TheoryResults) -> str:
+    """Figure 2: what two sources with the same boundary do, by link."""
+    links = list(dict.fromkeys(record.link for record in results.figure_2))
+    with rc_context(SETTINGS):
+        figure = Figure(figsize=(WIDTH, 0.9 + 0.55 * len(links)), layout="constrained")
+        axes = figure.subplots()
+        axes.axvline(0, color=INK, linewidth=0.8)
+        for i, source in enumerate((ACROSS, ALONG)):
+            colour, marker = COLOURS[i + 1], MARKERS[i + 1]
+            for y, link in enumerate(links):
+                change = next(r.change for r in results.figure_2 if (r.link, r.source) == (link, source))
+                at = y + 0.16 * (2 * i - 1)
+                if change.lo is not None and change.hi is not None:
+                    axes.hlines(at, 100 * change.lo, 100 * change.hi, color=colour)
+                label = f"large inputs {source}" if not y else None
+                axes.plot(100 * change.mean, at, marker, color=colour, linestyle="", label=label)
+        axes.set_yticks(range(len(links)), links)
+        axes.set_ylim(len(links) - 0.5, -0.5)
+        axes.set_xlabel("helps   ◂   change of the share on the wrong side, percentage points   ▸   hurts")
+        axes.grid(axis="x")
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=2)
+        return to_svg(figure, "figure-2")

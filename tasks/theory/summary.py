@@ -1,0 +1,163 @@
+"""From what every seed found to estimates with intervals, and to the checks that they must pass."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from models.theory.formulas import expected_own_error
+from models.theory.nonlinear_tasks import ACROSS, ALONG, LINKS
+from models.theory.transfer import ALONE, MINIMA
+from tasks.records.study import CheckRecord
+from tasks.theory.experiments import ExperimentsSettings
+from tasks.theory.records import (
+    BoundaryRecord,
+    CapacityRecord,
+    CellRecord,
+    Estimate,
+    FallRecord,
+    LinkedRecord,
+    SpanRecord,
+    Theorem2Record,
+    TransferRecord,
+)
+
+BySeed = Sequence[Any]
+DIFFERENCE = "difference"
+SINE_LIMIT = 1e-8
+PLATEAU = 0.1  # relative change over the last step that still counts as level
+
+
+def summarise(found: Mapping[str, BySeed], settings: ExperimentsSettings) -> dict[str, Any]:
+    """The fields of `TheoryResults` that come from the experiments."""
+    figure_3 = found["figure 3"]
+    first = next(iter(figure_3[0][ALONE]))
+    fields = {
+        "own_error": Estimate.over([seed[ALONE][first] / settings.linear.noise**2 for seed in figure_3]),
+        "expected_own_error": expected_own_error(settings.linear.target_samples, settings.linear.dimensions, 1.0),
+        "minima": {key: Estimate.over([seed[MINIMA][key] for seed in figure_3]) for key in figure_3[0][MINIMA]},
+        "predicted": {
+            key: Estimate.over([seed["predicted"][key] for seed in figure_3]).mean for key in figure_3[0]["predicted"]
+        },
+        "figure_3": tuple(
+            record for solver in settings.solvers.names for record in _transfers(solver, [s[solver] for s in figure_3])
+        ),
+        "cells": _cells(found["map"], settings.linear.noise),
+        "capacity": tuple(
+            CapacityRecord(
+                width=row["width"],
+                change=Estimate.over([seed[i]["change"] for seed in found["capacity"]]),
+                off=max(seed[i]["off"] for seed in found["capacity"]),
+            )
+            for i, row in enumerate(found["capacity"][0])
+        ),
+        "proposition_3": tuple(
+            SpanRecord(width=row["width"], sine=max(seed[i]["sine"] for seed in found["proposition 3"]))
+            for i, row in enumerate(found["proposition 3"][0])
+        ),
+        "theorem_2": _theorem_2(found["theorem 2"], settings),
+        "figure_2": _figure_2(found["figure 2"]),
+        "wrong_side_alone": {link: Estimate.over([seed[link][""] for seed in found["figure 2"]]) for link in LINKS},
+        "linked_figure_3": _linked(found["linked figure 3"]),
+    }
+    return fields | {"checks": _checks(fields, settings)}
+
+
+def _transfers(solver: str, seeds: BySeed) -> list[TransferRecord]:
+    records = []
+    for key in seeds[0]:
+        source, samples = map(int, key.split())
+        change = Estimate.over([seed[key] for seed in seeds])
+        records.append(TransferRecord(solver=solver, source=source, samples=samples, change=change))
+    return records
+
+
+def _cells(seeds: BySeed, noise: float) -> tuple[CellRecord, ...]:
+    return tuple(
+        CellRecord(
+            varied=row["varied"],
+            solver=solver,
+            cosine=row["cell"]["cosine"],
+            norm=row["cell"]["norm"] / noise,
+            condition=row["cell"]["condition"],
+            target_samples=row["cell"]["target_samples"],
+            scaling=row["scaling"],
+            changes=tuple(_transfers(solver, [seed[i]["changes"][solver] for seed in seeds])),
+        )
+        for i, row in enumerate(seeds[0])
+        for solver in row["changes"]
+    )
+
+
+def _theorem_2(seeds: BySeed, settings: ExperimentsSettings) -> Theorem2Record:
+    return Theorem2Record(
+        c=Estimate.over([seed["c"] for seed in seeds]),
+        largest_c=max(seed["c"] for seed in seeds),
+        bound=Estimate.over([seed["bound"] for seed in seeds]),
+        own=Estimate.over([seed["own"] for seed in seeds]),
+        rows=tuple(
+            FallRecord(
+                samples=samples,
+                off=Estimate.over([seed[str(samples)] for seed in seeds]),
+                within=sum(seed[str(samples)] <= seed["bound"] for seed in seeds),
+            )
+            for samples in settings.theorem_2.source_samples
+        ),
+    )
+
+
+def _figure_2(seeds: BySeed) -> tuple[BoundaryRecord, ...]:
+    records = []
+    for link in LINKS:
+        changes = {name: [seed[link][name] - seed[link][""] for seed in seeds] for name in (ACROSS, ALONG)}
+        changes[DIFFERENCE] = [b - a for a, b in zip(changes[ACROSS], changes[ALONG], strict=True)]
+        records += [BoundaryRecord(link=link, source=name, change=Estimate.over(of)) for name, of in changes.items()]
+    return tuple(records)
+
+
+def _linked(seeds: BySeed) -> tuple[LinkedRecord, ...]:
+    records = []
+    for link in seeds[0]:
+        for key in (key for key in seeds[0][link] if key):
+            source, samples = map(int, key.split())
+            change = Estimate.over([seed[link][key] / seed[link][""] - 1 for seed in seeds])
+            records.append(LinkedRecord(link=link, source=source, samples=samples, change=change))
+    return tuple(records)
+
+
+def _checks(fields: Mapping[str, Any], settings: ExperimentsSettings) -> tuple[CheckRecord, ...]:
+    """What the theory says must hold, and whether it did."""
+    theorem: Theorem2Record = fields["theorem_2"]
+    k = settings.capacity.tasks
+    off = max(row.off for row in fields["capacity"] if row.width >= k)
+    sine = max(row.sine for row in fields["proposition_3"])
+    first, before, last = (theorem.rows[i].off.mean for i in (0, -2, -1))
+    within = sum(row.within for row in theorem.rows)
+    of = sum(row.off.seeds for row in theorem.rows)
+    own, expected = fields["own_error"], fields["expected_own_error"]
+    as_expected = own.lo is None or own.lo <= expected <= own.hi
+    return (
+        _check(
+            f"Proposition 1: with a shared width of {k} or more, every task keeps its own solution (B A_i = θ_i)",
+            f"largest difference {off:g}", off == 0,
+        ),
+        _check(
+            f"Proposition 3: the optimum spans what the formula says, to {SINE_LIMIT:g}",
+            f"largest sine of an angle {sine:.1e}", sine < SINE_LIMIT,
+        ),
+        _check(
+            "Theorem 2: its condition holds, c ≤ 1/3", f"largest c {theorem.largest_c:.3f}", theorem.largest_c <= 1 / 3
+        ),
+        _check("Theorem 2: the error falls", f"from {first:.3f} to {last:.3f} of ‖θ‖", last < first),
+        _check(
+            "Theorem 2: then it is level", f"{100 * (last / before - 1):+.1f} % in the last step".replace("-", "−"),
+            abs(last / before - 1) < PLATEAU,
+        ),
+        _check("Theorem 2: the error stays within the bound", f"{within} of {of} solutions", within == of),
+        _check(
+            "Task 1 alone has least squares' expected error, d / (m − d − 1) of the noise",
+            f"{own.mean:.2f}, expected {expected:.2f}", as_expected,
+        ),
+    )  # fmt: skip
+
+
+def _check(rule: str, found: str, holds: bool) -> CheckRecord:
+    return CheckRecord(rule=rule, found=found, result="ok" if holds else "BROKEN")

@@ -1,0 +1,115 @@
+"""Splits by patient."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from data_prep.errors import DataError
+from data_prep.labels.patients import CHESTXRAY14, PUBLIC_KEY, patient_keys
+from data_prep.labels.splits import PARTS, SplitSettings, check_disjoint, make_split
+from data_prep.labels.table import read_labels
+
+SECRETS = b"0123456789abcdef", b"fedcba9876543210"
+
+
+def rows_of(patients: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    """One image a row, named so that the names' order is not the rows'."""
+    images = np.array([f"{hash((row, 7)) % 10**9:09d}_{row}.png" for row in range(len(patients))])
+    return images, np.array([str(patient) for patient in patients])
+
+
+@given(st.lists(st.integers(0, 20), min_size=3).filter(lambda drawn: len(set(drawn)) >= 3), st.integers(0, 99))
+def test_a_random_split_covers_every_row_once_and_no_patient_twice(patients: list[int], seed: int) -> None:
+    images, numbers = rows_of(patients)
+    split = make_split(SplitSettings(seed=seed), images, numbers)
+    parts = [split.train, split.val, split.test]
+    assert np.array_equal(np.sort(np.concatenate(parts)), np.arange(len(patients)))
+    assert all(np.array_equal(part, np.sort(part)) and part.dtype == np.int64 for part in parts)
+    who = [set(numbers[part].tolist()) for part in parts]
+    assert not who[0] & who[1]
+    assert not who[0] & who[2]
+    assert not who[1] & who[2]
+
+
+def test_the_shares_are_of_patients() -> None:
+    images, patients = rows_of([row // 3 for row in range(300)])
+    split = make_split(SplitSettings(shares=(0.5, 0.2, 0.3)), images, patients)
+    assert [len(set(patients[getattr(split, part)])) for part in PARTS] == [50, 20, 30]
+
+
+@given(st.integers(0, 5), st.randoms(use_true_random=False))
+def test_neither_the_secret_nor_the_order_of_rows_changes_a_random_split(seed: int, random: object) -> None:
+    images, patients = rows_of([row // 4 for row in range(80)])
+    order = np.array(sorted(range(80), key=lambda _: random.random()))  # type: ignore[attr-defined]
+    settings = SplitSettings(seed=seed)
+    splits = [
+        make_split(settings, images, patient_keys(patients, "here", SECRETS[0])),
+        make_split(settings, images, patient_keys(patients, "here", SECRETS[1])),
+        make_split(settings, images[order], patient_keys(patients[order], "here", SECRETS[0])),
+    ]
+    assert len({split.fingerprint for split in splits}) == 1
+    assert set(images[splits[0].val]) == set(images[order][splits[2].val])
+
+
+def test_the_fingerprint_is_of_the_partition_and_nothing_else() -> None:
+    images, patients = rows_of([row // 4 for row in range(80)])
+    first = make_split(SplitSettings(seed=0), images, patients)
+    assert make_split(SplitSettings(seed=0), images, patients).fingerprint == first.fingerprint
+    assert make_split(SplitSettings(seed=1), images, patients).fingerprint != first.fingerprint
+    assert first.fingerprint.startswith("sha256:")
+
+
+def test_a_patient_in_two_parts_is_named() -> None:
+    images, patients = np.array(["a.png", "b.png", "c.png"]), np.array(["x", "y", "x"])
+    with pytest.raises(DataError, match=r"patient x is in train \(image a.png\) and in test \(image c.png\)"):
+        check_disjoint({"train": np.array([0, 1]), "test": np.array([2])}, images, patients)
+
+
+@pytest.mark.parametrize("name", ["official", "chexnet"])
+def test_a_known_split_of_other_patients_is_refused(name: str) -> None:
+    images, patients = rows_of([1, 2, 3])
+    for population, key in (("elsewhere", PUBLIC_KEY), (CHESTXRAY14, SECRETS[0])):
+        with pytest.raises(DataError, match=r"3 of the patients here are not.*use --split random"):
+            make_split(SplitSettings(name=name), images, patient_keys(patients, population, key))
+
+
+def test_a_number_beyond_nihs_is_not_in_a_known_split() -> None:
+    images, patients = rows_of([1, 30_805, 30_806])
+    with pytest.raises(DataError, match="1 of the patients here"):
+        make_split(SplitSettings(name="official"), images, patient_keys(patients, CHESTXRAY14, PUBLIC_KEY))
+
+
+def test_an_empty_part_is_refused() -> None:
+    images, patients = rows_of([1, 1, 2])
+    keys = patient_keys(patients, CHESTXRAY14, PUBLIC_KEY)
+    with pytest.raises(DataError, match="leaves val none of the 3 images; use --split random"):
+        make_split(SplitSettings(name="official"), images, keys)
+    with pytest.raises(DataError, match="2 patients cannot be split"):
+        make_split(SplitSettings(), images, keys)
+
+
+@pytest.mark.parametrize("shares", [(0.7, 0.1, 0.1), (0.8, 0.0, 0.2), (1.2, -0.4, 0.2)])
+def test_shares_that_are_no_whole_are_refused(shares: tuple[float, float, float]) -> None:
+    with pytest.raises(ValidationError, match="must be positive and sum to 1"):
+        SplitSettings(shares=shares)
+
+
+LISTS = {
+    "official": {"test": "split_official/test_list.txt", "val": "split_official/val_list_common.txt"},
+    "chexnet": {part: f"splits_70_10_20/{part}_list.txt" for part in PARTS},
+}
+SIZES = {"official": (75_312, 11_212, 25_596), "chexnet": (78_468, 11_219, 22_433)}
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_the_known_splits_are_the_published_lists(shared_data: Path, name: str) -> None:
+    nih = shared_data / "nih"
+    table = read_labels(nih / "Data_Entry_2017_v2020.csv.gz")
+    split = make_split(SplitSettings(name=name), table.images, patient_keys(table.patients, CHESTXRAY14, PUBLIC_KEY))
+    assert (len(split.train), len(split.val), len(split.test)) == SIZES[name]
+    for part, published in LISTS[name].items():
+        assert set(table.images[getattr(split, part)].tolist()) == set((nih / published).read_text().split())

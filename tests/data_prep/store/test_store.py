@@ -1,0 +1,208 @@
+"""Stores on disk: what is checked, what is kept after an accident, and what never gets in."""
+
+import errno
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data_prep.errors import DataError
+from data_prep.labels.table import LabelTable
+from data_prep.store.store import Pixels, Store, StoreWriter
+
+SIZE = 8
+N = 10
+RNG = np.random.default_rng(0)
+PIXELS = RNG.integers(0, 256, (N, SIZE, SIZE), dtype=np.uint8)
+TABLE = LabelTable(
+    images=np.array([f"{row}, or so.png" for row in range(N)]),
+    patients=np.array([f"key{row // 2}" for row in range(N)]),
+    labels=("Mass", "Pleural, fluid"),
+    targets=RNG.integers(-1, 2, (N, 2)).astype(np.int8),
+    views=np.array(["PA", "AP", "LATERAL", "", "PA"] * 2),
+    layout="columns",
+    sha256="0" * 64,
+)
+
+
+def write_shard(writer: StoreWriter, rows: range, table: LabelTable = TABLE, pixels: np.ndarray = PIXELS) -> None:
+    with writer.shard(len(rows)) as shard:
+        for row in rows:
+            shard.append(str(table.images[row]), pixels[row], f"pixels {pixels[row].sum()}", f"file {row}")
+
+
+def write(path: Path, table: LabelTable = TABLE, pixels: np.ndarray = PIXELS, shard: int = 4) -> Store:
+    writer = StoreWriter(path, SIZE, {"shard": shard})
+    for start in range(0, N, shard):
+        write_shard(writer, range(start, min(start + shard, N)), table, pixels)
+    return writer.finish(table, {"population": "here"})
+
+
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=4), st.data())
+def test_pixels_of_several_shards_are_indexed_as_one_array(lengths: list[int], data: st.DataObject) -> None:
+    whole = np.random.default_rng(1).integers(0, 256, (sum(lengths), 3, 3), dtype=np.uint8)
+    pixels = Pixels(np.split(whole, np.cumsum(lengths)[:-1]), 3)
+    n = len(whole)
+    assert (len(pixels), pixels.shape, pixels.dtype) == (n, whole.shape, np.uint8)
+    rows = data.draw(
+        st.one_of(
+            st.integers(-n, n - 1),
+            st.slices(n),
+            st.lists(st.integers(-n, n - 1)).map(lambda drawn: np.array(drawn, dtype=np.int64)),
+            st.lists(st.booleans(), min_size=n, max_size=n).map(np.array),
+        )
+    )
+    assert np.array_equal(pixels[rows], whole[rows])
+    with pytest.raises(IndexError):
+        pixels[n]
+
+
+def test_what_is_read_is_a_copy(tmp_path: Path) -> None:
+    store = write(tmp_path / "store")
+    store.pixels[0][:] = 0
+    store.pixels[np.array([0])][:] = 0
+    assert (store.pixels[0] == PIXELS[0]).all()
+
+
+def test_a_store_is_read_back_as_it_was_written(tmp_path: Path) -> None:
+    write(tmp_path / "store")
+    store = Store.open(tmp_path / "store")
+    assert (store.pixels[:] == PIXELS).all()
+    assert store.labels == TABLE.labels
+    for name in ("images", "patients", "targets", "views"):
+        assert np.array_equal(getattr(store, name), getattr(TABLE, name)), name
+    assert store.targets.dtype == np.int8
+    assert (store.size, store.population, store.quarantine) == (SIZE, "here", ())
+    assert store.fingerprint.startswith("sha256:")
+    assert sorted(file.name for file in store.path.iterdir()) == [
+        "manifest.json", "pixels-00000.npy", "pixels-00001.npy", "pixels-00002.npy", "table.csv",
+    ]  # fmt: skip
+    assert list(tmp_path.iterdir()) == [store.path]
+
+
+def test_a_shard_is_an_ordinary_npy_file(tmp_path: Path) -> None:
+    write(tmp_path / "store")
+    assert (np.load(tmp_path / "store" / "pixels-00002.npy") == PIXELS[8:]).all()
+
+
+def test_the_fingerprint_is_of_the_content_not_of_shards_or_keys(tmp_path: Path) -> None:
+    first = write(tmp_path / "first").fingerprint
+    assert write(tmp_path / "shards", shard=3).fingerprint == first
+    keys = replace(TABLE, patients=np.array([f"other{row // 2}" for row in range(N)]))
+    assert write(tmp_path / "keys", keys).fingerprint == first
+
+
+@pytest.mark.parametrize("changed", ["pixels", "targets", "labels", "patients", "images", "views"])
+def test_the_fingerprint_follows_all_that_a_study_depends_on(tmp_path: Path, changed: str) -> None:
+    first = write(tmp_path / "first").fingerprint
+    table, pixels = TABLE, PIXELS
+    if changed == "pixels":
+        pixels = 255 - PIXELS
+    elif changed == "labels":
+        table = replace(TABLE, labels=("Mass", "Other"))
+    else:
+        values = getattr(TABLE, changed).copy()
+        values[3] = {"targets": [1, 1] if values[3].tolist() != [1, 1] else [0, 0], "patients": "new"}.get(changed, "x")
+        table = replace(TABLE, **{changed: values})
+    assert write(tmp_path / "second", table, pixels).fingerprint != first
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "table.csv", "pixels-00001.npy"])
+def test_a_changed_or_missing_file_is_named_with_the_remedy(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path / "store").path
+    file = path / name
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(DataError, match=rf"{name} is (damaged|not what was written).*delete the folder and run again"):
+        Store.open(path)
+    file.unlink()
+    with pytest.raises(DataError, match=rf"{name} is missing"):
+        Store.open(path)
+
+
+def test_a_store_of_another_schema_and_a_folder_that_is_none_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no store here"):
+        Store.open(tmp_path)
+    (tmp_path / "manifest.json").write_text(json.dumps({"schema": "medmtl/store/0"}))
+    with pytest.raises(DataError, match="not a store of schema medmtl/store/1"):
+        Store.open(tmp_path)
+
+
+def test_a_stopped_writer_goes_on_after_its_last_finished_shard(tmp_path: Path) -> None:
+    whole = write(tmp_path / "whole")
+    writer = StoreWriter(tmp_path / "store", SIZE, {"shard": 4})
+    write_shard(writer, range(4))
+
+    def stop_in_the_middle() -> None:
+        with writer.shard(4) as shard:
+            shard.append("half a shard", PIXELS[4], "", "")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stop_in_the_middle()
+    assert not (tmp_path / "store").exists()
+    again = StoreWriter(tmp_path / "store", SIZE, {"shard": 4})
+    assert [record.images for record in again.finished] == [TABLE.images[:4].tolist()]
+    write_shard(again, range(4, 8))
+    write_shard(again, range(8, 10))
+    again.finish(TABLE, {"population": "here"})
+    for file in whole.path.iterdir():
+        assert file.read_bytes() == (tmp_path / "store" / file.name).read_bytes()
+
+
+def test_finished_shards_of_another_recipe_or_of_other_content_are_not_taken_up(tmp_path: Path) -> None:
+    writer = StoreWriter(tmp_path / "store", SIZE, {"shard": 4})
+    write_shard(writer, range(4))
+    write_shard(writer, range(4, 8))
+    (writer.partial / "pixels-00001.npy").write_bytes(b"damaged")
+    assert len(StoreWriter(tmp_path / "store", SIZE, {"shard": 4}).finished) == 1
+    assert StoreWriter(tmp_path / "store", SIZE, {"shard": 5}).finished == []
+
+
+def test_a_shard_whose_images_were_all_quarantined_has_no_file(tmp_path: Path) -> None:
+    writer = StoreWriter(tmp_path / "store", SIZE, {})
+    with writer.shard(1) as shard:
+        shard.quarantine("bad.png", "empty file")
+    write_shard(writer, range(N))
+    store = writer.finish(TABLE, {"population": "here"})
+    assert store.quarantine == (("bad.png", "empty file"),)
+    assert len(store.pixels) == N
+
+
+@pytest.mark.parametrize(
+    ("code", "remedy"),
+    [
+        (errno.ENOSPC, r"No space left on device\); free some space and run again"),
+        (errno.EROFS, r"Read-only file system\); choose a folder that can be written"),
+        (errno.EIO, r"error\); mend it, or choose another folder"),
+    ],
+)
+def test_a_disk_that_refuses_is_a_data_error_with_path_and_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, remedy: str
+) -> None:
+    path = tmp_path / "store"
+    writer = StoreWriter(path, SIZE, {"shard": 4})
+    write_shard(writer, range(4))
+
+    def refuse(_: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", refuse)
+        with pytest.raises(DataError, match=rf"{path}.*cannot be written.*{remedy}"):
+            write_shard(writer, range(4, 8))
+    assert not path.exists()
+    assert not list(tmp_path.rglob("*.tmp"))
+    assert len(StoreWriter(path, SIZE, {"shard": 4}).finished) == 1
+
+
+def test_a_place_that_cannot_hold_a_folder_is_a_data_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="the store cannot be written"):
+        StoreWriter(tmp_path / "file" / "store", SIZE, {})

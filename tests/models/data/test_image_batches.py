@@ -1,0 +1,62 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.data.image_batches import StoredPixels, epoch_batches, examples, steps_per_epoch
+from models.errors import SettingError
+
+
+@settings(deadline=None)
+@given(st.integers(1, 400), st.integers(1, 70))
+def test_every_image_comes_once_in_batches_of_nearly_equal_size(n, batch_size):
+    batches = list(epoch_batches(n, batch_size, seed=0, epoch=1))
+    sizes = [len(batch) for batch in batches]
+    assert sorted(torch.cat(batches).tolist()) == list(range(n))
+    assert len(batches) == steps_per_epoch(n, batch_size)
+    assert max(sizes) <= batch_size
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_the_order_of_an_epoch_does_not_depend_on_the_batch_size():
+    small = torch.cat(list(epoch_batches(100, 7, seed=4, epoch=2)))
+    large = torch.cat(list(epoch_batches(100, 64, seed=4, epoch=2)))
+    assert torch.equal(small, large)
+
+
+def test_examples_are_copied_from_a_read_only_array():
+    pixels = np.zeros((3, 8, 8), np.uint8)
+    pixels.flags.writeable = False
+    made = examples(pixels, np.zeros((3, 2), np.int8), ("a",))
+    assert made.pixels.shape == (3, 1, 8, 8)
+    assert made.pixels.dtype == torch.uint8
+    assert len(made) == 3
+
+
+def test_rows_of_an_array_are_left_where_they_are():
+    pixels = np.arange(5 * 4, dtype=np.uint8).reshape(5, 2, 2)
+    made = examples(pixels, np.zeros((2, 3), np.int8), (), rows=np.array([4, 1]))
+    assert isinstance(made.pixels, StoredPixels)
+    assert len(made) == 2
+    pixels[4] = 77
+    assert made.pixels[:1].unique().tolist() == [77]
+
+
+@pytest.mark.parametrize("rows", [[0, 5], [-1, 2]])
+def test_rows_that_are_not_there_are_refused(rows):
+    with pytest.raises(SettingError, match=r"rows must lie in 0\.\.4"):
+        examples(np.zeros((5, 2, 2), np.uint8), np.zeros((2, 3), np.int8), (), rows=np.array(rows))
+
+
+@pytest.mark.parametrize(
+    ("pixels", "targets", "message"),
+    [
+        (np.zeros((0, 8, 8), np.uint8), np.zeros((0, 2), np.int8), "got 0 and 0"),
+        (np.zeros((3, 8, 8), np.uint8), np.zeros((2, 2), np.int8), "got 3 and 2"),
+        (np.zeros((3, 8, 8), np.float32), np.zeros((3, 2), np.int8), "float32"),
+    ],
+)
+def test_examples_that_do_not_fit_are_refused(pixels, targets, message):
+    with pytest.raises(SettingError, match=message):
+        examples(pixels, targets, ())

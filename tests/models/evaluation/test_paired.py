@@ -1,0 +1,209 @@
+"""Paired comparisons: DeLong's published example, naive references, and what may be said of which design."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
+
+from models.evaluation.auc import mean_auc
+from models.evaluation.intervals import (
+    bootstrap_mean_auc,
+    delong_variance,
+    number_patients,
+    patient_influence,
+    placements,
+)
+from models.evaluation.paired import Unit, compare, delong
+from tests.models.conftest import Predictions
+
+unhurried = settings(deadline=None, max_examples=50)
+
+# DeLong, DeLong and Clarke-Pearson (Biometrics 1988): ovarian cancer patients with all three measurements.
+# Albumin, total protein, K-G score, and whether surgery helped; from the SAS/STAT User's Guide, PROC LOGISTIC, example
+# "Comparing Receiver Operating Characteristic Curves", which also gives the results below.
+OVARIAN = np.array([
+    3.0, 5.8, 10, 0, 3.2, 6.3, 5, 1, 3.9, 6.8, 3, 1, 2.8, 4.8, 6, 0, 3.2, 5.8, 3, 1,
+    0.9, 4.0, 5, 0, 2.5, 5.7, 8, 0, 1.6, 5.6, 5, 1, 3.8, 5.7, 5, 1, 3.7, 6.7, 6, 1,
+    3.2, 5.4, 4, 1, 3.8, 6.6, 6, 1, 4.1, 6.6, 5, 1, 3.6, 5.7, 5, 1, 4.3, 7.0, 4, 1,
+    3.6, 6.7, 4, 0, 2.3, 4.4, 6, 1, 4.2, 7.6, 4, 0, 4.0, 6.6, 6, 0, 3.5, 5.8, 6, 1,
+    3.8, 6.8, 7, 1, 3.0, 4.7, 8, 0, 4.5, 7.4, 5, 1, 3.7, 7.4, 5, 1, 3.1, 6.6, 6, 1,
+    4.1, 8.2, 6, 1, 4.3, 7.0, 5, 1, 4.3, 6.5, 4, 1, 3.2, 5.1, 5, 1, 2.6, 4.7, 6, 1,
+    3.3, 6.8, 6, 0, 1.7, 4.0, 7, 0, 3.7, 6.1, 5, 1, 3.3, 6.3, 7, 1, 4.2, 7.7, 6, 1,
+    3.5, 6.2, 5, 1, 2.9, 5.7, 9, 0, 2.1, 4.8, 7, 1, 2.8, 6.2, 8, 0, 4.0, 7.0, 7, 1,
+    3.3, 5.7, 6, 1, 3.7, 6.9, 5, 1, 3.6, 6.6, 5, 1,
+]).reshape(-1, 4)  # fmt: skip
+
+
+def simulated(
+    seed: int, n: int = 300, k: int = 3, images: int = 2, arms: int = 4
+) -> tuple[NDArray[np.int8], list[NDArray], NDArray]:
+    """Targets, the scores of some arms that share what makes an image hard, patients with several images each."""
+    rng = np.random.default_rng(seed)
+    patients = np.arange(n) // images
+    targets = (rng.random((n, k)) < 0.3).astype(np.int8)
+    hard = rng.normal(size=(patients.max() + 1, k))[patients] + rng.normal(size=(n, k))
+    return targets, [targets + 0.5 * hard + 0.5 * rng.normal(size=(n, k)) for _ in range(arms)], patients
+
+
+# --- DeLong ---
+
+
+@pytest.mark.parametrize(
+    ("column", "difference", "error", "chi_square"),
+    [(0, 0.0108, 0.0953, 0.0127), (1, -0.0780, 0.1046, 0.5554)],
+)
+def test_delongs_own_example_comes_out_as_published(
+    column: int, difference: float, error: float, chi_square: float
+) -> None:
+    target, score = OVARIAN[:, 3].astype(np.int8), -OVARIAN[:, 2]
+    found = delong(target, OVARIAN[:, column], score, np.arange(len(OVARIAN)))
+    assert found.mean == pytest.approx(difference, abs=5e-5)
+    assert found.error == pytest.approx(error, abs=5e-5)
+    assert (found.mean / found.error) ** 2 == pytest.approx(chi_square, abs=5e-5)
+    assert found.p_value > 0.4
+
+
+def naive_delong_difference(target: NDArray, one: NDArray, other: NDArray, patients: NDArray) -> tuple[float, float]:
+    """Difference and variance from all m·q pairs, patient by patient (DeLong 1988; Obuchowski 1997)."""
+
+    def components(scores: NDArray) -> tuple[NDArray, NDArray]:
+        positive, negative = scores[target == 1], scores[target == 0]
+        psi = (positive[:, None] > negative[None]) + 0.5 * (positive[:, None] == negative[None])
+        return psi.mean(axis=1), psi.mean(axis=0)
+
+    (x1, y1), (x2, y2) = components(one), components(other)
+    x, y = x1 - x2, y1 - y2
+    whose_x, whose_y = patients[target == 1], patients[target == 0]
+    of_x, of_y = len(set(whose_x)), len(set(whose_y))
+    variance = 0.0
+    for patient in set(patients):
+        moved = (x - x.mean())[whose_x == patient].sum() / len(x) * np.sqrt(of_x / (of_x - 1))
+        moved += (y - y.mean())[whose_y == patient].sum() / len(y) * np.sqrt(of_y / (of_y - 1))
+        variance += moved**2
+    return x.mean(), variance
+
+
+@unhurried
+@given(st.integers(0, 9999), st.integers(1, 3), st.booleans())
+def test_delong_equals_its_definition_with_ties_unknown_labels_and_several_images(
+    seed: int, images: int, tied: bool
+) -> None:
+    rng = np.random.default_rng(seed)
+    target = rng.permutation(np.resize([0, 0, 1, -1, 0, 1], 36)).astype(np.int8)
+    one, other = rng.normal(size=(2, 36)) + target
+    if tied:
+        one, other = np.round(one), np.round(other)
+    patients = np.arange(36) // images
+    found = delong(target, one, other, patients)
+    known = target >= 0
+    difference, variance = naive_delong_difference(target[known], one[known], other[known], patients[known])
+    assert found.mean == pytest.approx(difference, abs=1e-12)
+    assert found.mean == pytest.approx(
+        roc_auc_score(target[known], one[known]) - roc_auc_score(target[known], other[known]), abs=1e-12
+    )
+    assert found.error**2 == pytest.approx(variance, abs=1e-12)
+
+
+@unhurried
+@given(st.integers(0, 9999))
+def test_squared_influence_sums_to_delongs_variance_of_one_auc(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    positive, negative = np.round(rng.normal(1, 1, 12), 1), np.round(rng.normal(0, 1, 20), 1)
+    placed, own = placements(positive, negative), np.arange(32)
+    moved = patient_influence(placed.positive[None], placed.negative[None], own[:12], own[12:], 32)
+    assert moved.shape == (32, 1)
+    assert (moved**2).sum() == pytest.approx(delong_variance(placed, own[:12], own[12:]), abs=1e-12)
+
+
+def test_delong_refuses_a_class_with_a_single_patient() -> None:
+    target = np.array([1, 1, 0, 0], dtype=np.int8)
+    with pytest.raises(ValueError, match="fewer than two patients with the finding"):
+        delong(target, np.arange(4.0), np.arange(4.0), np.array([0, 0, 1, 2]))
+
+
+# --- Whole designs ---
+
+
+def test_the_error_over_patients_is_that_of_resampling_them_jointly() -> None:
+    targets, scores, patients = simulated(0, n=1200)
+    found = compare({"": Unit(targets, dict(enumerate(scores[:2])), dict(enumerate(scores[2:])))}, patients)
+    drawn = bootstrap_mean_auc(targets, scores, number_patients(patients), seed=0, resamples=2000)
+    differences = (drawn[:2] - drawn[2:]).mean(axis=0)
+    assert found.over == "patients"
+    assert (found.hi - found.lo) / 2 == pytest.approx(1.96 * differences.std(ddof=1), rel=0.06)
+
+
+def test_seeds_are_paired_within_units_and_every_difference_is_kept() -> None:
+    targets, scores, patients = simulated(1, arms=8)
+    units = {
+        "one": Unit(targets, dict(zip((0, 1, 2, 9), scores[:4], strict=True)), dict(enumerate(scores[4:7]))),
+        "other": Unit(targets[:, :2], {5: scores[0][:, :2]}, {5: scores[7][:, :2]}),
+    }
+    found = compare(units, patients)
+    assert list(found.by_unit["one"]) == [0, 1, 2]
+    assert found.by_unit["one"][1] == pytest.approx(mean_auc(targets, scores[1]) - mean_auc(targets, scores[5]))
+    assert found.by_unit["other"] == {
+        5: pytest.approx(mean_auc(targets[:, :2], scores[0][:, :2]) - mean_auc(targets[:, :2], scores[7][:, :2]))
+    }
+    assert found.n_pairs == 4
+    assert found.delta == pytest.approx(np.mean([np.mean(list(by.values())) for by in found.by_unit.values()]))
+    assert (found.over, found.limit) == ("patients", "1 seed(s) cannot speak for other seeds; 3 or more can")
+
+
+def test_what_the_interval_is_over_follows_the_design() -> None:
+    targets, scores, patients = simulated(2, arms=6)
+    three = Unit(targets, dict(enumerate(scores[:3])), dict(enumerate(scores[3:])))
+    assert compare({"": three}, patients).over == "seeds and patients"
+    assert compare({"": three}, patients).limit is None
+    drawn = compare({"a": three, "b": three, "c": three}, patients, drawn_from=91)
+    assert (drawn.over, drawn.limit) == ("pairs, seeds and patients", None)
+    two = compare({"a": three, "b": three}, patients, drawn_from=91)
+    assert (two.over, two.limit) == ("seeds and patients", "2 pair(s) cannot speak for other pairs; 3 or more can")
+
+
+def test_the_same_arms_in_another_order_or_under_other_patient_names_compare_alike() -> None:
+    targets, scores, patients = simulated(3)
+    unit = Unit(targets, dict(enumerate(scores[:2])), dict(enumerate(scores[2:])))
+    turned = Unit(targets, {1: scores[1], 0: scores[0]}, {1: scores[3], 0: scores[2]})
+    names = np.array([f"{(7919 * p) % 104729:06d}" for p in patients])
+    assert compare({"": unit}, patients) == compare({"": turned}, names)
+
+
+def test_equal_predictions_differ_by_nothing_and_exchanged_methods_by_the_opposite() -> None:
+    targets, scores, patients = simulated(4)
+    arms = dict(enumerate(scores[:3]))
+    same = compare({"": Unit(targets, arms, arms)}, patients)
+    assert (same.delta, same.lo, same.hi, same.p_value) == (0.0, 0.0, 0.0, 1.0)
+    others = dict(enumerate(scores[1:]))
+    there, back = (compare({"": Unit(targets, *pair)}, patients) for pair in ((arms, others), (others, arms)))
+    assert (there.delta, there.lo, there.p_value) == pytest.approx((-back.delta, -back.hi, back.p_value))
+
+
+def test_where_nothing_can_be_said_there_is_a_reason_and_no_number() -> None:
+    targets, scores, patients = simulated(5)
+    apart = compare({"": Unit(targets, {0: scores[0]}, {1: scores[1]})}, patients)
+    assert (apart.delta, apart.p_value, apart.reason) == (None, None, "no seed in common")
+    empty = np.zeros_like(targets)
+    assert compare({"": Unit(empty, {0: scores[0]}, {0: scores[1]})}, patients).reason == "no label can be scored"
+    perfect = {0: targets.astype(float)}
+    separated = compare({"": Unit(targets, perfect, {0: -perfect[0]})}, patients)
+    assert (separated.delta, separated.lo) == (1.0, None)
+    assert "completely" in (separated.reason or "")
+
+
+def test_a_unit_that_cannot_be_scored_is_left_out() -> None:
+    targets, scores, patients = simulated(6)
+    good = Unit(targets, {0: scores[0]}, {0: scores[1]})
+    none = Unit(np.zeros_like(targets), {0: scores[0]}, {0: scores[1]})
+    assert list(compare({"good": good, "none": none}, patients).by_unit) == ["good"]
+
+
+def test_real_predictions_against_themselves_made_worse(real_predictions: Predictions) -> None:
+    _, targets, probabilities, patients = real_predictions
+    scores = np.log(probabilities)
+    worse = scores + np.random.default_rng(0).normal(size=scores.shape)
+    found = compare({"": Unit(targets, {0: scores}, {0: worse})}, patients)
+    assert 0.01 < found.lo < found.delta < found.hi < 0.2
+    assert found.p_value < 1e-20

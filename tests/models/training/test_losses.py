@@ -1,0 +1,61 @@
+import math
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.training.losses import known_labels, known_tasks, task_losses
+
+
+def naive(logits, targets):
+    losses = []
+    for i in range(logits.shape[1]):
+        terms = []
+        for z, t in zip(logits[:, i].tolist(), targets[:, i].tolist(), strict=True):
+            if t >= 0:
+                terms.append(max(z, 0) - z * t + math.log1p(math.exp(-abs(z))))
+        losses.append(sum(terms) / len(terms) if terms else 0.0)
+    return losses
+
+
+@settings(deadline=None)
+@given(st.integers(1, 12), st.integers(1, 6), st.integers(0, 2**31))
+def test_losses_equal_the_loop_over_known_labels(b, k, seed):
+    generator = torch.Generator().manual_seed(seed)
+    logits = 5 * torch.randn(b, k, generator=generator)
+    targets = torch.randint(-1, 2, (b, k), generator=generator, dtype=torch.int8)
+    torch.testing.assert_close(task_losses(logits, targets).tolist(), naive(logits, targets), rtol=1e-5, atol=1e-6)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 12), st.integers(1, 6), st.integers(1, 12), st.integers(0, 2**31))
+def test_the_losses_of_parts_add_up_to_those_of_the_whole(b, k, parts, seed):
+    generator = torch.Generator().manual_seed(seed)
+    logits = 5 * torch.randn(b, k, generator=generator)
+    targets = torch.randint(-1, 2, (b, k), generator=generator, dtype=torch.int8)
+    known = known_labels(targets)
+    cut = zip(logits.tensor_split(parts), targets.tensor_split(parts), strict=True)
+    whole = sum(task_losses(some, labels, known) for some, labels in cut)
+    torch.testing.assert_close(whole, task_losses(logits, targets), rtol=1e-5, atol=1e-6)
+
+
+def test_a_task_without_a_known_label_has_loss_zero_and_sends_no_gradient():
+    logits = torch.randn(4, 2, requires_grad=True)
+    targets = torch.tensor([[1, -1], [0, -1], [1, -1], [0, -1]], dtype=torch.int8)
+    losses = task_losses(logits, targets)
+    losses.sum().backward()
+    assert losses[1] == 0
+    assert not logits.grad[:, 1].any()
+    assert logits.grad[:, 0].all()
+    assert known_tasks(targets).tolist() == [True, False]
+
+
+def test_the_loss_is_float32_under_autocast():
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = task_losses(torch.tensor([[1.001]], dtype=torch.bfloat16), torch.ones(1, 1, dtype=torch.int8))
+    assert losses.dtype == torch.float32
+
+
+def test_huge_logits_give_finite_losses():
+    targets = torch.tensor([[1, 0]], dtype=torch.int8)
+    assert task_losses(torch.tensor([[-1e30, 1e30]]), targets).isfinite().all()

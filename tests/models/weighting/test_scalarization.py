@@ -1,0 +1,137 @@
+import pytest
+import torch
+from torchjd.scalarization import COSMOS, DWA, FAMO, IMTLL, PBI, STCH, UW, GeometricMean
+
+from models.weighting.scalarization import FastAdaptive, ScalarizationSettings, gradient_of, make_scalarization
+
+LOSSES = torch.tensor([0.7, 0.2, 0.4])
+ALL = torch.ones(3, dtype=torch.bool)
+
+
+class PlainFabric:
+    def backward(self, objective):
+        objective.backward()
+
+
+def rule(kind, seed=0):
+    return make_scalarization(ScalarizationSettings(kind=kind), 3, seed)
+
+
+def factors(weighting, losses=LOSSES, present=ALL):
+    """d objective / d losses, as the training loop takes them in parts."""
+    leaf = losses.clone().requires_grad_()
+    weighting.backward(PlainFabric(), leaf, present, None, None)
+    return leaf.grad
+
+
+@pytest.mark.parametrize(
+    ("kind", "reference", "scale"),
+    [
+        ("uncertainty", lambda: UW(3), 2 / 3),
+        ("imtl_l", lambda: IMTLL(3), 1 / 3),
+        ("famo", lambda: FAMO(3), 1),
+        ("stch", lambda: STCH(0.1, torch.ones(3)), 1),
+        ("gls", GeometricMean, 1),
+        ("pbi", lambda: PBI(5.0, torch.ones(3)), 3**-0.5),
+        ("cosmos", lambda: COSMOS(1.0, torch.ones(3) / 3), 1),
+    ],
+)
+def test_the_objective_has_the_gradient_of_torchjds_rule(kind, reference, scale):
+    torch.testing.assert_close(factors(rule(kind)), scale * gradient_of(reference(), LOSSES))
+
+
+def test_learned_scales_give_weight_to_the_task_with_the_smaller_loss():
+    weighting = rule("uncertainty")
+    (log_variances,) = weighting.parameters(torch.device("cpu"))
+    with torch.no_grad():
+        log_variances.copy_(torch.tensor([0.0, -1.0, 1.0]))
+    expected = torch.tensor([1.0, 2.718281828, 0.367879441], dtype=torch.float64)
+    torch.testing.assert_close(weighting.weights(), 3 * expected / expected.sum(), rtol=1e-6, atol=0)
+    factors(weighting)
+    by_hand = (1 - torch.exp(-log_variances.detach()) * LOSSES) / 3  # gradient of exp(-s) L + s, mean over tasks
+    torch.testing.assert_close(log_variances.grad, by_hand)
+
+
+@pytest.mark.parametrize("kind", ["uncertainty", "imtl_l"])
+def test_the_scale_of_an_absent_task_stays(kind):
+    weighting = rule(kind)
+    (scales,) = weighting.parameters(torch.device("cpu"))
+    factors(weighting, LOSSES * torch.tensor([1, 0, 1]), torch.tensor([True, False, True]))
+    assert scales.grad[1] == 0
+    assert scales.grad[0] != 0
+
+
+@pytest.mark.parametrize("kind", ["rlw", "stch", "gls", "pbi", "cosmos", "famo"])
+def test_uniform_weights_are_shared_by_the_tasks_that_are_present(kind):
+    """Two of three tasks present have two thirds of the weight, as under the mean of the losses."""
+    given = factors(rule(kind), LOSSES * torch.tensor([1, 0, 1]), torch.tensor([True, False, True]))
+    if kind in ("gls", "cosmos"):
+        given = given * (2 / 3) / given[[0, 2]].sum()  # their sum depends on the losses
+    assert given[[0, 2]].sum().item() == pytest.approx(2 / 3)
+
+
+def test_dwa_weighs_by_torchjds_rule_on_the_losses_of_two_epochs():
+    weighting, reference = rule("dwa"), DWA()
+    for epoch, losses in enumerate((LOSSES, LOSSES * torch.tensor([0.5, 1.0, 0.9])), start=1):
+        assert torch.equal(weighting.weights(), torch.ones(3, dtype=torch.float64))
+        factors(weighting, losses)
+        factors(weighting, 2 * losses)
+        reference(1.5 * losses)
+        reference.step()
+        weighting.after_epoch(epoch, None)
+    torch.testing.assert_close(weighting.weights().float(), gradient_of(reference, LOSSES))
+    assert weighting.weights()[0] < 1 < weighting.weights()[1]  # what falls slower weighs more
+
+
+def test_dwa_averages_over_the_batches_in_which_a_task_is_present():
+    here, there = rule("dwa"), rule("dwa")
+    for epoch in (1, 2):
+        factors(here, LOSSES)
+        factors(here, LOSSES * torch.tensor([1, 0, 1]), torch.tensor([True, False, True]))
+        factors(there, LOSSES)
+        for weighting in (here, there):
+            weighting.after_epoch(epoch, None)
+    torch.testing.assert_close(here.weights(), there.weights())
+
+
+def test_famo_learns_as_torchjds_does_and_leaves_an_absent_task_where_it_is():
+    after = torch.tensor([0.6, 0.2, 0.1])
+    weighting, reference = rule("famo"), FAMO(3)
+    factors(weighting)
+    weighting.after_step(lambda: after)
+    reference(LOSSES)
+    reference.update(after)
+    torch.testing.assert_close(next(weighting._rule.parameters()), next(reference.parameters()))
+
+    partial = rule("famo")
+    assert isinstance(partial, FastAdaptive)
+    present = torch.tensor([True, False, True])
+    factors(partial, LOSSES * present, present)
+    partial.after_step(lambda: after * present)
+    logits = next(partial._rule.parameters()).detach()
+    assert abs(logits[1]) < 1e-2 * logits[0].abs()
+
+
+def test_random_weights_are_positive_differ_from_step_to_step_and_follow_from_the_seed():
+    weighting = rule("rlw")
+    first, second = factors(weighting), factors(weighting)
+    assert (first > 0).all()
+    assert first.sum().item() == pytest.approx(1)
+    assert not torch.equal(first, second)
+    assert torch.equal(first, factors(rule("rlw")))
+    resumed = rule("rlw")
+    factors(resumed)
+    other = rule("rlw")
+    other.load_state_dict(resumed.state_dict())
+    assert torch.equal(factors(other), second)
+
+
+def test_weights_on_record_are_the_mean_over_the_steps_of_the_epoch():
+    weighting = rule("gls")
+    alphas = [3 * factors(weighting, losses) for losses in (LOSSES, LOSSES.flip(0))]
+    expected = sum(3 * alpha / alpha.sum() for alpha in alphas) / 2
+    torch.testing.assert_close(weighting.weights().float(), expected)
+    weighting.after_epoch(1, None)
+    torch.testing.assert_close(weighting.weights().float(), expected)  # until the next step
+    factors(weighting, torch.ones(3))
+    torch.testing.assert_close(weighting.weights(), torch.ones(3, dtype=torch.float64))

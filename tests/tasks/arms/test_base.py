@@ -1,0 +1,100 @@
+"""An arm is trained once, whoever asks for it and however often at a time."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, ClassVar
+
+import pytest
+
+from models.evaluation.auc import Evaluation, Score
+from tasks.arms import mlflow_runs
+from tasks.arms.base import RememberedArm, Stepped, train_once
+from tasks.records.study import ArmRecord, NoiseRecord, scores_of
+from tasks.runtime.home import home
+from tasks.runtime.interrupts import stop_others
+
+
+class Quick(RememberedArm):
+    version: ClassVar[int] = 1
+
+    @property
+    def title(self) -> str:
+        return "quick"
+
+    @property
+    def epochs(self) -> int:
+        return 1
+
+    def determined_by(self) -> list[Any]:
+        return [self.seed]
+
+    def parameters(self) -> dict[str, Any]:
+        return {"seed": self.seed}
+
+
+ARM = Quick(seed=0, device="cpu", threads=1)
+
+
+class Training:
+    """Trains nothing, until it may end; counts how often it was asked to."""
+
+    def __init__(self) -> None:
+        self.times, self.begun, self.may_end = 0, threading.Event(), threading.Event()
+
+    def __call__(self, arm: Quick, run_id: str, stepped: Stepped) -> ArmRecord:
+        self.times += 1
+        self.begun.set()
+        assert self.may_end.wait(60)
+        scores, mean = scores_of(Evaluation({}, Score(None, None, None, "nothing was scored"), ()))
+        return ArmRecord(
+            method="none", noise=NoiseRecord(kind="none", name="clean"), seed=arm.seed, labels=(), scores=scores,
+            mean=mean, best_epoch=1, images_per_second=None, seconds=0.0,
+        )  # fmt: skip
+
+
+def test_an_arm_asked_for_twice_at_a_time_is_trained_once_and_found_by_the_other() -> None:
+    mlflow_runs.connect()
+    train = Training()
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(train_once, ARM, None, train) for _ in range(2)]
+        assert train.begun.wait(60)
+        assert not any(each.done() for each in both)
+        train.may_end.set()
+        refs = [each.result(60) for each in both]
+    assert train.times == 1
+    assert refs[0].run_id == refs[1].run_id
+    assert sorted(ref.reused for ref in refs) == [False, True]
+    assert not list(home().arms.iterdir())
+
+
+def test_who_waits_for_another_command_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    mlflow_runs.connect()
+    train = Training()
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(train_once, ARM, None, train)
+        assert train.begun.wait(60)
+        second = pool.submit(train_once, ARM, None, train)
+        monkeypatch.setattr("tasks.runtime.interrupts._stopped", threading.Event())
+        stop_others()
+        assert isinstance(second.exception(60), KeyboardInterrupt)
+        train.may_end.set()
+        assert not first.result(60).reused
+
+
+def test_an_arm_that_failed_is_trained_again_by_who_waited() -> None:
+    mlflow_runs.connect()
+    train = Training()
+
+    def failing(arm: Quick, run_id: str, stepped: Stepped) -> ArmRecord:
+        train.begun.set()
+        assert train.may_end.wait(60)
+        raise ValueError("not this time")
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(train_once, ARM, None, failing)
+        assert train.begun.wait(60)
+        second = pool.submit(train_once, ARM, None, train)
+        train.may_end.set()
+        assert isinstance(first.exception(60), ValueError)
+        assert not second.result(60).reused
+    assert train.times == 1

@@ -1,0 +1,119 @@
+"""MLflow's record of a run is right however the run ended."""
+
+import os
+import subprocess
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from pathlib import Path
+
+import mlflow
+import pytest
+from mlflow.tracking import MlflowClient
+
+from tasks.arms import mlflow_runs
+from tasks.runtime.home import home
+
+
+@pytest.fixture
+def experiment() -> str:
+    return mlflow_runs.connect()
+
+
+def status(run_id: str) -> str:
+    return MlflowClient().get_run(run_id).info.status
+
+
+@pytest.mark.parametrize(
+    ("raised", "ends"), [(None, "FINISHED"), (ValueError("x"), "FAILED"), (KeyboardInterrupt(), "KILLED")]
+)
+def test_a_run_ends_in_the_state_it_deserves_and_leaves_its_parent_alone(
+    experiment: str, raised: BaseException | None, ends: str
+) -> None:
+    parent = mlflow_runs.new_run(experiment, "parent", {}, {})
+    child = mlflow_runs.new_run(experiment, "child", {"mlflow.parentRunId": parent}, {})
+    with mlflow_runs.running(parent):
+        with pytest.raises(type(raised)) if raised else nullcontext(), mlflow_runs.running(child):
+            if raised:
+                raise raised
+        assert status(child) == ends
+        assert status(parent) == "RUNNING"
+        active = mlflow.active_run()
+        assert active is not None
+        assert active.info.run_id == parent
+
+
+def test_a_run_of_a_process_that_is_gone_is_marked_killed_at_the_next_start(
+    experiment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = mlflow_runs.new_run(experiment, "ours", {}, {})
+    monkeypatch.setattr(mlflow_runs, "this_process", lambda: "gone")
+    orphan = mlflow_runs.new_run(experiment, "orphan", {}, {})
+    monkeypatch.setattr(mlflow_runs, "is_gone", lambda process: process == "gone")
+    mlflow_runs.connect()
+    assert (status(ours), status(orphan)) == ("RUNNING", "KILLED")
+
+
+def test_metrics_logged_again_after_a_resume_stand_once(experiment: str) -> None:
+    run = mlflow_runs.new_run(experiment, "arm", {}, {})
+    for _ in range(2):
+        mlflow_runs.log_metrics(run, {"val_auc/Mass (big)": 0.5, "undefined": float("nan")}, step=3, timestamp_ms=1000)
+    history = MlflowClient().get_metric_history(run, "val_auc/Mass _big_")
+    assert [(point.step, point.value) for point in history] == [(3, 0.5)]
+    assert "undefined" not in MlflowClient().get_run(run).data.metrics
+
+
+def test_runs_are_shown_by_a_server_or_by_a_command_and_neither_gives_anything_away(
+    experiment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = mlflow_runs.runs_shown().command
+    assert command is not None
+    assert "MEDMTL_HOME" in command
+    assert os.environ["MEDMTL_HOME"] not in command
+    assert subprocess.check_output(["sh", "-c", f"echo {command}"], text=True).split()[-1] == home().tracking_uri
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@mlflow.example/base/")
+    monkeypatch.setattr(mlflow_runs, "connect", lambda: "7")
+    shown = mlflow_runs.runs_shown()
+    assert (shown.address, shown.command) == ("https://mlflow.example/base/#/experiments/7/runs/", None)
+
+
+def test_an_arm_is_found_again_by_its_hash_and_no_other_is(experiment: str) -> None:
+    run = mlflow_runs.new_run(experiment, "arm", {mlflow_runs.ARM_TAG: "abc"}, {"a": {"b": 1}})
+    found = mlflow_runs.find(experiment, mlflow_runs.ARM_TAG, "abc")
+    assert found is not None
+    assert found.info.run_id == run
+    assert found.data.params == {"a.b": "1"}
+    assert mlflow_runs.find(experiment, mlflow_runs.ARM_TAG, "abd") is None
+
+
+def test_parameters_that_a_kill_kept_from_a_run_are_given_to_it_and_no_other_changes(experiment: str) -> None:
+    run = MlflowClient().create_run(experiment)
+    mlflow_runs.take_up(run, {"a": 1})
+    assert mlflow_runs.take_up(MlflowClient().get_run(run.info.run_id), {"a": 2, "b": {"c": 3}}) == run.info.run_id
+    assert MlflowClient().get_run(run.info.run_id).data.params == {"a": "1", "b.c": "3"}
+
+
+def test_a_database_whose_making_was_interrupted_is_made_anew() -> None:
+    unfinished = home().root / "mlflow.db.unfinished"
+    unfinished.write_bytes(b"half")
+    assert mlflow_runs.connect() == mlflow_runs.connect()
+    assert not unfinished.exists()
+
+
+def test_runs_that_name_the_same_data_for_the_first_time_at_once_all_succeed(experiment: str, tmp_path: Path) -> None:
+    at_once = 4
+    together = threading.Barrier(at_once)
+
+    def name(digest: int) -> str:
+        run = mlflow_runs.new_run(experiment, "arm", {}, {})
+        with mlflow_runs.running(run):
+            together.wait(60)
+            mlflow_runs.log_dataset("phantom", tmp_path, f"sha256:{digest}", "store")
+        return run
+
+    for digest in range(5):
+        with ThreadPoolExecutor(at_once) as pool:
+            runs = list(pool.map(name, [digest] * at_once))
+        found = [MlflowClient().get_run(run) for run in runs]
+        assert {run.info.status for run in found} == {"FINISHED"}
+        assert {used.dataset.digest for run in found for used in run.inputs.dataset_inputs} == {str(digest)}

@@ -1,0 +1,36 @@
+"""How many arms train at a time, and what each gets of the processors."""
+
+import sys
+
+import pytest
+
+from data_prep.errors import DataError
+from tasks.arms import runner
+from tasks.arms.runner import RunnerSettings, task_runner
+
+
+@pytest.mark.parametrize("processors", [1, 2, 16])
+def test_by_default_every_processor_has_an_arm_of_its_own(processors: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "processors", lambda: processors)
+    settings = RunnerSettings()
+    assert settings.at_once("cpu") == processors
+    assert settings.threads_of_an_arm("cpu") == 1
+    assert settings.at_once("cuda") == 1
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3, 40])
+def test_arms_never_ask_for_more_processors_than_there_are_but_always_for_one(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "processors", lambda: 16)
+    settings = RunnerSettings(arms_at_once=at_once)
+    threads = settings.threads_of_an_arm("cpu")
+    assert threads == max(1, 16 // at_once)
+    assert RunnerSettings(arms_at_once=at_once, threads=5).threads_of_an_arm("cpu") == 5
+
+
+def test_a_ray_that_is_not_installed_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "find_spec", lambda name: None)
+    with pytest.raises(DataError, match=r"pip install 'medmtl\[ray\]'"), task_runner(RunnerSettings(kind="ray"), "cpu"):
+        pass
+    assert "ray" not in sys.modules

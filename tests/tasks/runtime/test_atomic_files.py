@@ -1,0 +1,39 @@
+"""A file is whole or not there, whatever happened to those who wrote it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tasks.runtime.atomic_files import write_atomically
+from tasks.runtime.processes import this_process
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "results.json"
+    write_atomically(path, b"old")
+
+    def fail(_: int) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="no space"):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_process_left_half_written_is_removed_but_not_what_a_living_one_writes(tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    host = this_process().rpartition(":")[0]
+    dead, living = f"{host}:{ended.pid}", f"{host}:{os.getppid()}"
+    for left in (f"a[1].json.{dead}", f"a[1].json.{living}", f"another.json.{dead}"):
+        (tmp_path / f"{left}.unfinished").touch()
+    write_atomically(tmp_path / "a[1].json", b"whole")
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"a[1].json", f"a[1].json.{living}.unfinished", f"another.json.{dead}.unfinished"}
