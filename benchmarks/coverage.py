@@ -116,7 +116,7 @@ def _compare(
     test = TestSet.draw(generator)
     found = [test.compare(of_unit, gain, spread, generator) for of_unit, gain in zip(labels, gains, strict=True)]
     if design.drawn:
-        together = mean_difference([d for d, _, _ in found], [i for _, i, _ in found], drawn_from=_ALL_PAIRS)
+        together = mean_difference([d for d, _, _ in found], [i for _, i, _ in found], population_size=_ALL_PAIRS)
         yield together, difference, np.array([d.mean() for d, _, _ in found])
         return
     for deltas, influence, true in found:

@@ -6,12 +6,12 @@ from prefect import flow
 from pydantic import Field
 
 from data_prep.labels.splits import SplitSettings
-from flows.ingest import take_data
+from flows.ingest import prepare_store
 from flows.settings import FlowSettings
 from tasks.data.ingest import DataSettings
 from tasks.images.evaluation_report import report_evaluation
 from tasks.images.promotion import PromotionSettings, evaluate_models
-from tasks.runtime.run_folder import claim_output
+from tasks.runtime.run_folder import prepare_run_folder
 
 
 class EvaluateSettings(FlowSettings):
@@ -26,8 +26,8 @@ class EvaluateSettings(FlowSettings):
 @flow(name="evaluate")
 def evaluate(settings: EvaluateSettings = EvaluateSettings(), out: Path | None = None, force: bool = False) -> Path:
     """Score champion and challenger, promote by the rule; returns the path of the report."""
-    folder = claim_output(out, "evaluate", settings, force)
-    store = take_data(settings.data)
+    folder = prepare_run_folder(out, "evaluate", settings, force)
+    store = prepare_store(settings.data)
     results = evaluate_models(
         settings.model_name, store, settings.split, settings.promotion, settings.model_dump(mode="json")
     )

@@ -10,16 +10,16 @@ from typing import Literal
 from prefect import flow
 from pydantic import Field
 
-from flows.text_study import TextExperimentSettings, run_text_experiment
+from flows.text_study import TextStudySettings, run_text_study
 from models.networks.pretrained_encoder import PretrainedSettings
 from models.training.text_training import FINE_TUNING, TextTrainingSettings
-from tasks.data.pretrained import take_encoder
-from tasks.data.texts import GlueData, take_texts
-from tasks.runtime.run_folder import claim_output
+from tasks.data.pretrained import prepare_encoder
+from tasks.data.texts import GlueData, prepare_texts
+from tasks.runtime.run_folder import prepare_run_folder
 from tasks.text.plan import Experiment, TextMethod
 
 
-class GlueSettings(TextExperimentSettings):
+class GlueSettings(TextStudySettings):
     """Which experiment, on which of GLUE's tasks, with which encoder."""
 
     experiment: Literal["all", "singles", "pairs", "together"] = Field(
@@ -42,9 +42,9 @@ class GlueSettings(TextExperimentSettings):
 @flow(name="glue")
 def glue(settings: GlueSettings = GlueSettings(), out: Path | None = None, force: bool = False) -> Path:
     """Run an experiment; returns the path of its report. Finished arms are reused, unfinished ones go on."""
-    folder = claim_output(out, "glue", settings, force)
-    data = take_texts(settings.data)
-    encoder = take_encoder(settings.encoder)
+    folder = prepare_run_folder(out, "glue", settings, force)
+    data = prepare_texts(settings.data)
+    encoder = prepare_encoder(settings.encoder)
     how = TextMethod(
         encoder=settings.shared,
         align=settings.align,
@@ -56,4 +56,4 @@ def glue(settings: GlueSettings = GlueSettings(), out: Path | None = None, force
     experiments: tuple[Experiment, ...] = ("singles", "pairs", "together")
     chosen = experiments if settings.experiment == "all" else (settings.experiment,)
     title = f"glue · {settings.experiment} · {encoder.name} · {settings.seeds} seeds"
-    return run_text_experiment(settings, data, chosen, how, title, folder)
+    return run_text_study(settings, data, chosen, how, title, folder)

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 from data_prep.labels.adjudicated import read_adjudicated
 from data_prep.labels.splits import SplitSettings
 from data_prep.noise.protocols import ProtocolSettings
-from flows.ingest import take_data
+from flows.ingest import prepare_store
 from flows.settings import FlowSettings
 from models.networks.multitask import NetworkSettings
 from models.training.image_training import TrainingSettings
@@ -19,13 +19,14 @@ from tasks.arms.base import ArmRef
 from tasks.arms.mlflow_runs import study_run
 from tasks.arms.runner import RunnerSettings
 from tasks.data.ingest import DataSettings, StoreRef, check_images
-from tasks.images.arm import Arm, train_arms
+from tasks.images.arm import train_image_arms
 from tasks.images.publish import publish
+from tasks.images.spec import ImageArm
 from tasks.images.study import compare_arms, plan_arms
 from tasks.records.study import CheckRecord
 
 
-class ExperimentSettings(FlowSettings):
+class ImageStudySettings(FlowSettings):
     """The settings that every experiment on images has."""
 
     data: DataSettings = Field(DataSettings(), description="images and labels")
@@ -50,8 +51,8 @@ class ExperimentSettings(FlowSettings):
         return f"{self.data.name} {self.data.size} px · {self.network.backbone} · {what} · {under}"
 
 
-def run_experiment(
-    settings: ExperimentSettings,
+def run_image_study(
+    settings: ImageStudySettings,
     folder: Path,
     title: str,
     methods: Sequence[WeightingSettings],
@@ -64,32 +65,32 @@ def run_experiment(
     Returns the report's path and the arms that finished.
     """
     begun = time.monotonic()
-    store, checks, arms, drawn_from = plan_experiment(settings, folder, methods, protocol, seeds)
+    store, checks, arms, population_size = plan_image_study(settings, folder, methods, protocol, seeds)
     with study_run(title, settings) as run_id:
-        done, failed = train_arms(arms, run_id, settings.runner)
+        done, failed = train_image_arms(arms, run_id, settings.runner)
         results = compare_arms(
             settings.model_dump(mode="json"), store, checks, settings.split, done, failed, baseline,
-            drawn_from, settings.adjudicated, begun, folder,
+            population_size, settings.adjudicated, begun, folder,
         )  # fmt: skip
         return publish(results, store, settings.split, run_id), done
 
 
-def plan_experiment(
-    settings: ExperimentSettings,
+def plan_image_study(
+    settings: ImageStudySettings,
     folder: Path,
     methods: Sequence[WeightingSettings],
     protocol: ProtocolSettings,
     seeds: int,
-) -> tuple[StoreRef, tuple[CheckRecord, ...], list[Arm], int | None]:
+) -> tuple[StoreRef, tuple[CheckRecord, ...], list[ImageArm], int | None]:
     """Get the images ready, check them, and list the arms: their store, the checks, the arms, and the number of
     conditions from which theirs were drawn, if they were drawn.
     """
     if settings.adjudicated:
         read_adjudicated(settings.adjudicated)  # a table that cannot be read is told before hours of training
-    store = take_data(settings.data)
+    store = prepare_store(settings.data)
     checks = check_images(settings.data, store)
-    arms, drawn_from = plan_arms(
+    arms, population_size = plan_arms(
         store, settings.split, protocol, methods, settings.network, settings.training,
         settings.seed, seeds, settings.device, settings.runner.threads_of_an_arm(settings.device), folder / "noise",
     )  # fmt: skip
-    return store, checks, arms, drawn_from
+    return store, checks, arms, population_size

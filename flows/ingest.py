@@ -20,7 +20,7 @@ from tasks.data.ingest import (
     render_phantom,
 )
 from tasks.data.ingest_report import report_ingest
-from tasks.runtime.run_folder import claim_output
+from tasks.runtime.run_folder import prepare_run_folder
 
 
 class IngestSettings(FlowSettings):
@@ -33,14 +33,14 @@ class IngestSettings(FlowSettings):
 def ingest(settings: IngestSettings = IngestSettings(), out: Path | None = None, force: bool = False) -> StoreRef:
     """Build the store of a source, or find it built; what came of it is reported in `out`."""
     begun = time.monotonic()
-    folder = claim_output(out, "ingest", settings, force)
-    store = take_data(settings.data)
+    folder = prepare_run_folder(out, "ingest", settings, force)
+    store = prepare_store(settings.data)
     checks = check_images(settings.data, store)
     report_ingest(store, checks, settings.model_dump(mode="json"), time.monotonic() - begun, folder)
     return store
 
 
-def take_data(data: DataSettings) -> StoreRef:
+def prepare_store(data: DataSettings) -> StoreRef:
     """The store of the data, whatever their source; the first steps of every flow on images."""
     if data.source == CHESTXRAY14:
         return decode_archives(data)

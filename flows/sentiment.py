@@ -10,18 +10,18 @@ from typing import Annotated, Any, Literal
 from prefect import flow
 from pydantic import Field, field_validator
 
-from flows.text_study import TextExperimentSettings, run_text_experiment
+from flows.text_study import TextStudySettings, run_text_study
 from models.networks.word_encoders import CnnSettings, LstmSettings, MlpSettings
 from models.training.text_training import TextTrainingSettings
-from tasks.data.pretrained import take_vectors
-from tasks.data.texts import SentimentData, take_texts
-from tasks.runtime.run_folder import claim_output
+from tasks.data.pretrained import prepare_vectors
+from tasks.data.texts import SentimentData, prepare_texts
+from tasks.runtime.run_folder import prepare_run_folder
 from tasks.text.plan import TextMethod
 
 WordEncoder = Annotated[LstmSettings | CnnSettings | MlpSettings, Field(discriminator="kind")]
 
 
-class SentimentSettings(TextExperimentSettings):
+class SentimentSettings(TextStudySettings):
     """Which experiment, on what sentences, with which encoder."""
 
     experiment: Literal["singles", "pairs", "together", "transfer", "capacity"] = Field(
@@ -59,8 +59,8 @@ class SentimentSettings(TextExperimentSettings):
 @flow(name="sentiment")
 def sentiment(settings: SentimentSettings = SentimentSettings(), out: Path | None = None, force: bool = False) -> Path:
     """Run an experiment; returns the path of its report. Finished arms are reused, unfinished ones go on."""
-    folder = claim_output(out, "sentiment", settings, force)
-    data = take_texts(settings.data)
+    folder = prepare_run_folder(out, "sentiment", settings, force)
+    data = prepare_texts(settings.data)
     dimensions = settings.encoder.dimension
     how = TextMethod(
         encoder=settings.encoder,
@@ -68,7 +68,7 @@ def sentiment(settings: SentimentSettings = SentimentSettings(), out: Path | Non
         training=settings.training,
         fine_tuning_epochs=settings.fine_tuning_epochs,
         max_length=settings.max_length,
-        vectors=settings.vectors and take_vectors(settings.vectors, dimensions, data),
+        vectors=settings.vectors and prepare_vectors(settings.vectors, dimensions, data),
         source=settings.source,
         widths=settings.widths,
         leave_overlap=settings.leave_overlap,
@@ -76,4 +76,4 @@ def sentiment(settings: SentimentSettings = SentimentSettings(), out: Path | Non
     )
     limit = f" · at most {data.limit} sentences" if data.limit else ""
     title = f"sentiment · {settings.experiment} · {settings.encoder.kind}{limit} · {settings.seeds} seeds"
-    return run_text_experiment(settings, data, [settings.experiment], how, title, folder)
+    return run_text_study(settings, data, [settings.experiment], how, title, folder)

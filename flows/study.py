@@ -12,14 +12,14 @@ from prefect import flow
 from pydantic import Field, field_validator
 
 from data_prep.noise.protocols import AllProtocol, ProtocolSettings
-from flows.image_study import ExperimentSettings, plan_experiment, run_experiment
+from flows.image_study import ImageStudySettings, plan_image_study, run_image_study
 from models.weighting.registry import ScalarizationSettings, SvdSettings, UniformSettings, WeightingSettings
-from tasks.images.dry_run import foresee
+from tasks.images.dry_run import dry_run
 from tasks.images.model_registry import best_arm, register_model
-from tasks.runtime.run_folder import claim_output
+from tasks.runtime.run_folder import prepare_run_folder
 
 
-class StudySettings(ExperimentSettings):
+class StudySettings(ImageStudySettings):
     """Which methods are compared, on what data, under what noise."""
 
     methods: tuple[WeightingSettings, ...] = Field(
@@ -61,12 +61,12 @@ def study(settings: StudySettings = StudySettings(), out: Path | None = None, fo
     """
     if settings.dry_run:
         with TemporaryDirectory() as masks:
-            _, _, arms, _ = plan_experiment(settings, Path(masks), settings.methods, settings.protocol, settings.seeds)
-            foresee(arms, settings.runner)
+            _, _, arms, _ = plan_image_study(settings, Path(masks), settings.methods, settings.protocol, settings.seeds)
+            dry_run(arms, settings.runner)
         return None
-    folder = claim_output(out, "study", settings, force)
+    folder = prepare_run_folder(out, "study", settings, force)
     title = f"study · {settings.describe(settings.methods, settings.protocol.name)} · {settings.seeds} seeds"
-    report, done = run_experiment(
+    report, done = run_image_study(
         settings, folder, title, settings.methods, settings.protocol, settings.seeds, settings.baseline
     )
     if settings.model_name:

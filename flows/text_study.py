@@ -19,7 +19,7 @@ from tasks.text.publish import publish_texts
 from tasks.text.study import compare_texts
 
 
-class TextExperimentSettings(FlowSettings):
+class TextStudySettings(FlowSettings):
     """The settings that every study on texts has."""
 
     align: Literal["free", "rotation"] = Field(
@@ -36,8 +36,8 @@ class TextExperimentSettings(FlowSettings):
     runner: RunnerSettings = Field(RunnerSettings(), description="how many arms train at a time")
 
 
-def run_text_experiment(
-    settings: TextExperimentSettings,
+def run_text_study(
+    settings: TextStudySettings,
     data: SentimentData | GlueData,
     experiments: Sequence[Experiment],
     how: TextMethod,

@@ -7,15 +7,15 @@ from pydantic import Field
 
 from data_prep.noise.protocols import AllProtocol
 from data_prep.noise.registry import NoiseSettings, NoNoise
-from flows.image_study import ExperimentSettings, plan_experiment, run_experiment
+from flows.image_study import ImageStudySettings, plan_image_study, run_image_study
 from models.weighting.registry import UniformSettings, WeightingSettings
 from tasks.arms.runner import RunnerSettings
 from tasks.images.model_registry import register_model
 from tasks.images.profiling import profile_arm
-from tasks.runtime.run_folder import claim_output
+from tasks.runtime.run_folder import prepare_run_folder
 
 
-class TrainSettings(ExperimentSettings):
+class TrainSettings(ImageStudySettings):
     """What is trained, on what data, and how."""
 
     method: WeightingSettings = Field(UniformSettings(), description="the task weighting")
@@ -31,12 +31,12 @@ class TrainSettings(ExperimentSettings):
 @flow(name="train")
 def train(settings: TrainSettings = TrainSettings(), out: Path | None = None, force: bool = False) -> Path:
     """Train one model and register it; returns the path of its report (of the profile, if only that is wanted)."""
-    folder = claim_output(out, "train", settings, force)
+    folder = prepare_run_folder(out, "train", settings, force)
     method, protocol = settings.method, AllProtocol(noise=(settings.noise,), noisy_labels=settings.noisy_labels)
     if settings.profile:
-        _, _, (arm,), _ = plan_experiment(settings, folder, [method], protocol, 1)
+        _, _, (arm,), _ = plan_image_study(settings, folder, [method], protocol, 1)
         return profile_arm(arm, folder)
     title = f"train · {settings.describe([method], settings.noise.name)} · seed {settings.seed}"
-    report, arms = run_experiment(settings, folder, title, [method], protocol, 1, method.name)
+    report, arms = run_image_study(settings, folder, title, [method], protocol, 1, method.name)
     register_model(arms[0].run_id, settings.model_name)
     return report

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tasks.runtime.env_defaults import prepare_environment
+from tasks.runtime.env_defaults import set_env_defaults
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # tests run beside one another and share the processors
-prepare_environment()  # as every command does
+set_env_defaults()  # as every command does
 
 # How long an example takes says nothing on a shared machine. The same examples every time: a run of the tests tells
 # of the change that was made, not of its luck. `pytest --hypothesis-profile other-examples` looks for new ones.

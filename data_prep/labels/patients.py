@@ -39,7 +39,7 @@ def opaque_name(image: str, population: str, key: bytes) -> str:
     return hashlib.blake2b(f"{population}\0image\0{image}".encode(), digest_size=16, key=key).hexdigest() + ".dcm"
 
 
-def joined_patients(in_files: Sequence[str], in_table: np.ndarray) -> tuple[int, int]:
+def patients_in_both(in_files: Sequence[str], in_table: np.ndarray) -> tuple[int, int]:
     """Return how many images name their patient, and how many patients of the table those names join.
 
     in_files: n keys, "" where the file names nobody. in_table: (n,) str. Two patients of the table whose files name

@@ -48,7 +48,7 @@ class Plan:
     """
 
     conditions: tuple[Condition, ...]
-    drawn_from: int | None = None
+    population_size: int | None = None
 
 
 class _Protocol(BaseModel):
@@ -178,7 +178,7 @@ class PairsProtocol(_Protocol):
             )
         order = _generator("pairs", seed).permutation(len(every))[: self.pairs]
         drawn = [self._condition(every[which], seed, number) for number, which in enumerate(order)]
-        return Plan(tuple(drawn), drawn_from=len(every))
+        return Plan(tuple(drawn), population_size=len(every))
 
     def _condition(self, pair: tuple[str, str], seed: int, number: int) -> Condition:
         one = pair[_generator(f"which of {'/'.join(pair)}", seed).integers(2)]

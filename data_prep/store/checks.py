@@ -55,7 +55,7 @@ def table(results: Sequence[Checked]) -> list[dict[str, str]]:
     return [{"rule": each.rule, "found": each.found, "result": "ok" if each.holds else "BROKEN"} for each in results]
 
 
-def demand(results: Sequence[Checked]) -> None:
+def require(results: Sequence[Checked]) -> None:
     """Raise DataError naming the rules that are broken, if any is."""
     broken = [f"{each.rule} ({each.found})" for each in results if not each.holds]
     if broken:

@@ -27,17 +27,17 @@ from data_prep.labels.table import LabelTable
 from data_prep.sources.archives import NO_ROW, Account, Picked, open_archive, pick_images
 from data_prep.store.recipe import (
     UNREADABLE_LIMIT,
-    alone,
     check_size,
     check_unreadable,
     decode_item,
-    facts_of,
     file_patient,
+    manifest_of,
     patients_in_files,
     recipe_of,
     reuse,
     rows_of,
     start_worker,
+    store_lock,
 )
 from data_prep.store.store import SHARD_IMAGES, ShardSequence, ShardWriter, Store, StoreWriter, part_prefix
 
@@ -119,7 +119,7 @@ def build_from_archives(
     secret = PUBLIC_KEY if source.public else check_secret(key)
     recipe = recipe_of(source, size, secret, shard_images)
     if not path.exists():
-        with alone(path):
+        with store_lock(path):
             if not path.exists():
                 writer = StoreWriter(path, size, recipe)
                 job = _Job(
@@ -347,4 +347,4 @@ def _finish(
             for archive, shards in zip(source.archives, parts, strict=True)
         ],
     }
-    return writer.finish(table, facts_of(source) | facts | patients_in_files(records, table), parts)
+    return writer.finish(table, manifest_of(source) | facts | patients_in_files(records, table), parts)

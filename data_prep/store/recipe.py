@@ -27,7 +27,7 @@ from data_prep.decoding.radiograph import DICOM_SUFFIXES, is_dicom
 from data_prep.decoding.raster import DECODE_VERSION, MAX_BYTES
 from data_prep.decoding.sandbox import safe_decode
 from data_prep.errors import DataError
-from data_prep.labels.patients import PUBLIC_KEY, check_secret, joined_patients, key_name, opaque_name, patient_keys
+from data_prep.labels.patients import PUBLIC_KEY, check_secret, key_name, opaque_name, patient_keys, patients_in_both
 from data_prep.labels.table import LabelTable
 from data_prep.store.store import SCHEMA, SHARD_IMAGES, ShardRecord, Store, StoreWriter, explained, tidy
 
@@ -122,13 +122,13 @@ def build_store(
     recipe = recipe_of(source, size, secret, shard_images)
     if path.exists():
         return _reuse(path, recipe, unreadable_limit)
-    with alone(path):
+    with store_lock(path):
         if path.exists():
             return _reuse(path, recipe, unreadable_limit)
         writer = StoreWriter(path, size, recipe)
         _write_shards(source, writer, secret, workers, progress, unreadable_limit, shard_images)
         table = rows_of(source, writer.finished, secret)
-        return writer.finish(table, facts_of(source) | _counts(source) | patients_in_files(writer.finished, table))
+        return writer.finish(table, manifest_of(source) | _counts(source) | patients_in_files(writer.finished, table))
 
 
 def check_size(size: int) -> None:
@@ -155,7 +155,7 @@ def recipe_of(source: Labelled, size: int, secret: bytes, shard_images: int) -> 
     }
 
 
-def facts_of(source: Labelled) -> dict[str, Any]:
+def manifest_of(source: Labelled) -> dict[str, Any]:
     """Return what the manifest says of a source, but for its counts."""
     return {
         "population": source.population,
@@ -178,7 +178,7 @@ def _counts(source: Source) -> dict[str, Any]:
 
 def patients_in_files(records: Sequence[ShardRecord], table: LabelTable) -> dict[str, Any]:
     """Say how far the patients that DICOM files name themselves agree with those of the table."""
-    known, joined = joined_patients([patient for record in records for patient in record.patients], table.patients)
+    known, joined = patients_in_both([patient for record in records for patient in record.patients], table.patients)
     return {"patients_in_files": {"images": known, "joined": joined}}
 
 
@@ -198,7 +198,7 @@ def reuse(path: Path, recipe: Mapping[str, Any]) -> Store:
 
 
 @contextmanager
-def alone(path: Path) -> Iterator[None]:
+def store_lock(path: Path) -> Iterator[None]:
     """Hold the lock on `path`; the kernel releases it when its holder dies."""
     lock = filelock.FileLock(path.with_name(path.name + ".lock"))
     with explained(path):

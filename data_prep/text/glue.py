@@ -21,7 +21,7 @@ from data_prep.fetch.hub import by_hand
 from data_prep.fetch.hub_table import read_columns
 from data_prep.fetch.text_file import read_lines
 from data_prep.text.benchmarks import GLUE, GLUE_REPOSITORY, GlueSet
-from data_prep.text.task import TEST_SHARE, VALIDATION_SHARE, Texts, TextTask, capped, carve
+from data_prep.text.task import TEST_SHARE, VALIDATION_SHARE, Texts, TextTask, capped, split_off
 
 HUB_TRAIN, HUB_DEV = "train-00000-of-00001.parquet", "validation-00000-of-00001.parquet"
 MSR_TRAIN, MSR_TEST = "msr_paraphrase_train.txt", "msr_paraphrase_test.txt"
@@ -62,20 +62,20 @@ def _read_task(folder: Path, name: str, seed: int) -> TextTask:
     facts = GLUE[name]
     train, dev, notes = _read_parts(folder, name, facts)
     if train is None:
-        rest, test = _carve(dev.texts, TEST_SHARE, seed, f"test {name}")
+        rest, test = _split_off(dev.texts, TEST_SHARE, seed, f"test {name}")
         notes.append(f"no training part here: all three parts are cut from the {dev.rows} rows of the dev part")
     else:
         rest, test = train.texts, dev.texts
-    rest, val = _carve(rest, VALIDATION_SHARE, seed, f"validation {name}")
+    rest, val = _split_off(rest, VALIDATION_SHARE, seed, f"validation {name}")
     skipped = dev.skipped + (train.skipped if train else 0)
     if skipped:
         notes.append(f"{skipped} rows without a text left out")
     return TextTask(name, facts.classes, facts.metrics, rest, val, test, skipped, tuple(notes))
 
 
-def _carve(texts: Texts, share: float, seed: int, purpose: str) -> tuple[Texts, Texts]:
+def _split_off(texts: Texts, share: float, seed: int, purpose: str) -> tuple[Texts, Texts]:
     """Keep the pairs of one question or premise together: the answer to one pair gives others away."""
-    return carve(texts, share, seed, purpose, groups=None if texts.second is None else texts.first)
+    return split_off(texts, share, seed, purpose, groups=None if texts.second is None else texts.first)
 
 
 def _read_parts(folder: Path, name: str, facts: GlueSet) -> tuple[_Part | None, _Part, list[str]]:

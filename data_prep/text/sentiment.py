@@ -15,7 +15,7 @@ from data_prep.fetch.remote_file import RemoteFile
 from data_prep.fetch.text_file import read_lines
 from data_prep.text.benchmarks import SENTIMENT, SentimentSet, by_hand
 from data_prep.text.overlap import shared_sentences, without_overlap
-from data_prep.text.task import TEST_SHARE, VALIDATION_SHARE, Texts, TextTask, capped, carve, carve_fold
+from data_prep.text.task import TEST_SHARE, VALIDATION_SHARE, Texts, TextTask, capped, split_off, split_off_fold
 
 
 def read_sentiment(
@@ -61,13 +61,13 @@ def _read_task(folder: Path, name: str, seed: int, fold: tuple[int, int] | None)
     if facts.test is not None:
         test = parts[facts.test.name]
     elif fold is not None:
-        train, test = carve_fold(train, fold, seed, f"folds {name}")
+        train, test = split_off_fold(train, fold, seed, f"folds {name}")
     else:
-        train, test = carve(train, TEST_SHARE, seed, f"test {name}")
+        train, test = split_off(train, TEST_SHARE, seed, f"test {name}")
     if facts.val is not None:
         val = parts[facts.val.name]
     else:
-        train, val = carve(train, VALIDATION_SHARE, seed, f"validation {name}")
+        train, val = split_off(train, VALIDATION_SHARE, seed, f"validation {name}")
     if repeated := shared_sentences(test, (train, val)).sentences:
         notes.append(
             f"{repeated} of {len(test)} test sentences also stand in its own other parts, as in the literature"

@@ -82,7 +82,7 @@ def text_generator(seed: int, purpose: str) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=tuple(purpose.encode())))
 
 
-def carve(
+def split_off(
     texts: Texts, share: float, seed: int, purpose: str, groups: Sequence[str] | None = None
 ) -> tuple[Texts, Texts]:
     """Return (what stays, a plainly random `share` of the sentences), each in the order of the file.
@@ -99,7 +99,7 @@ def carve(
     return texts.take(~away), texts.take(away)
 
 
-def carve_fold(texts: Texts, fold: tuple[int, int], seed: int, purpose: str) -> tuple[Texts, Texts]:
+def split_off_fold(texts: Texts, fold: tuple[int, int], seed: int, purpose: str) -> tuple[Texts, Texts]:
     """Return (the other folds, fold i) of a seeded cut into `of` folds of nearly equal size; fold: (i, of).
 
     Raises DataError unless 0 <= i < of and 2 <= of <= n.

@@ -32,7 +32,7 @@ _CHUNK = 1024  # images read at a time when they are brought into memory
 
 
 @dataclass(frozen=True)
-class Placed:
+class ImageCache:
     """Images in their place; `pixels` is a tensor on the device, or else what lies on the other side."""
 
     pixels: Tensor | StoredPixels
@@ -56,7 +56,7 @@ class Placed:
         return _ahead(self.pixels, batches, self.device, ahead)
 
 
-class Memory:
+class MemoryBudget:
     """What images may take of the memory of a device and of the machine.
 
     Args:
@@ -75,29 +75,29 @@ class Memory:
         else:
             self._on_device = device_memory * 2**30
 
-    def place(self, pixels: Tensor | StoredPixels) -> Placed:
+    def place(self, pixels: Tensor | StoredPixels) -> ImageCache:
         """Brings images as near to the device as they fit. What is a tensor already is never moved away from it."""
         if isinstance(pixels, Tensor) and pixels.device == self._device:
-            return Placed(pixels, self._device, "device")
+            return ImageCache(pixels, self._device, "device")
         size, in_main_too = pixels.numel(), self._device.type == "cpu"
         if size <= self._on_device and (size <= self._main or not in_main_too):
             self._on_device -= size
             self._main -= size * in_main_too
-            return Placed(_read(pixels, self._device), self._device, "device")
+            return ImageCache(_read(pixels, self._device), self._device, "device")
         if isinstance(pixels, StoredPixels) and size <= self._main:
             self._main -= size
             pixels = _read(pixels, torch.device("cpu"))
-        return where_it_lies(pixels, self._device, streamed=True)
+        return in_place(pixels, self._device, streamed=True)
 
 
-def where_it_lies(pixels: Tensor | StoredPixels, device: torch.device, *, streamed: bool = False) -> Placed:
+def in_place(pixels: Tensor | StoredPixels, device: torch.device, *, streamed: bool = False) -> ImageCache:
     """Images as they are, to be handed to a device; `streamed` even if they lie on it."""
     if isinstance(pixels, StoredPixels):
-        return Placed(pixels, device, "store")
+        return ImageCache(pixels, device, "store")
     if pixels.device == device and not streamed:
-        return Placed(pixels, device, "device")
+        return ImageCache(pixels, device, "device")
     # NumPy gathers in one thread of its own; torch would set all of them to it, beside those that compute
-    return Placed(StoredPixels(pixels[:, 0].cpu().numpy(), np.arange(len(pixels))), device, "main memory")
+    return ImageCache(StoredPixels(pixels[:, 0].cpu().numpy(), np.arange(len(pixels))), device, "main memory")
 
 
 def _read(pixels: Tensor | StoredPixels, device: torch.device) -> Tensor:

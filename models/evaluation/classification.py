@@ -108,13 +108,13 @@ def task_score(tested: TaskTest, probabilities: NDArray) -> tuple[float, NDArray
     return float(np.mean(values)), np.mean(influences, axis=0) / len(predicted)
 
 
-def summed_by_sentence(moved: NDArray, numbers: NDArray[np.int64], distinct: int) -> NDArray[np.float64]:
+def sum_by_sentence(influence: NDArray, numbers: NDArray[np.int64], distinct: int) -> NDArray[np.float64]:
     """Shares of the rows summed by sentence, scaled to an unbiased variance.
 
     moved: (n,); numbers: (n,), each row's sentence, 0..p-1. Returns (p,).
     """
     own = len(np.unique(numbers))
-    return np.bincount(numbers, moved, minlength=distinct) * np.sqrt(own / max(1, own - 1))
+    return np.bincount(numbers, influence, minlength=distinct) * np.sqrt(own / max(1, own - 1))
 
 
 def number_sentences(tested: list[TaskTest]) -> tuple[list[NDArray[np.int64]], int]:
@@ -130,23 +130,23 @@ def evaluate(tested: Mapping[str, TaskTest], probabilities: Mapping[str, NDArray
     among the metrics (`models.evaluation.intervals.logit_interval`).
     """
     numbers, distinct = number_sentences([tested[task] for task in probabilities])
-    scores, moved = {}, []
+    scores, influence = {}, []
     for (task, of_task), of_rows in zip(probabilities.items(), numbers, strict=True):
         value, shares = task_score(tested[task], of_task)
-        moved.append(summed_by_sentence(shares, of_rows, distinct))
-        scores[task] = _score(value, moved[-1], len(of_rows), "matthews" in tested[task].metrics)
+        influence.append(sum_by_sentence(shares, of_rows, distinct))
+        scores[task] = _score(value, influence[-1], len(of_rows), "matthews" in tested[task].metrics)
     signed = any("matthews" in tested[task].metrics for task in probabilities)
     mean = float(np.mean([each.value for each in scores.values()]))
     fewest = min(len(of_rows) for of_rows in numbers)
-    return Evaluation(scores, _score(mean, np.mean(moved, axis=0), fewest, signed), tuple(scores))
+    return Evaluation(scores, _score(mean, np.mean(influence, axis=0), fewest, signed), tuple(scores))
 
 
 _NO_SPREAD = "no interval: the sentences do not differ in what they say of it"
 
 
-def _score(value: float, moved: NDArray, n: int, signed: bool) -> Score:
+def _score(value: float, influence: NDArray, n: int, signed: bool) -> Score:
     low, width = (-1.0, 2.0) if signed else (0.0, 1.0)
-    interval = logit_interval((value - low) / width, float(moved @ moved) / width**2, degrees=max(1, n - 1))
+    interval = logit_interval((value - low) / width, float(influence @ influence) / width**2, degrees=max(1, n - 1))
     if interval is None:
         return Score(value, None, None, _NO_SPREAD)
     return Score(value, low + width * interval[0], low + width * interval[1])

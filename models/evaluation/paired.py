@@ -41,7 +41,7 @@ class Differences:
 
     seeds: list[int]
     deltas: NDArray
-    moved: NDArray
+    influence: NDArray
 
 
 @dataclass(frozen=True)
@@ -71,19 +71,19 @@ class Comparison:
         return sum(len(by_seed) for by_seed in self.by_unit.values())
 
 
-def compare(units: Mapping[str, Unit], patients: NDArray, drawn_from: int | None = None) -> Comparison:
+def compare(units: Mapping[str, Unit], patients: NDArray, population_size: int | None = None) -> Comparison:
     """Compare two methods over all units at once.
 
     patients: (n,) keys. drawn_from: the length of the list from which the units were drawn at random; None if they
     were not: then they are taken as they are.
     """
     numbers = number_patients(patients)
-    return compare_units({name: _differences(unit, numbers) for name, unit in units.items()}, drawn_from)
+    return compare_units({name: _differences(unit, numbers) for name, unit in units.items()}, population_size)
 
 
 def compare_units(
     units: Mapping[str, Differences | str],
-    drawn_from: int | None = None,
+    population_size: int | None = None,
     *,
     crossed: bool = False,
     tested: Sampled = "patients",
@@ -100,12 +100,14 @@ def compare_units(
     found = [_over_all(list(usable.values()))] if crossed else list(usable.values())
     if not found[0].seeds:
         return Comparison(None, None, None, None, by_unit, reason="no seed that all units have")
-    estimate = mean_difference([each.deltas for each in found], [each.moved for each in found], drawn_from, tested)
+    estimate = mean_difference(
+        [each.deltas for each in found], [each.influence for each in found], population_size, tested
+    )
     if estimate.error == 0 and estimate.mean != 0:
         reason = "no interval: the scores separate the classes completely"
         return Comparison(estimate.mean, None, None, None, by_unit, reason=reason)
     lo, hi = estimate.interval
-    limit = _limit(estimate.over, min(len(each.seeds) for each in found), len(usable), drawn_from)
+    limit = _limit(estimate.over, min(len(each.seeds) for each in found), len(usable), population_size)
     return Comparison(
         estimate.mean, lo, hi, estimate.p_value, by_unit, estimate.over, estimate.detectable, limit
     )  # fmt: skip
@@ -116,8 +118,8 @@ def _over_all(units: list[Differences]) -> Differences:
     seeds = sorted(set.intersection(*(set(each.seeds) for each in units)))
     columns = [[each.seeds.index(seed) for seed in seeds] for each in units]
     deltas = np.mean([each.deltas[chosen] for each, chosen in zip(units, columns, strict=True)], axis=0)
-    moved = np.mean([each.moved[:, chosen] for each, chosen in zip(units, columns, strict=True)], axis=0)
-    return Differences(seeds, deltas, moved)
+    influence = np.mean([each.influence[:, chosen] for each, chosen in zip(units, columns, strict=True)], axis=0)
+    return Differences(seeds, deltas, influence)
 
 
 def delong(target: NDArray[np.int8], first: NDArray, second: NDArray, patients: NDArray) -> Estimate:
@@ -133,8 +135,8 @@ def delong(target: NDArray[np.int8], first: NDArray, second: NDArray, patients: 
     for value, word in ((1, "with"), (0, "without")):
         if len(np.unique(numbers[target == value])) < 2:
             raise ValueError(f"fewer than two patients {word} the finding: there is no variance to estimate")
-    deltas, moved = _of_label(targets[:, 0], [(one[:, 0], other[:, 0])], numbers)
-    return mean_difference([deltas], [moved])
+    deltas, influence = _of_label(targets[:, 0], [(one[:, 0], other[:, 0])], numbers)
+    return mean_difference([deltas], [influence])
 
 
 def _differences(unit: Unit, numbers: NDArray[np.int64]) -> Differences | str:
@@ -148,8 +150,8 @@ def _differences(unit: Unit, numbers: NDArray[np.int64]) -> Differences | str:
         _of_label(unit.targets[:, j], [(method[:, j], baseline[:, j]) for method, baseline in arms], numbers)
         for j in columns
     ]
-    deltas, moved = (np.mean(parts, axis=0) for parts in zip(*of_labels, strict=True))
-    return Differences(seeds, deltas, moved)
+    deltas, influence = (np.mean(parts, axis=0) for parts in zip(*of_labels, strict=True))
+    return Differences(seeds, deltas, influence)
 
 
 def _of_label(
@@ -160,13 +162,15 @@ def _of_label(
     placed = [[placements(scores[positive], scores[negative]) for scores in pair] for pair in arms]
     of_positive = np.stack([method.positive - baseline.positive for method, baseline in placed])
     of_negative = np.stack([method.negative - baseline.negative for method, baseline in placed])
-    moved = patient_influence(of_positive, of_negative, numbers[positive], numbers[negative], int(numbers.max()) + 1)
-    return of_positive.mean(axis=1), moved
+    influence = patient_influence(
+        of_positive, of_negative, numbers[positive], numbers[negative], int(numbers.max()) + 1
+    )
+    return of_positive.mean(axis=1), influence
 
 
-def _limit(over: Over, seeds: int, units: int, drawn_from: int | None) -> str | None:
+def _limit(over: Over, seeds: int, units: int, population_size: int | None) -> str | None:
     """Why the interval is over no more than it is; seeds: of the unit that has the fewest."""
-    if drawn_from is not None and units < MIN_DRAWN:
+    if population_size is not None and units < MIN_DRAWN:
         return f"{units} pair(s) cannot speak for other pairs; {MIN_DRAWN} or more can"
     if over in ("patients", "sentences"):
         return f"{seeds} seed(s) cannot speak for other seeds; {MIN_DRAWN} or more can"

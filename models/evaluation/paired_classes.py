@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.evaluation.classification import TaskTest, number_sentences, summed_by_sentence, task_score
+from models.evaluation.classification import TaskTest, number_sentences, sum_by_sentence, task_score
 from models.evaluation.paired import Comparison, Differences, compare_units
 
 Predictions = Mapping[int, Mapping[str, NDArray]]
@@ -51,15 +51,15 @@ def _differences(
     seeds = sorted(set(group.method) & set(group.baseline))
     if not seeds:
         return "no seed in common"
-    deltas, moved = [], []
+    deltas, influence = [], []
     for seed in seeds:
         parts = {task: _of_task(group, seed, task) for task in group.tests[seed]}
         deltas.append(np.mean([delta for delta, _ in parts.values()]))
         by_sentence = [
-            summed_by_sentence(shares, numbered[name, seed, task], distinct) for task, (_, shares) in parts.items()
+            sum_by_sentence(shares, numbered[name, seed, task], distinct) for task, (_, shares) in parts.items()
         ]
-        moved.append(np.mean(by_sentence, axis=0))
-    return Differences(seeds, np.array(deltas), np.stack(moved, axis=1))
+        influence.append(np.mean(by_sentence, axis=0))
+    return Differences(seeds, np.array(deltas), np.stack(influence, axis=1))
 
 
 def _of_task(group: Group, seed: int, task: str) -> tuple[float, NDArray[np.float64]]:

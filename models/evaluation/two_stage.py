@@ -78,7 +78,7 @@ class Estimate:
 def mean_difference(
     differences: Sequence[NDArray],
     influence: Sequence[NDArray],
-    drawn_from: int | None = None,
+    population_size: int | None = None,
     tested: Sampled = "patients",
 ) -> Estimate:
     """The mean of all units' differences, over as much as the design carries.
@@ -96,9 +96,11 @@ def mean_difference(
     mean, patients = float(means.mean()), of_patient.mean(axis=1)  # (p,)
     alone, degrees = float(patients @ patients), _effective_patients(patients)
     units = len(means)
-    if drawn_from is not None and units >= MIN_DRAWN:
+    if population_size is not None and units >= MIN_DRAWN:
         over: Over = f"pairs, seeds and {tested}"  # type: ignore[assignment]
-        share = units / drawn_from if seeds > 1 else 0.0  # without it, and wider, where no seed can be told from a pair
+        share = (
+            units / population_size if seeds > 1 else 0.0
+        )  # without it, and wider, where no seed can be told from a pair
     elif seeds >= MIN_DRAWN:
         over, share = f"seeds and {tested}", 1.0  # type: ignore[assignment]
     else:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from models.data.text_batches import TextBatch
 from models.errors import SettingError
 from models.networks.dropout import Draws, SeededDropout
-from models.networks.skip_init import UndrawnConstruction
+from models.networks.skip_init import SkipInit
 
 
 class PretrainedSettings(BaseModel):
@@ -96,7 +96,7 @@ class PretrainedEncoder(nn.Module):
             SettingError: a tensor is missing or has another shape.
         """
         kind = type(self.model)
-        with _quiet(), UndrawnConstruction():  # it lists the heads that are left out
+        with _quiet(), SkipInit():  # it lists the heads that are left out
             loaded, found = kind.from_pretrained(
                 None, config=self.model.config, state_dict=dict(weights), output_loading_info=True,
                 ignore_mismatched_sizes=True, dtype=torch.float32,

@@ -15,7 +15,7 @@ _DRAWS = {"uniform_", "normal_", "kaiming_uniform_"}
 the Hugging Face library puts functions of its own in their places while it makes a model."""
 
 
-class UndrawnConstruction(TorchFunctionMode):
+class SkipInit(TorchFunctionMode):
     """Inside, in this thread, what would be filled with random numbers is filled with zeros."""
 
     def __torch_function__(

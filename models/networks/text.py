@@ -20,7 +20,7 @@ from models.errors import SettingError, unknown_name
 from models.networks.alignment import AlignmentKind, Covariance, make_alignment
 from models.networks.dropout import Draws, SeededDropout
 from models.networks.pretrained_encoder import PretrainedEncoder, PretrainedSettings
-from models.networks.skip_init import UndrawnConstruction
+from models.networks.skip_init import SkipInit
 from models.networks.word_encoders import CnnEncoder, CnnSettings, LstmEncoder, LstmSettings, MlpEncoder, MlpSettings
 from models.randomness import seed_for
 
@@ -66,7 +66,7 @@ class TextNetwork(nn.Module):
         self.settings, self.tasks, self.config = settings, dict(tasks), config
         self.draws = Draws()
         self._own_words: nn.Embedding | None = None
-        with UndrawnConstruction():  # `initial_text_network` draws, `restore` loads
+        with SkipInit():  # `initial_text_network` draws, `restore` loads
             self._build(settings, words, config)
 
     def _build(self, settings: TextNetworkSettings, words: int | None, config: Mapping[str, Any] | None) -> None:

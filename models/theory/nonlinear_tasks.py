@@ -32,7 +32,7 @@ LINKS: tuple[Link, ...] = ("linear", "logistic", "relu")
 ALONG, ACROSS = "along the disagreement", "across the disagreement"
 
 
-class LinkedSettings(BaseModel):
+class NonlinearSettings(BaseModel):
     """Tasks with a link, and how they are fitted."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -56,7 +56,7 @@ class Figure2Settings(BaseModel):
     large: float = Field(2.0, gt=0, description="standard deviation of the other half")
 
 
-class LinkedFigure3Settings(BaseModel):
+class NonlinearFigure3Settings(BaseModel):
     """Figure 3's tasks 1 to 4, smaller."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -81,7 +81,7 @@ def fit_shared(
     link: Link,
     inputs: Sequence[Floats],
     labels: Sequence[Floats],
-    settings: LinkedSettings,
+    settings: NonlinearSettings,
     generator: np.random.Generator,
 ) -> tuple[Floats, float]:
     """theta of every task, a_i B, as (k, d), and the loss: the best of many L-BFGS descents.
@@ -135,7 +135,7 @@ def wrong_side(found: Floats, theta: Floats, covariance: Floats) -> float:
     return float(np.arccos(np.clip(found @ covariance @ theta / lengths, -1, 1)) / np.pi)
 
 
-def figure_2(link: Link, settings: Figure2Settings, fitting: LinkedSettings, seed: int) -> dict[str, float]:
+def figure_2(link: Link, settings: Figure2Settings, fitting: NonlinearSettings, seed: int) -> dict[str, float]:
     """Wrong sides of the target (shares) alone, key '', and beside either source, keys `ALONG` and `ACROSS`."""
     d = settings.dimensions
     generator = stream(seed, f"figure 2, {link}")
@@ -153,7 +153,7 @@ def figure_2(link: Link, settings: Figure2Settings, fitting: LinkedSettings, see
 
 
 def linked_figure_3(
-    link: Link, settings: LinkedFigure3Settings, fitting: LinkedSettings, seed: int
+    link: Link, settings: NonlinearFigure3Settings, fitting: NonlinearSettings, seed: int
 ) -> dict[str, float]:
     """Wrong sides of task 1 (shares) alone, key '', and beside each source, keys such as '3 200' (task, samples)."""
     d, part = settings.dimensions, settings.dimensions // 10
@@ -184,7 +184,7 @@ def _wrong_sides(
     groups: dict[str, list[tuple[Floats, Floats]]],
     theta: Floats,
     covariance: Floats,
-    fitting: LinkedSettings,
+    fitting: NonlinearSettings,
     generator: np.random.Generator,
 ) -> dict[str, float]:
     """Of the first task of each group, trained together with the rest of the group."""

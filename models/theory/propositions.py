@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from models.theory.formulas import largest_sine, optimal_subspace, theorem_2_bound, theorem_2_c
 from models.theory.linear_tasks import Floats, draw_inputs, large_scales, rotation, stream
 from models.theory.many_tasks import own_solutions, solve_shared
-from models.theory.two_tasks import LinearPairs
+from models.theory.two_tasks import TwoTasks
 
 
 class CapacitySettings(BaseModel):
@@ -125,7 +125,7 @@ def theorem_2(settings: Theorem2Settings, seed: int) -> dict[str, float]:
     for m in settings.source_samples:
         drawn = draw_inputs(stream(seed, f"theorem 2, {m} samples"), turn, scales, m)
         grams, crosses = (gram[None], drawn.gram[None]), (cross[None], drawn.cross(source, settings.noise)[None])
-        found[str(m)] = _off(LinearPairs.of(grams, crosses).optimum()[0][0], target)
+        found[str(m)] = _off(TwoTasks.of(grams, crosses).optimum()[0][0], target)
     return found
 
 

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from models.theory.formulas import expected_own_error, predicted_excess_error
 from models.theory.gradient_flow import follow, random_starts
 from models.theory.linear_tasks import Figure3, Floats, excess_error, stream
-from models.theory.two_tasks import LinearPairs
+from models.theory.two_tasks import TwoTasks
 
 Scaling = Literal["samples", "tasks"]
 OPTIMUM, DESCENT = "optimum", "descent"
@@ -82,7 +82,7 @@ def solutions(
     seed: int,
 ) -> tuple[Mapping[str, Floats], list[float]]:
     """theta of the first tasks, (p, d), by the name of the solver, and each pair's number of local minima."""
-    pairs = LinearPairs.of(grams, crosses, weights)
+    pairs = TwoTasks.of(grams, crosses, weights)
     minima = pairs.minima()
     optimum, _ = pairs.parameters(np.array([ratios[0] for ratios in minima]))
     p, d = crosses[0].shape

@@ -29,7 +29,7 @@ _GOLDEN = (np.sqrt(5) - 1) / 2
 
 
 @dataclass(frozen=True)
-class LinearPairs:
+class TwoTasks:
     """p pairs of tasks in the coordinates in which both Gram matrices are diagonal.
 
     basis: (p, d, d), W^-T, by which theta = basis @ z. share: (p, d), mu in [0, 1]. first, second: (p, d), u and v.
@@ -46,7 +46,7 @@ class LinearPairs:
         grams: tuple[Floats, Floats],
         crosses: tuple[Floats, Floats],
         weights: tuple[Floats | float, Floats | float] = (1.0, 1.0),
-    ) -> "LinearPairs":
+    ) -> "TwoTasks":
         """From X^T X, (p, d, d), and X^T y, (p, d), of the first and of the second tasks; weights: (p,) or one.
 
         Raises:
@@ -124,8 +124,8 @@ class LinearPairs:
     def _pooled(t: Floats, share: Floats) -> Floats:
         return share + t**2 * (1 - share)
 
-    def _take(self, p: int) -> "LinearPairs":
-        return LinearPairs(*(of_all[p : p + 1] for of_all in (self.basis, self.share, self.first, self.second)))
+    def _take(self, p: int) -> "TwoTasks":
+        return TwoTasks(*(of_all[p : p + 1] for of_all in (self.basis, self.share, self.first, self.second)))
 
     def _refined(self, logs: Floats, signs: Floats) -> Floats:
         """Ratios at the minima of one pair that lie within a grid step of those given; golden sections."""

@@ -1,7 +1,7 @@
 """Several processes that train one network together, one per device.
 
 Each has all examples and the same network, takes its share of every batch, and agrees with the others on sums. They
-are Fabric's DDP processes (gloo between CPUs, NCCL between GPUs), started afresh from here: `together` runs a function
+are Fabric's DDP processes (gloo between CPUs, NCCL between GPUs), started afresh from here: `spawn` runs a function
 in all of them and hears what the first has to tell, so that files and servers stay with the process that called.
 Fabric's wrapper of the network is not used: it averages the gradients of single forward passes, which is wrong
 where the shares of a batch have unlike numbers of known labels.
@@ -28,13 +28,13 @@ from torch.nn.functional import pad
 
 from models.errors import SettingError
 
-Tell = Callable[[Any], None]
+Send = Callable[[Any], None]
 """Hands a picklable value to the process that called; does nothing but in the first process."""
 
 
 @dataclass(frozen=True)
 class Processes:
-    """Which of p processes this is. All must call `total`, `joined` and `of_the_first` in the same order."""
+    """Which of p processes this is. All must call `all_reduce`, `all_gather` and `broadcast` in the same order."""
 
     rank: int
     count: int
@@ -43,7 +43,7 @@ class Processes:
         """This process's part of (b, ...) rows: all of it, where there is one; sizes differ by at most one."""
         return rows.tensor_split(self.count)[self.rank]
 
-    def total(self, values: Tensor) -> Tensor:
+    def all_reduce(self, values: Tensor) -> Tensor:
         """The sum over the processes, the same bits in each."""
         if self.count == 1:
             return values
@@ -51,7 +51,7 @@ class Processes:
         torch.distributed.all_reduce(whole)
         return whole
 
-    def joined(self, part: Tensor, rows: int) -> Tensor:
+    def all_gather(self, part: Tensor, rows: int) -> Tensor:
         """The (rows, ...) whole of which each process has its `share`."""
         if self.count == 1:
             return part
@@ -62,17 +62,19 @@ class Processes:
         sizes = [len(share) for share in torch.empty(rows, 0).tensor_split(self.count)]
         return torch.cat([whole[:size] for whole, size in zip(parts, sizes, strict=True)])
 
-    def of_the_first(self, values: Tensor) -> Tensor:
+    def broadcast(self, values: Tensor) -> Tensor:
         """The first process's values, put in their place."""
         if self.count > 1:
             torch.distributed.broadcast(values, 0)
         return values
 
 
-ALONE = Processes(0, 1)
+SINGLE_PROCESS = Processes(0, 1)
 
 
-def together(work: Callable[..., Any], arguments: tuple[Any, ...], *, count: int, hear: Callable[[Any], None]) -> Any:
+def spawn(
+    work: Callable[..., Any], arguments: tuple[Any, ...], *, count: int, on_message: Callable[[Any], None]
+) -> Any:
     """Runs `work(processes, tell, *arguments)` in `count` new processes and returns what it returns in the first.
 
     Args:
@@ -103,7 +105,7 @@ def together(work: Callable[..., Any], arguments: tuple[Any, ...], *, count: int
         for process in processes:
             process.start()
         sender.close()
-        return _result(receiver, processes, hear)
+        return _result(receiver, processes, on_message)
     finally:
         for process in processes:
             if process.is_alive():
@@ -112,7 +114,7 @@ def together(work: Callable[..., Any], arguments: tuple[Any, ...], *, count: int
                 process.join()
 
 
-def _result(receiver: Connection, processes: list[Any], hear: Callable[[Any], None]) -> Any:
+def _result(receiver: Connection, processes: list[Any], on_message: Callable[[Any], None]) -> Any:
     while True:
         running = {process.sentinel: process for process in processes if process.is_alive()}
         wait([receiver, *running])
@@ -122,7 +124,7 @@ def _result(receiver: Connection, processes: list[Any], hear: Callable[[Any], No
             except EOFError:
                 raise RuntimeError("the training processes ended without a result") from None
             if kind == "told":
-                hear(value)
+                on_message(value)
             elif kind == "result":
                 return value
             elif kind == "refused":
@@ -145,23 +147,23 @@ def _process(
         "LOCAL_RANK": str(processes.rank), "WORLD_SIZE": str(processes.count),
     }  # fmt: skip
 
-    def send(kind: str, value: Any) -> None:
+    def put(kind: str, value: Any) -> None:
         with lock:
             # by value: tensors in shared memory would vanish with this process
             sender.send_bytes(pickle.dumps((kind, value)))
 
-    def tell(value: Any) -> None:
+    def send(value: Any) -> None:
         if processes.rank == 0:
-            send("told", value)
+            put("told", value)
 
     try:
-        result = work(processes, tell, *arguments)
+        result = work(processes, send, *arguments)
         if processes.rank == 0:
-            send("result", result)
+            put("result", result)
     except SettingError as refusal:
-        send("refused", refusal)
+        put("refused", refusal)
     except Exception:
-        send("failed", traceback.format_exc())
+        put("failed", traceback.format_exc())
 
 
 def _mapped_again(array: np.memmap) -> Any:

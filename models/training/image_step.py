@@ -23,7 +23,7 @@ from torch import Tensor
 from models.errors import SettingError
 from models.networks.multitask import MultiTaskNetwork
 from models.training.compilation import Compile, Extract, buffers_kept, compiled_if_faster
-from models.training.distributed import ALONE, Processes
+from models.training.distributed import SINGLE_PROCESS, Processes
 from models.training.losses import known_labels, known_tasks, task_losses
 from models.weighting.base import FixedWeights, Weighting
 
@@ -96,7 +96,7 @@ class Step:
         weighting: Weighting,
         settings: StepSettings,
         device: Literal["auto", "cpu", "cuda"] = "auto",
-        processes: Processes = ALONE,
+        processes: Processes = SINGLE_PROCESS,
     ) -> None:
         self._in_parts = settings.micro_batch is not None or processes.count > 1
         if self._in_parts and weighting.combines_gradients:
@@ -175,12 +175,12 @@ class Step:
                 losses = task_losses(self.network.classify(self._extract(pixels)), targets, known)
             with clock("backward"):
                 if factors is None:
-                    factors = self._factors(self.processes.total(losses.detach()), known)
+                    factors = self._factors(self.processes.all_reduce(losses.detach()), known)
                 self.fabric.backward((factors * losses).sum())
                 sums += losses.detach()
         with clock("backward"):
             self._sum_gradients()
-            return self.processes.total(sums), known > 0
+            return self.processes.all_reduce(sums), known > 0
 
     def _parts(self, batch: Batch) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
         """Counts of known labels in the whole batch, (k,), and this process's micro-batches, of nearly equal size."""
@@ -195,7 +195,7 @@ class Step:
         self.weighting.backward(self.fabric, leaf, known > 0, features, self.network)
         if leaf.grad is None:
             raise RuntimeError(f"{self.weighting.settings.name} sent nothing back to the losses")
-        return self.processes.of_the_first(leaf.grad)
+        return self.processes.broadcast(leaf.grad)
 
     def _losses(self, batch: Batch) -> Tensor:
         """The whole batch's losses (k,) by the present weights; running statistics stay as they are."""
@@ -204,19 +204,19 @@ class Step:
         with torch.no_grad(), buffers_kept(self.network):
             for pixels, targets in parts:
                 sums += task_losses(self.network.classify(self._extract(pixels)), targets, known)
-        return self.processes.total(sums)
+        return self.processes.all_reduce(sums)
 
     def _sum_gradients(self) -> None:
         """Over the processes; what the rule learns has the same gradient in each of them already."""
         if self.processes.count > 1:
             gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
-            whole = self.processes.total(torch.cat([gradient.reshape(-1) for gradient in gradients]))
+            whole = self.processes.all_reduce(torch.cat([gradient.reshape(-1) for gradient in gradients]))
             parts = whole.split([gradient.numel() for gradient in gradients])
             for gradient, part in zip(gradients, parts, strict=True):
                 gradient.copy_(part.view(gradient.shape))
 
 
-def make_fabric(precision: str, device: str, processes: Processes = ALONE) -> Any:
+def make_fabric(precision: str, device: str, processes: Processes = SINGLE_PROCESS) -> Any:
     """A Lightning Fabric on the device, launched where several processes train together.
 
     Args:

@@ -22,19 +22,19 @@ from torch import Tensor
 
 from models.data.augmentation import AugmentationSettings, augment
 from models.data.image_batches import Examples, StoredPixels, epoch_batches, steps_per_epoch
-from models.data.placement import Memory, Placed, where_it_lies
+from models.data.placement import ImageCache, MemoryBudget, in_place
 from models.errors import DivergenceError, SettingError
 from models.evaluation.auc import auc_per_label, mean_auc
 from models.evaluation.leakage import check_disjoint
 from models.networks.multitask import MultiTaskNetwork
 from models.randomness import subset
-from models.training.distributed import ALONE, Processes, Tell, together
+from models.training.distributed import SINGLE_PROCESS, Processes, Send, spawn
 from models.training.image_step import Batch, Clock, Step, StepSettings, untimed
 from models.training.losses import known_labels
-from models.weighting.base import Rows, Weighting
+from models.weighting.base import SampleSize, Weighting
 
 LEAST_ROWS = 512
-"""Images in a share of a set, where it has so many; why: `models.weighting.base.Rows`."""
+"""Images in a share of a set, where it has so many; why: `models.weighting.base.SampleSize`."""
 
 INFERENCE_BATCH, INFERENCE_BATCH_ON_GPU = 128, 512
 """Images per batch without gradients; results in float32 do not depend on it beyond rounding. On a CPU, maps of 256
@@ -150,36 +150,36 @@ def fit(
     check_disjoint(train.patients, val.patients)
     weighting.check(settings.epochs, network.settings.pretrained)
     if settings.devices == 1:
-        run = _Run(network, weighting, train, val, settings, seed, device, ALONE)
+        run = _Run(network, weighting, train, val, settings, seed, device, SINGLE_PROCESS)
         return run.fit(state, on_epoch, progress, clock)
     if clock is not untimed:
         raise SettingError(f"the parts of a step are timed on one device only; got devices: {settings.devices}")
     _check_devices(len(train), settings, device)
 
-    def hear(told: tuple[str, tuple[Any, ...]]) -> None:
+    def on_message(told: tuple[str, tuple[Any, ...]]) -> None:
         what, arguments = told
         (on_epoch if what == "epoch" else progress)(*arguments)
 
     arguments = (network, weighting, train, val, settings, seed, device, state)
-    fitted, learned = together(_fit_here, arguments, count=settings.devices, hear=hear)
-    _take_over(network, fitted, train)
+    fitted, learned = spawn(_fit_here, arguments, count=settings.devices, on_message=on_message)
+    _load_fitted(network, fitted, train)
     weighting.load_state_dict(learned)
     return fitted
 
 
 def _fit_here(
-    processes: Processes, tell: Tell, network: MultiTaskNetwork, weighting: Weighting, train: Examples, val: Examples,
+    processes: Processes, send: Send, network: MultiTaskNetwork, weighting: Weighting, train: Examples, val: Examples,
     settings: TrainingSettings, seed: int, device: Literal["auto", "cpu", "cuda"], state: Mapping[str, Any] | None,
 ) -> tuple[Fitted, dict[str, Tensor]]:  # fmt: skip
     """One process's share of `fit`."""
     # what has come here is in memory that all processes share, and training writes to these
     network, weighting, state = deepcopy((network, weighting, state))
     run = _Run(network, weighting, train, val, settings, seed, device, processes)
-    fitted = run.fit(state, lambda *report: tell(("epoch", report)), lambda *steps: tell(("progress", steps)), untimed)
+    fitted = run.fit(state, lambda *report: send(("epoch", report)), lambda *steps: send(("progress", steps)), untimed)
     return fitted, weighting.state_dict()
 
 
-def _take_over(network: MultiTaskNetwork, fitted: Fitted, train: Examples) -> None:
+def _load_fitted(network: MultiTaskNetwork, fitted: Fitted, train: Examples) -> None:
     network.load_state_dict(fitted.best_state)
     network.trained_on = tuple(sorted({*network.trained_on, *train.patients}))
     network.eval()
@@ -207,7 +207,7 @@ def predict(network: MultiTaskNetwork, pixels: Tensor | StoredPixels, *, batch_s
     Returns:
         (n, k) float32 in [0, 1], on the CPU.
     """
-    return _probabilities(network, where_it_lies(pixels, network.mean.device), ALONE, batch_size)
+    return _probabilities(network, in_place(pixels, network.mean.device), SINGLE_PROCESS, batch_size)
 
 
 def _inference_batch(device: torch.device) -> int:
@@ -215,13 +215,13 @@ def _inference_batch(device: torch.device) -> int:
 
 
 def _probabilities(
-    network: MultiTaskNetwork, images: Placed, processes: Processes, batch_size: int | None = None
+    network: MultiTaskNetwork, images: ImageCache, processes: Processes, batch_size: int | None = None
 ) -> Tensor:
     n, batch_size = len(images.pixels), batch_size or _inference_batch(images.device)
     own = processes.share(torch.arange(n, device=images.index_device))
     with _evaluating(network):
         parts = [torch.sigmoid(network(pixels)) for _, pixels in images.stream(own.split(batch_size))]
-        return processes.joined(torch.cat(parts), n).cpu()
+        return processes.all_gather(torch.cat(parts), n).cpu()
 
 
 def learning_rate_at(step: int, total: int, settings: TrainingSettings) -> float:
@@ -243,7 +243,7 @@ class _Run:
         self.step = Step(network, weighting, settings, device, processes)
         self.processes = processes
         network.trained_on = tuple(sorted({*network.trained_on, *train.patients}))
-        memory = Memory(self.step.device, settings.device_memory, settings.main_memory, processes.count)
+        memory = MemoryBudget(self.step.device, settings.device_memory, settings.main_memory, processes.count)
         self.images, self.val_images = memory.place(train.pixels), memory.place(val.pixels)
         self.targets, self.val_targets = (part.targets.to(self.step.device) for part in (train, val))
 
@@ -305,15 +305,15 @@ class _Run:
             loss, known = self.step(batch, clock)
             losses.append(loss)
             present.append(known)
-            stepped = time.perf_counter()
+            on_step = time.perf_counter()
             with clock("logging"):
                 progress(done + 1, total)
-            told += time.perf_counter() - stepped
+            told += time.perf_counter() - on_step
         # once an epoch: a GPU never waits for a step
         every, known = torch.stack(losses).cpu(), torch.stack(present).cpu()
         _check_finite(every, epoch)
         for buffer in self.network.buffers():
-            self.processes.of_the_first(buffer)
+            self.processes.broadcast(buffer)
         return every.sum(0) / known.sum(0), told
 
     def _batches(self, epoch: int) -> Iterator[Batch]:
@@ -346,7 +346,7 @@ class _Run:
             partial(self._feature_pass, self.val_images, self.val_targets),
         )
 
-    def _feature_pass(self, images: Placed, targets: Tensor, rows: Rows) -> Iterator[tuple[Tensor, Tensor]]:
+    def _feature_pass(self, images: ImageCache, targets: Tensor, rows: SampleSize) -> Iterator[tuple[Tensor, Tensor]]:
         """Features and targets of images, in evaluation mode, not augmented, in the steps' precision.
 
         Args:
@@ -361,7 +361,7 @@ class _Run:
         shares = images.stream([self.processes.share(batch) for batch in batches])
         with _evaluating(self.network):
             for batch, (_, pixels) in zip(batches, shares, strict=True):
-                features = self.processes.joined(self.step.features(pixels), len(batch))
+                features = self.processes.all_gather(self.step.features(pixels), len(batch))
                 yield features, targets[batch.to(self.step.device)]
 
     def state(self, history: list[EpochReport], best: dict[str, Any]) -> dict[str, Any]:

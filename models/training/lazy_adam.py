@@ -25,7 +25,7 @@ MEMORY = 400
 """Steps after which what is left of the momentum, 0.9004 to this power, is nothing in float32."""
 
 
-class RowAdam:
+class LazyAdam:
     """The optimiser of one (v, d) table whose gradients are sparse.
 
     Before a step reads rows, and before anyone reads the whole table, these must be caught up.

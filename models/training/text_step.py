@@ -17,7 +17,7 @@ from models.errors import SettingError
 from models.networks.pretrained_encoder import PretrainedEncoder
 from models.networks.text import TextNetwork
 from models.training.image_step import make_fabric
-from models.training.lazy_adam import BETA1, BETA2, EPS, RowAdam
+from models.training.lazy_adam import BETA1, BETA2, EPS, LazyAdam
 
 
 class TextStepSettings(BaseModel):
@@ -65,7 +65,7 @@ class TextStep:
         if settings.gradient_checkpointing:
             _checkpoint_gradients(network)
         self.optimizer = _optimizer(network, settings)
-        self.rows = RowAdam(network.words.weight) if network.has_own_words else None
+        self.rows = LazyAdam(network.words.weight) if network.has_own_words else None
 
     def __call__(self, task: str, batch: TextBatch, learning_rate: float, *, seed: int, number: int) -> Tensor:
         """Makes the step; the network should be in training mode.
@@ -132,7 +132,7 @@ class TextStep:
 
 
 @contextmanager
-def standing_still(parameters: Sequence[torch.nn.Parameter]) -> Iterator[None]:
+def frozen(parameters: Sequence[torch.nn.Parameter]) -> Iterator[None]:
     """Inside, these get no gradient, so that steps pass them by; outside, those that had one do again."""
     moving = [p for p in parameters if p.requires_grad]
     for parameter in moving:
@@ -152,7 +152,7 @@ def _checkpoint_gradients(network: TextNetwork) -> None:
 
 
 def _optimizer(network: TextNetwork, settings: TextStepSettings) -> torch.optim.Optimizer:
-    """AdamW for all but a table of words beside the encoder, which `RowAdam` moves."""
+    """AdamW for all but a table of words beside the encoder, which `LazyAdam` moves."""
     table = network.words.weight if network.has_own_words else None
     rest = [p for p in network.parameters() if p is not table]
     groups = [

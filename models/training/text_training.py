@@ -26,7 +26,7 @@ from models.networks.pretrained_encoder import PretrainedEncoder
 from models.networks.text import TextNetwork
 from models.randomness import seed_for
 from models.training.image_training import Progress, _evaluating, _on_cpu
-from models.training.text_step import TextStep, TextStepSettings, standing_still
+from models.training.text_step import TextStep, TextStepSettings, frozen
 
 INFERENCE_BATCH = 128
 """Texts per batch without gradients, at most."""
@@ -223,7 +223,7 @@ class _Run:
         losses = []
         if self.settings.freeze_shared:
             held = held + self.network.shared_parameters()
-        with standing_still(held):
+        with frozen(held):
             for number, (task, rows) in enumerate(steps, start=done):
                 self.learning_rate = learning_rate_at(number, self.total, self.settings)
                 batch = self.batches.examples[task].batch(rows)

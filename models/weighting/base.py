@@ -19,12 +19,12 @@ from torch import Tensor, nn
 from models.networks.multitask import MultiTaskNetwork, NetworkSettings
 from models.weighting.label_trust import LabelTrust
 
-Rows = int | float | None
+SampleSize = int | float | None
 """How many images of a set are enough: a number, a share below 1 (but 512 at least), or none for all of them. What
 counts is the number: Algorithm 2's weights from 512 of 3,434 images of the phantom agree with those from all to 0.96
 (correlation, mean of 20 subsets), from 1,024 to 0.98; a tenth of ChestX-ray14 is 8,600."""
 
-FeaturePass = Callable[[Rows], Iterable[tuple[Tensor, Tensor]]]
+FeaturePass = Callable[[SampleSize], Iterable[tuple[Tensor, Tensor]]]
 """Starts a pass over a set of images, or over a seeded subset of it; yields features (b, d) and targets (b, k) int8,
 in evaluation mode. The subset is the same at every call."""
 
@@ -113,7 +113,7 @@ class Weighting(ABC):
         least 0, but for rules that may subtract a task's gradient (aligned_mtl, imtl_g and their like).
         """
 
-    def facts(self) -> dict[str, float]:
+    def diagnostics(self) -> dict[str, float]:
         """What the rule chose at its last refresh, such as `rank`; empty where it chooses nothing."""
         return {}
 

@@ -92,7 +92,7 @@ class Svd(FixedWeights):
                 "would use them: train longer, or choose refresh from 1 to the number of epochs less one"
             )
 
-    def facts(self) -> dict[str, float]:
+    def diagnostics(self) -> dict[str, float]:
         """`rank`: r at the last refresh."""
         return {"rank": float(self._rank)} if self._rank else {}
 
@@ -195,7 +195,7 @@ class SvdDynamic(FixedWeights):
                 "epoch(s), so no epoch would use them: train longer, or choose first below the number of epochs"
             )
 
-    def facts(self) -> dict[str, float]:
+    def diagnostics(self) -> dict[str, float]:
         """`rank`: r at the last refresh."""
         return {"rank": float(self._rank)} if self._rank else {}
 

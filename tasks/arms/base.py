@@ -33,23 +33,23 @@ from pydantic import BaseModel, ConfigDict
 from data_prep.errors import DataError
 from models.errors import DivergenceError
 from tasks.arms import mlflow_runs
-from tasks.arms.checkpoint_writer import Keeper
+from tasks.arms.checkpoint_writer import AsyncCheckpointWriter
 from tasks.arms.runner import Device, RunnerSettings, on_gpu, task_runner
 from tasks.records.study import ArmRecord
 from tasks.runtime.atomic_files import read_state, write_atomically
 from tasks.runtime.home import home
-from tasks.runtime.interrupts import remembered_stops, stop_others
+from tasks.runtime.interrupts import interrupt_all, interruptible
 from tasks.runtime.progress import LOGGER, progress
-from tasks.runtime.readers_writer_lock import training
+from tasks.runtime.readers_writer_lock import shared
 
 RECORD, PREDICTIONS = "arm.json", "predictions.npz"
 WAIT_SECONDS = 0.5  # for another command's arm, before asking whether to stop
 
-Stepped = Callable[[int, int], None]
+OnStep = Callable[[int, int], None]
 """Called after every step with the steps done and their total; raises where a stop was asked for."""
 
 
-class RememberedArm(BaseModel):
+class BaseArm(BaseModel):
     """All that determines an arm, and where its inputs are."""
 
     model_config = ConfigDict(frozen=True)
@@ -97,7 +97,7 @@ class RememberedArm(BaseModel):
         return self.folder / "checkpoint.pt"
 
 
-ArmT = TypeVar("ArmT", bound=RememberedArm)
+ArmT = TypeVar("ArmT", bound=BaseArm)
 
 
 class ArmRef(BaseModel):
@@ -109,7 +109,7 @@ class ArmRef(BaseModel):
     reused: bool
 
 
-def _is_passing(_task: Any, _run: Any, state: State[Any]) -> bool:
+def _is_transient(_task: Any, _run: Any, state: State[Any]) -> bool:
     """Whether trying again can help: MLflow's server or database may be busy; an arm goes on from its checkpoint."""
     return isinstance(state.result(raise_on_failure=False), (MlflowException, ConnectionError))
 
@@ -121,23 +121,23 @@ arm_task: Callable[[], Callable[..., Task[Any, Any]]] = partial(
     cache_policy=NO_CACHE,  # MLflow is the memory, see the top
     retries=2,
     retry_delay_seconds=[2, 20],
-    retry_condition_fn=_is_passing,
+    retry_condition_fn=_is_transient,
 )
 """Makes the Prefect task that trains one kind of arm, see `train_once`."""
 
 
-def train_once(arm: ArmT, parent: str | None, train: Callable[[ArmT, str, Stepped], ArmRecord]) -> ArmRef:
+def train_once(arm: ArmT, parent: str | None, train: Callable[[ArmT, str, OnStep], ArmRecord]) -> ArmRef:
     """Train an arm within its MLflow run, or find it done.
 
     parent: the MLflow run of the study it belongs to. train: gets the arm, its run and what to call at every step.
     """
     torch.set_num_threads(arm.threads)  # of this thread, and of those that it starts
-    with remembered_stops() as ask, _nowhere_else(arm, ask):
-        return _train_or_find(arm, parent, train, ask)
+    with interruptible() as raise_if_stopped, _arm_lock(arm, raise_if_stopped):
+        return _train_or_find(arm, parent, train, raise_if_stopped)
 
 
 @contextmanager
-def _nowhere_else(arm: RememberedArm, ask: Callable[[], None]) -> Iterator[None]:
+def _arm_lock(arm: BaseArm, raise_if_stopped: Callable[[], None]) -> Iterator[None]:
     """Keep other commands on this MEDMTL_HOME from training the same arm meanwhile; wait where one is at it.
 
     ask: raises where a stop was asked for.
@@ -145,7 +145,7 @@ def _nowhere_else(arm: RememberedArm, ask: Callable[[], None]) -> Iterator[None]
     home().arms.mkdir(parents=True, exist_ok=True)
     lock = FileLock(home().arms / f"{arm.hash}.lock")
     for attempt in count():
-        ask()
+        raise_if_stopped()
         with suppress(Timeout):
             lock.acquire(timeout=WAIT_SECONDS)
             break
@@ -160,7 +160,7 @@ def _nowhere_else(arm: RememberedArm, ask: Callable[[], None]) -> Iterator[None]
 
 
 def _train_or_find(
-    arm: ArmT, parent: str | None, train: Callable[[ArmT, str, Stepped], ArmRecord], ask: Callable[[], None]
+    arm: ArmT, parent: str | None, train: Callable[[ArmT, str, OnStep], ArmRecord], raise_if_stopped: Callable[[], None]
 ) -> ArmRef:
     experiment = mlflow_runs.connect()
     known = mlflow_runs.find(experiment, mlflow_runs.ARM_TAG, arm.hash)
@@ -169,20 +169,20 @@ def _train_or_find(
         LOGGER.info("%s: reused, trained before as run %s", arm.title, known.info.run_id[:8])
         return ArmRef(run_id=known.info.run_id, reused=True)
     if known is not None:
-        run_id = mlflow_runs.take_up(known, arm.parameters())
+        run_id = mlflow_runs.resume_run(known, arm.parameters())
     else:
         tags = {mlflow_runs.ARM_TAG: arm.hash, "medmtl.kind": "arm"} | (
             {mlflow_runs.PARENT_TAG: parent} if parent else {}
         )
         run_id = mlflow_runs.new_run(experiment, arm.title, tags, arm.parameters())
-    with mlflow_runs.running(run_id), progress(arm.title) as update, training() as give_way:
+    with mlflow_runs.running(run_id), progress(arm.title) as update, shared() as give_way:
 
-        def stepped(done: int, total: int) -> None:
-            ask()
+        def on_step(done: int, total: int) -> None:
+            raise_if_stopped()
             give_way()
             update(done, total)
 
-        record = train(arm, run_id, stepped)
+        record = train(arm, run_id, on_step)
     shutil.rmtree(arm.folder, ignore_errors=True)
     LOGGER.info(
         "%s: test %s %s, best epoch %s of %d, %.0f s",
@@ -193,16 +193,16 @@ def _train_or_find(
     return ArmRef(run_id=run_id, reused=False)
 
 
-class Epochs:
+class ResumableEpochs:
     """An arm's epochs: those of an earlier process are taken up, and each new one is kept while the next one trains.
 
     As a context manager it waits for the last one to be written. state: where training goes on, or None. before: epochs
     of earlier processes.
     """
 
-    def __init__(self, arm: RememberedArm, run_id: str) -> None:
+    def __init__(self, arm: BaseArm, run_id: str) -> None:
         self._begun = time.perf_counter()
-        self._run_id, self._keeper = run_id, Keeper(run_id, arm.checkpoint)
+        self._run_id, self._writer = run_id, AsyncCheckpointWriter(run_id, arm.checkpoint)
         kept = read_state(arm.checkpoint)
         self.state: dict[str, Any] | None = kept["fit"] if kept else None
         self._seconds_before: float = kept["seconds"] if kept else 0.0
@@ -213,19 +213,19 @@ class Epochs:
             mlflow_runs.log_metrics(run_id, kept["metrics"], len(self._stamps), self._stamps[-1])
 
     def __enter__(self) -> Self:
-        self._keeper.__enter__()
+        self._writer.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._keeper.__exit__(kind, error, trace)
+        self._writer.__exit__(kind, error, trace)
 
     def keep(self, epoch: int, metrics: Mapping[str, float], state: Mapping[str, Any]) -> None:
         """Keep an epoch, counted from 1; its state must not change any more."""
         self._stamps.append(time.time_ns() // 1_000_000)
         kept = {"fit": state, "timestamps_ms": list(self._stamps), "metrics": metrics, "seconds": self.seconds}
-        self._keeper.keep(kept, metrics, epoch, self._stamps[-1])
+        self._writer.keep(kept, metrics, epoch, self._stamps[-1])
 
     @property
     def seconds(self) -> float:
@@ -238,8 +238,8 @@ class Epochs:
         return self._stamps[-1]
 
 
-def log_outcome(
-    arm: RememberedArm, run_id: str, record: ArmRecord, arrays: Mapping[str, np.ndarray],
+def log_results(
+    arm: BaseArm, run_id: str, record: ArmRecord, arrays: Mapping[str, np.ndarray],
     metrics: Mapping[str, float | None], timestamp_ms: int,
 ) -> None:  # fmt: skip
     """Keep an arm's record, its predictions and final metrics (those that are known) in its MLflow run."""
@@ -262,7 +262,7 @@ def train_all(
     found: dict[str, ArmRef | DivergenceError] = {}
     # without tags: for each tag of a task, Prefect asks its server for a slot, which took two seconds an arm
     untagged = TagsContext(current_tags=set())
-    with untagged, progress("arms") as update, remembered_stops(), task_runner(runner, arms[0].device) as pool:
+    with untagged, progress("arms") as update, interruptible(), task_runner(runner, arms[0].device) as pool:
         futures = {pool.submit(train, {"arm": arm, "parent": parent}): arm for arm in arms}
         update(0, len(arms))
         try:
@@ -275,7 +275,7 @@ def train_all(
                     found[arm.hash] = error
                 update(len(found), len(arms))
         except BaseException:
-            stop_others()  # they leave a checkpoint each; without this they would be waited for to their ends
+            interrupt_all()  # they leave a checkpoint each; without this they would be waited for to their ends
             raise
     outcomes = [(arm, found[arm.hash]) for arm in arms]
     failed = [error for _, error in outcomes if isinstance(error, DivergenceError)]

@@ -13,7 +13,7 @@ from tasks.arms import mlflow_runs
 from tasks.runtime.atomic_files import write_state
 
 
-class Keeper:
+class AsyncCheckpointWriter:
     """Writes one epoch at a time; what goes wrong is raised at the next epoch, or at the end."""
 
     def __init__(self, run_id: str, checkpoint: Path) -> None:

@@ -63,10 +63,10 @@ def find(experiment: str, tag: str, value: str) -> Run | None:
 def new_run(experiment: str, name: str, tags: Mapping[str, str], params: Mapping[str, Any]) -> str:
     """Make a run with its tags and parameters (nested mappings are flattened with dots); returns its id."""
     run = MlflowClient().create_run(experiment, run_name=name, tags={**tags, PROCESS_TAG: this_process()})
-    return take_up(run, params)
+    return resume_run(run, params)
 
 
-def take_up(run: Run, params: Mapping[str, Any]) -> str:
+def resume_run(run: Run, params: Mapping[str, Any]) -> str:
     """Give an unfinished run those of its parameters that a kill kept from it; returns its id."""
     missing = [Param(key, str(value)) for key, value in flatten(params).items() if key not in run.data.params]
     MlflowClient().log_batch(run.info.run_id, params=missing)
@@ -81,7 +81,7 @@ def study_run(title: str, settings: BaseModel) -> Iterator[str]:
     identity = hashlib.sha256(json.dumps(config).encode()).hexdigest()[:16]
     known = find(experiment, STUDY_TAG, identity)
     if known is not None and known.info.status != "FINISHED":
-        run_id = take_up(known, config)
+        run_id = resume_run(known, config)
     else:
         name = f"{title} · {datetime.now():%Y-%m-%d %H:%M}"
         run_id = new_run(experiment, name, {STUDY_TAG: identity, "medmtl.kind": "study"}, config)
@@ -109,7 +109,7 @@ def running(run_id: str) -> Iterator[str]:
     mlflow.end_run("FINISHED")
 
 
-def runs_shown() -> RunsRecord:
+def runs_record() -> RunsRecord:
     """Where a person sees our runs: on a server's pages, or on those that a command opens.
 
     Names no password, and no path of this machine.

@@ -21,7 +21,7 @@ from data_prep.phantom.dataset import PHANTOM_VERSION, PhantomSettings, write_ph
 from data_prep.sources.chestxray14 import IMAGES
 from data_prep.sources.folder import FolderSource
 from data_prep.sources.medmnist import CHESTMNIST, MedMnistSource, file_name
-from data_prep.store.checks import Expected, check_store, demand, table
+from data_prep.store.checks import Expected, check_store, require, table
 from data_prep.store.recipe import UNREADABLE_LIMIT, build_store, store_key
 from data_prep.store.store import Store
 from tasks.data.archives import ArchiveSettings, archive_store
@@ -163,6 +163,6 @@ def check_images(data: DataSettings, ref: StoreRef) -> tuple[CheckRecord, ...]:
     create_table_artifact(rows, key="checks", description=f"what must hold of the store {ref.path}")
     for row in rows:
         LOGGER.log(logging.DEBUG if row["result"] == "ok" else logging.WARNING, "%(result)s: %(rule)s, %(found)s", row)
-    demand(results)
+    require(results)
     LOGGER.info("checks: all %d rules hold", len(rows))
     return tuple(CheckRecord(**row) for row in rows)

@@ -45,7 +45,7 @@ class VectorsRef(BaseModel):
 
 
 @task(name="take encoder", cache_policy=NO_CACHE)
-def take_encoder(name: str) -> EncoderRef:
+def prepare_encoder(name: str) -> EncoderRef:
     """The files of an encoder: a folder's, or else fetched once from the Hugging Face hub.
 
     Raises:
@@ -89,7 +89,7 @@ def read_encoder(ref: EncoderRef) -> tuple[dict[str, Any], Mapping[str, torch.Te
 
 
 @task(name="take vectors", cache_policy=NO_CACHE)
-def take_vectors(file: Path, dimensions: int, data: SentimentData) -> VectorsRef:
+def prepare_vectors(file: Path, dimensions: int, data: SentimentData) -> VectorsRef:
     """Read from a file of word vectors those of all the data's words: gigabytes, so once for all arms.
 
     Words that the file has not are drawn with the data's seed.
@@ -109,7 +109,7 @@ def take_vectors(file: Path, dimensions: int, data: SentimentData) -> VectorsRef
     return VectorsRef(path=path, fingerprint=found.identity)
 
 
-def vectors_of(ref: VectorsRef, vocabulary: Vocabulary) -> np.ndarray:
+def read_vectors(ref: VectorsRef, vocabulary: Vocabulary) -> np.ndarray:
     """(v, d) float32, a row per word of the vocabulary."""
     with np.load(ref.path, allow_pickle=False) as arrays:
         values, places = arrays["values"], {word: row for row, word in enumerate(arrays["words"].tolist())}

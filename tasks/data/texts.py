@@ -74,13 +74,13 @@ def _known_once(tasks: tuple[str, ...], known: tuple[str, ...]) -> tuple[str, ..
     return tasks
 
 
-def shown(name: str) -> str:
+def display_name(name: str) -> str:
     """A task's name as it is written in print: 'SST', 'CoLA'."""
     return GLUE[name].folder if name in GLUE else name.upper()
 
 
 @task(name="take texts", cache_policy=NO_CACHE)
-def take_texts(data: Data) -> Data:
+def prepare_texts(data: Data) -> Data:
     """The same data with the folder that holds them, fetched where none was named.
 
     Raises:
@@ -101,9 +101,9 @@ def take_texts(data: Data) -> Data:
 
 @lru_cache(maxsize=64)
 def read_texts(
-    data: SentimentData | GlueData, together: Sequence[str], seed: int = 0, keep_overlap: bool = False
+    data: SentimentData | GlueData, overlap_group: Sequence[str], seed: int = 0, keep_overlap: bool = False
 ) -> dict[str, TextTask]:
-    """The tasks `together`, of which none is trained on what another is tested on, unless `keep_overlap`.
+    """The tasks `overlap_group`, of which none is trained on what another is tested on, unless `keep_overlap`.
 
     data: with its folder. seed: of the arm, which decides the fold where there are folds. Do not change what it gives.
 
@@ -113,6 +113,8 @@ def read_texts(
     if data.folder is None:
         raise ValueError("the folder is not known yet: take_texts")
     if isinstance(data, GlueData):
-        return read_glue(data.folder, together, seed=data.seed, limit=data.limit)
+        return read_glue(data.folder, overlap_group, seed=data.seed, limit=data.limit)
     fold = None if data.folds is None else (seed % data.folds, data.folds)
-    return read_sentiment(data.folder, together, seed=data.seed, limit=data.limit, fold=fold, keep_overlap=keep_overlap)
+    return read_sentiment(
+        data.folder, overlap_group, seed=data.seed, limit=data.limit, fold=fold, keep_overlap=keep_overlap
+    )

@@ -9,12 +9,12 @@ from data_prep.errors import DataError
 from data_prep.labels.adjudicated import CORRESPONDING, combined_scores, combined_targets, read_adjudicated
 from data_prep.store.store import Store
 from models.evaluation.auc import score
-from tasks.records.study import AdjudicatedRecord, ArmRecord, ScoreRecord, TwiceScored
+from tasks.records.study import AdjudicatedRecord, AdjudicatedScore, ArmRecord, ScoreRecord
 
 MEAN = "mean"
 
 
-def score_twice(
+def score_adjudicated(
     table: Path, store: Store, rows: np.ndarray, records: Sequence[ArmRecord], predictions: Sequence[np.ndarray]
 ) -> AdjudicatedRecord:
     """Score every arm on the test images `rows` that the table `table` knows, joined by image name.
@@ -33,13 +33,13 @@ def score_twice(
     patients = store.patients[rows[kept]]
     findings = tuple(CORRESPONDING)
 
-    def scores(record: ArmRecord, probabilities: np.ndarray) -> list[TwiceScored]:
+    def scores(record: ArmRecord, probabilities: np.ndarray) -> list[AdjudicatedScore]:
         combined = combined_scores(probabilities[kept], store.labels)
         against = [score(labels, combined, patients, findings, record.seed) for labels in (noisy, adjudicated)]
         pairs = {finding: [each.labels[finding] for each in against] for finding in findings}
         pairs[MEAN] = [each.mean for each in against]
         return [
-            TwiceScored(
+            AdjudicatedScore(
                 method=record.method, noise=record.noise.condition(), seed=record.seed, finding=finding,
                 noisy=ScoreRecord.of(first), adjudicated=ScoreRecord.of(second),
             )

@@ -1,87 +1,29 @@
-"""An imaging arm: a method, a noise condition and a seed; `tasks.arms.base` says what it is to be an arm."""
+"""Train an image arm, score it on the test set, and log both."""
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, ClassVar
 
 import mlflow
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
-from data_prep.labels.splits import SplitSettings
-from data_prep.noise.registry import NoiseMask, NoiseSettings, NoNoise
+from data_prep.noise.registry import NoiseMask, NoNoise
 from models.data.image_batches import steps_per_epoch
 from models.evaluation.auc import Evaluation, Score, score
 from models.evaluation.leakage import check_disjoint
-from models.networks.multitask import NetworkSettings
-from models.training.image_training import EpochReport, Fitted, TrainingSettings, fit, predict
+from models.training.image_training import EpochReport, Fitted, fit, predict
 from models.training.peak_memory import PeakMemory
 from models.weighting.label_trust import LabelTrust
-from models.weighting.registry import WeightingSettings
 from tasks.arms import mlflow_runs
-from tasks.arms.base import ArmRef, Epochs, RememberedArm, Stepped, arm_task, log_outcome, train_all, train_once
+from tasks.arms.base import ArmRef, OnStep, ResumableEpochs, arm_task, log_results, train_all, train_once
 from tasks.arms.runner import RunnerSettings
-from tasks.data.ingest import StoreRef
-from tasks.images.inputs import inputs_of
+from tasks.images.inputs import load_image_inputs
 from tasks.images.model_registry import log_model
+from tasks.images.spec import ImageArm
 from tasks.records.study import ArmRecord, NoiseOnLabel, NoiseRecord, TrustRecord, scores_of
-
-ARM_VERSION = 3  # raise it when the same settings would train to other numbers
-
-
-class MaskRef(BaseModel):
-    """Where a noise mask is, and the hash of what is in it."""
-
-    model_config = ConfigDict(frozen=True)
-
-    path: Path
-    fingerprint: str
-
-
-class Arm(RememberedArm):
-    """All that determines an arm, and where its inputs are."""
-
-    version: ClassVar[int] = ARM_VERSION
-
-    store: StoreRef
-    split: SplitSettings
-    split_fingerprint: str
-    labels: tuple[str, ...]
-    condition: str
-    noise: NoiseSettings
-    mask: MaskRef
-    method: WeightingSettings
-    network: NetworkSettings
-    training: TrainingSettings
-
-    @property
-    def title(self) -> str:
-        """See `RememberedArm`."""
-        return f"{self.method.name} · {self.condition} · seed {self.seed}"
-
-    @property
-    def epochs(self) -> int:
-        """See `RememberedArm`."""
-        return self.training.epochs
-
-    def determined_by(self) -> list[Any]:
-        """See `RememberedArm`."""
-        settings = {name: getattr(self, name).model_dump(mode="json") for name in ("noise", "method", "network")}
-        settings["training"] = self.training.determining()
-        return [
-            settings,
-            [self.store.fingerprint, self.split_fingerprint, self.labels, self.mask.fingerprint, self.seed],
-        ]
-
-    def parameters(self) -> dict[str, Any]:
-        """See `RememberedArm`."""
-        shown = self.model_dump(mode="json", exclude={"store", "mask", "split_fingerprint"})
-        return shown | {"data": {"name": self.store.name, "fingerprint": self.store.fingerprint}}
 
 
 @arm_task()
-def train_arm(arm: Arm, parent: str | None = None) -> ArmRef:
+def train_image_arm(arm: ImageArm, parent: str | None = None) -> ArmRef:
     """Train an arm, score it on the test set and log all of it, or find it done.
 
     parent: the MLflow run of the study it belongs to.
@@ -93,27 +35,29 @@ def train_arm(arm: Arm, parent: str | None = None) -> ArmRef:
     return train_once(arm, parent, _train)
 
 
-def train_arms(arms: Sequence[Arm], parent: str, runner: RunnerSettings) -> tuple[list[ArmRef], list[ArmRecord]]:
+def train_image_arms(
+    arms: Sequence[ImageArm], parent: str, runner: RunnerSettings
+) -> tuple[list[ArmRef], list[ArmRecord]]:
     """Train the arms, several at a time; returns those that finished, and a record of each that diverged, in order.
 
     Raises:
         DivergenceError: all of them diverged.
     """
-    outcomes = train_all(train_arm, arms, parent, runner)
+    outcomes = train_all(train_image_arm, arms, parent, runner)
     finished = [outcome for _, outcome in outcomes if isinstance(outcome, ArmRef)]
     return finished, [_failure(arm, outcome) for arm, outcome in outcomes if not isinstance(outcome, ArmRef)]
 
 
-def _train(arm: Arm, run_id: str, stepped: Stepped) -> ArmRecord:
-    epochs = Epochs(arm, run_id)
-    inputs = inputs_of(arm)
+def _train(arm: ImageArm, run_id: str, on_step: OnStep) -> ArmRecord:
+    epochs = ResumableEpochs(arm, run_id)
+    inputs = load_image_inputs(arm)
     store, mask, network, weighting = inputs.store, inputs.mask, inputs.network, inputs.weighting
     mlflow_runs.log_dataset(arm.store.name, store.path, store.fingerprint, "store")
     mlflow_runs.log_dataset(f"noise: {arm.noise.name}", arm.mask.path, arm.mask.fingerprint, "noise mask")
     with epochs, PeakMemory(arm.device) as memory:
         fitted = fit(
             network, weighting, inputs.train, inputs.val, arm.training,
-            seed=arm.seed, device=arm.device, state=epochs.state, progress=stepped,
+            seed=arm.seed, device=arm.device, state=epochs.state, progress=on_step,
             on_epoch=lambda report, state: epochs.keep(report.epoch, epoch_metrics(arm.labels, report), state),
         )  # fmt: skip
 
@@ -135,7 +79,7 @@ def _train(arm: Arm, run_id: str, stepped: Stepped) -> ArmRecord:
         labels=arm.labels,
         scores=scores,
         mean=mean,
-        facts=weighting.facts(),
+        facts=weighting.diagnostics(),
         trust=_trust(arm.labels, weighting.trust()),
         weights=_weights(arm.labels, fitted, steps),
         best_epoch=fitted.best_epoch,
@@ -150,11 +94,11 @@ def _train(arm: Arm, run_id: str, stepped: Stepped) -> ArmRecord:
     )
     mlflow.log_artifact(str(arm.mask.path), "noise")
     mlflow.set_tags({"medmtl.compilation": fitted.compilation, "medmtl.placement": fitted.placement})
-    log_outcome(arm, run_id, record, predictions, _metrics(record, fitted), epochs.last_ms)
+    log_results(arm, run_id, record, predictions, _metrics(record, fitted), epochs.last_ms)
     return record
 
 
-def _noise_record(arm: Arm, mask: NoiseMask) -> NoiseRecord:
+def _noise_record(arm: ImageArm, mask: NoiseMask) -> NoiseRecord:
     noise = arm.noise
     condition = {"kind": noise.kind, "rate": noise.level, "title": noise.title, "name": arm.condition}
     if isinstance(noise, NoNoise):
@@ -175,7 +119,7 @@ def _trust(labels: tuple[str, ...], trust: LabelTrust | None) -> tuple[TrustReco
     return tuple(TrustRecord(**{key: None if value != value else value for key, value in row.items()}) for row in rows)
 
 
-def _failure(arm: Arm, error: Exception) -> ArmRecord:
+def _failure(arm: ImageArm, error: Exception) -> ArmRecord:
     nothing = Score(None, None, None, str(error))
     scores, mean = scores_of(Evaluation({}, nothing, ()))
     return ArmRecord(

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,14 +15,12 @@ from models.evaluation.leakage import hashed_patients
 from models.networks.multitask import MultiTaskNetwork, NetworkSettings, initial_network
 from models.weighting.oracle import realised_noise
 from models.weighting.registry import Weighting, make_weighting
-from tasks.runtime.readers_writer_lock import alone
-
-if TYPE_CHECKING:
-    from tasks.images.arm import Arm
+from tasks.images.spec import ImageArm
+from tasks.runtime.readers_writer_lock import exclusive
 
 
 @dataclass(frozen=True)
-class Inputs:
+class ImageInputs:
     """The store and its split, the noise, the examples of each part with the arm's labels (noisy in training only), the
     network and its weighting, both at their start."""
 
@@ -37,7 +34,7 @@ class Inputs:
     weighting: Weighting
 
 
-def inputs_of(arm: "Arm") -> Inputs:
+def load_image_inputs(arm: ImageArm) -> ImageInputs:
     """Open and split the store and make the network; no pixels are read but for their mean and deviation.
 
     Raises:
@@ -51,11 +48,11 @@ def inputs_of(arm: "Arm") -> Inputs:
     train = _part(store, split.train, mask.targets)
     val, test = (_part(store, rows, store.targets[rows][:, columns]) for rows in (split.val, split.test))
     weights = _pretrained(arm.network)
-    with alone():
+    with exclusive():
         network = initial_network(arm.network, arm.labels, train.pixels, seed=arm.seed, weights=weights)
     harm = realised_noise(torch.from_numpy(mask.clean), torch.from_numpy(mask.targets))
     weighting = make_weighting(arm.method, len(arm.labels), seed=arm.seed, label_noise=harm)
-    return Inputs(store, split, mask, train, val, test, network, weighting)
+    return ImageInputs(store, split, mask, train, val, test, network, weighting)
 
 
 def _part(store: Store, rows: np.ndarray, targets: np.ndarray) -> Examples:

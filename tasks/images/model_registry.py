@@ -16,7 +16,7 @@ from prefect.cache_policies import NO_CACHE
 
 from models.networks.multitask import MultiTaskNetwork, Probabilities
 from tasks.runtime.progress import LOGGER
-from tasks.runtime.readers_writer_lock import alone
+from tasks.runtime.readers_writer_lock import exclusive
 
 NAME = "model"
 FACTS = "medmtl.json"
@@ -38,7 +38,7 @@ def log_model(network: MultiTaskNetwork, example: np.ndarray) -> str:
     facts = {"labels": list(network.labels), "size": size, "trained_on": list(network.trained_on)}
     for half_logged in _models_of(run_id):
         MlflowClient().delete_logged_model(half_logged.model_id)
-    with alone(), warnings.catch_warnings():
+    with exclusive(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's and MLflow's advice to their own developers
         info = mlflow.pytorch.log_model(
             Probabilities(network),

@@ -14,43 +14,44 @@ from prefect.cache_policies import NO_CACHE
 from models.training.image_training import EpochReport
 from models.training.profiling import Profile, profile
 from tasks.arms import mlflow_runs
-from tasks.arms.checkpoint_writer import Keeper
-from tasks.images.arm import Arm, epoch_metrics
-from tasks.images.inputs import inputs_of
+from tasks.arms.checkpoint_writer import AsyncCheckpointWriter
+from tasks.images.arm import epoch_metrics
+from tasks.images.inputs import load_image_inputs
+from tasks.images.spec import ImageArm
 from tasks.runtime.atomic_files import write_atomically
-from tasks.runtime.interrupts import remembered_stops
+from tasks.runtime.interrupts import interruptible
 from tasks.runtime.progress import LOGGER, progress
 
 PROFILE = "profile.json"
 
 
 @task(name="profile arm", cache_policy=NO_CACHE)
-def profile_arm(arm: Arm, folder: Path) -> Path:
+def profile_arm(arm: ImageArm, folder: Path) -> Path:
     """Train a copy of the arm's network with a clock running, and write where the time went to `folder`/profile.json.
 
     Checkpoints and metrics are written as in a training, into `folder` and a run of its own in MLflow.
 
     Raises:
-        DataError, SettingError: see `inputs_of`, `models.training.profiling.profile`.
+        DataError, SettingError: see `load_image_inputs`, `models.training.profiling.profile`.
     """
     torch.set_num_threads(arm.threads)
-    inputs = inputs_of(arm)
+    inputs = load_image_inputs(arm)
     title, checkpoint = f"profile · {arm.title}", folder / "checkpoint.pt"
     run_id = mlflow_runs.new_run(mlflow_runs.connect(), title, {"medmtl.kind": "profile"}, {"arm": arm.hash})
 
     def keep(report: EpochReport, state: dict[str, Any]) -> None:
         keeper.keep(state, epoch_metrics(arm.labels, report), report.epoch, time.time_ns() // 1_000_000)
 
-    with mlflow_runs.running(run_id), progress(title) as update, remembered_stops() as ask:
+    with mlflow_runs.running(run_id), progress(title) as update, interruptible() as raise_if_stopped:
 
-        def stepped(done: int, total: int) -> None:
-            ask()
+        def on_step(done: int, total: int) -> None:
+            raise_if_stopped()
             update(done, total)
 
-        with Keeper(run_id, checkpoint) as keeper:
+        with AsyncCheckpointWriter(run_id, checkpoint) as keeper:
             found = profile(
                 inputs.network, inputs.weighting, inputs.train, inputs.val, arm.training,
-                seed=arm.seed, device=arm.device, on_epoch=keep, progress=stepped,
+                seed=arm.seed, device=arm.device, on_epoch=keep, progress=on_step,
             )  # fmt: skip
     checkpoint.unlink(missing_ok=True)
     path = folder / PROFILE

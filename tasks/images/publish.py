@@ -28,11 +28,11 @@ def publish(results: Path, store: StoreRef, split: SplitSettings, run_id: str) -
     examples = example_images(opened, make_split(split, opened.images, opened.patients).train)
     drawn = draw_figures(read)
     report = write_report(read, drawn, *examples, results.with_name(REPORT))
-    keep_report(report, drawn, _mean_scores(read), run_id)
+    log_report(report, drawn, _mean_scores(read), run_id)
     return report
 
 
-def keep_report(report: Path, figures: Mapping[str, str | None], scores: Mapping[str, float], run_id: str) -> None:
+def log_report(report: Path, figures: Mapping[str, str | None], scores: Mapping[str, float], run_id: str) -> None:
     """Log the report, what lies beside it, its figures (SVG) and the arms' mean scores to the study's run."""
     for path in (report.with_name(RESULTS), report, report.with_name(CONFIG)):
         mlflow.log_artifact(str(path))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from models.evaluation.auc import MIN_PATIENTS
 from tasks.images.adjudication import MEAN
-from tasks.records.cost import costs
+from tasks.records.cost import method_costs
 from tasks.records.study import (
     ComparisonRecord,
     DataRecord,
@@ -62,7 +62,7 @@ def _contents(results: StudyResults, drawn: Mapping[str, Markup | None]) -> dict
         "noisiest": figures.ends_of_noise(results)[-1] if results.arms else None,
         "figures": drawn,
         "comparisons": _comparisons(results),
-        "costs": costs(results),
+        "costs": method_costs(results),
         "many": len(results.methods) > figures.TOGETHER,
         "Verdict": Verdict,
         "label_tables": _label_tables(results),

@@ -22,8 +22,8 @@ from models.weighting.registry import WeightingSettings
 from tasks.arms import mlflow_runs
 from tasks.arms.base import ArmRef, read_arm
 from tasks.data.ingest import StoreRef
-from tasks.images.adjudication import score_twice
-from tasks.images.arm import Arm, MaskRef
+from tasks.images.adjudication import score_adjudicated
+from tasks.images.spec import ImageArm, MaskRef
 from tasks.records.study import (
     ArmRecord,
     CheckRecord,
@@ -37,7 +37,7 @@ from tasks.records.study import (
 )
 from tasks.runtime.progress import LOGGER
 from tasks.runtime.run_folder import RESULTS
-from tasks.runtime.versions import git_commit, surroundings
+from tasks.runtime.versions import git_commit, versions
 
 
 @task(name="plan arms", cache_policy=NO_CACHE)
@@ -53,7 +53,7 @@ def plan_arms(
     device: Literal["auto", "cpu", "cuda"],
     threads: int,
     masks: Path,
-) -> tuple[list[Arm], int | None]:
+) -> tuple[list[ImageArm], int | None]:
     """Draw the noise masks into the folder `masks` and list the arms: conditions x seeds x methods.
 
     All methods of a seed and a condition train on the same mask. seed: the first of `seeds`. Also returns the number of
@@ -75,7 +75,7 @@ def plan_arms(
             path = masks / f"{mask.fingerprint.removeprefix('sha256:')[:16]}.npz"
             mask.save(path)
             arms += [
-                Arm(
+                ImageArm(
                     store=store, split=split, split_fingerprint=found.fingerprint, labels=condition.labels,
                     condition=condition.name, noise=condition.noise,
                     mask=MaskRef(path=path, fingerprint=mask.fingerprint), method=method,
@@ -87,7 +87,7 @@ def plan_arms(
         "split %s: %d images to train, %d to validate, %d to test; %d arms",
         found.name, len(found.train), len(found.val), len(found.test), len(arms),
     )  # fmt: skip
-    return arms, planned.drawn_from
+    return arms, planned.population_size
 
 
 @task(name="compare arms", cache_policy=NO_CACHE)
@@ -99,7 +99,7 @@ def compare_arms(
     arms: Sequence[ArmRef],
     failed: Sequence[ArmRecord],
     baseline: str,
-    drawn_from: int | None,
+    population_size: int | None,
     adjudicated: Path | None,
     begun: float,
     folder: Path,
@@ -118,12 +118,12 @@ def compare_arms(
         config=dict(config),
         version=version("medmtl"),
         git=git_commit(),
-        environment=surroundings(),
+        environment=versions(),
         data=_data_record(store.name, opened, checks, found),
         arms=(*records, *failed),
-        comparisons=_comparisons(opened, found, records, predictions, baseline, drawn_from),
-        adjudicated=adjudicated and score_twice(adjudicated, opened, found.test, records, predictions),
-        runs=mlflow_runs.runs_shown(),
+        comparisons=_comparisons(opened, found, records, predictions, baseline, population_size),
+        adjudicated=adjudicated and score_adjudicated(adjudicated, opened, found.test, records, predictions),
+        runs=mlflow_runs.runs_record(),
         seconds=time.monotonic() - begun,
         notes=_notes(records),
     )
@@ -138,7 +138,7 @@ def _comparisons(
     records: Sequence[ArmRecord],
     scores: Sequence[np.ndarray],
     baseline: str,
-    drawn_from: int | None,
+    population_size: int | None,
 ) -> tuple[ComparisonRecord, ...]:
     """Every method against the baseline: condition by condition, or over all of them where they are a sample."""
     by_condition: dict[NoiseCondition, dict[str, dict[int, np.ndarray]]] = defaultdict(lambda: defaultdict(dict))
@@ -155,7 +155,7 @@ def _comparisons(
         return Unit(targets[:, columns], of_method[method], of_method[baseline])
 
     conditions = list(by_condition)
-    groups = [[condition] for condition in conditions] if drawn_from is None else [conditions]
+    groups = [[condition] for condition in conditions] if population_size is None else [conditions]
     methods = [method for method in dict.fromkeys(record.method for record in records) if method != baseline]
     found = []
     for group in groups:
@@ -163,8 +163,8 @@ def _comparisons(
             both = [condition for condition in group if {method, baseline} <= set(by_condition[condition])]
             if both:
                 units = {condition.name: unit(condition, method) for condition in both}
-                under = group[0] if drawn_from is None else _sample(group)
-                found.append(ComparisonRecord.of(method, baseline, under, compare(units, patients, drawn_from)))
+                under = group[0] if population_size is None else _sample(group)
+                found.append(ComparisonRecord.of(method, baseline, under, compare(units, patients, population_size)))
     return adjust(found)
 
 

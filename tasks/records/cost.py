@@ -18,7 +18,7 @@ class MethodCost:
     peak_memory_mib: float | None
 
 
-def costs(results: StudyResults) -> list[MethodCost]:
+def method_costs(results: StudyResults) -> list[MethodCost]:
     """The methods whose steps were timed, in the study's order."""
     timed = [arm for arm in results.arms if arm.status == "finished" and arm.step_seconds]
     of_baseline = {(a.noise.name, a.seed): a.step_seconds for a in timed if a.method == results.baseline}

@@ -269,7 +269,7 @@ class DataRecord(StoreRecord):
     positives: dict[str, dict[str, Count]] = Field(description="part of the split -> label -> positive images")
 
 
-class TwiceScored(Record):
+class AdjudicatedScore(Record):
     """A finding, or the mean over the findings, of one arm: the same images against two tables of labels."""
 
     method: str
@@ -290,7 +290,7 @@ class AdjudicatedRecord(Record):
     positives: dict[str, tuple[Count, Count]] = Field(
         description="finding -> positive by the noisy labels, adjudicated"
     )
-    scores: tuple[TwiceScored, ...]
+    scores: tuple[AdjudicatedScore, ...]
 
 
 class RunsRecord(Record):

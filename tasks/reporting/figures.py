@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn.isotonic import isotonic_regression
 
-from tasks.records.cost import costs
+from tasks.records.cost import method_costs
 from tasks.records.study import ComparisonRecord, NoiseCondition, ScoreRecord, StudyResults, average
 
 INK, FAINT = "#010203", "#030201"  # stand for the page's ink and its pale lines, see `to_svg`
@@ -273,7 +273,7 @@ def cost_against_benefit(results: StudyResults) -> str | None:
     None where steps were not timed. Names stand in a column of their own, where none can hide another.
     """
     noisiest = max((c.noise for c in results.comparisons), key=lambda noise: noise.rate, default=None)
-    of_baseline = {cost.method: cost.of_baseline for cost in costs(results)}
+    of_baseline = {cost.method: cost.of_baseline for cost in method_costs(results)}
     rows = [
         (found, ratio)
         for found in results.comparisons

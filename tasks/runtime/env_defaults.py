@@ -24,7 +24,7 @@ DEFAULTS = {
 }
 
 
-def prepare_environment() -> None:
+def set_env_defaults() -> None:
     """Set the defaults above where the user has set nothing; call it before importing torch, prefect or mlflow."""
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)

@@ -18,11 +18,11 @@ _stopped = threading.Event()
 
 
 @contextmanager
-def remembered_stops() -> Iterator[Callable[[], None]]:
-    """Yield `ask`, which raises again whatever a stop signal has raised since, by the handlers of before.
+def interruptible() -> Iterator[Callable[[], None]]:
+    """Yield `raise_if_stopped`, which raises again whatever a stop signal has raised since, by the handlers of before.
 
-    In another thread than the main one `ask` raises KeyboardInterrupt, if the main thread is within a
-    `remembered_stops` of its own that was told to stop.
+    In another thread than the main one `raise_if_stopped` raises KeyboardInterrupt, if the main thread is within a
+    `interruptible` of its own that was told to stop.
     """
     if threading.current_thread() is not threading.main_thread():
         yield _ask_elsewhere
@@ -45,8 +45,8 @@ def remembered_stops() -> Iterator[Callable[[], None]]:
             signal.signal(number, handlers[number])
 
 
-def stop_others() -> None:
-    """Let `ask` raise in every other thread."""
+def interrupt_all() -> None:
+    """Let `raise_if_stopped` raise in every other thread."""
     _stopped.set()
 
 

@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 _changed = threading.Condition()
-_training: set[int] = set()  # threads
-_alone: list[int] = []  # the thread that works while none trains, and behind it those that wait to
+_readers: set[int] = set()  # threads
+_writers: list[int] = []  # the thread that works while none trains, and behind it those that wait to
 
 
 @contextmanager
-def training() -> Iterator[Callable[[], None]]:
-    """Train in this thread; yields what to call at every step: it waits while another thread is `alone`."""
+def shared() -> Iterator[Callable[[], None]]:
+    """Train in this thread; yields what to call at every step: it waits while another thread is `exclusive`."""
     _begin()
     try:
         yield _give_way
@@ -24,20 +24,20 @@ def training() -> Iterator[Callable[[], None]]:
 
 
 @contextmanager
-def alone() -> Iterator[None]:
+def exclusive() -> Iterator[None]:
     """Work while no thread trains and no other one is alone; this one's own training, if any, rests meanwhile."""
     thread = threading.get_ident()
-    trains = thread in _training
+    trains = thread in _readers
     if trains:
         _end()
     try:
         with _changed:
-            _alone.append(thread)
-            _changed.wait_for(lambda: not _training and _alone[0] == thread)
+            _writers.append(thread)
+            _changed.wait_for(lambda: not _readers and _writers[0] == thread)
         yield
     finally:
         with _changed:
-            _alone.remove(thread)
+            _writers.remove(thread)
             _changed.notify_all()
         if trains:
             _begin()
@@ -45,17 +45,17 @@ def alone() -> Iterator[None]:
 
 def _begin() -> None:
     with _changed:
-        _changed.wait_for(lambda: not _alone)
-        _training.add(threading.get_ident())
+        _changed.wait_for(lambda: not _writers)
+        _readers.add(threading.get_ident())
 
 
 def _end() -> None:
     with _changed:
-        _training.discard(threading.get_ident())
+        _readers.discard(threading.get_ident())
         _changed.notify_all()
 
 
 def _give_way() -> None:
-    if _alone:
+    if _writers:
         _end()
         _begin()

@@ -22,7 +22,7 @@ def settings_hash(settings: BaseModel) -> str:
     return hashlib.sha256(as_yaml(settings).encode()).hexdigest()[:8]
 
 
-def claim_output(out: Path | None, kind: str, settings: BaseModel, force: bool) -> Path:
+def prepare_run_folder(out: Path | None, kind: str, settings: BaseModel, force: bool) -> Path:
     """Make the folder `out`, by default runs/<kind>-<hash of the settings>, and write config.yaml into it.
 
     A folder with the same settings is taken up again: that is how a stopped run goes on.

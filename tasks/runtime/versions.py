@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 
-def surroundings() -> dict[str, str]:
+def versions() -> dict[str, str]:
     """What may change the last bits, or the speed, of a result."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else torch.backends.cpu.get_cpu_capability()
     parts = {part: version(part) for part in ("torch", "timm", "mlflow", "prefect")}

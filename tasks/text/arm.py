@@ -1,89 +1,28 @@
-"""An arm on texts: a network for one task or several, with alignment or without, from a seed.
-
-`tasks.arms.base` says what it is to be an arm.
-"""
+"""Train a text arm, score it on the test parts of its tasks, and log both."""
 
 import math
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import Any, ClassVar
+from typing import Any
 
 import mlflow
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
 
 from models.evaluation.auc import Evaluation, Score
 from models.evaluation.classification import TaskTest, evaluate
 from models.evaluation.metrics import scores as metric_values
 from models.networks.alignment import covariance_similarity
-from models.networks.text import TextNetworkSettings, embedding_covariance
+from models.networks.text import embedding_covariance
 from models.training.peak_memory import PeakMemory
-from models.training.text_training import FittedText, TextEpochReport, TextTrainingSettings, fit_text, predict_text
+from models.training.text_training import FittedText, TextEpochReport, fit_text, predict_text
 from tasks.arms import mlflow_runs
-from tasks.arms.base import ArmRef, Epochs, RememberedArm, Stepped, arm_task, log_outcome, train_all, train_once
+from tasks.arms.base import ArmRef, OnStep, ResumableEpochs, arm_task, log_results, train_all, train_once
 from tasks.arms.runner import RunnerSettings
-from tasks.data.pretrained import EncoderRef, VectorsRef
-from tasks.data.texts import TextData, shown
+from tasks.data.texts import display_name
 from tasks.records.study import ArmRecord, NoiseRecord, SimilarityRecord, scores_of
 from tasks.runtime.atomic_files import write_state
-from tasks.text.inputs import NETWORK, TextInputs, text_inputs_of
-
-TEXT_ARM_VERSION = 2  # raise it when the same settings would train to other numbers
-
-
-class Source(BaseModel):
-    """The arm that another begins with: its hash, and its run once it is known."""
-
-    model_config = ConfigDict(frozen=True)
-
-    hash: str
-    run_id: str | None = None
-
-
-class TextArm(RememberedArm):
-    """All that determines an arm, and where its inputs are.
-
-    together: the tasks of which none is trained on what another is tested on. tasks: those trained on, of these, each
-    with the fingerprint of its data. words_of: the same of other tasks, if their training texts number the words.
-    """
-
-    version: ClassVar[int] = TEXT_ARM_VERSION
-
-    method: str
-    condition: str
-    data: TextData
-    together: tuple[str, ...]
-    tasks: dict[str, str]
-    words_of: dict[str, str] = Field({})
-    keep_overlap: bool = False
-    network: TextNetworkSettings
-    training: TextTrainingSettings
-    max_length: int
-    encoder: EncoderRef | None = None
-    vectors: VectorsRef | None = None
-    source: Source | None = None
-    keep_network: bool = False
-
-    @property
-    def title(self) -> str:
-        """See `RememberedArm`."""
-        return f"{self.method} · {self.condition} · seed {self.seed}"
-
-    @property
-    def epochs(self) -> int:
-        """See `RememberedArm`."""
-        return self.training.epochs
-
-    def determined_by(self) -> list[Any]:
-        """See `RememberedArm`."""
-        settings = [self.network.model_dump(mode="json"), self.training.model_dump(mode="json"), self.max_length]
-        begins_with = [each and each.fingerprint for each in (self.encoder, self.vectors)]
-        inputs = [list(self.tasks.items()), list(self.words_of.items())]
-        return [settings, begins_with, inputs, self.seed, self.source and self.source.hash, self.keep_network]
-
-    def parameters(self) -> dict[str, Any]:
-        """See `RememberedArm`."""
-        return self.model_dump(mode="json", exclude={"encoder": {"folder"}, "vectors": {"path"}, "data": {"folder"}})
+from tasks.text.inputs import NETWORK, TextInputs, load_text_inputs
+from tasks.text.spec import TextArm
 
 
 @arm_task()
@@ -106,17 +45,17 @@ def train_text_arms(
     return finished, [_failure(arm, outcome) for arm, outcome in outcomes if not isinstance(outcome, ArmRef)]
 
 
-def _train(arm: TextArm, run_id: str, stepped: Stepped) -> ArmRecord:
-    epochs = Epochs(arm, run_id)
-    inputs = text_inputs_of(arm)
+def _train(arm: TextArm, run_id: str, on_step: OnStep) -> ArmRecord:
+    epochs = ResumableEpochs(arm, run_id)
+    inputs = load_text_inputs(arm)
     for name, fingerprint in arm.tasks.items():
-        mlflow_runs.log_dataset(shown(name), inputs.folder, fingerprint, "task")
+        mlflow_runs.log_dataset(display_name(name), inputs.folder, fingerprint, "task")
     metrics = {name: inputs.tasks[name].metrics for name in arm.tasks}
     at_start = _similarities(inputs, aligned=False)
     with epochs, PeakMemory(arm.device) as memory:
         fitted = fit_text(
             inputs.network, inputs.train, inputs.val, arm.training,
-            metrics=metrics, seed=arm.seed, device=arm.device, state=epochs.state, progress=stepped,
+            metrics=metrics, seed=arm.seed, device=arm.device, state=epochs.state, progress=on_step,
             on_epoch=lambda report, state: epochs.keep(report.epoch, epoch_metrics(report), state),
         )  # fmt: skip
     probabilities = {name: predict_text(inputs.network, name, inputs.test[name]).numpy() for name in arm.tasks}
@@ -129,9 +68,12 @@ def _train(arm: TextArm, run_id: str, stepped: Stepped) -> ArmRecord:
         method=arm.method,
         noise=_condition(arm),
         seed=arm.seed,
-        labels=tuple(shown(name) for name in arm.tasks),
+        labels=tuple(display_name(name) for name in arm.tasks),
         metric=score_name(metrics),
-        scores={shown(name): scores[shown(name)].model_copy(update={"parts": parts[name]}) for name in arm.tasks},
+        scores={
+            display_name(name): scores[display_name(name)].model_copy(update={"parts": parts[name]})
+            for name in arm.tasks
+        },
         mean=mean,
         similarity=tuple(_similarity_records(arm, inputs, at_start)),
         facts=_facts(arm, inputs, fitted),
@@ -145,7 +87,7 @@ def _train(arm: TextArm, run_id: str, stepped: Stepped) -> ArmRecord:
     if arm.keep_network:
         write_state(inputs.network.checkpoint(), arm.folder / NETWORK)
         mlflow.log_artifact(str(arm.folder / NETWORK))
-    log_outcome(arm, run_id, record, _arrays(probabilities, tests), _final(record, fitted), epochs.last_ms)
+    log_results(arm, run_id, record, _arrays(probabilities, tests), _final(record, fitted), epochs.last_ms)
     return record
 
 
@@ -160,7 +102,9 @@ def epoch_metrics(report: TextEpochReport) -> dict[str, float]:
     by_task = {
         "train_loss": report.losses, "alignment_loss": report.alignment_losses, "val_score": report.val_scores,
     }  # fmt: skip
-    metrics = {f"{what}/{shown(name)}": value for what, found in by_task.items() for name, value in found.items()}
+    metrics = {
+        f"{what}/{display_name(name)}": value for what, found in by_task.items() for name, value in found.items()
+    }
     return metrics | {
         "val_score_mean": report.val_mean,
         "learning_rate": report.learning_rate,
@@ -173,8 +117,8 @@ def epoch_metrics(report: TextEpochReport) -> dict[str, float]:
 
 def _named(evaluation: Evaluation) -> Evaluation:
     """By the tasks' printed names."""
-    labels = {shown(name): score for name, score in evaluation.labels.items()}
-    return Evaluation(labels, evaluation.mean, tuple(map(shown, evaluation.scored)))
+    labels = {display_name(name): score for name, score in evaluation.labels.items()}
+    return Evaluation(labels, evaluation.mean, tuple(map(display_name, evaluation.scored)))
 
 
 def named_as(arm: TextArm, record: ArmRecord) -> ArmRecord:
@@ -209,7 +153,7 @@ def _similarity_records(arm: TextArm, inputs: TextInputs, start: Mapping[Any, fl
     is_aligned = arm.network.alignment != "none"
     return [
         SimilarityRecord(
-            tasks=(shown(pair[0]), shown(pair[1])),
+            tasks=(display_name(pair[0]), display_name(pair[1])),
             start=start[pair],
             before=before[pair],
             after=after[pair] if is_aligned else None,
@@ -222,9 +166,9 @@ def _arrays(probabilities: Mapping[str, np.ndarray], tests: Mapping[str, TaskTes
     """By task: what was predicted for its test part, (n, c), the true classes, the sentences' keys."""
     arrays = {}
     for name, test in tests.items():
-        arrays[f"test/{shown(name)}"] = probabilities[name]
-        arrays[f"targets/{shown(name)}"] = test.targets
-        arrays[f"sentences/{shown(name)}"] = test.sentences
+        arrays[f"test/{display_name(name)}"] = probabilities[name]
+        arrays[f"targets/{display_name(name)}"] = test.targets
+        arrays[f"sentences/{display_name(name)}"] = test.sentences
     return arrays
 
 

@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import mlflow
 import numpy as np
@@ -18,13 +17,11 @@ from data_prep.text.token_cache import Encoder, tokenised
 from data_prep.text.vocabulary import Vocabulary, VocabularySettings
 from models.data.text_batches import TextExamples, text_examples
 from models.networks.text import TextNetwork, initial_text_network, transferred
-from tasks.data.pretrained import read_encoder, vectors_of
+from tasks.data.pretrained import read_encoder, read_vectors
 from tasks.data.texts import read_texts
 from tasks.runtime.atomic_files import read_state
 from tasks.runtime.home import home
-
-if TYPE_CHECKING:
-    from tasks.text.arm import TextArm
+from tasks.text.spec import TextArm
 
 NETWORK = "network.pt"
 
@@ -51,15 +48,15 @@ class TextInputs:
         return np.frombuffer(b"".join(digests), dtype="<u8")
 
 
-def text_inputs_of(arm: "TextArm") -> TextInputs:
+def load_text_inputs(arm: TextArm) -> TextInputs:
     """Read and encode the texts and make the network.
 
     Raises:
         DataError: a file cannot be read, or is no longer what it was when the arms were planned.
         SettingError: the network's settings do not fit the texts or the weights.
     """
-    read = _read(arm, arm.together, arm.tasks)
-    words = _read(arm, tuple(arm.words_of), arm.words_of) if arm.words_of else read
+    read = _read(arm, arm.overlap_group, arm.tasks)
+    words = _read(arm, tuple(arm.vocabulary_tasks), arm.vocabulary_tasks) if arm.vocabulary_tasks else read
     encoder = _encoder(arm, list(words.values()))
     parts = {
         part: {name: _examples(getattr(task, part), encoder, home().tokens) for name, task in read.items()}
@@ -69,19 +66,19 @@ def text_inputs_of(arm: "TextArm") -> TextInputs:
     return TextInputs(arm.data.folder, read, **parts, network=_network(arm, encoder, read))
 
 
-def _read(arm: "TextArm", together: tuple[str, ...], wanted: Mapping[str, str]) -> dict[str, TextTask]:
+def _read(arm: TextArm, overlap_group: tuple[str, ...], wanted: Mapping[str, str]) -> dict[str, TextTask]:
     """The tasks that are wanted, of the given fingerprints, out of those that are kept apart from one another."""
-    read = read_texts(arm.data, together, arm.seed, arm.keep_overlap)
+    read = read_texts(arm.data, overlap_group, arm.seed, arm.keep_overlap)
     for name, fingerprint in wanted.items():
         if read[name].fingerprint != fingerprint:
             raise DataError(f"{arm.data.folder}: {name} changed while the study ran; run the command again")
     return {name: read[name] for name in wanted}
 
 
-def _encoder(arm: "TextArm", words_of: Sequence[TextTask]) -> Encoder:
+def _encoder(arm: TextArm, vocabulary_tasks: Sequence[TextTask]) -> Encoder:
     if arm.encoder is not None:
         return Subwords.open(arm.encoder.folder, arm.max_length)
-    return Vocabulary.build([task.train for task in words_of], VocabularySettings(max_length=arm.max_length))
+    return Vocabulary.build([task.train for task in vocabulary_tasks], VocabularySettings(max_length=arm.max_length))
 
 
 def _examples(texts: Texts, encoder: Encoder, cache: Path) -> TextExamples:
@@ -89,7 +86,7 @@ def _examples(texts: Texts, encoder: Encoder, cache: Path) -> TextExamples:
     return text_examples(tokens.ids, tokens.offsets, texts.labels, tokens.types)
 
 
-def _network(arm: "TextArm", encoder: Encoder, read: Mapping[str, TextTask]) -> TextNetwork:
+def _network(arm: TextArm, encoder: Encoder, read: Mapping[str, TextTask]) -> TextNetwork:
     classes = {name: len(read[name].classes) for name in arm.tasks}
     if arm.source is not None:
         (target,) = arm.tasks
@@ -100,7 +97,7 @@ def _network(arm: "TextArm", encoder: Encoder, read: Mapping[str, TextTask]) -> 
         return initial_text_network(arm.network, classes, seed=arm.seed, config=config, weights=weights)
     if arm.vectors is not None:
         assert isinstance(encoder, Vocabulary)
-        vectors = vectors_of(arm.vectors, encoder)
+        vectors = read_vectors(arm.vectors, encoder)
         return initial_text_network(arm.network, classes, seed=arm.seed, vectors=vectors)
     return initial_text_network(arm.network, classes, seed=arm.seed, words=encoder.size)
 

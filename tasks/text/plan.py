@@ -29,10 +29,10 @@ from models.training.text_training import TextTrainingSettings
 from tasks.arms.base import ArmRef
 from tasks.arms.runner import Device
 from tasks.data.pretrained import EncoderRef, VectorsRef
-from tasks.data.texts import GlueData, SentimentData, read_texts, shown
+from tasks.data.texts import GlueData, SentimentData, display_name, read_texts
 from tasks.records.summary_text import listed
 from tasks.runtime.progress import LOGGER
-from tasks.text.arm import Source, TextArm
+from tasks.text.spec import Source, TextArm
 
 SINGLE, JOINT, ALIGNED = "single", "joint", "aligned"
 SINGLE_MATRIX = "single, own matrix"
@@ -171,7 +171,9 @@ class _Planner:
             condition = f"width {width}"
             joint = {seed: [self._arm(JOINT, group, group, seed, condition, width=width)] for seed in self.seeds}
             alone = {
-                seed: [self._arm(SINGLE, (n,), group, seed, f"{shown(n)}, {condition}", width=width) for n in group]
+                seed: [
+                    self._arm(SINGLE, (n,), group, seed, f"{display_name(n)}, {condition}", width=width) for n in group
+                ]
                 for seed in self.seeds
             }
             self._contrast("capacity", condition, JOINT, SINGLE, group, joint, alone)
@@ -208,10 +210,12 @@ class _Planner:
         self._contrast("overlap", condition, LEAKY, SINGLE, group, leaky, alone)
 
     def _compare_transfer(self, source: str, target: str) -> None:
-        group, condition = (source, target), f"{shown(source)} to {shown(target)}"
+        group, condition = (source, target), f"{display_name(source)} to {display_name(target)}"
         tuned: dict[str, dict[int, list[TextArm]]] = {TRANSFER: {}, TRANSFER_ALIGNED: {}}
         for seed in self.seeds:
-            begin = self._arm(SOURCE, (source,), group, seed, f"{shown(source)}, for {shown(target)}", keep=True)
+            begin = self._arm(
+                SOURCE, (source,), group, seed, f"{display_name(source)}, for {display_name(target)}", keep=True
+            )
             for method in tuned:
                 tuned[method][seed] = [self._arm(method, (target,), group, seed, condition, source=begin)]
         alone = {seed: [self._arm(SINGLE, (target,), group, seed)] for seed in self.seeds}
@@ -229,7 +233,7 @@ class _Planner:
         self.contrasts.append(
             Contrast(
                 kind=kind, condition=condition, method=method, baseline=baseline,
-                tasks=tuple(map(shown, tasks)), arms=hashes,
+                tasks=tuple(map(display_name, tasks)), arms=hashes,
             )
         )  # fmt: skip
 
@@ -239,7 +243,7 @@ class _Planner:
         self,
         method: str,
         tasks: tuple[str, ...],
-        together: tuple[str, ...],
+        overlap_group: tuple[str, ...],
         seed: int,
         condition: str | None = None,
         *,
@@ -253,11 +257,11 @@ class _Planner:
         words = self._fingerprints(self.data.tasks, seed, keep_overlap) if keep or source else {}
         arm = TextArm(
             method=method,
-            condition=condition or self._alone(tasks, together, seed, keep_overlap),
+            condition=condition or self._alone(tasks, overlap_group, seed, keep_overlap),
             data=self.data,
-            together=together,
-            tasks={name: self._fingerprints(together, seed, keep_overlap)[name] for name in tasks},
-            words_of=words,
+            overlap_group=overlap_group,
+            tasks={name: self._fingerprints(overlap_group, seed, keep_overlap)[name] for name in tasks},
+            vocabulary_tasks=words,
             keep_overlap=keep_overlap,
             network=self._network(self.how.align if is_aligned else "none", width),
             training=self._training(is_aligned, fine_tuning=source is not None),
@@ -290,16 +294,16 @@ class _Planner:
             changes |= {"schedule": plain.schedule, "alignment_share": plain.alignment_share}
         return self.how.training.model_copy(update=changes)
 
-    def _fingerprints(self, together: Iterable[str], seed: int, keep_overlap: bool) -> dict[str, str]:
-        read = read_texts(self.data, tuple(together), seed, keep_overlap)
+    def _fingerprints(self, overlap_group: Iterable[str], seed: int, keep_overlap: bool) -> dict[str, str]:
+        read = read_texts(self.data, tuple(overlap_group), seed, keep_overlap)
         return {name: each.fingerprint for name, each in read.items()}
 
-    def _alone(self, tasks: tuple[str, ...], together: tuple[str, ...], seed: int, keep_overlap: bool) -> str:
+    def _alone(self, tasks: tuple[str, ...], overlap_group: tuple[str, ...], seed: int, keep_overlap: bool) -> str:
         """The condition of a task alone: its name, and whose sentences it does without."""
         (name,) = tasks
-        here, own = (self._fingerprints(names, seed, keep_overlap)[name] for names in (together, tasks))
-        others = [other for other in together if other != name]
-        return shown(name) if here == own else f"{shown(name)}, kept apart from {_named(others)}"
+        here, own = (self._fingerprints(names, seed, keep_overlap)[name] for names in (overlap_group, tasks))
+        others = [other for other in overlap_group if other != name]
+        return display_name(name) if here == own else f"{display_name(name)}, kept apart from {_named(others)}"
 
     def _share_sentences(self, group: tuple[str, ...]) -> bool:
         return self._fingerprints(group, self.seeds[0], False) != self._fingerprints(group, self.seeds[0], True)
@@ -311,4 +315,4 @@ class _Planner:
 
 
 def _named(group: Sequence[str]) -> str:
-    return listed([shown(name) for name in group])
+    return listed([display_name(name) for name in group])

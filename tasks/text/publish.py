@@ -5,7 +5,7 @@ from pathlib import Path
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.images.publish import keep_report
+from tasks.images.publish import log_report
 from tasks.records.study import StudyResults, read_results
 from tasks.runtime.run_folder import REPORT
 from tasks.text.report import draw_text_figures, write_text_report
@@ -17,7 +17,7 @@ def publish_texts(results: Path, run_id: str) -> Path:
     read = read_results(results)
     drawn = draw_text_figures(read)
     report = write_text_report(read, drawn, results.with_name(REPORT))
-    keep_report(report, drawn, _mean_scores(read), run_id)
+    log_report(report, drawn, _mean_scores(read), run_id)
     return report
 
 

@@ -20,7 +20,7 @@ from models.evaluation.paired import Comparison
 from models.evaluation.paired_classes import Group, compare_classes
 from tasks.arms import mlflow_runs
 from tasks.arms.base import ArmRef, read_arm
-from tasks.data.texts import GlueData, SentimentData, read_texts, shown
+from tasks.data.texts import GlueData, SentimentData, display_name, read_texts
 from tasks.records.study import (
     ArmRecord,
     ComparisonRecord,
@@ -33,7 +33,7 @@ from tasks.records.study import (
     write_results,
 )
 from tasks.runtime.run_folder import RESULTS
-from tasks.runtime.versions import git_commit, surroundings
+from tasks.runtime.versions import git_commit, versions
 from tasks.text.arm import named_as, score_name
 from tasks.text.plan import Contrast, TextPlan
 
@@ -62,11 +62,11 @@ def compare_texts(
         config=dict(config),
         version=version("medmtl"),
         git=git_commit(),
-        environment=surroundings(),
+        environment=versions(),
         data=_data_record(data, tasks),
         arms=(*records, *failed),
         comparisons=_comparisons(plan.contrasts, {hash: arrays for hash, (_, arrays) in read.items()}, tasks),
-        runs=mlflow_runs.runs_shown(),
+        runs=mlflow_runs.runs_record(),
         seconds=time.monotonic() - begun,
         notes=_notes(data, plan, records),
     )
@@ -79,7 +79,7 @@ def _comparisons(
     contrasts: Iterable[Contrast], read: Mapping[str, Arrays], tasks: Mapping[str, TextTask]
 ) -> tuple[ComparisonRecord, ...]:
     """Each contrast alone, and those of a kind at once; p-values are adjusted among those of a kind."""
-    metrics = {shown(name): each.metrics for name, each in tasks.items()}
+    metrics = {display_name(name): each.metrics for name, each in tasks.items()}
     alike: dict[tuple[str, str, str], dict[str, Contrast]] = defaultdict(dict)
     for contrast in contrasts:
         alike[contrast.kind, contrast.method, contrast.baseline][contrast.condition] = contrast
@@ -141,7 +141,7 @@ def _data_record(data: SentimentData | GlueData, tasks: Mapping[str, TextTask]) 
     fingerprint = "sha256:" + hashlib.sha256(prints.encode()).hexdigest()
     records = [
         TaskRecord(
-            name=shown(name), fingerprint=each.fingerprint, classes=each.classes, metrics=each.metrics,
+            name=display_name(name), fingerprint=each.fingerprint, classes=each.classes, metrics=each.metrics,
             n={part: len(getattr(each, part)) for part in PARTS}, skipped=each.skipped, notes=each.notes,
         )
         for name, each in tasks.items()
@@ -155,7 +155,7 @@ def _data_record(data: SentimentData | GlueData, tasks: Mapping[str, TextTask]) 
         n={part: sum(record.n[part] for record in records) for part in PARTS},
         positives={
             part: {
-                shown(name): int((getattr(each, part).labels == 1).sum())
+                display_name(name): int((getattr(each, part).labels == 1).sum())
                 for name, each in tasks.items()
                 if len(each.classes) == 2
             }
@@ -169,11 +169,11 @@ def _notes(data: SentimentData | GlueData, plan: TextPlan, records: Sequence[Arm
     notes = []
     if reused := sum(record.reused for record in records):
         notes.append(f"{reused} of {len(records)} arms were trained before with the same inputs and settings; reused.")
-    for together in dict.fromkeys(arm.together for arm in plan.arms if not arm.keep_overlap):
-        read = read_texts(data, together, plan.arms[0].seed)
+    for overlap_group in dict.fromkeys(arm.overlap_group for arm in plan.arms if not arm.keep_overlap):
+        read = read_texts(data, overlap_group, plan.arms[0].seed)
         for name, each in read.items():
             alone = read_texts(data, (name,), plan.arms[0].seed)[name].notes
-            beside = ", ".join(shown(other) for other in together if other != name)
+            beside = ", ".join(display_name(other) for other in overlap_group if other != name)
             new = [note for note in each.notes if note not in alone]
-            notes += [f"{shown(name)} beside {beside}: {note}." for note in new]
+            notes += [f"{display_name(name)} beside {beside}: {note}." for note in new]
     return tuple(notes)

@@ -16,8 +16,8 @@ from models.theory.linear_tasks import LinearSettings, draw_figure3
 from models.theory.nonlinear_tasks import (
     LINKS,
     Figure2Settings,
-    LinkedFigure3Settings,
-    LinkedSettings,
+    NonlinearFigure3Settings,
+    NonlinearSettings,
     figure_2,
     linked_figure_3,
 )
@@ -26,7 +26,7 @@ from models.theory.transfer import SolverSettings, predicted_changes, transfer
 from models.theory.transfer_map import MapSettings, map_rows
 from tasks.runtime.atomic_files import write_atomically
 from tasks.runtime.home import home
-from tasks.runtime.interrupts import remembered_stops
+from tasks.runtime.interrupts import interruptible
 from tasks.runtime.processes import processors
 from tasks.runtime.progress import LOGGER, progress
 
@@ -36,7 +36,7 @@ Part = tuple[str, int]
 """The name of an experiment and a seed."""
 
 
-class ExperimentsSettings(BaseModel):
+class TheoryExperimentsSettings(BaseModel):
     """Every number of the theory's experiments."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,12 +49,14 @@ class ExperimentsSettings(BaseModel):
     map: MapSettings = Field(MapSettings(), description="where Figure 3's picture holds")
     capacity: CapacitySettings = Field(CapacitySettings(), description="Propositions 1 and 3")
     theorem_2: Theorem2Settings = Field(Theorem2Settings(), description="Theorem 2's fall and plateau")
-    fitting: LinkedSettings = Field(LinkedSettings(), description="classification and ReLU tasks")
+    fitting: NonlinearSettings = Field(NonlinearSettings(), description="classification and ReLU tasks")
     figure_2: Figure2Settings = Field(Figure2Settings(), description="two sources with the same boundary")
-    linked_figure_3: LinkedFigure3Settings = Field(LinkedFigure3Settings(), description="Figure 3's tasks with a link")
+    linked_figure_3: NonlinearFigure3Settings = Field(
+        NonlinearFigure3Settings(), description="Figure 3's tasks with a link"
+    )
 
 
-def _figure_3(settings: ExperimentsSettings, seed: int) -> Any:
+def _figure_3(settings: TheoryExperimentsSettings, seed: int) -> Any:
     linear = settings.linear
     drawn = draw_figure3(linear, settings.source_samples, seed)
     changes = transfer(drawn, linear.cosine, linear.norm, linear.noise, settings.solvers, seed)
@@ -66,7 +68,7 @@ def _flat(by_source: Mapping[tuple[int, int], float]) -> dict[str, float]:
     return {f"{source} {samples}": value for (source, samples), value in by_source.items()}
 
 
-EXPERIMENTS: dict[str, tuple[tuple[str, ...], Callable[[ExperimentsSettings, int], Any]]] = {
+EXPERIMENTS: dict[str, tuple[tuple[str, ...], Callable[[TheoryExperimentsSettings, int], Any]]] = {
     "figure 3": (("linear", "source_samples", "solvers"), _figure_3),
     "map": (("linear", "map"), lambda s, seed: list(map_rows(s.linear, s.map, seed))),
     "capacity": (("capacity",), lambda s, seed: capacity(s.capacity, seed)),
@@ -87,7 +89,9 @@ SLOW = ("map", "linked figure 3")
 
 
 @task(name="compute theory", cache_policy=NO_CACHE)
-def compute(settings: ExperimentsSettings, seeds: range, seeds_of_slow: range) -> tuple[dict[str, list[Any]], int]:
+def compute(
+    settings: TheoryExperimentsSettings, seeds: range, seeds_of_slow: range
+) -> tuple[dict[str, list[Any]], int]:
     """Every experiment for every seed, or for `seeds_of_slow`: name -> what it found by seed, and how many parts were
     there already.
     """
@@ -100,12 +104,12 @@ def compute(settings: ExperimentsSettings, seeds: range, seeds_of_slow: range) -
     return {name: [found[part] for part in parts if part[0] == name] for name in EXPERIMENTS}, len(known)
 
 
-def _compute_all(settings: ExperimentsSettings, parts: list[Part]) -> dict[Part, Any]:
+def _compute_all(settings: TheoryExperimentsSettings, parts: list[Part]) -> dict[Part, Any]:
     """One part on each processor at a time: linear algebra of this size gains nothing from more threads."""
     done: dict[Part, Any] = {}
     with (
         progress("theory") as update,
-        remembered_stops() as ask,
+        interruptible() as raise_if_stopped,
         threadpool_limits(1),
         ThreadPoolExecutor(processors()) as pool,
     ):
@@ -114,13 +118,13 @@ def _compute_all(settings: ExperimentsSettings, parts: list[Part]) -> dict[Part,
             for future in as_completed(futures):
                 done[futures[future]] = future.result()
                 update(len(done), len(parts))
-                ask()
+                raise_if_stopped()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
     return done
 
 
-def _compute(settings: ExperimentsSettings, part: Part) -> Any:
+def _compute(settings: TheoryExperimentsSettings, part: Part) -> Any:
     """Compute a part, keep it, and return it as it will be read again."""
     name, seed = part
     text = json.dumps(EXPERIMENTS[name][1](settings, seed), allow_nan=False)
@@ -128,14 +132,14 @@ def _compute(settings: ExperimentsSettings, part: Part) -> Any:
     return json.loads(text)
 
 
-def _read(settings: ExperimentsSettings, part: Part) -> Any | None:
+def _read(settings: TheoryExperimentsSettings, part: Part) -> Any | None:
     try:
         return json.loads(_path(settings, part).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
 
 
-def _path(settings: ExperimentsSettings, part: Part) -> Path:
+def _path(settings: TheoryExperimentsSettings, part: Part) -> Path:
     """Where a part is kept: named by all that determines it."""
     name, seed = part
     fields = {field: getattr(settings, field) for field in EXPERIMENTS[name][0]}

@@ -20,8 +20,8 @@ from tasks.reporting.page import write_page
 from tasks.runtime.atomic_files import write_atomically
 from tasks.runtime.progress import LOGGER
 from tasks.runtime.run_folder import CONFIG, REPORT, RESULTS
-from tasks.runtime.versions import git_commit, surroundings
-from tasks.theory.experiments import ExperimentsSettings
+from tasks.runtime.versions import git_commit, versions
+from tasks.theory.experiments import TheoryExperimentsSettings
 from tasks.theory.figures import draw_figures
 from tasks.theory.records import CellRecord, Estimate, TheoryResults, TransferRecord
 from tasks.theory.summary import summarise
@@ -32,7 +32,7 @@ from tasks.theory.summary_text import MEANING, QUESTION, answer, helps, hurts, p
 def report_theory(
     found: Mapping[str, Sequence[Any]],
     reused: int,
-    experiments: ExperimentsSettings,
+    experiments: TheoryExperimentsSettings,
     config: Mapping[str, Any],
     run_id: str,
     begun: float,
@@ -44,7 +44,7 @@ def report_theory(
     """
     summary = summarise(found, experiments)
     results = TheoryResults(
-        config=dict(config), version=version("medmtl"), git=git_commit(), environment=surroundings(),
+        config=dict(config), version=version("medmtl"), git=git_commit(), environment=versions(),
         seconds=round(time.monotonic() - begun, 1), reused=reused, question=QUESTION,
         answer=answer(summary["figure_3"], summary["cells"]), **summary,
     )  # fmt: skip

@@ -7,7 +7,7 @@ from models.theory.formulas import expected_own_error
 from models.theory.nonlinear_tasks import ACROSS, ALONG, LINKS
 from models.theory.transfer import ALONE, MINIMA
 from tasks.records.study import CheckRecord
-from tasks.theory.experiments import ExperimentsSettings
+from tasks.theory.experiments import TheoryExperimentsSettings
 from tasks.theory.records import (
     BoundaryRecord,
     CapacityRecord,
@@ -26,7 +26,7 @@ SINE_LIMIT = 1e-8
 PLATEAU = 0.1  # relative change over the last step that still counts as level
 
 
-def summarise(found: Mapping[str, BySeed], settings: ExperimentsSettings) -> dict[str, Any]:
+def summarise(found: Mapping[str, BySeed], settings: TheoryExperimentsSettings) -> dict[str, Any]:
     """The fields of `TheoryResults` that come from the experiments."""
     figure_3 = found["figure 3"]
     first = next(iter(figure_3[0][ALONE]))
@@ -87,7 +87,7 @@ def _cells(seeds: BySeed, noise: float) -> tuple[CellRecord, ...]:
     )
 
 
-def _theorem_2(seeds: BySeed, settings: ExperimentsSettings) -> Theorem2Record:
+def _theorem_2(seeds: BySeed, settings: TheoryExperimentsSettings) -> Theorem2Record:
     return Theorem2Record(
         c=Estimate.over([seed["c"] for seed in seeds]),
         largest_c=max(seed["c"] for seed in seeds),
@@ -123,7 +123,7 @@ def _linked(seeds: BySeed) -> tuple[LinkedRecord, ...]:
     return tuple(records)
 
 
-def _checks(fields: Mapping[str, Any], settings: ExperimentsSettings) -> tuple[CheckRecord, ...]:
+def _checks(fields: Mapping[str, Any], settings: TheoryExperimentsSettings) -> tuple[CheckRecord, ...]:
     """What the theory says must hold, and whether it did."""
     theorem: Theorem2Record = fields["theorem_2"]
     k = settings.capacity.tasks

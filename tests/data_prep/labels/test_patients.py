@@ -11,10 +11,10 @@ from data_prep.labels.patients import (
     check_secret,
     has_public_numbers,
     in_order_of_appearance,
-    joined_patients,
     key_name,
     opaque_name,
     patient_keys,
+    patients_in_both,
 )
 
 SECRET = b"0123456789abcdef"
@@ -92,4 +92,4 @@ def test_an_images_opaque_name_depends_on_name_population_and_secret() -> None:
 def test_patients_that_files_join_are_counted_unless_all_files_say_the_same(
     in_files: list[str], in_table: list[str], found: tuple[int, int]
 ) -> None:
-    assert joined_patients(in_files, np.array(in_table)) == found
+    assert patients_in_both(in_files, np.array(in_table)) == found

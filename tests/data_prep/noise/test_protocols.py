@@ -23,7 +23,7 @@ def targets() -> np.ndarray:
 
 def test_without_more_said_all_labels_are_trained_clean_and_with_random_labels_on_the_most_frequent() -> None:
     found = plan(AllProtocol(), targets(), LABELS, 7)
-    assert found.drawn_from is None
+    assert found.population_size is None
     assert [condition.name for condition in found.conditions] == ["clean", "random 20 % on B, F, H"]
     assert all((condition.labels, condition.first_seed) == (LABELS, 7) for condition in found.conditions)
     assert found.conditions[1].noise.labels == ("B", "F", "H")
@@ -38,7 +38,7 @@ def test_noise_that_names_its_labels_keeps_them_and_confusion_gets_an_even_numbe
 
 def test_the_papers_pairs_are_twenty_different_ones_with_random_labels_on_a_fifth_of_one_of_each() -> None:
     found = plan(PairsProtocol(min_positives=20), targets(), LABELS, 0)
-    assert found.drawn_from == 21  # seven labels have enough
+    assert found.population_size == 21  # seven labels have enough
     assert len({condition.labels for condition in found.conditions}) == 20
     for condition in found.conditions:
         (noisy,) = condition.noise.labels

@@ -12,7 +12,7 @@ from data_prep.errors import DataError
 from data_prep.labels.splits import Split, SplitSettings, make_split
 from data_prep.sources.folder import FolderSource
 from data_prep.store import checks
-from data_prep.store.checks import Expected, check_store, demand, table
+from data_prep.store.checks import Expected, check_store, require, table
 from data_prep.store.recipe import build_store
 from data_prep.store.store import Pixels, Quarantined, Store
 
@@ -43,7 +43,7 @@ def test_a_sound_store_breaks_no_rule(store: Store, monkeypatch: pytest.MonkeyPa
     results = check_store(store, Expected(images=40, patients=10, split=split_of(store)))
     assert len(results) == len(checks._RULES) - 1  # the files name no patients
     assert all(each.holds for each in results)
-    demand(results)
+    require(results)
     assert table(results)[0] == {
         "rule": "40 images, quarantined ones included", "found": "39 and 1 quarantined", "result": "ok",
     }  # fmt: skip
@@ -102,5 +102,5 @@ def test_a_split_that_tears_a_patient_or_forgets_an_image_is_noticed(store: Stor
 
 def test_broken_rules_are_named_with_what_was_found(store: Store) -> None:
     with pytest.raises(DataError, match=r"breaks 1 of 10 rules: 11 patients \(10\)$"):
-        demand(check_store(store, Expected(patients=11)))
+        require(check_store(store, Expected(patients=11)))
     assert table(check_store(store, Expected(patients=11)))[0]["result"] == "BROKEN"

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_prep.errors import DataError
-from data_prep.text.task import Texts, TextTask, capped, carve, carve_fold
+from data_prep.text.task import Texts, TextTask, capped, split_off, split_off_fold
 
 
 def numbered(n: int, pairs: bool = False, start: int = 0) -> Texts:
@@ -23,7 +23,7 @@ def task(n: int = 50) -> TextTask:
 @given(n=st.integers(2, 60), share=st.floats(0, 1), seed=st.integers(0, 9), pairs=st.booleans())
 def test_carving_loses_and_doubles_nothing_and_keeps_the_order(n: int, share: float, seed: int, pairs: bool) -> None:
     texts = numbered(n, pairs)
-    kept, away = carve(texts, share, seed, "test")
+    kept, away = split_off(texts, share, seed, "test")
     assert len(away) == min(max(round(share * n), 1), n - 1)
     assert set(kept.first) | set(away.first) == set(texts.first)
     for part in (kept, away):
@@ -34,9 +34,9 @@ def test_carving_loses_and_doubles_nothing_and_keeps_the_order(n: int, share: fl
 
 
 def test_what_is_drawn_depends_on_seed_and_purpose() -> None:
-    draws = {carve(numbered(99), 0.3, seed, name)[1].first for seed in (0, 1) for name in ("a", "b")}
+    draws = {split_off(numbered(99), 0.3, seed, name)[1].first for seed in (0, 1) for name in ("a", "b")}
     assert len(draws) == 4
-    assert carve(numbered(99), 0.3, 0, "a")[1].first in draws
+    assert split_off(numbered(99), 0.3, 0, "a")[1].first in draws
 
 
 @given(groups=st.lists(st.sampled_from("abcdefgh"), min_size=2, max_size=40), seed=st.integers(0, 9))
@@ -44,9 +44,9 @@ def test_sentences_of_one_group_go_the_same_way(groups: list[str], seed: int) ->
     texts = numbered(len(groups))
     if len(set(groups)) < 2:
         with pytest.raises(DataError, match="cannot be split"):
-            carve(texts, 0.3, seed, "test", groups)
+            split_off(texts, 0.3, seed, "test", groups)
         return
-    parts = carve(texts, 0.3, seed, "test", groups)
+    parts = split_off(texts, 0.3, seed, "test", groups)
     named = [{groups[int(sentence.split()[1])] for sentence in part.first} for part in parts]
     assert named[0]
     assert named[1]
@@ -57,9 +57,9 @@ def test_sentences_of_one_group_go_the_same_way(groups: list[str], seed: int) ->
 def test_every_sentence_is_in_the_test_part_of_exactly_one_fold(n: int, of: int, seed: int) -> None:
     if of > n:
         with pytest.raises(DataError, match=f"{of} folds of {n} sentences"):
-            carve_fold(numbered(n), (0, of), seed, "folds")
+            split_off_fold(numbered(n), (0, of), seed, "folds")
         return
-    folds = [carve_fold(numbered(n), (i, of), seed, "folds") for i in range(of)]
+    folds = [split_off_fold(numbered(n), (i, of), seed, "folds") for i in range(of)]
     tested = [sentence for _, away in folds for sentence in away.first]
     assert sorted(tested) == sorted(numbered(n).first)
     assert max(len(away) for _, away in folds) - min(len(away) for _, away in folds) <= 1
@@ -69,7 +69,7 @@ def test_every_sentence_is_in_the_test_part_of_exactly_one_fold(n: int, of: int,
 @pytest.mark.parametrize("which", [-1, 10])
 def test_a_fold_that_does_not_exist_is_refused(which: int) -> None:
     with pytest.raises(DataError, match=rf"there is no fold {which}; the folds are 0 to 9"):
-        carve_fold(numbered(50), (which, 10), 0, "folds")
+        split_off_fold(numbered(50), (which, 10), 0, "folds")
 
 
 def test_a_limit_caps_training_sentences_and_nothing_else() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.data.image_batches import StoredPixels, examples
-from models.data.placement import Memory, Placed, where_it_lies
+from models.data.placement import ImageCache, MemoryBudget, in_place
 
 CPU = torch.device("cpu")
 N, SIDE = 60, 4
@@ -39,7 +39,7 @@ def stored(array=WHOLE):
 
 def placed(place):
     device, main = {"device": (1, 1), "main memory": (0, 1), "store": (0, 0)}[place]
-    there = Memory(CPU, device, main).place(stored())
+    there = MemoryBudget(CPU, device, main).place(stored())
     assert there.place == place
     return there
 
@@ -69,30 +69,30 @@ def test_every_place_yields_the_same_bits_in_order(place, batches, ahead):
     ],
 )
 def test_images_lie_as_near_as_they_fit(device, main, place):
-    assert Memory(CPU, device / GIB, main / GIB).place(stored()).place == place
+    assert MemoryBudget(CPU, device / GIB, main / GIB).place(stored()).place == place
 
 
 def test_without_limits_a_small_store_is_on_the_device():
-    assert Memory(CPU, None, None).place(stored()).place == "device"
+    assert MemoryBudget(CPU, None, None).place(stored()).place == "device"
 
 
 def test_what_one_set_takes_the_next_has_not():
-    memory = Memory(CPU, None, 1.5 * BYTES / GIB)
+    memory = MemoryBudget(CPU, None, 1.5 * BYTES / GIB)
     assert [memory.place(stored()).place for _ in range(2)] == ["device", "store"]
 
 
 def test_processes_share_main_memory():
-    assert Memory(CPU, None, 1.5 * BYTES / GIB, processes=2).place(stored()).place == "store"
+    assert MemoryBudget(CPU, None, 1.5 * BYTES / GIB, processes=2).place(stored()).place == "store"
 
 
 def test_a_tensor_stays_in_memory_whatever_the_limit():
     tensor = torch.zeros(3, 1, 4, 4, dtype=torch.uint8)
-    assert Memory(CPU, 0, 0).place(tensor).pixels is tensor
+    assert MemoryBudget(CPU, 0, 0).place(tensor).pixels is tensor
 
 
 def test_images_left_in_the_store_are_read_as_batches_need_them():
     array = Counted()
-    images = Memory(CPU, 0, 0).place(examples(array, np.zeros((N, 2)), (), ROWS).pixels)
+    images = MemoryBudget(CPU, 0, 0).place(examples(array, np.zeros((N, 2)), (), ROWS).pixels)
     assert array.read == 0
     batches = images.stream([torch.arange(5)] * 9, ahead=2)
     next(batches)
@@ -114,7 +114,7 @@ def test_a_batch_that_cannot_be_read_is_an_error_of_the_step():
             raise OSError("the disk is gone")
 
     with pytest.raises(OSError, match="the disk is gone"):
-        next(Placed(stored(Broken()), CPU, "store").stream([torch.arange(3)]))
+        next(ImageCache(stored(Broken()), CPU, "store").stream([torch.arange(3)]))
 
 
 def test_stored_pixels_stand_in_for_a_tensor():
@@ -123,14 +123,14 @@ def test_stored_pixels_stand_in_for_a_tensor():
     assert stored().numel() == tensor.numel()
     assert torch.equal(stored()[2:9], tensor[2:9])
     assert torch.equal(torch.cat(list(stored().split(7))), tensor)
-    assert where_it_lies(tensor, CPU).pixels is tensor
-    assert where_it_lies(stored(), CPU).place == "store"
+    assert in_place(tensor, CPU).pixels is tensor
+    assert in_place(stored(), CPU).place == "store"
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize(("device", "main", "place"), [(1, 1, "device"), (0, 1, "main memory"), (0, 0, "store")])
 def test_a_gpu_gets_the_same_bits_from_every_place(device, main, place):
-    images = Memory(torch.device("cuda"), device, main).place(stored())
+    images = MemoryBudget(torch.device("cuda"), device, main).place(stored())
     assert images.place == place
     batches = list(torch.arange(N, device=images.index_device).split(7)) * 20
     for batch, (rows, pixels) in zip(batches, images.stream(batches), strict=True):

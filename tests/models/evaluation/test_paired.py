@@ -157,9 +157,9 @@ def test_what_the_interval_is_over_follows_the_design() -> None:
     three = Unit(targets, dict(enumerate(scores[:3])), dict(enumerate(scores[3:])))
     assert compare({"": three}, patients).over == "seeds and patients"
     assert compare({"": three}, patients).limit is None
-    drawn = compare({"a": three, "b": three, "c": three}, patients, drawn_from=91)
+    drawn = compare({"a": three, "b": three, "c": three}, patients, population_size=91)
     assert (drawn.over, drawn.limit) == ("pairs, seeds and patients", None)
-    two = compare({"a": three, "b": three}, patients, drawn_from=91)
+    two = compare({"a": three, "b": three}, patients, population_size=91)
     assert (two.over, two.limit) == ("seeds and patients", "2 pair(s) cannot speak for other pairs; 3 or more can")
 
 

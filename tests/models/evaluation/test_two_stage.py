@@ -45,7 +45,7 @@ def test_the_variance_of_drawn_units_is_that_of_a_two_stage_sample_beside_the_pa
     seed: int, units: int, seeds: int, more: int
 ) -> None:
     differences, influence = design(seed, units, seeds)
-    found = mean_difference(differences, influence, drawn_from=units + more)
+    found = mean_difference(differences, influence, population_size=units + more)
     assert found.over == "pairs, seeds and patients"
     assert found.error**2 == pytest.approx(naive_variance(differences, influence, units + more))
     assert found.mean == pytest.approx(np.mean(differences))
@@ -74,23 +74,23 @@ def test_units_that_were_not_drawn_vary_by_their_seeds_alone(seed: int, units: i
     ],
 )
 def test_an_interval_is_over_no_more_than_the_design_carries(
-    units: int, seeds: int, drawn_from: int | None, over: str
+    units: int, seeds: int, population_size: int | None, over: str
 ) -> None:
     assert MIN_DRAWN == 3
-    assert mean_difference(*design(0, units, seeds), drawn_from=drawn_from).over == over
+    assert mean_difference(*design(0, units, seeds), population_size=population_size).over == over
 
 
 @unhurried
 @given(st.integers(0, 999), st.integers(3, 6))
 def test_units_that_make_up_the_whole_list_are_as_sure_as_units_that_were_not_drawn(seed: int, units: int) -> None:
     differences, influence = design(seed, units, 3)
-    every, given = (mean_difference(differences, influence, drawn_from=n) for n in (units, None))
+    every, given = (mean_difference(differences, influence, population_size=n) for n in (units, None))
     assert (every.error, every.degrees) == (given.error, given.degrees)
 
 
 def test_what_all_networks_share_of_the_patients_does_not_average_out() -> None:
     differences, shared = design(0, 20, 5, common=10.0)
-    errors = [mean_difference(differences[:n], shared[:n], drawn_from=91).error for n in (5, 20)]
+    errors = [mean_difference(differences[:n], shared[:n], population_size=91).error for n in (5, 20)]
     of_mean = np.mean([each.mean(axis=1) for each in shared], axis=0)
     assert errors[1] > 0.9 * np.sqrt(of_mean @ of_mean)
 

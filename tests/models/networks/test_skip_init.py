@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch import nn
 
-from models.networks.skip_init import UndrawnConstruction
+from models.networks.skip_init import SkipInit
 
 MAKERS = [
     lambda: nn.Linear(4, 3),
@@ -19,7 +19,7 @@ MAKERS = [
 def test_nothing_is_drawn_and_what_would_have_been_is_the_same_each_time():
     before = torch.get_rng_state()
     for make in MAKERS:
-        with UndrawnConstruction():
+        with SkipInit():
             made = [make(), make()]
         one, other = (list(m.parameters()) if isinstance(m, nn.Module) else [m] for m in made)
         assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
@@ -27,12 +27,12 @@ def test_nothing_is_drawn_and_what_would_have_been_is_the_same_each_time():
 
 
 def test_constants_are_set_as_ever():
-    with UndrawnConstruction():
+    with SkipInit():
         norm = nn.LayerNorm(3)
     assert norm.weight.tolist() == [1, 1, 1]
 
 
 def test_other_threads_draw_as_ever():
-    with UndrawnConstruction(), ThreadPoolExecutor(1) as thread:
+    with SkipInit(), ThreadPoolExecutor(1) as thread:
         drawn = thread.submit(lambda: torch.zeros(9).uniform_(1, 2, generator=torch.Generator())).result()
     assert float(drawn.min()) >= 1

@@ -15,7 +15,7 @@ from models.theory.formulas import (
 )
 from models.theory.linear_tasks import LinearSettings, draw_figure3, excess_error, stream
 from models.theory.many_tasks import solve_shared
-from models.theory.two_tasks import LinearPairs
+from models.theory.two_tasks import TwoTasks
 
 
 @limits(max_examples=8)
@@ -70,7 +70,7 @@ def test_the_prediction_for_the_optimum_holds_with_many_samples(cosine: float) -
         drawn = draw_figure3(settings, (400,), seed)
         theta_1, theta_2 = drawn.thetas(cosine, settings.norm)
         for source in drawn.sources.values():
-            pair = LinearPairs.of(
+            pair = TwoTasks.of(
                 (drawn.target.gram[None], source.gram[None]),
                 (drawn.target.cross(theta_1, 1)[None], source.cross(theta_2, 1)[None]),
             )

@@ -3,7 +3,7 @@ import pytest
 
 from models.theory.gradient_flow import follow, random_starts
 from models.theory.linear_tasks import Floats, stream
-from models.theory.two_tasks import LinearPairs
+from models.theory.two_tasks import TwoTasks
 
 Pair = tuple[Floats, Floats]
 
@@ -40,7 +40,7 @@ def test_the_flow_goes_where_gradient_descent_with_small_steps_goes() -> None:
 
 def test_the_flow_ends_in_a_minimum_of_the_landscape() -> None:
     grams, crosses = draw(30, 5)
-    pairs = LinearPairs.of(grams, crosses)
+    pairs = TwoTasks.of(grams, crosses)
     (end,) = follow(grams, crosses, random_starts(stream(2, "test"), 30, 5), [np.inf])
     for p, ratios in enumerate(pairs.minima()):
         known = [pairs.parameters(np.full(30, ratio))[0][p] for ratio in ratios]

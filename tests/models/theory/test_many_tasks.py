@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from models.theory.linear_tasks import Floats, stream
 from models.theory.many_tasks import own_solutions, solve_shared
-from models.theory.two_tasks import LinearPairs
+from models.theory.two_tasks import TwoTasks
 
 
 def draw(k: int, d: int, seed: int) -> tuple[Floats, Floats]:
@@ -39,7 +39,7 @@ def test_no_solution_of_any_width_fits_better_than_width_k() -> None:
 def test_two_tasks_of_width_one_reach_the_exact_optimum(seed: int, weights: tuple[float, float] | None) -> None:
     grams, crosses = draw(2, 5, seed)
     w = weights or (1.0, 1.0)
-    exact = LinearPairs.of((grams[:1], grams[1:]), (crosses[:1], crosses[1:]), w).optimum()
+    exact = TwoTasks.of((grams[:1], grams[1:]), (crosses[:1], crosses[1:]), w).optimum()
     found = solve_shared(grams, crosses, 1, seed=0, weights=np.array(w))
     np.testing.assert_allclose(found.parameters.T, np.concatenate(exact), atol=1e-7)
 

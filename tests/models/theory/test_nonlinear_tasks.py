@@ -11,8 +11,8 @@ from models.theory.nonlinear_tasks import (
     ALONG,
     LINKS,
     Figure2Settings,
-    LinkedFigure3Settings,
-    LinkedSettings,
+    NonlinearFigure3Settings,
+    NonlinearSettings,
     _loss,
     draw_labels,
     figure_2,
@@ -20,9 +20,9 @@ from models.theory.nonlinear_tasks import (
     linked_figure_3,
     wrong_side,
 )
-from models.theory.two_tasks import LinearPairs
+from models.theory.two_tasks import TwoTasks
 
-PLAIN = LinkedSettings(ridge=0, starts=8)
+PLAIN = NonlinearSettings(ridge=0, starts=8)
 
 
 @pytest.mark.parametrize("link", LINKS)
@@ -40,7 +40,7 @@ def test_the_linear_link_reaches_the_exact_optimum() -> None:
     x = [generator.standard_normal((m, 4)) for m in (15, 25)]
     y = [each @ generator.standard_normal(4) + generator.standard_normal(len(each)) for each in x]
     grams, crosses = [(e.T @ e)[None] for e in x], [(e.T @ f)[None] for e, f in zip(x, y, strict=True)]
-    exact = LinearPairs.of((grams[0], grams[1]), (crosses[0], crosses[1])).optimum()
+    exact = TwoTasks.of((grams[0], grams[1]), (crosses[0], crosses[1])).optimum()
     found, _ = fit_shared("linear", x, y, PLAIN, generator)
     np.testing.assert_allclose(found, np.concatenate(exact), atol=1e-3)
 
@@ -49,7 +49,7 @@ def test_one_logistic_task_is_a_logistic_regression() -> None:
     generator = stream(2, "test")
     x = generator.standard_normal((200, 3))
     y = draw_labels(generator, "logistic", x, np.array([1.0, -2.0, 0.5]), 1.0)
-    found, _ = fit_shared("logistic", [x], [y], LinkedSettings(ridge=0.01, starts=2), generator)
+    found, _ = fit_shared("logistic", [x], [y], NonlinearSettings(ridge=0.01, starts=2), generator)
     expected = LogisticRegression(C=1 / (0.01 * 200), fit_intercept=False, tol=1e-8).fit(x, y).coef_
     np.testing.assert_allclose(found, expected, atol=1e-3)
 
@@ -75,13 +75,13 @@ def test_the_wrong_side_is_the_share_of_inputs_between_the_two_boundaries() -> N
 
 @pytest.mark.parametrize("link", ["linear", pytest.param("relu", marks=pytest.mark.slow)])
 def test_the_same_boundary_helps_or_hurts_with_where_the_inputs_are_large(link) -> None:
-    found = [figure_2(link, Figure2Settings(), LinkedSettings(), seed) for seed in range(8)]
+    found = [figure_2(link, Figure2Settings(), NonlinearSettings(), seed) for seed in range(8)]
     assert np.mean([seed[ACROSS] - seed[""] for seed in found]) < 0
     assert np.mean([seed[ALONG] - seed[""] for seed in found]) > 0
 
 
 def test_figure_3_with_a_link_has_every_source_and_size() -> None:
-    settings = LinkedFigure3Settings(dimensions=10, target_samples=20, source_samples=(20, 50))
-    found = linked_figure_3("logistic", settings, LinkedSettings(starts=0), 0)
+    settings = NonlinearFigure3Settings(dimensions=10, target_samples=20, source_samples=(20, 50))
+    found = linked_figure_3("logistic", settings, NonlinearSettings(starts=0), 0)
     assert list(found) == ["", "2 20", "2 50", "3 20", "3 50", "4 20", "4 50"]
     assert all(0 <= share <= 1 for share in found.values())

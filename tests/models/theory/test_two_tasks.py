@@ -9,7 +9,7 @@ from scipy.optimize import minimize
 
 from models.errors import SettingError
 from models.theory.linear_tasks import Floats, stream
-from models.theory.two_tasks import LinearPairs
+from models.theory.two_tasks import TwoTasks
 
 
 def draw(seed: int, d: int = 4, samples: tuple[int, int] = (9, 12)) -> tuple[list[Floats], list[Floats]]:
@@ -19,10 +19,10 @@ def draw(seed: int, d: int = 4, samples: tuple[int, int] = (9, 12)) -> tuple[lis
     return inputs, [x @ generator.standard_normal(d) + generator.standard_normal(len(x)) for x in inputs]
 
 
-def pairs(inputs: list[Floats], labels: list[Floats], weights: tuple[float, float] = (1.0, 1.0)) -> LinearPairs:
+def pairs(inputs: list[Floats], labels: list[Floats], weights: tuple[float, float] = (1.0, 1.0)) -> TwoTasks:
     grams = tuple((x.T @ x)[None] for x in inputs)
     crosses = tuple((x.T @ y)[None] for x, y in zip(inputs, labels, strict=True))
-    return LinearPairs.of((grams[0], grams[1]), (crosses[0], crosses[1]), weights)
+    return TwoTasks.of((grams[0], grams[1]), (crosses[0], crosses[1]), weights)
 
 
 def loss(found: tuple[Floats, Floats], inputs: list[Floats], labels: list[Floats], weights=(1.0, 1.0)) -> float:
@@ -118,7 +118,7 @@ def test_pairs_do_not_touch_one_another() -> None:
     data = [draw(seed) for seed in (1, 2, 3)]
     grams = [np.stack([x[i].T @ x[i] for x, _ in data]) for i in (0, 1)]
     crosses = [np.stack([x[i].T @ y[i] for x, y in data]) for i in (0, 1)]
-    together = LinearPairs.of((grams[0], grams[1]), (crosses[0], crosses[1])).optimum()[0]
+    together = TwoTasks.of((grams[0], grams[1]), (crosses[0], crosses[1])).optimum()[0]
     alone = np.concatenate([pairs(*one).optimum()[0] for one in data])
     np.testing.assert_allclose(together, alone, rtol=1e-9)
 

@@ -16,7 +16,7 @@ from models.data.image_batches import StoredPixels, examples
 from models.errors import SettingError
 from models.evaluation.leakage import hashed_patients
 from models.networks.multitask import NetworkSettings, initial_network
-from models.training.distributed import ALONE, Processes, _mapped_again, together
+from models.training.distributed import SINGLE_PROCESS, Processes, _mapped_again, spawn
 from models.training.image_step import Batch, Step, StepSettings
 from models.training.image_training import TrainingSettings, fit, predict
 from models.weighting.registry import WeightingSettings, make_weighting
@@ -58,11 +58,11 @@ def weighting(kind):
 
 def test_one_process_shares_with_nobody():
     rows = torch.arange(5)
-    assert ALONE.share(rows) is not None
-    assert torch.equal(ALONE.share(rows), rows)
-    assert ALONE.total(rows) is rows
-    assert ALONE.joined(rows, 5) is rows
-    assert ALONE.of_the_first(rows) is rows
+    assert SINGLE_PROCESS.share(rows) is not None
+    assert torch.equal(SINGLE_PROCESS.share(rows), rows)
+    assert SINGLE_PROCESS.all_reduce(rows) is rows
+    assert SINGLE_PROCESS.all_gather(rows, 5) is rows
+    assert SINGLE_PROCESS.broadcast(rows) is rows
 
 
 @pytest.mark.parametrize("count", [2, 3, 7])
@@ -132,8 +132,8 @@ def steps_in_a_process(processes, tell, pixels, targets, network, rule):
     batch = Batch(processes.share(pixels), processes.share(targets), known)
     losses = torch.stack([step(batch)[0] for _ in range(20)])
     flat = torch.cat([p.detach().reshape(-1) for group in step.optimizer.param_groups for p in group["params"]])
-    everyone = processes.joined(flat[None], processes.count)
-    own = processes.joined(torch.full((2 - processes.rank, 1), float(processes.rank)), 3)
+    everyone = processes.all_gather(flat[None], processes.count)
+    own = processes.all_gather(torch.full((2 - processes.rank, 1), float(processes.rank)), 3)
     return losses, bool((everyone == everyone[0]).all()), len(everyone), own.flatten().tolist()
 
 
@@ -141,7 +141,7 @@ def steps_in_a_process(processes, tell, pixels, targets, network, rule):
 def test_every_process_ends_with_the_same_weights_and_each_step_has_the_loss_of_one(importable):
     pixels, targets = TRAIN.pixels[:13], TRAIN.targets[:13]
     arguments = (pixels, targets, network(), weighting("uncertainty"))
-    losses, same, count, own = together(steps_in_a_process, arguments, count=2, hear=lambda told: None)
+    losses, same, count, own = spawn(steps_in_a_process, arguments, count=2, on_message=lambda told: None)
     step = Step(network().train(), weighting("uncertainty"), StepSettings(learning_rate=1e-3, precision="32"), "cpu")
     expected = torch.stack([step(Batch(pixels, targets))[0] for _ in range(20)])
     torch.testing.assert_close(losses, expected, rtol=0, atol=1e-5)
@@ -194,5 +194,5 @@ def failing(processes, tell, how):
 )
 def test_a_process_that_fails_ends_the_others_and_says_why(importable, how, error, message):
     with pytest.raises(error, match=message):
-        together(failing, (how,), count=2, hear=lambda told: None)
+        spawn(failing, (how,), count=2, on_message=lambda told: None)
     assert not torch.multiprocessing.active_children()

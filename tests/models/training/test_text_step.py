@@ -9,7 +9,7 @@ from models.data.text_batches import text_examples
 from models.errors import SettingError
 from models.networks.text import TextNetworkSettings, initial_text_network
 from models.networks.word_encoders import LstmSettings
-from models.training.text_step import TextStep, TextStepSettings, standing_still
+from models.training.text_step import TextStep, TextStepSettings, frozen
 
 
 def network(dropout=0.0):
@@ -85,7 +85,7 @@ def test_what_stands_still_is_passed_by_and_moves_again_afterwards():
     held = model.alignment_parameters()
     held[0].requires_grad_(False)
     before = [p.clone() for p in held]
-    with standing_still(held):
+    with frozen(held):
         step("b", batch(), 1e-2, seed=0, number=0)
     assert all(torch.equal(old, new) for old, new in zip(before, held, strict=True))
     assert [p.requires_grad for p in held] == [False, True]

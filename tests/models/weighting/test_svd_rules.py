@@ -34,13 +34,13 @@ def test_svd_weights_come_from_the_features_after_the_chosen_epochs():
     weighting = Svd(SvdSettings(rank=2, scaling="unit", refresh=(2, 4), rows=300), 3)
     weighting.after_epoch(1, passing(features, targets, asked))
     assert torch.equal(weighting.weights(), torch.ones(3, dtype=torch.float64))
-    assert weighting.facts() == {}
+    assert weighting.diagnostics() == {}
     weighting.after_epoch(2, passing(features, targets, asked))
     theta = Theta().add(features, targets, targets >= 0).matrix("unit")
     torch.testing.assert_close(weighting.weights(), svd_weights(theta, 2))
     assert weighting.weights()[0] > 1
     assert asked == [300]
-    assert weighting.facts() == {"rank": 2.0}
+    assert weighting.diagnostics() == {"rank": 2.0}
 
 
 def test_svd_weights_scale_the_losses():
@@ -72,10 +72,10 @@ def test_a_rank_by_rule_is_kept_for_the_record_and_with_the_state():
     expected = rank_from_spectrum(
         Theta().add(features, targets, known).matrix("unit"), Moments().add(features, targets, known)
     )
-    assert weighting.facts() == {"rank": float(expected)}
+    assert weighting.diagnostics() == {"rank": float(expected)}
     other = Svd(SvdSettings(rank="spectrum"), 5)
     other.load_state_dict(weighting.state_dict())
-    assert other.facts() == weighting.facts()
+    assert other.diagnostics() == weighting.diagnostics()
     assert torch.equal(other.weights(), weighting.weights())
 
 
@@ -87,7 +87,7 @@ def test_a_rank_by_validation_takes_a_pass_over_the_validation_images():
         weighting.after_epoch(2, train)
     weighting.after_epoch(2, train, passing(some_features(targets), targets, asked))
     assert asked == [None]
-    assert 1 <= weighting.facts()["rank"] <= 5
+    assert 1 <= weighting.diagnostics()["rank"] <= 5
 
 
 def test_a_refresh_that_no_epoch_would_use_is_refused():
@@ -154,7 +154,7 @@ def test_svd_dynamic_takes_up_its_state_with_its_trust():
     for weighting in (one, two):
         weighting.after_epoch(2, passing(some_features(targets, shift=1.0), targets))
     assert torch.equal(one.weights(), two.weights())
-    assert one.facts() == two.facts()
+    assert one.diagnostics() == two.diagnostics()
 
 
 def test_svd_dynamic_waits_for_its_first_epoch():

@@ -8,13 +8,13 @@ import pytest
 
 from models.evaluation.auc import Evaluation, Score
 from tasks.arms import mlflow_runs
-from tasks.arms.base import RememberedArm, Stepped, train_once
+from tasks.arms.base import BaseArm, OnStep, train_once
 from tasks.records.study import ArmRecord, NoiseRecord, scores_of
 from tasks.runtime.home import home
-from tasks.runtime.interrupts import stop_others
+from tasks.runtime.interrupts import interrupt_all
 
 
-class Quick(RememberedArm):
+class Quick(BaseArm):
     version: ClassVar[int] = 1
 
     @property
@@ -41,7 +41,7 @@ class Training:
     def __init__(self) -> None:
         self.times, self.begun, self.may_end = 0, threading.Event(), threading.Event()
 
-    def __call__(self, arm: Quick, run_id: str, stepped: Stepped) -> ArmRecord:
+    def __call__(self, arm: Quick, run_id: str, on_step: OnStep) -> ArmRecord:
         self.times += 1
         self.begun.set()
         assert self.may_end.wait(60)
@@ -75,7 +75,7 @@ def test_who_waits_for_another_command_can_be_stopped(monkeypatch: pytest.Monkey
         assert train.begun.wait(60)
         second = pool.submit(train_once, ARM, None, train)
         monkeypatch.setattr("tasks.runtime.interrupts._stopped", threading.Event())
-        stop_others()
+        interrupt_all()
         assert isinstance(second.exception(60), KeyboardInterrupt)
         train.may_end.set()
         assert not first.result(60).reused
@@ -85,7 +85,7 @@ def test_an_arm_that_failed_is_trained_again_by_who_waited() -> None:
     mlflow_runs.connect()
     train = Training()
 
-    def failing(arm: Quick, run_id: str, stepped: Stepped) -> ArmRecord:
+    def failing(arm: Quick, run_id: str, on_step: OnStep) -> ArmRecord:
         train.begun.set()
         assert train.may_end.wait(60)
         raise ValueError("not this time")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tasks.arms import checkpoint_writer
-from tasks.arms.checkpoint_writer import Keeper
+from tasks.arms.checkpoint_writer import AsyncCheckpointWriter
 from tasks.runtime.atomic_files import read_state
 
 
@@ -20,7 +20,7 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
 
 
 def test_epochs_are_written_in_order_and_all_of_them_before_the_end(logged: list[Any], tmp_path: Path) -> None:
-    with Keeper("run", tmp_path / "checkpoint.pt") as keeper:
+    with AsyncCheckpointWriter("run", tmp_path / "checkpoint.pt") as keeper:
         for epoch in range(1, 6):
             keeper.keep({"epoch": epoch}, {"auc": epoch / 10}, epoch, 1000 + epoch)
     assert logged == [("run", {"auc": epoch / 10}, epoch, 1000 + epoch) for epoch in range(1, 6)]
@@ -31,7 +31,7 @@ def test_the_checkpoint_is_there_before_anything_is_logged(tmp_path: Path, monke
     path = tmp_path / "checkpoint.pt"
     seen: list[Any] = []
     monkeypatch.setattr(checkpoint_writer.tracking, "log_metrics", lambda *_: seen.append(read_state(path)))
-    with Keeper("run", path) as keeper:
+    with AsyncCheckpointWriter("run", path) as keeper:
         keeper.keep({"epoch": 1}, {}, 1, 0)
     assert seen == [{"epoch": 1}]
 
@@ -39,7 +39,7 @@ def test_the_checkpoint_is_there_before_anything_is_logged(tmp_path: Path, monke
 def test_training_goes_on_while_an_epoch_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     may_go_on = threading.Event()
     monkeypatch.setattr(checkpoint_writer.tracking, "log_metrics", lambda *_: may_go_on.wait(10))
-    with Keeper("run", tmp_path / "checkpoint.pt") as keeper:
+    with AsyncCheckpointWriter("run", tmp_path / "checkpoint.pt") as keeper:
         keeper.keep({}, {}, 1, 0)  # would not return if it waited
         may_go_on.set()
 
@@ -51,9 +51,9 @@ def test_a_failure_to_write_is_raised_at_the_next_epoch_or_at_the_end(
         raise ConnectionError("the server is gone")
 
     monkeypatch.setattr(checkpoint_writer.tracking, "log_metrics", fail)
-    with pytest.raises(ConnectionError), Keeper("run", tmp_path / "c.pt") as keeper:
+    with pytest.raises(ConnectionError), AsyncCheckpointWriter("run", tmp_path / "c.pt") as keeper:
         keeper.keep({}, {}, 1, 0)
-    keeper = Keeper("run", tmp_path / "c.pt")
+    keeper = AsyncCheckpointWriter("run", tmp_path / "c.pt")
     keeper.keep({}, {}, 1, 0)
     with pytest.raises(ConnectionError):
         keeper.keep({}, {}, 2, 0)
@@ -61,7 +61,7 @@ def test_a_failure_to_write_is_raised_at_the_next_epoch_or_at_the_end(
 
 def test_a_stop_finds_the_last_epoch_on_the_disk(logged: list[Any], tmp_path: Path) -> None:
     def stopped() -> None:
-        with Keeper("run", tmp_path / "c.pt") as keeper:
+        with AsyncCheckpointWriter("run", tmp_path / "c.pt") as keeper:
             keeper.keep({"epoch": 1}, {}, 1, 0)
             raise KeyboardInterrupt
 

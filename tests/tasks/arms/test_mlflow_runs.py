@@ -66,14 +66,14 @@ def test_metrics_logged_again_after_a_resume_stand_once(experiment: str) -> None
 def test_runs_are_shown_by_a_server_or_by_a_command_and_neither_gives_anything_away(
     experiment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    command = mlflow_runs.runs_shown().command
+    command = mlflow_runs.runs_record().command
     assert command is not None
     assert "MEDMTL_HOME" in command
     assert os.environ["MEDMTL_HOME"] not in command
     assert subprocess.check_output(["sh", "-c", f"echo {command}"], text=True).split()[-1] == home().tracking_uri
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@mlflow.example/base/")
     monkeypatch.setattr(mlflow_runs, "connect", lambda: "7")
-    shown = mlflow_runs.runs_shown()
+    shown = mlflow_runs.runs_record()
     assert (shown.address, shown.command) == ("https://mlflow.example/base/#/experiments/7/runs/", None)
 
 
@@ -88,8 +88,8 @@ def test_an_arm_is_found_again_by_its_hash_and_no_other_is(experiment: str) -> N
 
 def test_parameters_that_a_kill_kept_from_a_run_are_given_to_it_and_no_other_changes(experiment: str) -> None:
     run = MlflowClient().create_run(experiment)
-    mlflow_runs.take_up(run, {"a": 1})
-    assert mlflow_runs.take_up(MlflowClient().get_run(run.info.run_id), {"a": 2, "b": {"c": 3}}) == run.info.run_id
+    mlflow_runs.resume_run(run, {"a": 1})
+    assert mlflow_runs.resume_run(MlflowClient().get_run(run.info.run_id), {"a": 2, "b": {"c": 3}}) == run.info.run_id
     assert MlflowClient().get_run(run.info.run_id).data.params == {"a": "1", "b.c": "3"}
 
 

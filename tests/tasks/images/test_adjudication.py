@@ -12,7 +12,7 @@ from data_prep.labels.adjudicated import CORRESPONDING
 from data_prep.labels.table import FINDINGS
 from data_prep.store.store import Store
 from models.evaluation.auc import auc_per_label
-from tasks.images.adjudication import MEAN, score_twice
+from tasks.images.adjudication import MEAN, score_adjudicated
 from tasks.records.study import ArmRecord
 from tests.tasks.fake_study import fake_study
 
@@ -46,7 +46,7 @@ def test_only_images_of_the_table_count_and_each_truth_gives_its_own_auc(tmp_pat
     truth = RNG.random((N, 3)) < 0.5
     known = range(10, 90)
     rows = np.arange(0, 80)  # the test part: 10 to 79 are in both
-    found = score_twice(write_table(tmp_path / "t.csv", known, truth), STORE, rows, [arm()], [SCORES[rows]])
+    found = score_adjudicated(write_table(tmp_path / "t.csv", known, truth), STORE, rows, [arm()], [SCORES[rows]])
     assert (found.images, found.patients) == (70, 35)
     both = np.arange(10, 80)
     for j, (finding, labels) in enumerate(CORRESPONDING.items()):
@@ -65,4 +65,4 @@ def test_only_images_of_the_table_count_and_each_truth_gives_its_own_auc(tmp_pat
 def test_a_table_of_other_images_is_refused(tmp_path: Path) -> None:
     table = write_table(tmp_path / "t.csv", range(100, 110), np.zeros((N, 3), bool))
     with pytest.raises(DataError, match="none of the 50 test images is among its 10"):
-        score_twice(table, STORE, np.arange(50), [arm()], [SCORES[:50]])
+        score_adjudicated(table, STORE, np.arange(50), [arm()], [SCORES[:50]])

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from models.evaluation.paired import Comparison
 from tasks.images.report import draw_figures, write_report
-from tasks.records.cost import costs
+from tasks.records.cost import method_costs
 from tasks.records.study import (
     ArmRecord,
     ComparisonRecord,
@@ -250,8 +250,8 @@ def timed(study: StudyResults, seconds: dict[str, float]) -> StudyResults:
 
 def test_the_cost_of_a_method_is_beside_the_baselines_of_the_same_seed(tmp_path: Path) -> None:
     study = timed(fake_study(), {"uniform": 0.1, "svd": 0.11, "uncertainty": 0.25})
-    assert [cost.of_baseline for cost in costs(study)] == pytest.approx([1, 1.1, 2.5])
-    assert costs(fake_study()) == []
+    assert [cost.of_baseline for cost in method_costs(study)] == pytest.approx([1, 1.1, 2.5])
+    assert method_costs(fake_study()) == []
     page = report(tmp_path, study)
     assert page.tags["svg"] == 6
     assert "svd × 1.10" in page.text

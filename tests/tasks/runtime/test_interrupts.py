@@ -9,27 +9,27 @@ from contextlib import suppress
 
 import pytest
 
-from tasks.runtime.interrupts import STOPS, remembered_stops
+from tasks.runtime.interrupts import STOPS, interruptible
 
 
 @pytest.mark.parametrize("stop", STOPS)
 def test_a_swallowed_stop_is_raised_again_when_asked(stop: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> None:
     before = signal.signal(stop, signal.default_int_handler)
     try:
-        with remembered_stops() as ask:
-            ask()  # nothing came
+        with interruptible() as raise_if_stopped:
+            raise_if_stopped()  # nothing came
             with suppress(KeyboardInterrupt):  # as a library's callback would
                 os.kill(os.getpid(), stop)
             with pytest.raises(KeyboardInterrupt):
-                ask()
+                raise_if_stopped()
         assert signal.getsignal(stop) is signal.default_int_handler
     finally:
         signal.signal(stop, before)
 
 
 def ask_once() -> None:
-    with remembered_stops() as ask:
-        ask()
+    with interruptible() as raise_if_stopped:
+        raise_if_stopped()
 
 
 def test_a_stop_reaches_threads_that_ask() -> None:
@@ -38,10 +38,10 @@ def test_a_stop_reaches_threads_that_ask() -> None:
     working = threading.Event()
 
     def work() -> None:
-        with remembered_stops() as ask:
+        with interruptible() as raise_if_stopped:
             try:
                 while True:
-                    ask()
+                    raise_if_stopped()
                     working.set()
                     time.sleep(0.001)
             except KeyboardInterrupt as stop:
@@ -49,7 +49,7 @@ def test_a_stop_reaches_threads_that_ask() -> None:
 
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with remembered_stops():
+        with interruptible():
             thread = threading.Thread(target=work, daemon=True)
             thread.start()
             assert working.wait(10)
@@ -57,7 +57,7 @@ def test_a_stop_reaches_threads_that_ask() -> None:
                 os.kill(os.getpid(), signal.SIGTERM)
             thread.join(10)
         assert ended == [KeyboardInterrupt]
-        with remembered_stops(), ThreadPoolExecutor(1) as pool:  # the next study is not stopped by the last one's
+        with interruptible(), ThreadPoolExecutor(1) as pool:  # the next study is not stopped by the last one's
             pool.submit(ask_once).result()
     finally:
         signal.signal(signal.SIGTERM, before)

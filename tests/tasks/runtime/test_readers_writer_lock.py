@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tasks.runtime.readers_writer_lock import alone, training
+from tasks.runtime.readers_writer_lock import exclusive, shared
 
 
 def test_nobody_trains_while_one_is_alone_and_nobody_waits_for_ever() -> None:
@@ -16,7 +16,7 @@ def test_nobody_trains_while_one_is_alone_and_nobody_waits_for_ever() -> None:
 
     def train(number: int) -> None:
         rng = random.Random(number)
-        with training() as give_way:
+        with shared() as give_way:
             for step in range(40):
                 give_way()
                 steps.add(number)
@@ -24,7 +24,7 @@ def test_nobody_trains_while_one_is_alone_and_nobody_waits_for_ever() -> None:
                 time.sleep(rng.random() / 2000)
                 steps.discard(number)
                 if step % 10 == number:
-                    with alone():
+                    with exclusive():
                         lonely.add(number)
                         seen.append(not steps and lonely == {number})
                         time.sleep(rng.random() / 500)
@@ -41,10 +41,10 @@ def test_one_that_does_not_train_can_be_alone_too_and_failures_leave_no_one_wait
         with pytest.raises(ValueError, match="x"), place():  # type: ignore[attr-defined]
             raise ValueError("x")
 
-    fail(alone)
-    fail(training)
-    with training(), alone():
-        other = threading.Thread(target=fail, args=(training,))
+    fail(exclusive)
+    fail(shared)
+    with shared(), exclusive():
+        other = threading.Thread(target=fail, args=(shared,))
         other.start()
         other.join(0.05)
         assert other.is_alive()  # waits

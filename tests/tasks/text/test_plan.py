@@ -11,7 +11,6 @@ from models.networks.word_encoders import LstmSettings, MlpSettings
 from models.training.text_training import TextTrainingSettings
 from tasks.arms.base import ArmRef
 from tasks.data.texts import SentimentData
-from tasks.text.arm import TextArm
 from tasks.text.plan import (
     ALIGNED,
     JOINT,
@@ -24,6 +23,7 @@ from tasks.text.plan import (
     plan_texts,
     with_sources,
 )
+from tasks.text.spec import TextArm
 from tests.sentences import write_sentences
 
 
@@ -107,7 +107,7 @@ def test_transfer_begins_with_an_arm_of_an_earlier_stage(data: SentimentData) ->
     tuned = [arm for arm in others if arm.source]
     assert len(tuned) == 4
     assert {arm.training.epochs for arm in tuned} == {3}
-    assert all(arm.words_of == sources[0].words_of for arm in tuned)
+    assert all(arm.vocabulary_tasks == sources[0].vocabulary_tasks for arm in tuned)
     done = {arm.hash: ArmRef(run_id=f"run of {arm.hash}", reused=False) for arm in sources}
     told = with_sources(others, done)
     assert [arm.hash for arm in told] == [arm.hash for arm in others]
