@@ -20,7 +20,7 @@ from tasks.arms.mlflow_runs import study_run
 from tasks.arms.runner import RunnerSettings
 from tasks.data.ingest import DataSettings, StoreRef, check_images
 from tasks.images.arm import train_image_arms
-from tasks.images.publish import publish
+from tasks.images.report import publish_report
 from tasks.images.spec import ImageArm
 from tasks.images.study import compare_arms, plan_arms
 from tasks.records.study import CheckRecord
@@ -72,7 +72,7 @@ def run_image_study(
             settings.model_dump(mode="json"), store, checks, settings.split, done, failed, baseline,
             population_size, settings.adjudicated, begun, folder,
         )  # fmt: skip
-        return publish(results, store, settings.split, run_id), done
+        return publish_report(results, store, settings.split, run_id), done
 
 
 def plan_image_study(

@@ -8,18 +8,17 @@ from typing import Any, TypeVar, get_args
 
 import click
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ValidationError, model_validator
 
 from data_prep.errors import DataError, did_you_mean
 from models.errors import SettingError
+from tasks.runtime.settings import Settings
 
-Settings = TypeVar("Settings", bound=BaseModel)
+Model = TypeVar("Model", bound=BaseModel)
 
 
-class FlowSettings(BaseModel):
+class FlowSettings(Settings):
     """The settings of a flow."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     @model_validator(mode="before")
     @classmethod
@@ -92,7 +91,7 @@ FLAGS = {
 }
 
 
-def compose(model: type[Settings], config: Path | None, flags: Mapping[str, Any]) -> Settings:
+def compose(model: type[Model], config: Path | None, flags: Mapping[str, Any]) -> Model:
     """A flow's settings: its defaults, the YAML file over them, and the flags over both.
 
     A study holds tuples where a single training holds one value: there --method names the methods, and --noise

@@ -15,7 +15,7 @@ from tasks.data.texts import GlueData, SentimentData
 from tasks.records.study import ArmRecord
 from tasks.text.arm import train_text_arms
 from tasks.text.plan import Experiment, TextMethod, plan_texts, with_sources
-from tasks.text.publish import publish_texts
+from tasks.text.report import publish_report
 from tasks.text.study import compare_texts
 
 
@@ -60,4 +60,4 @@ def run_text_study(
             done |= finished
             failed += diverged
         results = compare_texts(settings.model_dump(mode="json"), data, plan, done, failed, begun, folder)
-        return publish_texts(results, run_id)
+        return publish_report(results, run_id)

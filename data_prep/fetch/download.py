@@ -23,10 +23,11 @@ from typing import BinaryIO, Self
 
 import filelock
 import httpx
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from data_prep.errors import DataError
 from data_prep.fetch.remote_file import RemoteFile
+from data_prep.settings import Settings
 
 MAX_UNSIZED = 256 * 2**20  # bytes of a file whose length nobody has registered; ours are lists and tables
 SPARE_DISK = 64 * 2**20  # bytes to leave free
@@ -39,10 +40,8 @@ Progress = Callable[[int, int], None]
 Check = Callable[[Path], None]
 
 
-class DownloadSettings(BaseModel):
+class DownloadSettings(Settings):
     """How hard a server may be asked, and how patient we are with it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     concurrency: int = Field(2, ge=1, le=16, description="files fetched at the same time")
     rate_limit: float | None = Field(None, gt=0, description="bytes per second of all files together; none: no limit")

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from data_prep.errors import DataError
 from data_prep.labels.patients import (
@@ -27,15 +27,14 @@ from data_prep.labels.patients import (
     in_order_of_appearance,
     patient_keys,
 )
+from data_prep.settings import Settings
 
 PARTS = ("train", "val", "test")
 _KNOWN_SPLITS = Path(__file__).with_name("known_splits.npz")
 
 
-class SplitSettings(BaseModel):
+class SplitSettings(Settings):
     """Which images train, which select, which are scored at the end."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Literal["official", "chexnet", "random"] = Field(
         "random", description="NIH's own split, the 70/10/20 CheXNet split, or a seeded one by patient"

@@ -12,11 +12,12 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic.config import JsonDict
 
 from data_prep.errors import DataError, did_you_mean
 from data_prep.labels.table import UNKNOWN
+from data_prep.settings import Settings
 
 _NAMED_LABELS = 3  # a name that lists more is too long for a legend
 SHARE: JsonDict = {"minimum": 0, "maximum": 1}
@@ -31,10 +32,8 @@ def check_share(share: float) -> float:
     return share
 
 
-class Noise(BaseModel, ABC):
+class Noise(Settings, ABC):
     """What all kinds of noise have in common: a rate, and the labels that they disturb."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: str
     rate: float = Field(..., description="share of the known training entries to select", json_schema_extra=SHARE)

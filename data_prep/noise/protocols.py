@@ -14,12 +14,13 @@ from itertools import combinations
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from data_prep.errors import DataError
 from data_prep.noise.entries import RandomNoise, check_share
 from data_prep.noise.registry import AddedNoise, NoiseSettings, NoNoise
 from data_prep.noise.rows import ConfusionNoise
+from data_prep.settings import Settings
 
 SEEDS_APART = 1000
 """Pairs train with seeds of their own: what a seed does to one pair must not tell what it does to another."""
@@ -51,11 +52,7 @@ class Plan:
     population_size: int | None = None
 
 
-class _Protocol(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class _OnSomeLabels(_Protocol):
+class _OnSomeLabels(Settings):
     noisy_labels: int = Field(
         3, ge=1, description="noise that names no label goes to so many labels, those with the most positives"
     )
@@ -139,7 +136,7 @@ class CurveProtocol(_OnSomeLabels):
         return Plan(tuple(Condition(noise.name, tuple(labels), noise, seed) for noise in named))
 
 
-class PairsProtocol(_Protocol):
+class PairsProtocol(Settings):
     """Random pairs of labels, a network for each pair, noise on one of the two."""
 
     kind: Literal["pairs"] = Field("pairs", description="random pairs of labels, with noise on one of the two")

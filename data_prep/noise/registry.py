@@ -15,17 +15,16 @@ from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from data_prep.noise.entries import ClassConditionalNoise, FlippedNoise, MissingNoise, RandomNoise, ShuffledNoise
 from data_prep.noise.mask import NoiseMask
 from data_prep.noise.rows import ConfusionNoise, RowAndLabelNoise
+from data_prep.settings import Settings
 
 
-class NoNoise(BaseModel):
+class NoNoise(Settings):
     """Train on the labels as they are."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["none"] = Field("none", description="no noise")
 

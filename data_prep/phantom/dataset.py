@@ -23,7 +23,7 @@ from typing import Any
 import cv2
 import filelock
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from data_prep.errors import DataError
 from data_prep.labels.table import FINDINGS, NO_FINDING
@@ -31,6 +31,7 @@ from data_prep.phantom.anatomy import Body, draw_body, draw_chest, draw_layers
 from data_prep.phantom.film import devices, expose, pose
 from data_prep.phantom.findings import paint, reshape, strength
 from data_prep.phantom.population import Patient, Visit, draw_patient
+from data_prep.settings import Settings
 
 PHANTOM_VERSION = 4  # raised whenever a pixel or a label changes
 TABLE = "Data_Entry_2017_v2020.csv"
@@ -47,10 +48,8 @@ _PNG = (cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PN
 Progress = Callable[[int, int], None]
 
 
-class PhantomSettings(BaseModel):
+class PhantomSettings(Settings):
     """What is rendered. Equal settings give equal bytes on the same kind of processor."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     patients: int = Field(1800, ge=1, le=99_999_999, description="number of patients; about 2.9 images each")
     size: int = Field(256, ge=64, le=2048, description="width and height of an image in pixels")

@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from data_prep.errors import DataError
+from data_prep.settings import Settings
 from data_prep.text.task import Texts
 from data_prep.text.tokens import Tokens
 
@@ -31,10 +32,8 @@ _SPLIT_NOT = re.compile(r"\bn 't\b")
 _WORD = re.compile(r"n't\b|'(?:s|ve|re|d|ll|m|t)\b|[^\W_]+?(?=n't\b)|[^\W_]+|[,!?()]")
 
 
-class VocabularySettings(BaseModel):
+class VocabularySettings(Settings):
     """Which words get a number of their own."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     min_count: int = Field(1, ge=1, description="times a word must stand in the training texts; rarer ones are unknown")
     max_length: int = Field(256, ge=1, le=4096, description="words of a sentence that are read, from its beginning")

@@ -6,17 +6,16 @@ Shapes: b images, s x s pixels.
 import math
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from models.randomness import uniforms
+from models.settings import Settings
 
 
-class AugmentationSettings(BaseModel):
+class AugmentationSettings(Settings):
     """How far an image may be moved; each amount is drawn uniformly, for every image in every epoch."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     flip: float = Field(
         0.0,

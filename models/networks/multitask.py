@@ -11,19 +11,18 @@ from pathlib import Path
 from typing import Any, Self, cast
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from models.data.image_batches import StoredPixels
 from models.errors import SettingError, unknown_name
 from models.randomness import seeded_construction
+from models.settings import Settings
 
 
-class NetworkSettings(BaseModel):
+class NetworkSettings(Settings):
     """Which network, and where its first weights come from."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     backbone: str = Field("conv4", description="conv4 (small, fast on a CPU) or any name that timm knows")
     pretrained: bool = Field(

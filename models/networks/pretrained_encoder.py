@@ -10,19 +10,18 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 
 from models.data.text_batches import TextBatch
 from models.errors import SettingError
 from models.networks.dropout import Draws, SeededDropout
 from models.networks.skip_init import SkipInit
+from models.settings import Settings
 
 
-class PretrainedSettings(BaseModel):
+class PretrainedSettings(Settings):
     """An encoder with its weights, from a Hugging Face folder."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["pretrained"] = Field("pretrained", description="encoder")
     pooling: Literal["first", "mean"] = Field(

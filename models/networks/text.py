@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Self, cast
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
@@ -23,6 +23,7 @@ from models.networks.pretrained_encoder import PretrainedEncoder, PretrainedSett
 from models.networks.skip_init import SkipInit
 from models.networks.word_encoders import CnnEncoder, CnnSettings, LstmEncoder, LstmSettings, MlpEncoder, MlpSettings
 from models.randomness import seed_for
+from models.settings import Settings
 
 EncoderSettings = Annotated[LstmSettings | CnnSettings | MlpSettings | PretrainedSettings, Field(discriminator="kind")]
 
@@ -31,10 +32,8 @@ OUTPUT_DROPOUT = 1_000  # its place; encoders number theirs from 0
 VECTOR_ROWS = 8_192  # rows of a table that are summed at a time
 
 
-class TextNetworkSettings(BaseModel):
+class TextNetworkSettings(Settings):
     """Which shared encoder, and whether tasks are aligned in front of it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     encoder: EncoderSettings = Field(LstmSettings(), description="the module that all tasks share")
     alignment: AlignmentKind = Field(

@@ -9,22 +9,21 @@ Shapes: b texts, l tokens, d features of a word, r outputs.
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from models.data.text_batches import TextBatch
 from models.errors import SettingError
 from models.networks.dropout import Draws, SeededDropout
+from models.settings import Settings
 
 WIDTHS = (3, 4, 5)
 """Words a convolution's window covers (Kim: Convolutional neural networks for sentence classification, EMNLP 2014)."""
 
 
-class WordEncoderSettings(BaseModel):
+class WordEncoderSettings(Settings):
     """What every encoder over word embeddings is told."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     dimension: int = Field(100, ge=1, description="features of a word embedding; those of given vectors must agree")
     trainable_embeddings: bool = Field(True, description="train the word embeddings too, or keep them as they are")

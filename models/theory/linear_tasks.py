@@ -26,7 +26,9 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from models.settings import Settings
 
 Floats = NDArray[np.float64]
 
@@ -34,10 +36,8 @@ TARGET: Final = 1
 SOURCES: Final = (2, 3, 4)
 
 
-class LinearSettings(BaseModel):
+class LinearSettings(Settings):
     """Every number of the experiment, those that the paper does not state with it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     dimensions: int = Field(100, ge=10, multiple_of=10, description="d, inputs of every task; a multiple of 10")
     target_samples: int = Field(120, ge=12, description="training samples of task 1; at least d + 2")

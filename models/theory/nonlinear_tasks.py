@@ -21,10 +21,11 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from scipy.optimize import minimize
 from scipy.special import expit
 
+from models.settings import Settings
 from models.theory.linear_tasks import Floats, large_scales, rotation, stream
 
 Link = Literal["linear", "logistic", "relu"]
@@ -32,20 +33,16 @@ LINKS: tuple[Link, ...] = ("linear", "logistic", "relu")
 ALONG, ACROSS = "along the disagreement", "across the disagreement"
 
 
-class NonlinearSettings(BaseModel):
+class NonlinearSettings(Settings):
     """Tasks with a link, and how they are fitted."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     noise: float = Field(1.0, gt=0, description="standard deviation of the labels, linear and relu")
     ridge: float = Field(1e-3, ge=0, description="penalty on ||a_i B||^2 / 2, per sample")
     starts: int = Field(4, ge=0, description="random starts of each fit, beside each task's least squares solution")
 
 
-class Figure2Settings(BaseModel):
+class Figure2Settings(Settings):
     """Two sources with the same decision boundary."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     dimensions: int = Field(10, ge=2, multiple_of=2, description="d, an even number")
     target_samples: int = Field(60, ge=4, description="training samples of the target, whose inputs are round")
@@ -56,10 +53,8 @@ class Figure2Settings(BaseModel):
     large: float = Field(2.0, gt=0, description="standard deviation of the other half")
 
 
-class NonlinearFigure3Settings(BaseModel):
+class NonlinearFigure3Settings(Settings):
     """Figure 3's tasks 1 to 4, smaller."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     dimensions: int = Field(20, ge=10, multiple_of=10, description="d, a multiple of 10")
     target_samples: int = Field(60, ge=4, description="training samples of task 1")

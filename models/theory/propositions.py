@@ -8,18 +8,17 @@ Shapes: m samples, d dimensions, k tasks, r width.
 from typing import Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from models.settings import Settings
 from models.theory.formulas import largest_sine, optimal_subspace, theorem_2_bound, theorem_2_c
 from models.theory.linear_tasks import Floats, draw_inputs, large_scales, rotation, stream
 from models.theory.many_tasks import own_solutions, solve_shared
 from models.theory.two_tasks import TwoTasks
 
 
-class CapacitySettings(BaseModel):
+class CapacitySettings(Settings):
     """Tasks of which a few directions explain most, for Propositions 1 and 3."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     tasks: int = Field(5, ge=2, description="k")
     directions: int = Field(2, ge=1, description="dimension of the span that the tasks' thetas lie near")
@@ -90,10 +89,8 @@ def _draw_tasks(settings: CapacitySettings, seed: int) -> tuple[Floats, Floats, 
     return thetas, inputs, np.einsum("kmi,ik->km", inputs, thetas) + noise
 
 
-class Theorem2Settings(BaseModel):
+class Theorem2Settings(Settings):
     """A target that is well enough conditioned for Theorem 2, which Figure 3's is not."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     dimensions: int = Field(20, ge=10, multiple_of=10, description="d, a multiple of 10")
     target_samples: int = Field(200, ge=12, description="training samples of the target; its inputs are round")

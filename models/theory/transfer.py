@@ -17,8 +17,9 @@ from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from models.settings import Settings
 from models.theory.formulas import expected_own_error, predicted_excess_error
 from models.theory.gradient_flow import follow, random_starts
 from models.theory.linear_tasks import Figure3, Floats, excess_error, stream
@@ -29,10 +30,8 @@ OPTIMUM, DESCENT = "optimum", "descent"
 ALONE, MINIMA = "alone", "minima"
 
 
-class SolverSettings(BaseModel):
+class SolverSettings(Settings):
     """Which solvers are compared beside the global optimum and the end of plain descent, and of what loss."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     scaling: Scaling = Field(
         "samples", description="samples: sum over samples, a large source weighs more; tasks: sum of the tasks' means"

@@ -7,18 +7,17 @@ at a time. Multiplying norm and noise by the same number changes nothing.
 from collections.abc import Iterator
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from models.settings import Settings
 from models.theory.linear_tasks import LinearSettings, draw_figure3
 from models.theory.transfer import Scaling, SolverSettings, transfer
 
 GRID = "grid"
 
 
-class MapSettings(BaseModel):
+class MapSettings(Settings):
     """The cells of the map."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     cosines: tuple[float, ...] = Field((0.9, 0.96, 0.99, 0.999, 0.9999), description="crossed with the norms")
     norms: tuple[float, ...] = Field((0.1, 0.3, 1.0, 3.0, 10.0), description="of theta, as multiples of the noise")

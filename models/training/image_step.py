@@ -17,11 +17,12 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, NamedTuple
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from models.errors import SettingError
 from models.networks.multitask import MultiTaskNetwork
+from models.settings import Settings
 from models.training.compilation import Compile, Extract, buffers_kept, compiled_if_faster
 from models.training.distributed import SINGLE_PROCESS, Processes
 from models.training.losses import known_labels, known_tasks, task_losses
@@ -40,10 +41,8 @@ def untimed(part: Part) -> AbstractContextManager[object]:
     return _NOTHING
 
 
-class StepSettings(BaseModel):
+class StepSettings(Settings):
     """What a step does with a batch."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="adamw, or sgd with Nesterov momentum 0.9")
     learning_rate: float = Field(8e-3, gt=0, description="highest learning rate")

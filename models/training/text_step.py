@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -16,14 +16,13 @@ from models.data.text_batches import TextBatch
 from models.errors import SettingError
 from models.networks.pretrained_encoder import PretrainedEncoder
 from models.networks.text import TextNetwork
+from models.settings import Settings
 from models.training.image_step import make_fabric
 from models.training.lazy_adam import BETA1, BETA2, EPS, LazyAdam
 
 
-class TextStepSettings(BaseModel):
+class TextStepSettings(Settings):
     """What a step does with a batch of texts."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     learning_rate: float = Field(1e-3, gt=0, description="highest learning rate of Adam")
     weight_decay: float = Field(

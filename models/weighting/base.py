@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 import torch
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from models.networks.multitask import MultiTaskNetwork, NetworkSettings
+from models.settings import Settings
 from models.weighting.label_trust import LabelTrust
 
 SampleSize = int | float | None
@@ -29,10 +29,8 @@ FeaturePass = Callable[[SampleSize], Iterable[tuple[Tensor, Tensor]]]
 in evaluation mode. The subset is the same at every call."""
 
 
-class RuleSettings(BaseModel):
+class RuleSettings(Settings):
     """What the settings of all rules have in common."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     @property
     def name(self) -> str:

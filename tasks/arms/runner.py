@@ -8,20 +8,19 @@ from typing import Any, Literal
 
 import torch
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from data_prep.errors import DataError
 from tasks.runtime.env_defaults import DEFAULTS
 from tasks.runtime.home import home
 from tasks.runtime.processes import processors
+from tasks.runtime.settings import Settings
 
 Device = Literal["auto", "cpu", "cuda"]
 
 
-class RunnerSettings(BaseModel):
+class RunnerSettings(Settings):
     """How many arms train at a time, and where."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["threads", "ray"] = Field(
         "threads",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from data_prep.errors import DataError
 from data_prep.fetch.download import Downloader, DownloadSettings, check_space
@@ -26,12 +26,11 @@ from data_prep.store.store import Store
 from tasks.runtime.home import home
 from tasks.runtime.processes import processors
 from tasks.runtime.progress import LOGGER, progress
+from tasks.runtime.settings import Settings
 
 
-class ArchiveSettings(BaseModel):
+class ArchiveSettings(Settings):
     """Where archives of images come from, and what becomes of them."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     folder: Path | None = Field(None, description="take the files from this folder; nothing is downloaded then")
     manifest: Path | None = Field(None, description="CSV of another archive of the same shape: name, url, bytes, md5")

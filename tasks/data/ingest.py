@@ -29,15 +29,14 @@ from tasks.records.study import CheckRecord
 from tasks.runtime.home import home
 from tasks.runtime.processes import processors
 from tasks.runtime.progress import LOGGER, progress
+from tasks.runtime.settings import Settings
 
 PHANTOM = "phantom"
 _NAMED = (PHANTOM, CHESTXRAY14, CHESTMNIST)  # sources that are no folder
 
 
-class DataSettings(BaseModel):
+class DataSettings(Settings):
     """Which images and labels, and at what size they are decoded."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: str = Field(
         PHANTOM, description="'phantom', 'chestxray14', 'chestmnist', or a folder of images with a label table"

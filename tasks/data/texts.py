@@ -7,7 +7,7 @@ from typing import Annotated, Literal, TypeVar
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from data_prep.errors import DataError, did_you_mean
 from data_prep.text.benchmarks import GLUE, SENTIMENT
@@ -17,11 +17,10 @@ from data_prep.text.sentiment import read_sentiment
 from data_prep.text.task import TextTask
 from tasks.runtime.home import home
 from tasks.runtime.progress import progress
+from tasks.runtime.settings import Settings
 
 
-class _TextData(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+class _TextData(Settings):
     folder: Path | None = Field(
         None, description="where the public files lie; none: they are fetched once, to MEDMTL_HOME"
     )

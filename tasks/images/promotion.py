@@ -14,7 +14,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from data_prep.errors import DataError, did_you_mean
 from data_prep.labels.splits import Split, SplitSettings, make_split
@@ -27,14 +27,13 @@ from tasks.data.ingest import StoreRef
 from tasks.images.model_registry import CHALLENGER, CHAMPION, FACTS
 from tasks.records.study import MeanRecord, Record, ScoreRecord, scores_of
 from tasks.runtime.progress import LOGGER, progress
+from tasks.runtime.settings import Settings
 
 _BATCH = 256  # images a model is given at a time
 
 
-class PromotionSettings(BaseModel):
+class PromotionSettings(Settings):
     """When a challenger becomes champion."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     rule: Literal["better", "not_worse", "never"] = Field(
         "better",

@@ -10,8 +10,13 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
+from prefect import task
+from prefect.cache_policies import NO_CACHE
 
+from data_prep.labels.splits import SplitSettings, make_split
+from data_prep.store.store import Store
 from models.evaluation.auc import MIN_PATIENTS
+from tasks.data.ingest import StoreRef
 from tasks.images.adjudication import MEAN
 from tasks.records.cost import method_costs
 from tasks.records.study import (
@@ -22,12 +27,27 @@ from tasks.records.study import (
     ScoreRecord,
     StudyResults,
     average,
+    read_results,
 )
 from tasks.records.summary_text import Verdict, answer, described, listed, question, verdict
 from tasks.reporting import figures
-from tasks.reporting.page import thousands, write_page
+from tasks.reporting.log_report import log_report
+from tasks.reporting.page import example_images, thousands, write_page
+from tasks.runtime.run_folder import REPORT
 
 PARTS = ("train", "val", "test")
+
+
+@task(name="write report", cache_policy=NO_CACHE)
+def publish_report(results: Path, store: StoreRef, split: SplitSettings, run_id: str) -> Path:
+    """Write report.html beside results.json, and log both, the config and the mean scores to the study's run."""
+    read = read_results(results)
+    opened = Store.open(store.path)
+    examples = example_images(opened, make_split(split, opened.images, opened.patients).train)
+    drawn = draw_figures(read)
+    report = write_report(read, drawn, *examples, results.with_name(REPORT))
+    log_report(report, drawn, _mean_scores(read), run_id)
+    return report
 
 
 def write_report(
@@ -197,3 +217,11 @@ def _span(numbers: Sequence[float | None], form: str = "{:,}") -> str:
 
 def _positives(data: DataRecord) -> list[tuple[str, dict[str, int | None]]]:
     return [(label, {part: data.positives.get(part, {}).get(label) for part in PARTS}) for label in data.labels]
+
+
+def _mean_scores(results: StudyResults) -> dict[str, float]:
+    return {
+        f"test_auc_mean/{arm.method}/{arm.noise.title}/seed {arm.seed}": arm.mean.value
+        for arm in results.arms
+        if arm.mean.value is not None
+    }

@@ -7,10 +7,14 @@ from typing import Any
 
 import numpy as np
 from markupsafe import Markup
+from prefect import task
+from prefect.cache_policies import NO_CACHE
 
-from tasks.records.study import ArmRecord, ScoreRecord, StudyResults, average
+from tasks.records.study import ArmRecord, ScoreRecord, StudyResults, average, read_results
 from tasks.records.summary_text import Verdict, verdict
+from tasks.reporting.log_report import log_report
 from tasks.reporting.page import write_page
+from tasks.runtime.run_folder import REPORT
 from tasks.text.figures import draw
 from tasks.text.plan import SINGLE
 from tasks.text.tables import (
@@ -32,6 +36,16 @@ TITLES = {
     "capacity": "Capacity",
     "overlap": "What a leak is worth",
 }
+
+
+@task(name="write report", cache_policy=NO_CACHE)
+def publish_report(results: Path, run_id: str) -> Path:
+    """Write report.html beside results.json, and log both, the config and the mean scores to the study's run."""
+    read = read_results(results)
+    drawn = draw_text_figures(read)
+    report = write_text_report(read, drawn, results.with_name(REPORT))
+    log_report(report, drawn, _mean_scores(read), run_id)
+    return report
 
 
 def write_text_report(results: StudyResults, drawn: Mapping[str, Markup | None], out: Path) -> Path:
@@ -127,3 +141,11 @@ def _speeds(finished: Sequence[ArmRecord]) -> list[tuple[str, float, float]]:
         speed = float(np.median([arm.images_per_second or 0.0 for arm in arms]))
         rows.append((method, speed, float(np.mean([arm.facts["padding"] for arm in arms]))))
     return rows
+
+
+def _mean_scores(results: StudyResults) -> dict[str, float]:
+    return {
+        f"test_score_mean/{arm.method}/{arm.noise.name}/seed {arm.seed}": arm.mean.value
+        for arm in results.arms
+        if arm.mean.value is not None
+    }

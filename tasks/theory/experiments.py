@@ -9,7 +9,7 @@ from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from models.theory.linear_tasks import LinearSettings, draw_figure3
@@ -29,6 +29,7 @@ from tasks.runtime.home import home
 from tasks.runtime.interrupts import interruptible
 from tasks.runtime.processes import processors
 from tasks.runtime.progress import LOGGER, progress
+from tasks.runtime.settings import Settings
 
 PART_VERSION = 1  # a change to what the same settings compute must raise it
 
@@ -36,10 +37,8 @@ Part = tuple[str, int]
 """The name of an experiment and a seed."""
 
 
-class TheoryExperimentsSettings(BaseModel):
+class TheoryExperimentsSettings(Settings):
     """Every number of the theory's experiments."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     linear: LinearSettings = Field(LinearSettings(), description="Figure 3's tasks")
     source_samples: tuple[int, ...] = Field(

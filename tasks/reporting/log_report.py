@@ -1,0 +1,25 @@
+"""Log a report with its figures and results to the MLflow run of its study."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import mlflow
+from mlflow.tracking import MlflowClient
+from prefect.artifacts import create_markdown_artifact
+
+from tasks.arms import mlflow_runs
+from tasks.runtime.progress import LOGGER
+from tasks.runtime.run_folder import CONFIG, RESULTS
+
+
+def log_report(report: Path, figures: Mapping[str, str | None], scores: Mapping[str, float], run_id: str) -> None:
+    """Log the report, what lies beside it, its figures (SVG) and the arms' mean scores to the study's run."""
+    for path in (report.with_name(RESULTS), report, report.with_name(CONFIG)):
+        mlflow.log_artifact(str(path))
+    for name, svg in figures.items():
+        if svg:
+            mlflow.log_text(svg, f"figures/{name}.svg")
+    started = MlflowClient().get_run(run_id).info.start_time  # the same when a killed study writes its report again
+    mlflow_runs.log_metrics(run_id, scores, step=0, timestamp_ms=started)
+    create_markdown_artifact(f"[{report}]({report.as_uri()})", key="report", description="the study's report")
+    LOGGER.info("report: %s", report)
