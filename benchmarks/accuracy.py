@@ -3,12 +3,13 @@
     python -m benchmarks.accuracy [--folder DIR] [--patients 1800] [--seeds 5] [--epochs 7] [--backbone conv4]
                                   [--device auto] [--workers N] [--json FILE]
 
-On phantom radiographs of 64 px (rendered anew, which needs OpenCV), or on a folder laid out like them: `images/*.png`,
-all of one size, beside NIH's label table. Both loops train the same network from the same first weights, by patients
-split at random, with the same optimiser, rates, batch size and epochs, shifted and flipped, and both keep the epoch
-with the best validation AUC. Ours is `models.training.image_training.fit` with its defaults (precision, layout, compilation). The
-plain one is Pillow, torchvision's transforms and a DataLoader with worker processes in float32; it shifts by whole
-pixels and draws its own order. Expected: a mean difference of test AUC within 0.01 over five seeds.
+On phantom radiographs of 64 px (rendered anew, which needs OpenCV), or on a folder laid out like them:
+`images/*.png`, all of one size, beside NIH's label table. Both loops train the same network from the same first
+weights, by patients split at random, with the same optimiser, rates, batch size and epochs, shifted and flipped, and
+both keep the epoch with the best validation AUC. Ours is `models.training.image_training.fit` with its defaults
+(precision, layout, compilation). The plain one is Pillow, torchvision's transforms and a DataLoader with worker
+processes in float32; it shifts by whole pixels and draws its own order. Expected: a mean difference of test AUC
+within 0.01 over five seeds.
 """
 
 import os
@@ -55,6 +56,7 @@ class Data:
 
     @classmethod
     def read(cls, folder: Path) -> "Data":
+        """Read the folder's images and labels, and split them by patient."""
         table = read_labels(folder / TABLE)
         files = [folder / "images" / name for name in table.images.tolist()]
         pixels = np.stack([np.asarray(Image.open(file).convert("L")) for file in files])
@@ -62,11 +64,13 @@ class Data:
         return cls(files, table, pixels, {"train": split.train, "val": split.val, "test": split.test})
 
     def examples(self, part: str) -> Examples:
+        """Return the examples of a part: train, val or test."""
         rows = self.parts[part]
         patients = hashed_patients("folder", self.table.patients[rows].tolist())
         return examples(self.pixels[rows], self.table.targets[rows], patients)
 
     def auc(self, network: MultiTaskNetwork, part: str) -> float:
+        """Return the network's mean AUC on a part."""
         found = self.examples(part)
         return float(mean_auc(found.targets.numpy(), predict(network, found.pixels).numpy()))
 
@@ -80,7 +84,7 @@ def train_ours(network: MultiTaskNetwork, data: Data, settings: TrainingSettings
 def train_plainly(
     network: MultiTaskNetwork, data: Data, settings: TrainingSettings, seed: int, device: torch.device, workers: int
 ) -> None:
-    """The same with files, workers and float32."""
+    """Train the same with files, workers and float32."""
     side = data.pixels.shape[-1]
     most = round(SHIFT * side)
     changed = transforms.Compose(
@@ -127,7 +131,7 @@ def interval(differences: Sequence[float]) -> tuple[float, float]:
 
 
 def phantom(folder: Path, patients: int) -> Path:
-    """Renders it."""
+    """Render it."""
     from data_prep.phantom.dataset import PhantomSettings, write_phantom
 
     cores = len(os.sched_getaffinity(0))
@@ -138,7 +142,7 @@ def phantom(folder: Path, patients: int) -> Path:
 
 
 def main() -> None:
-    """Prints a table, and JSON as the last line."""
+    """Print a table, and JSON as the last line."""
     command = parser(__doc__)
     command.add_argument("--folder", type=Path, help="images/*.png and NIH's label table; none: a phantom")
     command.add_argument("--patients", type=int, default=1800, help="of the phantom; 2.9 images each")

@@ -23,6 +23,7 @@ _PREFIX = "prob_"
 
 
 def interval(found: Score) -> str:
+    """Format a score with its interval, or say why there is none."""
     if found.value is None:
         return f"none: {found.reason}"
     return f"{found.value:.3f} [{found.lo:.3f}, {found.hi:.3f}]"
@@ -35,6 +36,7 @@ def kappa(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def main() -> None:
+    """Run the benchmark; see the top of the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--predictions", type=Path, default=NIH / "chexnet_test_predictions.csv.gz")
     parser.add_argument("--labels", type=Path, default=NIH / "Data_Entry_2017_v2020.csv.gz")

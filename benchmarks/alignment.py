@@ -61,7 +61,7 @@ def random_batch(texts: int, tokens: int, words: int) -> TextBatch:
 
 
 def bert(layers: int, features: int) -> dict[str, Any]:
-    """A configuration with BERT's proportions."""
+    """Return a configuration with BERT's proportions."""
     return {
         "model_type": "bert", "vocab_size": BERT_WORDS, "hidden_size": features, "num_hidden_layers": layers,
         "num_attention_heads": features // 64, "intermediate_size": 4 * features,
@@ -80,6 +80,7 @@ def padding() -> dict[str, float]:
 
 
 def main() -> None:
+    """Run the benchmark; see the top of the file."""
     command = parser(__doc__)
     command.add_argument("--layers", type=int, default=12)
     command.add_argument("--features", type=int, default=768)

@@ -5,9 +5,9 @@
 Studies of every shipped design are made up from scores whose true AUCs are known: normal scores of 100 patients with
 two images each (what makes a patient hard is shared by all networks, and partly by those of one method), and true
 differences that vary from pair to pair, seed to seed and label to label. They go through the code that compares real
-studies (`models.evaluation.intervals.patient_influence`, `models.evaluation.two_stage.mean_difference`). What an interval must hold is what
-it is over: the difference of the very networks for one over patients, the mean over all seeds for one over seeds, the
-mean over the list from which the pairs were drawn for one over pairs.
+studies (`models.evaluation.intervals.patient_influence`, `models.evaluation.two_stage.mean_difference`). What an
+interval must hold is what it is over: the difference of the very networks for one over patients, the mean over all
+seeds for one over seeds, the mean over the list from which the pairs were drawn for one over pairs.
 
 false alarms: the share of comparisons with p < 0.05 where that truth is exactly 0. The last column is the method that
 fails: the 2.5 and 97.5 % quantiles of means resampled from the seeds (from the pairs, where there are pairs), held
@@ -129,7 +129,7 @@ _ALL_PAIRS = len(_PAIRS)
 
 
 def _units(design: Design, spread: float, generator: np.random.Generator) -> tuple[NDArray, NDArray]:
-    """The labels of each unit (u, k), and how far its true difference is from the mean (u,).
+    """Return the labels of each unit (u, k), and how far its true difference is from the mean (u,).
 
     A pair's is made of its two labels' and of its own, half of the variance each, so that pairs that share a label
     resemble one another; over all pairs they have mean 0 and the given standard deviation.
@@ -157,7 +157,7 @@ class TestSet:
 
     @classmethod
     def draw(cls, generator: np.random.Generator) -> "TestSet":
-        """A patient's images share half of the variance, and half of their labels."""
+        """Return scores; a patient's images share half of the variance, and half of their labels."""
         patients = np.arange(PATIENTS * IMAGES) // IMAGES
         persistent, passing = (generator.random((n, LABELS)) < PREVALENCE for n in (PATIENTS, len(patients)))
         stays = generator.random(passing.shape) < 0.5
@@ -172,8 +172,10 @@ class TestSet:
     def compare(
         self, labels: NDArray[np.int64], gains: NDArray, spread: float, generator: np.random.Generator
     ) -> tuple[NDArray, NDArray, NDArray]:
-        """Differences (s,), the patients' influence (p, s), and true differences (s,) of the mean AUC over `labels`
-        between networks of two methods, the first better by `gains` (s,), give or take `spread` for each label.
+        """Return differences (s,) of the mean AUC, the patients' influence (p, s), and the true differences (s,).
+
+        The differences are between networks of two methods over `labels`; the first method is better by `gains` (s,),
+        plus or minus `spread` for each label.
         """
         parts = [
             self._of_label(label, gains + spread * generator.normal(size=len(gains)), generator) for label in labels
@@ -230,6 +232,7 @@ def _line(row: Row) -> str:
 
 
 def main() -> None:
+    """Run the benchmark; see the top of the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--studies", type=int, default=2000)
     parser.add_argument("--design", choices=[design.name for design in DESIGNS], help="only this one")

@@ -30,6 +30,7 @@ def squared(grey: np.ndarray) -> np.ndarray:
 
 
 def main() -> None:
+    """Run the benchmark; see the top of the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--file", type=Path, default=ROOT.parent / "shared" / "data" / "dicom" / "RG1_J2KI.dcm")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "dicom.png")

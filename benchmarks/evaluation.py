@@ -1,5 +1,6 @@
-"""How long AUCs with all their intervals take at ChestX-ray14's scale, and how far they are from scikit-learn's
-and torchmetrics'.
+"""Time and accuracy of AUCs with all their intervals at ChestX-ray14's scale.
+
+Compares the values with scikit-learn's and torchmetrics'.
 
     python -m benchmarks.evaluation [--predictions FILE --labels FILE] [--rounds 5] [--json FILE]
 
@@ -60,7 +61,7 @@ def with_torchmetrics(targets: np.ndarray, scores: np.ndarray) -> np.ndarray:
 
 
 def main() -> None:
-    """Prints a table, and JSON as the last line."""
+    """Print a table, and JSON as the last line."""
     command = parser(__doc__)
     command.add_argument("--predictions", type=Path, default=NIH / "chexnet_test_predictions.csv.gz")
     command.add_argument("--labels", type=Path, default=NIH / "Data_Entry_2017_v2020.csv.gz")

@@ -59,7 +59,7 @@ Mutation = Callable[[bytes, Random], bytes]
 
 
 def smooth(side: int) -> np.ndarray:
-    """A picture that every decoder has work with: (side, side) uint8."""
+    """Return a picture that every decoder has work with: (side, side) uint8."""
     coarse = np.random.default_rng(1).integers(0, 256, (6, 6), dtype=np.uint8)
     return cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC)
 
@@ -90,7 +90,7 @@ def dicoms() -> dict[str, bytes]:
 
 
 def dicom(syntax: pydicom.uid.UID, luts: bool = False) -> bytes:
-    """A chest radiograph of 12 bits."""
+    """Return a chest radiograph of 12 bits."""
     dataset = Dataset()
     dataset.SOPClassUID, dataset.SOPInstanceUID = ComputedRadiographyImageStorage, generate_uid(entropy_srcs=["fuzz"])
     dataset.Modality, dataset.BodyPartExamined, dataset.ViewPosition = "CR", "CHEST", "PA"
@@ -121,7 +121,7 @@ def dicom(syntax: pydicom.uid.UID, luts: bool = False) -> bytes:
 
 
 def compressed(data: bytes, syntax: int) -> bytes:
-    """The same file in another transfer syntax, by GDCM."""
+    """Return the same file in another transfer syntax, by GDCM."""
     with tempfile.TemporaryDirectory() as folder:
         before, after = Path(folder, "before.dcm"), Path(folder, "after.dcm")
         before.write_bytes(data)
@@ -139,6 +139,7 @@ def compressed(data: bytes, syntax: int) -> bytes:
 
 
 def flip_bits(data: bytes, random: Random) -> bytes:
+    """Flip up to eight bits."""
     damaged = bytearray(data)
     for position in random.integers(0, len(data), random.integers(1, 9)):
         damaged[position] ^= 1 << random.integers(0, 8)
@@ -146,6 +147,7 @@ def flip_bits(data: bytes, random: Random) -> bytes:
 
 
 def set_bytes(data: bytes, random: Random) -> bytes:
+    """Set up to eight bytes to extreme values."""
     damaged = bytearray(data)
     for position in random.integers(0, len(data), random.integers(1, 9)):
         damaged[position] = random.choice([0, 1, 0x7F, 0x80, 0xFF])
@@ -153,7 +155,7 @@ def set_bytes(data: bytes, random: Random) -> bytes:
 
 
 def set_number(data: bytes, random: Random) -> bytes:
-    """A number in the file becomes one at the edge: lengths, sizes, offsets."""
+    """Replace a number in the file by one at the edge of its range: lengths, sizes, offsets."""
     edge = int(random.choice([0, 1, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1]))
     kind = random.choice([">I", "<I"]) if edge >= 2**16 else random.choice([">H", "<H"])
     number = struct.pack(kind, edge)
@@ -162,6 +164,7 @@ def set_number(data: bytes, random: Random) -> bytes:
 
 
 def truncate(data: bytes, random: Random) -> bytes:
+    """Cut the file off anywhere."""
     return data[: random.integers(0, len(data))]
 
 
@@ -171,26 +174,31 @@ def _span(data: bytes, random: Random) -> tuple[int, int]:
 
 
 def cut_out(data: bytes, random: Random) -> bytes:
+    """Remove a piece."""
     start, end = _span(data, random)
     return data[:start] + data[end:]
 
 
 def repeat(data: bytes, random: Random) -> bytes:
+    """Repeat a piece."""
     start, end = _span(data, random)
     return data[:end] + data[start:end] * int(random.integers(1, 20)) + data[end:]
 
 
 def blank(data: bytes, random: Random) -> bytes:
+    """Fill a piece with zeros."""
     start, end = _span(data, random)
     return data[:start] + bytes(end - start) + data[end:]
 
 
 def insert_noise(data: bytes, random: Random) -> bytes:
+    """Insert random bytes."""
     start = int(random.integers(0, len(data)))
     return data[:start] + random.bytes(int(random.integers(1, 200))) + data[start:]
 
 
 def exchange(data: bytes, random: Random) -> bytes:
+    """Exchange two pieces."""
     a, b, c, d = sorted(random.integers(0, len(data), 4).tolist())
     return data[:a] + data[c:d] + data[b:c] + data[a:b] + data[d:]
 
@@ -201,6 +209,7 @@ ANYWHERE: list[Mutation] = [
 
 
 def chunks(png: bytes) -> list[tuple[bytes, bytes]]:
+    """Split a PNG into its chunks: kind and content."""
     found, position = [], 8
     while position + 12 <= len(png):
         (length,) = struct.unpack_from(">I", png, position)
@@ -210,6 +219,7 @@ def chunks(png: bytes) -> list[tuple[bytes, bytes]]:
 
 
 def joined(parts: list[tuple[bytes, bytes]]) -> bytes:
+    """Make a PNG of chunks, with right checksums."""
     png = b"\x89PNG\r\n\x1a\n"
     for kind, content in parts:
         png += struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
@@ -217,18 +227,21 @@ def joined(parts: list[tuple[bytes, bytes]]) -> bytes:
 
 
 def drop_chunk(data: bytes, random: Random) -> bytes:
+    """Remove a chunk."""
     parts = chunks(data)
     del parts[random.integers(0, len(parts))]
     return joined(parts)
 
 
 def repeat_chunk(data: bytes, random: Random) -> bytes:
+    """Repeat a chunk."""
     parts = chunks(data)
     index = int(random.integers(0, len(parts)))
     return joined(parts[: index + 1] + parts[index:])
 
 
 def exchange_chunks(data: bytes, random: Random) -> bytes:
+    """Exchange two chunks."""
     parts = chunks(data)
     a, b = random.integers(0, len(parts), 2)
     parts[a], parts[b] = parts[b], parts[a]
@@ -308,6 +321,7 @@ def fuzz_dicoms(count: int, seed: int, seconds: float) -> dict[str, object]:
 
 
 def figures(done: int, outcomes: Counter[str], slowest: float, seconds: float, wrong: list[str]) -> dict[str, object]:
+    """Summarise a run for the JSON."""
     return {
         "files": done,
         "outcomes": dict(outcomes.most_common()),
@@ -318,6 +332,7 @@ def figures(done: int, outcomes: Counter[str], slowest: float, seconds: float, w
 
 
 def main() -> int:
+    """Run the benchmark; see the top of the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pngs", type=int, default=10_000)
     parser.add_argument("--dicoms", type=int, default=10_000)

@@ -68,7 +68,7 @@ def with_torchvision(data: bytes, size: int) -> np.ndarray:
 
 
 def with_torchxrayvision(data: bytes, size: int) -> np.ndarray:
-    """torchxrayvision as its NIH data set reads: skimage, scaled to -1024..1024, its own crop and resize."""
+    """Read as torchxrayvision's NIH data set does: skimage, scaled to -1024..1024, its own crop and resize."""
     import torchxrayvision as xrv
     from skimage.io import imread
 
@@ -133,7 +133,7 @@ def _work(way: str, size: int) -> float:
 
 
 def _ingest(size: int) -> None:
-    """What `data_prep.store.from_archives` does in a process, to a shard that is thrown away."""
+    """Do what `data_prep.store.from_archives` does in a process, to a shard that is thrown away."""
     with tempfile.TemporaryDirectory() as folder, open_archive(_archive, Account()) as members:
         names = {Path(f"{index:08d}_000.png").name for index in range(len(_files))}
         with ShardWriter(Path(folder) / "pixels.npy", len(_files), size) as shard:
@@ -145,7 +145,7 @@ def _ingest(size: int) -> None:
 
 
 def write_archive(path: Path, files: Sequence[bytes], names: Sequence[str]) -> Path:
-    """An archive in NIH's layout."""
+    """Write an archive in NIH's layout."""
     with tarfile.open(path, "w:gz", compresslevel=1) as archive:
         for name, data in zip(names, files, strict=True):
             info = tarfile.TarInfo(f"images/{name}")
@@ -212,7 +212,7 @@ def peak_memory(files: Sequence[bytes], table: Path, images: int) -> float:
 
 
 def _family(pid: int) -> list[int]:
-    """A process and its descendants."""
+    """Return a process and its descendants."""
     try:
         threads = list(Path(f"/proc/{pid}/task").iterdir())
         children = [child for thread in threads for child in (thread / "children").read_text().split()]
@@ -230,7 +230,7 @@ def _anonymous(pid: int) -> int:
 
 
 def ingest_folder(folder: Path, table: Path) -> None:
-    """An ingest of the folder's archives with two processes."""
+    """Time an ingest of the folder's archives with two processes."""
     files = tuple(RemoteFile(f.name, "", f.stat().st_size, _md5(f)) for f in sorted(folder.glob("*.tar.gz")))
     source = ArchiveSource.of(read_labels(table), files, {})
     build_from_archives(source, folder / "store", 256, lambda file: folder / file.name, key=b"", workers=2)
@@ -242,7 +242,7 @@ def _md5(path: Path) -> str:
 
 
 def main() -> None:
-    """Prints a table, and JSON as the last line."""
+    """Print a table, and JSON as the last line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=Path, help="folder of grey PNGs of 1024 px")
     parser.add_argument("--count", type=int, default=48, help="images a process works on in a round")

@@ -56,7 +56,7 @@ RATES = ("trust", "prevalence")  # the guesses on the scale of a rate that are w
 
 
 def store_of(folder: Path, patients: int) -> Store:
-    """The phantom's store below folder, made where it is not there yet."""
+    """Open the phantom's store below the folder; make it first where it is missing."""
     settings = PhantomSettings(patients=patients, size=64)
     write_phantom(settings, folder / "phantom", workers=1, progress=lambda done, total: None)
     return build_store(FolderSource.open(folder / "phantom"), folder / "store", 64, key=b"")
@@ -114,7 +114,7 @@ def _validation_loss(p: Tensor, y: Tensor) -> tuple[NDArray, NDArray]:
 
 
 def masks(store: Store, kind: str, count: int, epochs: int) -> Iterator[tuple[NDArray, dict[str, NDArray], LabelTrust]]:
-    """True rates (k,), guesses and trust of each mask; a new split and new initial weights for each."""
+    """Return true rates (k,), guesses and trust of each mask; a new split and new initial weights for each."""
     for seed in range(count):
         rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=tuple(b"label trust rates")))
         rates = rng.uniform(0, 0.5, len(store.labels))
@@ -134,7 +134,7 @@ def summary(truth: list[NDArray], guessed: list[NDArray]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Prints a table, and JSON as the last line."""
+    """Print a table, and JSON as the last line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--masks", type=int, default=30, help="number of noise masks, each with a training")
     parser.add_argument("--epochs", type=int, default=3, help="of each training")
@@ -155,7 +155,7 @@ def main() -> None:
 def report(
     runs: list[tuple[NDArray, dict[str, NDArray], LabelTrust]], store: Store, given: argparse.Namespace, begun: float
 ) -> None:
-    """Prints what the masks gave."""
+    """Print what the masks gave."""
     truth = [rates for rates, _, _ in runs]
     rows = {name: summary(truth, [found[name] for _, found, _ in runs]) for name in runs[0][1]}
     print(f"{given.noise} noise, {len(runs)} masks, {len(store.pixels)} images, {given.epochs} epochs")

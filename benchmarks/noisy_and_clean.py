@@ -28,7 +28,7 @@ def interval(values: list[float]) -> tuple[float, float, float]:
 
 
 def by_pair(arms: list[dict[str, Any]]) -> dict[str, dict[str, list[float]]]:
-    """What is measured -> pair -> its value for every seed, of one method's arms against the baseline's."""
+    """Return what is measured -> pair -> its value for every seed, of one method's arms against the baseline's."""
     base = {(arm["noise"]["name"], arm["seed"]): arm for arm in arms if arm["method"] == BASELINE}
     found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for arm in arms:
@@ -44,7 +44,7 @@ def by_pair(arms: list[dict[str, Any]]) -> dict[str, dict[str, list[float]]]:
 
 
 def main() -> None:
-    """Prints a table, and JSON as the last line."""
+    """Print a table, and JSON as the last line."""
     command = parser(__doc__)
     command.add_argument("results", type=Path)
     options = command.parse_args()

@@ -22,7 +22,7 @@ from benchmarks.report import parser, print_table, publish
 
 
 def main() -> None:
-    """Prints a table, and JSON as the last line."""
+    """Print a table, and JSON as the last line."""
     command = parser(__doc__)
     command.add_argument("--config", type=Path, default=Path(__file__).with_suffix(".yaml"), help="the study")
     command.add_argument("--home", type=Path, help="where decoded images and arms are kept; none: an empty folder")
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def seconds(*command: str | Path, home: Path) -> float:
-    """Wall time of a medmtl command."""
+    """Measure the wall time of a medmtl command."""
     begun = time.perf_counter()
     whole = [sys.executable, "-m", "flows.cli", *map(str, command)]
     subprocess.run(whole, check=True, env=os.environ | {"MEDMTL_HOME": str(home.absolute())})

@@ -1,5 +1,7 @@
-"""The loop of the public CheXNet reproductions, which the benchmarks hold ours against: PNG files opened by Pillow,
-torchvision's transforms, a DataLoader with worker processes, float32, batches of 16.
+"""The loop of the public CheXNet reproductions, with which the benchmarks compare ours.
+
+It opens PNG files with Pillow and uses torchvision's transforms, a DataLoader with worker processes, float32 and
+batches of 16.
 
 A `Loop` may also follow the usual advice: 16-bit autocast where the device has units for it, channels-last, larger
 batches, persistent workers, pinned memory.
@@ -90,7 +92,7 @@ def chexnet_transform(size: int) -> Any:
 
 
 def plain_network(backbone: str, channels: int, tasks: int) -> nn.Module:
-    """timm's network with one linear layer for all labels."""
+    """Make timm's network with one linear layer for all labels."""
     import timm
 
     import models.networks.conv4  # noqa: F401  registers conv4
@@ -123,10 +125,14 @@ class Trainer:
 
 
 def rate(dataset: Dataset[tuple[Tensor, Tensor]], trainer: Trainer, workers: int, images: int) -> float:
-    """Images per second of the loop in full swing: neither the start of the workers counts, nor what they have ready
-    before the clock starts, nor that they would have nothing to do at the end.
+    """Measure the images per second of the running loop.
+
+    The start of the workers does not count, nor the batches that are ready before the clock starts, nor the idle end.
 
     Args:
+        dataset: gives the images and targets.
+        trainer: does the steps.
+        workers: processes of the DataLoader.
         images: at least so many are timed, drawn with replacement.
     """
     loop, device = trainer.loop, trainer.device

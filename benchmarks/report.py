@@ -27,7 +27,7 @@ class Spread(NamedTuple):
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "Spread":
-        """Of at least one value."""
+        """Summarise at least one value."""
         low, median, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else values * 3
         return cls(median, low, high)
 
@@ -36,14 +36,14 @@ class Spread(NamedTuple):
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Wall time of one call."""
+    """Measure the wall time of one call, in seconds."""
     begun = time.perf_counter()
     work()
     return time.perf_counter() - begun
 
 
 def in_turns(ways: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """What each way measures, once per round after a first round that warms up.
+    """Return what each way measures, once per round after a first round that warms up.
 
     All ways take their turn in every round, beginning with another one each time, so that a change of the machine's
     load meets them all.
@@ -65,7 +65,7 @@ def ratios(numerator: Sequence[float], denominator: Sequence[float]) -> Spread:
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """The first column to the left, numbers to the right."""
+    """Print a table: the first column to the left, numbers to the right."""
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     for row in (header, *rows):
         print(f"{row[0]:{widths[0]}}", *(f"{cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True)),
@@ -73,14 +73,14 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
-    """A benchmark's command line, `--json` included; its docstring is its help."""
+    """Return a benchmark's command line, `--json` included; its docstring is its help."""
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--json", type=Path, metavar="FILE", help="also write the JSON there")
     return made
 
 
 def publish(result: Mapping[str, Any], file: Path | None) -> None:
-    """Prints the result, with the machine and the versions, as one line of JSON, and into the file if one is named."""
+    """Print the result, with the machine and the versions, as one line of JSON, and into the file if one is named."""
     record = {"machine": machine(), "versions": versions(), **result}
     print(json.dumps(record))
     if file:

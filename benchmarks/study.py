@@ -52,10 +52,11 @@ class Study:
 
     @property
     def training(self) -> TrainingSettings:
+        """How an arm is trained."""
         return TrainingSettings(epochs=self.epochs)
 
     def examples(self, arm: int) -> Examples:
-        """The shared images with the arm's labels: 20 % of them replaced by fair coins."""
+        """Return the shared images with the arm's labels: 20 % of them replaced by fair coins."""
         clean = random_examples(self.images, self.size)
         generator = np.random.default_rng(arm)
         chosen = generator.random(clean.targets.shape) < 0.2
@@ -63,11 +64,12 @@ class Study:
         return replace(clean, targets=torch.from_numpy(noisy.astype(np.int8)))
 
     def network(self, pixels: Tensor) -> MultiTaskNetwork:
+        """Make the network at its start."""
         return initial_network(NetworkSettings(backbone=self.backbone), LABELS, pixels[:, 0], seed=0)
 
 
 def train_alone(study: Study, arm: int) -> Losses:
-    """An arm as a study trains it, with the threads that this process has."""
+    """Train an arm as a study trains it, with the threads that this process has."""
     train, val = study.examples(arm), random_examples(16, study.size, seed=1)
     fitted = fit(
         study.network(train.pixels), make_weighting(UniformSettings(), len(LABELS)), train, val, study.training,
@@ -116,7 +118,7 @@ def train_batched(study: Study, arms: Sequence[int]) -> list[Losses]:
 
 
 def difference(a: Sequence[Losses], b: Sequence[Losses]) -> float:
-    """The largest between the losses of the same arms."""
+    """Return the largest difference between the losses of the same arms."""
     return float(np.abs(np.array(a) - np.array(b)).max())
 
 
@@ -125,7 +127,7 @@ def _start(threads: int) -> None:
 
 
 def main() -> None:
-    """Prints a table, and JSON as the last line."""
+    """Print a table, and JSON as the last line."""
     cores = len(os.sched_getaffinity(0))
     on_gpu = torch.cuda.is_available()
     command = parser(__doc__)

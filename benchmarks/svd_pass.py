@@ -41,7 +41,7 @@ def measure(backbone: str, images: int, rounds: int) -> dict[str, list[float]]:
 
 
 def main() -> None:
-    """Prints a table, and JSON as the last line."""
+    """Print a table, and JSON as the last line."""
     command = parser(__doc__)
     command.add_argument("--images", type=int, default=4096, help="images of 64 px for conv4; resnet18 gets an eighth")
     command.add_argument("--rounds", type=int, default=9, help="pairs of passes")

@@ -4,8 +4,10 @@
                                   [--batch N] [--count N] [--plain-images N] [--workers N]
                                   [--as-stored] [--placement] [--json FILE]
 
-* ceiling: the same step (`models.training.image_step.Step`) again and again on one batch of random pixels that is on the device;
-* ours: epochs of `models.training.image_training.fit`, images in memory, shifted and flipped as loop (b) crops and flips them;
+* ceiling: the same step (`models.training.image_step.Step`) again and again on one batch of random pixels that is on
+  the device;
+* ours: epochs of `models.training.image_training.fit`, images in memory, shifted and flipped as loop (b) crops and
+  flips them;
 * (b) plain: as in the public CheXNet reproductions (`benchmarks.plain_loop`): PNG files of 1,024 px, Pillow, resize,
   random crop, flip, a DataLoader with worker processes, float32, batches of 16;
 * (c) advised: the same with 16-bit autocast where the device has units for it, channels-last, our batch size,
@@ -20,7 +22,8 @@ Every epoch of ours is a round, after which the others take their turns; the fir
 compare rates of one round. (b), (c) and (d) are timed in full swing, and read the files of --images, or random ones
 that cost a decoder what a radiograph does.
 
-The floor is `models.training.profiling`'s; the parts are those of `ours` there, which on a GPU waits for it around each part.
+The floor is `models.training.profiling`'s; the parts are those of `ours` there, which on a GPU waits for it around
+each part.
 
 Without --backbone and --size: DenseNet-121 and ResNet-50 at 224 px, an epoch over 86,524 images (ChestX-ray14's
 training set) each, where there is a GPU; else conv4 and ResNet-18 at 64 px. Expected: ours at 95 % of the ceiling and
@@ -77,10 +80,12 @@ class Case:
     workers: int
 
     def network(self, train: Examples) -> MultiTaskNetwork:
+        """Make the network at its start."""
         some = train.pixels[slice(0, 4096)][:, 0]
         return initial_network(NetworkSettings(backbone=self.backbone), LABELS, some, seed=0)
 
     def settings(self, augmentation: AugmentationSettings) -> TrainingSettings:
+        """Return the settings of a training with this augmentation."""
         # the labels are random: a gentle rate, so that nothing overflows
         return TrainingSettings(
             epochs=self.rounds + 1, batch_size=self.batch, augmentation=augmentation, learning_rate=LEARNING_RATE
@@ -109,7 +114,7 @@ def in_epochs(
 
 
 def ceiling(case: Case, train: Examples, dtype: torch.dtype) -> Callable[[], float]:
-    """The same step on one batch that is on the device, of the type that the network gets from us."""
+    """Time the same step on one batch that is on the device, of the type that the network gets from us."""
     settings = case.settings(AugmentationSettings())
     step = Step(case.network(train), make_weighting(UniformSettings(), len(LABELS)), settings, case.device)  # type: ignore[arg-type]
     pixels = train.pixels[slice(0, case.batch)].to(step.device, dtype)
@@ -215,7 +220,7 @@ def where_time_goes(case: Case) -> Profile:
 
 
 def show(case: Case, found: Rates, ceilings: dict[str, str], where: Profile) -> dict[str, Any]:
-    """Prints a case's tables; returns what goes into the JSON."""
+    """Print a case's tables; return what goes into the JSON."""
     rows, record = [], {}
     for way, top in ceilings.items():
         speed, share = Spread.of(found[way]), ratios(found[way], found[top])
@@ -245,7 +250,7 @@ def show(case: Case, found: Rates, ceilings: dict[str, str], where: Profile) -> 
 
 
 def cases(options: argparse.Namespace) -> list[Case]:
-    """The command's cases, with what it does not say by the device."""
+    """Return the command's cases, with what it does not say by the device."""
     on_gpu = options.device != "cpu" and torch.cuda.is_available()
     small_count = {"conv4": 4096}
     backbones = options.backbone or (["densenet121", "resnet50"] if on_gpu else ["conv4", "resnet18"])
@@ -262,7 +267,7 @@ def cases(options: argparse.Namespace) -> list[Case]:
 
 
 def main() -> None:
-    """Prints tables, and JSON as the last line."""
+    """Print tables, and JSON as the last line."""
     command = parser(__doc__)
     command.add_argument("--backbone", nargs="+", help="conv4, or timm's names")
     command.add_argument("--size", type=int, help="side of the images that are trained on, pixels")

@@ -1,13 +1,15 @@
-"""What every weighting costs beside uniform weights: time per training step, peak memory, and the share of the
-training that it spends after epochs.
+"""What every weighting costs compared with uniform weights.
+
+Measured are the time per training step, the peak memory, and the share of the training that is spent after epochs.
 
     python -m benchmarks.weightings [--backbone conv4] [--size 64] [--images 256] [--epochs 7] [--rounds 3]
                                     [--device auto] [--method KIND ...] [--json FILE]
 
-Every weighting trains with its default settings on the same random images, through `models.training.image_training.fit`, and they
-take turns. A step's time is the median over epochs; "after epochs" is the time that the weighting takes between them
-(Algorithm 2's pass), as a share of all training; "of uniform" compares times of one round. Memory is the peak above
-what the process held before: on a GPU what PyTorch allocated, else resident memory.
+Every weighting trains with its default settings on the same random images, through
+`models.training.image_training.fit`, and they take turns. A step's time is the median over epochs; "after epochs" is
+the time that the weighting takes between them (Algorithm 2's pass), as a share of all training; "of uniform" compares
+times of one round. Memory is the peak above what the process held before: on a GPU what PyTorch allocated, else
+resident memory.
 """
 
 import statistics
@@ -72,7 +74,7 @@ def train(task: Task, kind: str) -> Cost:
 
 
 def main() -> None:
-    """Prints a table, and JSON as the last line."""
+    """Print a table, and JSON as the last line."""
     command = parser(__doc__)
     command.add_argument("--backbone", default="conv4")
     command.add_argument("--size", type=int, default=64, help="side of the images, pixels")
