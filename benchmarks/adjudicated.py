@@ -3,8 +3,8 @@
     python benchmarks/adjudicated.py [--predictions FILE] [--labels FILE] [--adjudicated FILE] [--json FILE]
 
 By default the real predictions of a retrained CheXNet beside the project (its 70/10/20 test set), at the 935 images
-that were adjudicated. Which findings correspond: `data_prep.labels.adjudicated.CORRESPONDING`. A union's score is the
-highest probability among its findings. Intervals: DeLong's, 95 %, patients as clusters.
+that were adjudicated. Which findings correspond: `data_prep.labels.adjudicated.CORRESPONDING_FINDINGS`. A union's
+score is the highest probability among its findings. Intervals: DeLong's, 95 %, patients as clusters.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.labels.adjudicated import CORRESPONDING, combined_scores, combined_targets, read_adjudicated
+from data_prep.labels.adjudicated import CORRESPONDING_FINDINGS, combined_scores, combined_targets, read_adjudicated
 from data_prep.labels.table import read_cells, read_labels
 from models.evaluation.auc import Score, score
 
@@ -57,7 +57,7 @@ def main() -> None:
     row_of = {image: row for row, image in enumerate(table.images.tolist())}
     rows = np.array([row_of[images[i]] for i in kept])
     noisy = combined_targets(table.targets[rows], table.labels)
-    findings = list(CORRESPONDING)
+    findings = list(CORRESPONDING_FINDINGS)
     by_noisy = score(noisy, scores, table.patients[rows], findings, seed=0)
     by_truth = score(truth, scores, table.patients[rows], findings, seed=0)
 
@@ -72,7 +72,7 @@ def main() -> None:
         against = by_noisy.labels[finding], by_truth.labels[finding]
         print(line.format(finding, *map(str, positives), f"{agreement:.2f}", *map(interval, against)))
         record[finding] = {
-            "findings": CORRESPONDING[finding],
+            "findings": CORRESPONDING_FINDINGS[finding],
             "positives": dict(zip(("noisy", "adjudicated"), positives, strict=True)),
             "kappa": agreement,
             "auc": {"noisy": asdict(against[0]), "adjudicated": asdict(against[1])},

@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -38,7 +38,7 @@ SHARED = ROOT.parent / "shared" / "data"
 INTERRUPTED = "interrupted"
 PASSING = {  # times, ids, versions, places: they differ from one run to the next
     "seconds", "computing_seconds", "step_seconds", "weighting_seconds", "images_per_second", "peak_memory_mib",
-    "mlflow_run_id", "reused", "environment", "git", "runs",
+    "mlflow_run_id", "reused", "environment", "git", "runs", "path",
 }  # fmt: skip
 PASSING_TAGS = ("mlflow.", "medmtl.process", "medmtl.study")
 TIMED = ("seconds", "per_second", "peak_memory", "cost/")
@@ -115,7 +115,9 @@ def main() -> None:
         )
         first_version(before, runs, plan[INTERRUPTED])
         found = second_version(after, before, runs, plan[INTERRUPTED])
-    print_table(("run", "differences", "sentences"), [(name, len(d), len(s)) for name, (d, s) in found.items()])
+    print_table(
+        ("run", "differences", "sentences"), [(name, str(len(d)), str(len(s))) for name, (d, s) in found.items()]
+    )
     for name, (differences, sentences) in found.items():
         for line in [*differences, *(f"sentence: {was!r}\n       -> {now!r}" for was, now in sorted(sentences))]:
             print(f"{name}: {line}")
@@ -161,7 +163,9 @@ def second_version(
         if name == "evaluate":  # the first version's evaluation has promoted the model: nothing is left to decide
             continue
         said = in_old_home.do(name, run, after.folder / "again" / name)
-        differences, sentences = compared(after.folder / "out" / name, after.folder / "again" / name)
+        differences, sentences = compared(
+            after.folder / "out" / name, after.folder / "again" / name, PASSING | {"notes"}
+        )
         found[f"{name} again"] = ([*differences, *trained_anew(name, said, after.folder / "again" / name)], sentences)
     return found
 
@@ -179,12 +183,12 @@ def trained_anew(name: str, said: str, out: Path) -> Iterator[str]:
         yield "nothing was reused"
 
 
-def compared(one: Path, other: Path) -> tuple[list[str], set[tuple[str, str]]]:
+def compared(one: Path, other: Path, passing: Set[str] = PASSING) -> tuple[list[str], set[tuple[str, str]]]:
     """Return what differs between the results.json of two folders, and the sentences that do, old and new."""
     results = [json.loads((folder / "results.json").read_text(encoding="utf-8")) for folder in (one, other)]
     differences: list[str] = []
     sentences: set[tuple[str, str]] = set()
-    for where, was, now in differing(*results):
+    for where, was, now in differing(*results, passing):
         if isinstance(was, str) and isinstance(now, str) and " " in was:
             sentences.add((was, now))
         else:
@@ -192,15 +196,15 @@ def compared(one: Path, other: Path) -> tuple[list[str], set[tuple[str, str]]]:
     return differences, sentences
 
 
-def differing(one: Any, other: Any, where: str = "") -> Iterator[tuple[str, Any, Any]]:
+def differing(one: Any, other: Any, passing: Set[str], where: str = "") -> Iterator[tuple[str, Any, Any]]:
     """Yield the leaves of two JSON values that differ, each with its place."""
     if isinstance(one, dict) and isinstance(other, dict):
         for key in dict.fromkeys([*one, *other]):
-            if key not in PASSING:
-                yield from differing(one.get(key, "(absent)"), other.get(key, "(absent)"), f"{where}.{key}")
+            if key not in passing:
+                yield from differing(one.get(key, "(absent)"), other.get(key, "(absent)"), passing, f"{where}.{key}")
     elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
         for i, pair in enumerate(zip(one, other, strict=True)):
-            yield from differing(*pair, f"{where}[{i}]")
+            yield from differing(*pair, passing, f"{where}[{i}]")
     elif one != other or type(one) is not type(other):
         yield where, one, other
 

@@ -41,10 +41,10 @@ from PIL import Image
 from data_prep.decoding.raster import decode
 from data_prep.fetch.remote_file import RemoteFile
 from data_prep.labels.table import read_labels
-from data_prep.sources.archives import Account, open_archive, pick_images
-from data_prep.store.from_archives import ArchiveSource, build_from_archives
-from data_prep.store.recipe import decode_item, start_worker
-from data_prep.store.store import ShardWriter
+from data_prep.sources.archives import ReadProgress, open_archive, select_images
+from data_prep.store.decode_items import decode_item, start_worker
+from data_prep.store.from_archives import ArchiveFiles, ArchiveSource, build_from_archives
+from data_prep.store.writer import ShardWriter
 
 Reader = Callable[[bytes, int], Any]
 
@@ -116,7 +116,7 @@ def _start(archive: Path) -> None:
     global _archive
     start_worker()
     _archive = archive
-    with open_archive(archive, Account()) as members:
+    with open_archive(archive, ReadProgress()) as members:
         _files.extend(member.data for member in members if member.data is not None)
 
 
@@ -134,10 +134,10 @@ def _work(way: str, size: int) -> float:
 
 def _ingest(size: int) -> None:
     """Do what `data_prep.store.from_archives` does in a process, to a shard that is thrown away."""
-    with tempfile.TemporaryDirectory() as folder, open_archive(_archive, Account()) as members:
+    with tempfile.TemporaryDirectory() as folder, open_archive(_archive, ReadProgress()) as members:
         names = {Path(f"{index:08d}_000.png").name for index in range(len(_files))}
         with ShardWriter(Path(folder) / "pixels.npy", len(_files), size) as shard:
-            for image, data, _ in pick_images(members, names):
+            for image, data, _ in select_images(members, names):
                 item = decode_item(image, data or b"", size, isolate=False)
                 if item.pixels is not None:
                     shard.append(image, item.pixels, item.pixels_sha256, item.source_sha256)
@@ -232,8 +232,8 @@ def _anonymous(pid: int) -> int:
 def ingest_folder(folder: Path, table: Path) -> None:
     """Time an ingest of the folder's archives with two processes."""
     files = tuple(RemoteFile(f.name, "", f.stat().st_size, _md5(f)) for f in sorted(folder.glob("*.tar.gz")))
-    source = ArchiveSource.of(read_labels(table), files, {})
-    build_from_archives(source, folder / "store", 256, lambda file: folder / file.name, key=b"", workers=2)
+    source = ArchiveSource.of(read_labels(table), files, {}, ArchiveFiles(lambda file: folder / file.name))
+    build_from_archives(source, folder / "store", 256, key=b"", workers=2)
 
 
 def _md5(path: Path) -> str:

@@ -40,7 +40,7 @@ from data_prep.labels.splits import SplitSettings, make_split
 from data_prep.noise.registry import RandomNoise, ShuffledNoise, draw_noise
 from data_prep.phantom.dataset import PhantomSettings, write_phantom
 from data_prep.sources.folder import FolderSource
-from data_prep.store.recipe import build_store
+from data_prep.store.from_source import build_store
 from data_prep.store.store import Store
 from models.data.image_batches import Examples, examples
 from models.evaluation.leakage import hashed_patients
