@@ -1,4 +1,4 @@
-"""What is wrong with the person's data, said so that the person can mend it."""
+"""Errors in the user's data: one line each, with the value, the limit and the remedy."""
 
 import difflib
 from collections.abc import Iterable
@@ -7,13 +7,13 @@ from collections.abc import Iterable
 class DataError(ValueError):
     """Data that cannot be used as they are. The message is one line: the value, the limit, the remedy.
 
-    The command line prints it as it is and exits with code 2.
+    The command line prints the message unchanged and exits with code 2.
     """
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return ``'; did you mean X?'`` with the known name nearest to `name`, or else all the known names."""
+    """Return ``'; did you mean X?'`` with the known name closest to `name`; if none is close, list them all."""
     names = list(known)
-    folded = {known_name.lower(): known_name for known_name in names}
-    near = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.5)
-    return f"; did you mean {folded[near[0]]}?" if near else f"; known are {', '.join(names)}"
+    by_lower_case = {known_name.lower(): known_name for known_name in names}
+    closest = difflib.get_close_matches(name.lower(), by_lower_case, n=1, cutoff=0.5)
+    return f"; did you mean {by_lower_case[closest[0]]}?" if closest else f"; known are {', '.join(names)}"

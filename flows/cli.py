@@ -1,7 +1,7 @@
-"""The command line: `medmtl study`, `train`, `evaluate`, `ingest`, `sentiment`, `glue`, `doctor`.
+"""The command line: `medmtl study`, `train`, `evaluate`, `ingest`, `sentiment`, `glue`, `theory`, `doctor`.
 
-Flags set common settings; everything else comes from the YAML file given with --config (flags win). Nothing heavy
-is imported before a command is known, so that `medmtl --help` answers at once.
+Flags set common settings; all other settings come from the YAML file given with --config (flags win). Heavy packages
+are imported only after the command is known, so that `medmtl --help` answers at once.
 """
 
 import importlib
@@ -16,22 +16,27 @@ from typing import Any
 import click
 from pydantic import BaseModel
 
-from flows.settings import FLAGS, compose, describe, one_line
+from flows.settings import FLAGS, compose, describe, error_line
 
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 
 class FlowCommand(click.Command):
-    """A command that runs one flow; its flags are paths into the flow's settings, its help lists them all."""
+    """A command that runs one flow; each of its flags sets one of the flow's settings, and its help lists all of them.
+
+    The flow `name` is the function of that name in `flows.<name>`; its settings are the class `<Name>Settings` there.
+    """
 
     def __init__(self, name: str, summary: str, flags: tuple[str, ...]) -> None:
         self.module = f"flows.{name}"
         options: list[click.Parameter] = [
             click.Option(
-                ["--config"], type=click.Path(path_type=Path), help="YAML file of settings; flags win over it."
+                ["--config"], type=click.Path(path_type=Path), help="YAML file of settings; flags win over the file."
             ),
-            click.Option(["--out"], type=click.Path(path_type=Path), help="Folder for the results."),
-            click.Option(["--force"], is_flag=True, help="Replace another run's results in --out."),
+            click.Option(
+                ["--out"], type=click.Path(path_type=Path), help="Folder for the results [runs/COMMAND-HASH]."
+            ),
+            click.Option(["--force"], is_flag=True, help="Replace the results of another run in --out."),
         ]
         options += [
             click.Option(
@@ -47,27 +52,29 @@ class FlowCommand(click.Command):
         super().__init__(name, params=options, callback=self.run, help=summary, short_help=summary)
 
     def settings(self) -> type[BaseModel]:
-        """The settings of the flow; importing them takes seconds."""
-        found: type[BaseModel] = getattr(importlib.import_module(self.module), f"{str(self.name).title()}Settings")
-        return found
+        """Import the class of the flow's settings, which takes seconds."""
+        model: type[BaseModel] = getattr(importlib.import_module(self.module), f"{str(self.name).title()}Settings")
+        return model
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Add the list of all settings to `--help`."""
         with formatter.section("Settings for the YAML file, with their defaults"):
             formatter.write_dl(describe(self.settings()))
 
     def run(self, config: Path | None, out: Path | None, force: bool, **flags: Any) -> None:
+        """Start a Prefect server if needed, make the settings, and run the flow."""
         from tasks.runtime.home import home
-        from tasks.runtime.prefect_server import crash_orphans, prefect_server, process_tag, wait_until_up
-        from tasks.runtime.progress import LOGGER, show_lines
+        from tasks.runtime.prefect_server import mark_orphans_crashed, prefect_server, process_tag, wait_until_up
+        from tasks.runtime.progress import LOGGER, configure_logging
 
-        show_lines()
+        configure_logging()
         with ExitStack() as stack:
             url = stack.enter_context(prefect_server(home().prefect))
-            model = self.settings()  # imports torch, while the server comes up
+            model = self.settings()  # imports torch while the server starts
             settings = compose(model, config, {f"--{name.replace('_', '-')}": value for name, value in flags.items()})
             wait_until_up(url)
-            if orphans := crash_orphans():
-                LOGGER.info("%d Prefect runs of a killed command are now marked crashed", orphans)
+            if orphans := mark_orphans_crashed():
+                LOGGER.info("%d Prefect runs of killed commands are now marked as crashed", orphans)
             from prefect import tags
 
             stack.enter_context(tags(process_tag()))
@@ -78,10 +85,10 @@ class FlowCommand(click.Command):
 @click.group()
 @click.version_option(package_name="medmtl")
 def medmtl() -> None:
-    """Multi-task learning on medical images with noisy labels.
+    """Train and compare multi-task networks on medical images with noisy labels.
 
-    Results go to --out (results.json, report.html, config.yaml); what outlives a run (decoded images, unfinished
-    training, MLflow's and Prefect's databases) goes to MEDMTL_HOME, by default ~/.medmtl.
+    Results go to --out (results.json, report.html, config.yaml). Decoded images, checkpoints, and the databases of
+    MLflow and Prefect go to MEDMTL_HOME, by default ~/.medmtl.
     """
 
 
@@ -102,7 +109,7 @@ ARM_FLAGS = (
 medmtl.add_command(
     FlowCommand(
         "study",
-        "Compare task weightings under label noise: methods x noise x seeds, and a report.",
+        "Compare task weightings under label noise: train methods x noise x seeds, and write a report.",
         (*ARM_FLAGS, "--protocol", "--seeds", "--dry-run"),
     )
 )
@@ -112,44 +119,69 @@ medmtl.add_command(
 medmtl.add_command(
     FlowCommand(
         "evaluate",
-        "Score registered models, and promote the challenger if it may be.",
+        "Score the registered champion and challenger, and promote the challenger if the rule allows.",
         (*DATA_FLAGS, "--split", "--model", "--promote"),
     )
 )
 TEXT_FLAGS = (
-    "--experiment", "--folder", "--task", "--cap", "--encoder", "--align", "--schedule",
-    "--epochs", "--seed", "--seeds", "--device",
-)  # fmt: skip
+    "--experiment",
+    "--folder",
+    "--task",
+    "--cap",
+    "--encoder",
+    "--align",
+    "--schedule",
+    "--epochs",
+    "--seed",
+    "--seeds",
+    "--device",
+)
 
 medmtl.add_command(
     FlowCommand(
         "sentiment",
-        "Six tasks on sentences: alone, in pairs, aligned, transferred, by capacity.",
+        "Compare multi-task with single-task networks on six sentence tasks, with and without covariance alignment.",
         (*TEXT_FLAGS, "--vectors"),
     )
 )
-medmtl.add_command(FlowCommand("glue", "Five of GLUE's tasks in one pretrained encoder, aligned and not.", TEXT_FLAGS))
 medmtl.add_command(
-    FlowCommand("theory", "Hold the theory of transfer against what optimisation finds.", ("--seed", "--seeds"))
+    FlowCommand(
+        "glue",
+        "Compare multi-task with single-task networks on five GLUE tasks with a pretrained encoder, with and without "
+        "covariance alignment.",
+        TEXT_FLAGS,
+    )
 )
-medmtl.add_command(FlowCommand("ingest", "Download or take the data, decode them into a store.", DATA_FLAGS))
+medmtl.add_command(
+    FlowCommand(
+        "theory",
+        "Compare the theory of transfer between linear tasks with the solutions that optimisation finds.",
+        ("--seed", "--seeds"),
+    )
+)
+medmtl.add_command(
+    FlowCommand("ingest", "Decode images from a folder or a download, with their labels, into a store.", DATA_FLAGS)
+)
 
 
 @medmtl.command()
 def doctor() -> None:
-    """Say what this machine can do, and what is missing."""
-    from tasks.runtime.doctor import examine
+    """Check this machine, and say what is missing.
 
-    rows = examine()
-    for ok, what, finding in rows:
-        click.echo(f"{'ok     ' if ok else 'MISSING'}  {what:<18} {finding}")
-    if not all(ok for ok, _, _ in rows):
+    Looks at versions, processors, memory, GPU, disk space, folders and servers.
+    """
+    from tasks.runtime.doctor import check_machine
+
+    checks = check_machine()
+    for ok, name, finding in checks:
+        click.echo(f"{'ok     ' if ok else 'MISSING'}  {name:<18} {finding}")
+    if not all(ok for ok, _, _ in checks):
         raise SystemExit(FAILED)
 
 
 def main() -> None:
-    """Run a command and exit: 0 done, 2 bad input (one line), 130 interrupted and resumable, 1 anything else."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stop asked for politely leaves all as Ctrl-C does
+    """Run a command and exit: 0 success, 2 bad input (one line), 130 interrupted and resumable, 1 any other error."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # SIGTERM is handled like Ctrl-C
     sys.exit(exit_code(sys.argv[1:]))
 
 
@@ -162,10 +194,10 @@ def exit_code(arguments: list[str]) -> int:
         error.show()
         return BAD_INPUT
     except (KeyboardInterrupt, click.Abort):
-        click.echo("medmtl: stopped; the same command goes on where it was", err=True)
+        click.echo("medmtl: stopped; run the same command again to resume", err=True)
         return INTERRUPTED
     except Exception as error:
-        if line := one_line(error):
+        if line := error_line(error):
             click.echo(f"medmtl: {line}", err=True)
             return BAD_INPUT
         traceback.print_exc()

@@ -1,4 +1,4 @@
-"""Evaluation: the registered models on validation and test patients, and the promotion of the better one."""
+"""The evaluate flow: score the registered champion and challenger on validation and test patients, and promote."""
 
 from pathlib import Path
 
@@ -15,17 +15,17 @@ from tasks.runtime.run_folder import prepare_run_folder
 
 
 class EvaluateSettings(FlowSettings):
-    """Which model, on what data, and when a challenger becomes champion."""
+    """Settings of an evaluation: the model, the data, and the rule of promotion."""
 
     data: DataSettings = Field(DataSettings(), description="images and labels")
-    split: SplitSettings = Field(SplitSettings(), description="the split that the models were trained with")
+    split: SplitSettings = Field(SplitSettings(), description="the split with which the models were trained")
     model_name: str = Field("medmtl", min_length=1, description="name of the model in MLflow's registry")
     promotion: PromotionSettings = Field(PromotionSettings(), description="when the challenger becomes champion")
 
 
 @flow(name="evaluate")
 def evaluate(settings: EvaluateSettings = EvaluateSettings(), out: Path | None = None, force: bool = False) -> Path:
-    """Score champion and challenger, promote by the rule; returns the path of the report."""
+    """Score champion and challenger, promote the challenger if the rule allows; return the report's path."""
     folder = prepare_run_folder(out, "evaluate", settings, force)
     store = prepare_store(settings.data)
     results = evaluate_models(

@@ -1,7 +1,7 @@
-"""GLUE: do tasks help one another in one pretrained encoder, and does aligning them help?
+"""The glue flow: multi-task against single-task networks with one pretrained encoder, with covariance alignment or not.
 
-Wu, Zhang, Ré (ICLR 2020), section 3: CoLA, MRPC, QNLI, RTE and SST-2, every pair of them and all five together, with
-and without alignment of the task embeddings, against the tasks alone.
+Wu, Zhang, Ré (ICLR 2020), section 3: CoLA, MRPC, QNLI, RTE and SST-2; each pair of them and all five in one network,
+with and without alignment of the task embeddings, compared with single-task networks.
 """
 
 from pathlib import Path
@@ -16,36 +16,38 @@ from models.training.text_training import FINE_TUNING, TextTrainingSettings
 from tasks.data.pretrained import prepare_encoder
 from tasks.data.texts import GlueData, prepare_texts
 from tasks.runtime.run_folder import prepare_run_folder
-from tasks.text.plan import Experiment, TextMethod
+from tasks.text.plan import Experiment, TextPlanSettings
 
 
 class GlueSettings(TextStudySettings):
-    """Which experiment, on which of GLUE's tasks, with which encoder."""
+    """Settings of a GLUE study: the comparison, the tasks, the encoder, the training."""
 
     experiment: Literal["all", "singles", "pairs", "together"] = Field(
         "all",
-        description="singles: each task alone; pairs: every two in one encoder, aligned and not; together: all of "
-        "them; all: each of these",
+        description="the comparison; singles: a network for each task; pairs: a network for each pair of tasks, with "
+        "and without alignment; together: one network for all tasks; all: these three",
     )
-    data: GlueData = Field(GlueData(), description="the tasks")
+    data: GlueData = Field(GlueData(), description="the tasks and their files")
     encoder: str = Field(
         "bert-large-uncased",
         min_length=1,
-        description="an encoder on the Hugging Face hub, or a folder with its config.json, tokenizer.json and "
-        "model.safetensors",
+        description="the pretrained encoder: name of a Hugging Face model, or a folder with its config.json, "
+        "tokenizer.json and model.safetensors",
     )
-    shared: PretrainedSettings = Field(PretrainedSettings(), description="what is done with the encoder")
-    max_length: int = Field(128, ge=4, le=4096, description="subwords of a sentence, or pair, that are read")
-    training: TextTrainingSettings = Field(FINE_TUNING, description="how it is trained")
+    shared: PretrainedSettings = Field(PretrainedSettings(), description="how the pretrained encoder is used")
+    max_length: int = Field(
+        128, ge=4, le=4096, description="subwords that are read of a sentence or sentence pair; the rest is cut off"
+    )
+    training: TextTrainingSettings = Field(FINE_TUNING, description="how each network is trained")
 
 
 @flow(name="glue")
 def glue(settings: GlueSettings = GlueSettings(), out: Path | None = None, force: bool = False) -> Path:
-    """Run an experiment; returns the path of its report. Finished arms are reused, unfinished ones go on."""
+    """Run a GLUE study and return its report's path. Finished arms are reused, unfinished ones are resumed."""
     folder = prepare_run_folder(out, "glue", settings, force)
     data = prepare_texts(settings.data)
     encoder = prepare_encoder(settings.encoder)
-    how = TextMethod(
+    plan_settings = TextPlanSettings(
         encoder=settings.shared,
         align=settings.align,
         training=settings.training,
@@ -56,4 +58,4 @@ def glue(settings: GlueSettings = GlueSettings(), out: Path | None = None, force
     experiments: tuple[Experiment, ...] = ("singles", "pairs", "together")
     chosen = experiments if settings.experiment == "all" else (settings.experiment,)
     title = f"glue · {settings.experiment} · {encoder.name} · {settings.seeds} seeds"
-    return run_text_study(settings, data, chosen, how, title, folder)
+    return run_text_study(settings, data, chosen, plan_settings, title, folder)

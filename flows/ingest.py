@@ -1,4 +1,4 @@
-"""Ingest: from a source of images and labels to a store, each image decoded once."""
+"""The ingest flow: decode the images of a source (phantom, folder, archives) with their labels into a store."""
 
 import time
 from pathlib import Path
@@ -24,14 +24,14 @@ from tasks.runtime.run_folder import prepare_run_folder
 
 
 class IngestSettings(FlowSettings):
-    """What to ingest."""
+    """Settings of an ingest: the data."""
 
     data: DataSettings = Field(DataSettings(), description="images and labels")
 
 
 @flow(name="ingest")
 def ingest(settings: IngestSettings = IngestSettings(), out: Path | None = None, force: bool = False) -> StoreRef:
-    """Build the store of a source, or find it built; what came of it is reported in `out`."""
+    """Build the store of a source, unless it is there already, and report on it in `out`; return the store."""
     begun = time.monotonic()
     folder = prepare_run_folder(out, "ingest", settings, force)
     store = prepare_store(settings.data)
@@ -41,7 +41,7 @@ def ingest(settings: IngestSettings = IngestSettings(), out: Path | None = None,
 
 
 def prepare_store(data: DataSettings) -> StoreRef:
-    """The store of the data, whatever their source; the first steps of every flow on images."""
+    """Build the store of a source, unless it is there already: the first step of every image flow."""
     if data.source == CHESTXRAY14:
         return decode_archives(data)
     if data.source == CHESTMNIST:

@@ -1,7 +1,7 @@
-"""Sentiment: do six tasks on sentences help one another, and does aligning them help?
+"""The sentiment flow: multi-task against single-task networks on six sentence tasks, with covariance alignment or not.
 
-Wu, Zhang, Ré (ICLR 2020), section 3: every pair of tasks with and without covariance alignment, transfer from one task
-to the others, and the capacity of the shared module, against the tasks alone.
+Wu, Zhang, Ré (ICLR 2020), section 3: each pair of tasks with and without covariance alignment, transfer from one task
+to the others, and the capacity of the shared module, compared with single-task networks.
 """
 
 from pathlib import Path
@@ -16,53 +16,55 @@ from models.training.text_training import TextTrainingSettings
 from tasks.data.pretrained import prepare_vectors
 from tasks.data.texts import SentimentData, prepare_texts
 from tasks.runtime.run_folder import prepare_run_folder
-from tasks.text.plan import TextMethod
+from tasks.text.plan import TextPlanSettings
 
 WordEncoder = Annotated[LstmSettings | CnnSettings | MlpSettings, Field(discriminator="kind")]
 
 
 class SentimentSettings(TextStudySettings):
-    """Which experiment, on what sentences, with which encoder."""
+    """Settings of a sentiment study: the comparison, the tasks, the encoder, the training."""
 
     experiment: Literal["singles", "pairs", "together", "transfer", "capacity"] = Field(
         "pairs",
-        description="singles: each task alone; pairs: every two together, aligned and not; together: all of them; "
-        "transfer: from one task to each other; capacity: together and alone, over widths of the shared encoder",
+        description="the comparison; singles: a network for each task; pairs: a network for each pair of tasks, with "
+        "and without alignment; together: one network for all tasks; transfer: train on the source task, then "
+        "fine-tune on each other task; capacity: one network for all tasks and single-task networks, over several "
+        "widths of the encoder",
     )
     data: SentimentData = Field(SentimentData(), description="the sentences")
     encoder: WordEncoder = Field(LstmSettings(), description="the shared encoder: lstm, cnn or mlp")
     vectors: Path | None = Field(
         None,
-        description="file of word vectors (GloVe's text file, or its zip) of the encoder's dimension; "
-        "none: random, and trained",
+        description="file of pretrained word vectors (GloVe's text file, or its zip) of the encoder's dimension; "
+        "none: word vectors start at random and are trained",
     )
-    max_length: int = Field(256, ge=1, le=4096, description="words of a sentence that are read")
-    training: TextTrainingSettings = Field(TextTrainingSettings(epochs=6), description="how it is trained")
-    source: str = Field("sst", description="the task that transfer begins with")
-    fine_tuning_epochs: int = Field(6, ge=1, description="epochs on the target, in transfer")
+    max_length: int = Field(256, ge=1, le=4096, description="words that are read of a sentence; the rest is cut off")
+    training: TextTrainingSettings = Field(TextTrainingSettings(epochs=6), description="how each network is trained")
+    source: str = Field("sst", description="the source task, for transfer")
+    fine_tuning_epochs: int = Field(6, ge=1, description="epochs of fine-tuning on the target task, for transfer")
     widths: tuple[int, ...] = Field(
-        (5, 10, 25, 50, 100, 250, 500), min_length=1, description="of the shared encoder, in the capacity curve"
+        (5, 10, 25, 50, 100, 250, 500), min_length=1, description="widths of the shared encoder, for capacity"
     )
     leave_overlap: bool = Field(
         True,
-        description="train pairs that share sentences (MR, SST, SUBJ) once more with those left in, to show what a "
-        "leak is worth; they are not counted among the pairs",
+        description="train pairs that share sentences (MR, SST, SUBJ) once more without removing these from training, "
+        "to measure the effect of the leak; these extra networks do not count among the pairs",
     )
 
     @field_validator("encoder", mode="before")
     @classmethod
     def _named(cls, encoder: Any) -> Any:
-        """A name alone will do."""
+        """Accept the name of an encoder instead of its settings."""
         return {"kind": encoder} if isinstance(encoder, str) else encoder
 
 
 @flow(name="sentiment")
 def sentiment(settings: SentimentSettings = SentimentSettings(), out: Path | None = None, force: bool = False) -> Path:
-    """Run an experiment; returns the path of its report. Finished arms are reused, unfinished ones go on."""
+    """Run a sentiment study and return its report's path. Finished arms are reused, unfinished ones are resumed."""
     folder = prepare_run_folder(out, "sentiment", settings, force)
     data = prepare_texts(settings.data)
     dimensions = settings.encoder.dimension
-    how = TextMethod(
+    plan_settings = TextPlanSettings(
         encoder=settings.encoder,
         align=settings.align,
         training=settings.training,
@@ -76,4 +78,4 @@ def sentiment(settings: SentimentSettings = SentimentSettings(), out: Path | Non
     )
     limit = f" · at most {data.limit} sentences" if data.limit else ""
     title = f"sentiment · {settings.experiment} · {settings.encoder.kind}{limit} · {settings.seeds} seeds"
-    return run_text_study(settings, data, [settings.experiment], how, title, folder)
+    return run_text_study(settings, data, [settings.experiment], plan_settings, title, folder)

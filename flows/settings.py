@@ -1,4 +1,4 @@
-"""From flags and a YAML file to a flow's settings, and from what is wrong with them to one line."""
+"""A flow's settings from command-line flags and a YAML file, and one-line messages for invalid input."""
 
 import errno
 from collections.abc import Iterator, Mapping
@@ -18,14 +18,12 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 class FlowSettings(Settings):
-    """The settings of a flow."""
+    """The base class of a flow's settings."""
 
     @model_validator(mode="before")
     @classmethod
-    def _keep_what_is_not_said(cls, given: Any) -> Any:
-        """A flow may have defaults of its own for a group of settings; those of the group that are given leave the
-        others at these.
-        """
+    def _merge_group_defaults(cls, given: Any) -> Any:
+        """Fill a partly given group of settings with the flow's own defaults of that group, not with the group's."""
         if not isinstance(given, Mapping):
             return given
         defaults = {name: field.default for name, field in cls.model_fields.items()}
@@ -39,7 +37,14 @@ class FlowSettings(Settings):
 
 @dataclass(frozen=True)
 class Flag:
-    """A flag: the setting it stands for (a dotted path), how it is typed, and a line of help."""
+    """A command-line flag.
+
+    Attributes:
+        path: the dotted name of the setting that the flag sets.
+        help: one line for `--help`.
+        type: of the value, for click.
+        multiple: the flag may be repeated.
+    """
 
     path: str
     help: str
@@ -47,55 +52,94 @@ class Flag:
     multiple: bool = False
 
 
-USUAL_RATE = 0.2  # of noise that the flags ask for without a rate; the paper's, and the default study's
+DEFAULT_NOISE_RATE = 0.2  # for flags that set noise without a rate; the paper's rate, and the default study's
 NOISES = ("none", "random", "shuffled", "flipped", "missing", "class_conditional", "confusion", "row_and_label")
 
 FLAGS = {
     "--data": Flag("data.source", "'phantom', 'chestxray14', 'chestmnist', or a folder of images with a label table."),
-    "--labels": Flag("data.labels", "The label table, when it lies elsewhere.", click.Path(path_type=Path)),
+    "--labels": Flag("data.labels", "The label table, if it is not in the folder.", click.Path(path_type=Path)),
     "--size": Flag("data.size", "Side of the decoded images, pixels.", int),
-    "--from": Flag("data.archives.folder", "Take the archives from this folder.", click.Path(path_type=Path)),
-    "--manifest": Flag("data.archives.manifest", "CSV of another archive of that shape.", click.Path(path_type=Path)),
-    "--parts": Flag("data.archives.parts", "Numbers of the archives to take: 1,2."),
-    "--discard-archives": Flag("data.archives.discard", "Remove each archive once it is decoded.", bool),
-    "--adjudicated": Flag("adjudicated", "Radiologists' labels to score against as well.", click.Path(path_type=Path)),
-    "--split": Flag("split.name", "How patients are shared out.", click.Choice(["official", "chexnet", "random"])),
-    "--backbone": Flag("network.backbone", "conv4, or the name of a timm model."),
-    "--epochs": Flag("training.epochs", "Passes over the training part.", int),
-    "--device": Flag("device", "Where to train.", click.Choice(["auto", "cpu", "cuda"])),
-    "--dry-run": Flag("dry_run", "List the arms, what is reused and the time it will take; train nothing.", bool),
-    "--profile": Flag("profile", "Say where the time of a step goes, and train nothing.", bool),
-    "--seed": Flag("seed", "The number that all randomness follows from.", int),
+    "--from": Flag(
+        "data.archives.folder", "Folder of the image archives, instead of a download.", click.Path(path_type=Path)
+    ),
+    "--manifest": Flag(
+        "data.archives.manifest",
+        "CSV that lists other archives to use: name, url, bytes, md5.",
+        click.Path(path_type=Path),
+    ),
+    "--parts": Flag("data.archives.parts", "Numbers of the archives to use: 1,2 [all]."),
+    "--discard-archives": Flag("data.archives.discard", "Delete each archive once its images are in the store.", bool),
+    "--adjudicated": Flag(
+        "adjudicated",
+        "Table of radiologist-adjudicated labels: score test images with these labels too.",
+        click.Path(path_type=Path),
+    ),
+    "--split": Flag(
+        "split.name",
+        "How to split the patients into train, validation and test: NIH's official split, CheXNet's, or at random.",
+        click.Choice(["official", "chexnet", "random"]),
+    ),
+    "--backbone": Flag("network.backbone", "The shared network: conv4, or the name of a timm model."),
+    "--epochs": Flag("training.epochs", "Passes over the training data.", int),
+    "--device": Flag("device", "Train on this device.", click.Choice(["auto", "cpu", "cuda"])),
+    "--dry-run": Flag("dry_run", "List the arms, which are reused, and the time needed; train nothing.", bool),
+    "--profile": Flag("profile", "Measure the parts of a training step; train nothing.", bool),
+    "--seed": Flag("seed", "The first random seed.", int),
     "--model": Flag("model_name", "Name of the model in MLflow's registry."),
     "--promote": Flag(
-        "promotion.rule", "When the challenger becomes champion.", click.Choice(["better", "not_worse", "never"])
+        "promotion.rule",
+        "Make the challenger the champion if it is better, or not worse than the margin, or never.",
+        click.Choice(["better", "not_worse", "never"]),
     ),
-    "--seeds": Flag("seeds", "Arms of each kind, with seeds that count up.", int),
-    "--method": Flag("method.kind", "A task weighting (a study takes several): uniform, svd, ...", multiple=True),
+    "--seeds": Flag("seeds", "Number of seeds, counted up from --seed; everything is repeated with each seed.", int),
+    "--method": Flag("method.kind", "A task weighting: uniform, svd, ... (repeatable in a study).", multiple=True),
     "--protocol": Flag(
         "protocol.kind",
-        "all labels together, pairs of labels, or a curve over noise rates.",
+        "Train on all labels at once, on random pairs of labels, or on all labels over a curve of noise rates.",
         click.Choice(["all", "pairs", "curve"]),
     ),
-    "--noise": Flag("noise.kind", f"What happens to training labels: {', '.join(NOISES)}."),
-    "--noise-rate": Flag("noise.rate", f"The share it happens to, 0 to 1 [{USUAL_RATE}].", float),
-    "--noise-label": Flag("noise.labels", "A label it happens to (repeatable).", multiple=True),
-    "--folder": Flag("data.folder", "Where the public files lie, if not to be fetched.", click.Path(path_type=Path)),
-    "--task": Flag("data.tasks", "A task that takes part (repeatable).", multiple=True),
-    "--cap": Flag("data.limit", "Training sentences of a task, at most.", int),
-    "--experiment": Flag("experiment", "Which experiment: singles, pairs, together, ..."),
-    "--encoder": Flag("encoder", "The shared encoder: lstm, cnn or mlp; for GLUE a hub's name or a folder."),
-    "--align": Flag("align", "The matrices of the arms that align.", click.Choice(["free", "rotation"])),
-    "--schedule": Flag("training.schedule", "How they are trained.", click.Choice(["joint", "alternating"])),
-    "--vectors": Flag("vectors", "File of word vectors (GloVe).", click.Path(path_type=Path)),
+    "--noise": Flag("noise.kind", f"Noise to add to the training labels: {', '.join(NOISES)}."),
+    "--noise-rate": Flag("noise.rate", f"Rate of the noise, 0 to 1 [{DEFAULT_NOISE_RATE}].", float),
+    "--noise-label": Flag("noise.labels", "A label to add the noise to (repeatable).", multiple=True),
+    "--folder": Flag(
+        "data.folder", "Folder of the public text files, instead of a download.", click.Path(path_type=Path)
+    ),
+    "--task": Flag("data.tasks", "A task to train on (repeatable) [all].", multiple=True),
+    "--cap": Flag("data.limit", "Maximum number of training sentences per task.", int),
+    "--experiment": Flag(
+        "experiment", "The comparison to run: singles, pairs, together, ... (see `experiment` below)."
+    ),
+    "--encoder": Flag(
+        "encoder", "The shared encoder. sentiment: lstm, cnn or mlp; glue: a Hugging Face model's name, or a folder."
+    ),
+    "--align": Flag(
+        "align",
+        "Kind of the tasks' alignment matrices before the shared encoder: free (any matrix) or rotation.",
+        click.Choice(["free", "rotation"]),
+    ),
+    "--schedule": Flag(
+        "training.schedule",
+        "Train the alignment matrices jointly with the rest of the network, or in alternating phases.",
+        click.Choice(["joint", "alternating"]),
+    ),
+    "--vectors": Flag("vectors", "File of pretrained word vectors (GloVe).", click.Path(path_type=Path)),
 }
 
 
 def compose(model: type[Model], config: Path | None, flags: Mapping[str, Any]) -> Model:
-    """A flow's settings: its defaults, the YAML file over them, and the flags over both.
+    """Make a flow's settings: flags win over the YAML file, and the file over the defaults.
 
-    A study holds tuples where a single training holds one value: there --method names the methods, and --noise
-    the protocol's noise, beside clean labels where the protocol has several.
+    A study has several methods and noise conditions, a single training one of each. In a study, --method therefore
+    sets the list of methods. --noise sets the protocol's noise; where the protocol has a list of them, clean labels
+    come first.
+
+    Args:
+        model: the class of the settings.
+        config: the YAML file, if any.
+        flags: flag -> value; None and () mean that the flag was not given.
+
+    Returns:
+        The checked settings.
 
     Raises:
         DataError: the file cannot be read, or is no mapping.
@@ -114,22 +158,22 @@ def compose(model: type[Model], config: Path | None, flags: Mapping[str, Any]) -
         values["methods"] = [of_file.get(kind, {"kind": kind}) for kind in kinds]
     elif kinds:
         if len(kinds) > 1:
-            raise DataError(f"one --method can be trained at a time; got {', '.join(kinds)}: compare them with a study")
+            raise DataError(f"a training takes one --method; got {', '.join(kinds)}: compare them with a study")
         values["method"] = {"kind": kinds[0]}
     if noise is not None:
-        usual = {"kind": "random"} | ({} if noise.get("kind") == "none" else {"rate": USUAL_RATE})
-        _put_noise(values, usual | noise, "protocol" in model.model_fields)
+        defaults = {"kind": "random"} | ({} if noise.get("kind") == "none" else {"rate": DEFAULT_NOISE_RATE})
+        _put_noise(values, defaults | noise, "protocol" in model.model_fields)
     return model.model_validate(values)
 
 
 def _put_noise(values: dict[str, Any], noise: dict[str, Any], is_study: bool) -> None:
-    """Noise from the flags: a training's own, beside clean labels in a study of all labels, else the protocol's."""
+    """Put the noise of the flags where a training, a study of all labels, or another study has it."""
     if not is_study:
         values["noise"] = noise
         return
     protocol = values.setdefault("protocol", {"kind": "all"})
-    beside_clean = [{"kind": "none"}, *([] if noise["kind"] == "none" else [noise])]
-    protocol["noise"] = beside_clean if protocol.get("kind", "all") == "all" else noise
+    with_clean = [{"kind": "none"}, *([] if noise["kind"] == "none" else [noise])]
+    protocol["noise"] = with_clean if protocol.get("kind", "all") == "all" else noise
 
 
 def _put(values: dict[str, Any], path: str, value: Any) -> None:
@@ -144,12 +188,12 @@ def _merge(values: dict[str, Any], over: Mapping[str, Any]) -> None:
         known = values.get(key)
         if isinstance(value, Mapping) and isinstance(known, dict):
             _merge(known, value)
-        elif not (isinstance(known, dict) and known.get("kind") == value):  # a kind's name leaves its settings alone
+        elif not (isinstance(known, dict) and known.get("kind") == value):  # the same kind keeps its settings
             values[key] = value
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file.
+    """Read a YAML file that holds a mapping.
 
     Raises:
         DataError: there is no such file, or it holds something else.
@@ -161,12 +205,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise DataError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
-        raise DataError(f"{path} holds no settings: expected lines such as 'seed: 0'")
+        raise DataError(f"{path} is no mapping of settings: expected lines such as 'seed: 0'")
     return values
 
 
 def describe(model: type[BaseModel], prefix: str = "") -> list[tuple[str, str]]:
-    """Every setting below `model` as (dotted name, description with its default)."""
+    """List all settings of `model` as (dotted name, description with the default), for `--help`."""
     rows: list[tuple[str, str]] = []
     for name, field in model.model_fields.items():
         inner = list(_models_in(field.annotation))
@@ -189,8 +233,8 @@ def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from _models_in(argument)
 
 
-def one_line(error: Exception) -> str | None:
-    """What a person did wrong, in a line; None when it is our fault and deserves a traceback."""
+def error_line(error: Exception) -> str | None:
+    """Return a one-line message for an error that the user can correct; None for a bug, which needs a traceback."""
     if isinstance(error, (DataError, SettingError)):
         return str(error)
     if isinstance(error, ValidationError):

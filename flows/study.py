@@ -1,8 +1,8 @@
-"""The robustness study: does a task weighting make training more robust to label noise?
+"""The study flow: does a task weighting make training more robust to label noise?
 
-Methods x conditions x seeds are trained on the same images and split; every method of a seed sees the same
-noise. Selection looks at validation, the test set is scored once at the end of each arm, and methods are compared
-with the baseline on the same test patients.
+It trains methods x noise conditions x seeds on the same images and split; for a seed, all methods train on the same
+noise mask. Epochs are selected on the validation part; the test part is scored once at the end of each arm. The
+methods are compared with the baseline on the same test patients.
 """
 
 from pathlib import Path
@@ -20,44 +20,51 @@ from tasks.runtime.run_folder import prepare_run_folder
 
 
 class StudySettings(ImageStudySettings):
-    """Which methods are compared, on what data, under what noise."""
+    """Settings of a study: the methods, the data, the noise."""
 
     methods: tuple[WeightingSettings, ...] = Field(
         (UniformSettings(), SvdSettings(), ScalarizationSettings(kind="uncertainty")),
         min_length=1,
-        description="task weightings; uniform is the baseline where it is among them, else the first",
+        description="task weightings to compare; the baseline is uniform if it is among them, otherwise the first",
     )
     protocol: ProtocolSettings = Field(
-        AllProtocol(), description="which labels are trained together, and what happens to them"
+        AllProtocol(), description="which labels are trained in one network, and the noise added to them"
     )
     model_name: str | None = Field(
-        None, description="the arm with the highest validation AUC is registered under this name, as challenger"
+        None,
+        description="register the arm with the highest validation AUC in MLflow under this name, as challenger; "
+        "none: register no model",
     )
-    seeds: int = Field(2, ge=1, description="arms per method and noise, with seeds that count up from the first")
+    seeds: int = Field(
+        2,
+        ge=1,
+        description="number of seeds, counted up from the first; each method and noise is trained with every one",
+    )
     dry_run: bool = Field(
-        False, description="list the arms, what is reused and how long the rest will take, and train nothing"
+        False,
+        description="list the arms, which of them are reused, and how long the others will take; train nothing",
     )
 
     @field_validator("methods")
     @classmethod
-    def _methods_are_named_once(cls, methods: tuple[WeightingSettings, ...]) -> tuple[WeightingSettings, ...]:
+    def _check_unique(cls, methods: tuple[WeightingSettings, ...]) -> tuple[WeightingSettings, ...]:
         names = [method.name for method in methods]
         if twice := {name for name in names if names.count(name) > 1}:
-            raise ValueError(f"{', '.join(sorted(twice))} stands twice among {', '.join(names)}; name each once")
+            raise ValueError(f"{', '.join(sorted(twice))} is named twice in {', '.join(names)}; name each method once")
         return methods
 
     @property
     def baseline(self) -> str:
-        """The method that the others are compared with."""
+        """The method with which the others are compared."""
         names = [method.name for method in self.methods]
         return "uniform" if "uniform" in names else names[0]
 
 
 @flow(name="study")
 def study(settings: StudySettings = StudySettings(), out: Path | None = None, force: bool = False) -> Path | None:
-    """Run a study; returns the path of its report. Finished arms are reused, unfinished ones go on.
+    """Run a study and return its report's path. Finished arms are reused, unfinished ones are resumed.
 
-    A dry run leaves nothing behind but the decoded images, and returns None.
+    A dry run leaves only the decoded images behind, and returns None.
     """
     if settings.dry_run:
         with TemporaryDirectory() as masks:

@@ -1,6 +1,6 @@
-"""Theory: what is known about linear tasks, held against what optimisation finds, in one report.
+"""The theory flow: compare the theory of transfer between linear tasks with the solutions that optimisation finds.
 
-Figure 3 by every solver and its map, Propositions 1 and 3, Theorem 2, Figure 2, classification and ReLU.
+Figure 3 with every solver, and its map; Propositions 1 and 3; Theorem 2; Figure 2; classification and ReLU.
 """
 
 import time
@@ -17,23 +17,27 @@ from tasks.theory.report import report_theory
 
 
 class TheorySettings(FlowSettings):
-    """Which experiments, and over how many seeds."""
+    """Settings of the computations, and the number of seeds."""
 
     experiments: TheoryExperimentsSettings = Field(
-        TheoryExperimentsSettings(), description="every number of the experiments"
+        TheoryExperimentsSettings(), description="settings of the computations"
     )
-    seed: int = Field(0, ge=0, description="first seed: data, noise, random starts")
-    seeds: int = Field(20, ge=1, description="seeds, counting up from the first; intervals need two")
-    seeds_of_slow: int = Field(10, ge=1, description="seeds of the map and of Figure 3 with links, which take longest")
+    seed: int = Field(0, ge=0, description="first seed, for data, noise and random starting points")
+    seeds: int = Field(20, ge=1, description="number of seeds, counted up from the first; intervals need at least two")
+    seeds_of_slow: int = Field(
+        10,
+        ge=1,
+        description="number of seeds for the slowest computations: the map, and Figure 3 for nonlinear tasks",
+    )
 
 
 @flow(name="theory")
 def theory(settings: TheorySettings = TheorySettings(), out: Path | None = None, force: bool = False) -> Path:
-    """Run the experiments; returns the path of the report. What was computed before is reused."""
+    """Run the computations and return the report's path. Parts that were computed before are reused."""
     begun = time.monotonic()
     folder = prepare_run_folder(out, "theory", settings, force)
-    seeds, of_slow = (range(settings.seed, settings.seed + n) for n in (settings.seeds, settings.seeds_of_slow))
+    seeds, seeds_of_slow = (range(settings.seed, settings.seed + n) for n in (settings.seeds, settings.seeds_of_slow))
     with study_run(f"theory · {settings.seeds} seeds", settings) as run_id:
-        found, reused = compute(settings.experiments, seeds, of_slow)
+        results, reused = compute(settings.experiments, seeds, seeds_of_slow)
         config = settings.model_dump(mode="json")
-        return report_theory(found, reused, settings.experiments, config, run_id, begun, folder)
+        return report_theory(results, reused, settings.experiments, config, run_id, begun, folder)

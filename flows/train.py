@@ -1,4 +1,4 @@
-"""Training: one arm, and its model in MLflow's registry."""
+"""The train flow: train one arm, and register its model in MLflow."""
 
 from pathlib import Path
 
@@ -16,21 +16,23 @@ from tasks.runtime.run_folder import prepare_run_folder
 
 
 class TrainSettings(ImageStudySettings):
-    """What is trained, on what data, and how."""
+    """Settings of a single training: method, noise, data, network."""
 
     method: WeightingSettings = Field(UniformSettings(), description="the task weighting")
-    noise: NoiseSettings = Field(NoNoise(), description="what happens to the training labels")
+    noise: NoiseSettings = Field(NoNoise(), description="noise to add to the training labels")
     noisy_labels: int = Field(
-        3, ge=1, description="noise that names no label goes to so many labels, those with the most positives"
+        3,
+        ge=1,
+        description="number of labels to add the noise to if it names none; those with the most positives are taken",
     )
-    runner: RunnerSettings = Field(RunnerSettings(arms_at_once=1), description="how much of the machine it takes")
-    profile: bool = Field(False, description="say where the time of a step goes, and train nothing")
+    runner: RunnerSettings = Field(RunnerSettings(arms_at_once=1), description="processor threads, and where to train")
+    profile: bool = Field(False, description="measure the parts of a training step, and train nothing")
     model_name: str = Field("medmtl", min_length=1, description="name of the model in MLflow's registry")
 
 
 @flow(name="train")
 def train(settings: TrainSettings = TrainSettings(), out: Path | None = None, force: bool = False) -> Path:
-    """Train one model and register it; returns the path of its report (of the profile, if only that is wanted)."""
+    """Train one model and register it; return the path of its report, or of the profile if `profile` is set."""
     folder = prepare_run_folder(out, "train", settings, force)
     method, protocol = settings.method, AllProtocol(noise=(settings.noise,), noisy_labels=settings.noisy_labels)
     if settings.profile:

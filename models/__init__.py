@@ -1,0 +1,1 @@
+"""Tensors in, tensors out: data on the device, networks, weighting, training, evaluation, theory."""

@@ -1,9 +1,9 @@
-"""The base of all settings."""
+"""The base class of all settings: a frozen pydantic model."""
 
 from pydantic import BaseModel, ConfigDict
 
 
 class Settings(BaseModel):
-    """Settings that cannot be changed once they are made, and that refuse a name they do not know."""
+    """Immutable settings that reject unknown names."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -1,0 +1,1 @@
+"""Steps of a flow: everything with a side effect (disk, network, MLflow, Prefect, progress)."""

@@ -1,0 +1,1 @@
+"""Image decoding: PNG, JPEG and DICOM files to square grey images, with a sandbox for untrusted files."""

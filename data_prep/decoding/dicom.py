@@ -1,13 +1,13 @@
-"""From the bytes of a DICOM file to a chest radiograph, or to the reason why it is none.
+"""DICOM decoding to square chest radiographs; other files are rejected with a reason.
 
-h, w: height and width of the image in the file; s: side of the square that comes out. All in pixels.
+h, w: height and width of the image in the file; s: side of the square result. All in pixels.
 
-The grey values go the way of DICOM PS3.3, sections C.11.1 and C.11.2 and PS3.14: modality LUT or rescale, VOI LUT
-or window (the first, where there are several; without one the image's own range), and MONOCHROME1 inverted.
-Only the attributes named here are taken from a file: a name or a date of birth is never even looked at. No reason
-quotes a file's free text, where identity may stand.
+Grey values are computed as in DICOM PS3.3, sections C.11.1 and C.11.2, and PS3.14: modality LUT or rescale, then VOI
+LUT or window (the first of several; without one the image's own range), and MONOCHROME1 is inverted.
+Only the attributes listed here are read from a file: patient names and dates of birth are never read. No error
+message quotes free text of a file, which may identify the patient.
 
-Run it on files from outside in `sandbox` only: a small file may ask for much memory or time.
+Decode untrusted files only in `sandbox`: a small file may need much memory or time.
 """
 
 import re
@@ -31,28 +31,33 @@ from pydicom.uid import (
 )
 
 from data_prep.decoding.radiograph import DICOM_HEAD_BYTES, Radiograph, is_dicom
-from data_prep.decoding.raster import MAX_BYTES, check_pixels, fit
+from data_prep.decoding.raster import MAX_BYTES, check_image_size, resize_to_square
 from data_prep.errors import DataError
 
-_RADIOGRAPHS = {ComputedRadiographyImageStorage, DigitalXRayImageStorageForPresentation}
-_RADIOGRAPHIC = {"CR", "DX", "RG"}  # modalities of a Secondary Capture that is a radiograph; RG: film, digitised
-_GREY = {"MONOCHROME1", "MONOCHROME2"}
+_RADIOGRAPH_CLASSES = {ComputedRadiographyImageStorage, DigitalXRayImageStorageForPresentation}
+_RADIOGRAPH_MODALITIES = {"CR", "DX", "RG"}  # of a Secondary Capture that is a radiograph; RG: digitised film
+_GREY_INTERPRETATIONS = {"MONOCHROME1", "MONOCHROME2"}
 
-# Where a file may say which part of the body it shows: what is coded first, then what is nearest to the image.
-_PLACES = (
-    "AnatomicRegionSequence", "BodyPartExamined", "SeriesDescription", "ProtocolName",
-    "PerformedProcedureStepDescription", "RequestedProcedureDescription", "StudyDescription",
-)  # fmt: skip
+# Attributes that may name the body part: first the coded ones, then free text, from the image up to the study.
+_BODY_PART_ATTRIBUTES = (
+    "AnatomicRegionSequence",
+    "BodyPartExamined",
+    "SeriesDescription",
+    "ProtocolName",
+    "PerformedProcedureStepDescription",
+    "RequestedProcedureDescription",
+    "StudyDescription",
+)
 
 
-def _words(text: str) -> set[str]:
+def _upper_case_words(text: str) -> set[str]:
     return set(re.findall(r"[A-Z]+", text.upper()))
 
 
-_CHEST = _words("chest thorax thoracic torax torace lung lungs pulmo pulmonary cxr hemithorax")
-# Body parts of PS3.16, annex L, and their common names. They rule the chest out even beside one of its words: the
-# thoracic spine and the ribs are other examinations.
-_ELSEWHERE = _words(
+_CHEST_WORDS = _upper_case_words("chest thorax thoracic torax torace lung lungs pulmo pulmonary cxr hemithorax")
+# Body parts of PS3.16, annex L, and their common names. They exclude an image even if a word for the chest stands
+# beside them: the thoracic spine and the ribs are other examinations.
+_OTHER_BODY_PARTS = _upper_case_words(
     """abdomen abdominal ankle ankles arm back breast calcaneus cervical clavicle coccyx cspine elbow extremity face
     femur femora fibula finger fingers foot feet forearm hand hands head heel hip hips humerus jaw knee knees kub leg
     legs lspine lsspine lumbar mandible maxilla nasal neck orbit orbits patella pelvis pelvic radius rib ribs sacrum
@@ -61,20 +66,55 @@ _ELSEWHERE = _words(
 )
 # PS3.3, section C.8.1.1.1 (View Position) and PS3.16, CID 4010 (View Code Sequence: SNOMED RT, SNOMED CT).
 _VIEWS = {
-    "PA": "PA", "R-10214": "PA", "272479007": "PA",
-    "AP": "AP", "R-10206": "AP", "399348003": "AP",
-    "LL": "LATERAL", "RL": "LATERAL", "LAT": "LATERAL", "LATERAL": "LATERAL",
-    "R-10236": "LATERAL", "399173006": "LATERAL", "R-10232": "LATERAL", "399198007": "LATERAL",
-    "G-A117": "LATERAL", "399067008": "LATERAL",
-}  # fmt: skip
-_NEEDED = (
-    *_PLACES, "SOPClassUID", "Modality", "PresentationIntentType", "BurnedInAnnotation", "PatientID",
-    "ViewPosition", "ViewCodeSequence", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation",
-    "PlanarConfiguration", "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation",
-    "PixelPaddingValue", "PixelPaddingRangeLimit", "ModalityLUTSequence", "RescaleSlope", "RescaleIntercept",
-    "VOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction", "PixelData", "ExtendedOffsetTable",
+    "PA": "PA",
+    "R-10214": "PA",
+    "272479007": "PA",
+    "AP": "AP",
+    "R-10206": "AP",
+    "399348003": "AP",
+    "LL": "LATERAL",
+    "RL": "LATERAL",
+    "LAT": "LATERAL",
+    "LATERAL": "LATERAL",
+    "R-10236": "LATERAL",
+    "399173006": "LATERAL",
+    "R-10232": "LATERAL",
+    "399198007": "LATERAL",
+    "G-A117": "LATERAL",
+    "399067008": "LATERAL",
+}
+_READ_ATTRIBUTES = (
+    *_BODY_PART_ATTRIBUTES,
+    "SOPClassUID",
+    "Modality",
+    "PresentationIntentType",
+    "BurnedInAnnotation",
+    "PatientID",
+    "ViewPosition",
+    "ViewCodeSequence",
+    "NumberOfFrames",
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "PlanarConfiguration",
+    "Rows",
+    "Columns",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+    "PixelPaddingValue",
+    "PixelPaddingRangeLimit",
+    "ModalityLUTSequence",
+    "RescaleSlope",
+    "RescaleIntercept",
+    "VOILUTSequence",
+    "WindowCenter",
+    "WindowWidth",
+    "VOILUTFunction",
+    "PixelData",
+    "ExtendedOffsetTable",
     "ExtendedOffsetTableLengths",
-)  # fmt: skip
+)
 _META_GROUP = 0x0002  # PS3.10, section 7.1: explicit VR, little endian
 _WHITE = 65_535
 
@@ -82,19 +122,21 @@ _WHITE = 65_535
 def decode_dicom(data: bytes, size: int) -> Radiograph:
     """Decode one DICOM file to a radiograph of the chest, (s, s) uint8 with s = `size`.
 
-    An image that is not square keeps its proportions and stands in the middle of black bars. Overlays are
-    ignored; an image that says that text is burned into it is refused, for the text may be a name.
+    An image that is not square keeps its aspect ratio and is padded with black bars on both sides. Overlays are
+    ignored. An image with Burned In Annotation YES is rejected, because the text in it may be a name.
 
-    Raises DataError with the reason: damaged, no radiograph, not of the chest, several frames, colour, too large.
+    Raises:
+        DataError: the file is damaged, not a radiograph, not of the chest, in colour, or too large, or has several
+            frames.
     """
     try:
-        dataset = read(data)
+        dataset = read_attributes(data)
         _check_radiograph(dataset)
         _check_chest(dataset)
         _check_image(dataset)
-        pixels = fit(render(dataset), size)
+        pixels = resize_to_square(render(dataset), size)
         if pixels.min() == pixels.max():
-            raise DataError("nothing to see: all pixels have one value")
+            raise DataError("empty image: all pixels have the same value")
         return Radiograph(pixels, _view(dataset), str(dataset.get("PatientID") or "").strip())
     except DataError:
         raise
@@ -102,12 +144,16 @@ def decode_dicom(data: bytes, size: int) -> Radiograph:
         raise DataError("decoding needs more memory than is allowed") from error
     except RecursionError as error:
         raise DataError("damaged: sequences are nested too deeply") from error
-    except Exception as error:  # pydicom raises almost anything at a damaged file, and quotes what it found
+    except Exception as error:  # on damaged files pydicom raises many types, and quotes the file's content
         raise DataError(f"damaged: the DICOM file cannot be decoded ({type(error).__name__})") from None
 
 
-def read(data: bytes) -> FileDataset:
-    """Parse the attributes that are needed here, and leave all others."""
+def read_attributes(data: bytes) -> FileDataset:
+    """Parse the attributes that are needed for decoding, and no others.
+
+    Raises:
+        DataError: the file is not DICOM, or is too large, compressed or not.
+    """
     if len(data) > MAX_BYTES:
         raise DataError(f"file of {len(data)} bytes; the limit is {MAX_BYTES}")
     if not is_dicom(data):
@@ -116,13 +162,13 @@ def read(data: bytes) -> FileDataset:
     stream.seek(DICOM_HEAD_BYTES)
     meta = read_dataset(stream, False, True, stop_when=lambda tag, _vr, _length: tag.group != _META_GROUP)
     if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
-        _check_inflated(data[stream.tell() :])
+        _check_inflated_size(data[stream.tell() :])
     stream.seek(0)
-    return pydicom.dcmread(stream, specific_tags=list(_NEEDED))
+    return pydicom.dcmread(stream, specific_tags=list(_READ_ATTRIBUTES))
 
 
-def _check_inflated(deflated: bytes) -> None:
-    """pydicom inflates without a limit: 522 KB may become 1 GB."""
+def _check_inflated_size(deflated: bytes) -> None:
+    """Check the size of a deflated dataset: pydicom inflates without a limit, and 522 KB may become 1 GB."""
     if len(zlib.decompressobj(-zlib.MAX_WBITS).decompress(deflated, MAX_BYTES + 1)) > MAX_BYTES:
         raise DataError(f"expands to more than {MAX_BYTES} bytes")
 
@@ -130,50 +176,50 @@ def _check_inflated(deflated: bytes) -> None:
 def _check_radiograph(dataset: Dataset) -> None:
     kind = dataset.get("SOPClassUID")
     if kind == DigitalXRayImageStorageForProcessing or dataset.get("PresentationIntentType") == "FOR PROCESSING":
-        raise DataError("raw detector values, meant for processing; export the image for presentation")
-    if kind in _RADIOGRAPHS:
+        raise DataError("raw detector values (FOR PROCESSING); export the image FOR PRESENTATION")
+    if kind in _RADIOGRAPH_CLASSES:
         return
     if kind != SecondaryCaptureImageStorage:
         name = UID_dictionary[kind][0] if kind in UID_dictionary else "an unknown kind of object"
         raise DataError(f"not a radiograph: {name}")
-    if dataset.get("Modality") not in _RADIOGRAPHIC:
-        raise DataError("not a radiograph: a Secondary Capture whose modality is none of CR, DX and RG")
+    if dataset.get("Modality") not in _RADIOGRAPH_MODALITIES:
+        raise DataError("not a radiograph: a Secondary Capture whose modality is not CR, DX or RG")
 
 
 def _check_chest(dataset: Dataset) -> None:
-    """The first attribute that names a part of the body decides; if none does, nobody knows what is shown."""
-    for words in _body_words(dataset):
-        if elsewhere := words & _ELSEWHERE:
-            raise DataError(f"not of the chest: {', '.join(sorted(elsewhere)).lower()}")
-        if words & _CHEST:
+    """Check the body part: the first attribute that names one decides; a file that names none is rejected."""
+    for words in _body_part_words(dataset):
+        if other_parts := words & _OTHER_BODY_PARTS:
+            raise DataError(f"not of the chest: {', '.join(sorted(other_parts)).lower()}")
+        if words & _CHEST_WORDS:
             return
     raise DataError("not known to show the chest: neither Body Part Examined nor a description says so")
 
 
-def _body_words(dataset: Dataset) -> Iterator[set[str]]:
-    for keyword in _PLACES:
+def _body_part_words(dataset: Dataset) -> Iterator[set[str]]:
+    for keyword in _BODY_PART_ATTRIBUTES:
         value: Any = dataset.get(keyword) or ""
         texts = [item.get("CodeMeaning", "") for item in value] if keyword.endswith("Sequence") else [value]
-        yield _words(" ".join(map(str, texts)))
+        yield _upper_case_words(" ".join(map(str, texts)))
 
 
 def _check_image(dataset: Dataset) -> None:
     if "PixelData" not in dataset:
-        raise DataError("holds no image")
+        raise DataError("contains no image (Pixel Data)")
     if (frames := int(dataset.get("NumberOfFrames") or 1)) != 1:
         raise DataError(f"{frames} frames; a radiograph has one")
-    if dataset.get("PhotometricInterpretation") not in _GREY or dataset.get("SamplesPerPixel") != 1:
+    if dataset.get("PhotometricInterpretation") not in _GREY_INTERPRETATIONS or dataset.get("SamplesPerPixel") != 1:
         raise DataError("a colour image; a radiograph is MONOCHROME1 or MONOCHROME2")
     if dataset.get("BurnedInAnnotation") == "YES":
-        raise DataError("text is burned into the image, and it may be a name; export it without")
+        raise DataError("text is burned into the image, and it may be a name; export the image without it")
     allocated, stored = dataset.BitsAllocated, dataset.BitsStored
     if allocated not in (8, 16) or not 8 <= stored <= allocated or dataset.HighBit != stored - 1:
         raise DataError(
-            f"{stored} bits in {allocated}, the highest {dataset.HighBit}; 8 to 16, right-aligned, are read"
+            f"{stored} bits stored in {allocated}, high bit {dataset.HighBit}; 8 to 16, right-aligned, are read"
         )
-    width, height = check_pixels(dataset.Columns, dataset.Rows)
+    width, height = check_image_size(dataset.Columns, dataset.Rows)
     if width < 1 or height < 1:
-        raise DataError(f"picture of {width} x {height} pixels")
+        raise DataError(f"image of {width} x {height} pixels")
     syntax = dataset.file_meta.TransferSyntaxUID
     if syntax.is_compressed and syntax != DeflatedExplicitVRLittleEndian:
         _check_compression(syntax)
@@ -190,12 +236,12 @@ def _check_compression(syntax: pydicom.uid.UID) -> None:
 
 
 def render(dataset: Dataset) -> np.ndarray:
-    """Return the grey values as they are meant to be seen: (h, w) uint16, 0 black and 65,535 white."""
+    """Return the grey values as a viewer displays them: (h, w) uint16, 0 black and 65,535 white."""
     stored = pixel_array(dataset).astype(np.int32)
-    padding = _padding(dataset, stored)
-    values, low, high = _windowed(apply_modality_lut(stored, dataset), dataset, ~padding)
+    padding = _padding_mask(dataset, stored)
+    values, low, high = _apply_window(apply_modality_lut(stored, dataset), dataset, ~padding)
     if not low < high:
-        raise DataError("nothing to see: all pixels have one value")
+        raise DataError("empty image: all pixels have the same value")
     grey = np.rint((np.clip(values, low, high) - low) * (_WHITE / (high - low))).astype(np.uint16)
     if dataset.PhotometricInterpretation == "MONOCHROME1":
         np.subtract(_WHITE, grey, out=grey)
@@ -203,8 +249,8 @@ def render(dataset: Dataset) -> np.ndarray:
     return grey
 
 
-def _padding(dataset: Dataset, stored: np.ndarray) -> np.ndarray:
-    """Return where the image was filled up to a rectangle: (h, w) bool (PS3.3, section C.7.5.1.1.2)."""
+def _padding_mask(dataset: Dataset, stored: np.ndarray) -> np.ndarray:
+    """Return the mask of pixel padding: (h, w) bool (PS3.3, section C.7.5.1.1.2)."""
     value = dataset.get("PixelPaddingValue")
     if value is None:
         return np.zeros(stored.shape, dtype=bool)
@@ -213,24 +259,33 @@ def _padding(dataset: Dataset, stored: np.ndarray) -> np.ndarray:
     return (stored >= first) & (stored <= last)
 
 
-def _windowed(values: np.ndarray, dataset: Dataset, shown: np.ndarray) -> tuple[np.ndarray, float, float]:
-    """Return the values after the VOI LUT or window, and which of them are black and white."""
+def _apply_window(values: np.ndarray, dataset: Dataset, valid: np.ndarray) -> tuple[np.ndarray, float, float]:
+    """Apply the VOI LUT or window to the pixels.
+
+    Args:
+        values: (h, w), after the modality LUT.
+        dataset: the file's attributes.
+        valid: (h, w) bool, the pixels that are not padding.
+
+    Returns:
+        The windowed values (h, w), and the values to show as black and as white.
+    """
     if dataset.get("VOILUTSequence"):
-        # Some say 16 bits and use 12: the white of such a table is its own highest value.
+        # Some tables declare 16 bits and use 12, so white is the table's highest value.
         high = int(np.max(dataset.VOILUTSequence[0].LUTData))
         return apply_voi_lut(np.rint(values).astype(np.int32), dataset).astype(np.float64), 0.0, high
     if dataset.get("WindowWidth") is not None and dataset.get("WindowCenter") is not None:
-        # What lies far outside a window on either side becomes its black and its white.
+        # Values far below and above a window give its black and its white.
         low, high = apply_voi_lut(np.array([-1e9, 1e9]), dataset)
         windowed = apply_voi_lut(values, dataset)
         return (windowed, low, high) if low < high else (-windowed, -low, -high)
-    if not shown.any():
-        raise DataError("nothing to see: all pixels are padding")
-    return values.astype(np.float64), float(values[shown].min()), float(values[shown].max())
+    if not valid.any():
+        raise DataError("empty image: all pixels are padding")
+    return values.astype(np.float64), float(values[valid].min()), float(values[valid].max())
 
 
 def _view(dataset: Dataset) -> str:
-    """Return "PA", "AP", "LATERAL" or "" (not said, oblique, decubitus)."""
+    """Return the view: "PA", "AP", "LATERAL", or "" (not given, oblique, decubitus)."""
     codes = [item.get("CodeValue", "") for item in dataset.get("ViewCodeSequence") or ()]
     named = (_VIEWS.get(str(value).strip().upper()) for value in (dataset.get("ViewPosition"), *codes))
     return next((view for view in named if view), "")

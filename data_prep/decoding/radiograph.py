@@ -1,4 +1,4 @@
-"""What comes out of a file that holds one radiograph, whatever its format. s: side of the square, in pixels."""
+"""A decoded radiograph, whatever its file format; s is the side of its square image in pixels."""
 
 from dataclasses import dataclass
 
@@ -13,8 +13,11 @@ DICOM_SUFFIXES = (".dcm", ".dicom")
 class Radiograph:
     """One decoded image.
 
-    pixels: (s, s) uint8, bones bright. view: "PA", "AP", "LATERAL", or "" where the file does not say.
-    patient_id: the file's own identifier, "" where it has none: it must be keyed before it is written anywhere.
+    Attributes:
+        pixels: (s, s) uint8, bones bright.
+        view: "PA", "AP" or "LATERAL"; "" if the file does not name it.
+        patient_id: the patient identifier in the file, "" if there is none. Never write it anywhere; write its
+            opaque key instead.
     """
 
     pixels: np.ndarray
@@ -23,5 +26,5 @@ class Radiograph:
 
 
 def is_dicom(head: bytes) -> bool:
-    """Tell from the first 132 bytes whether a file is DICOM; its name may end in anything, or in nothing."""
+    """Check whether a file is DICOM by its first 132 bytes; its name may have any suffix, or none."""
     return head[_PREAMBLE_BYTES:DICOM_HEAD_BYTES] == _PREFIX

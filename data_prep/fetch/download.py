@@ -1,9 +1,9 @@
-"""Files from a server: resumed by byte range, verified before they get their name, fetched once.
+"""HTTP downloads: resumed by byte range, verified before they get their final name, each file downloaded once.
 
-A file grows as ``NAME.part``; ``NAME.part.json`` says which version of it the server was sending (RFC 9110: the
-validator, ETag or Last-Modified). A later attempt, of this process or the next, asks for the rest of that version
-only (Range with If-Range). What arrives gets its name after its length and MD5 sum were checked, so a file that has
-its name is right.
+While a file is downloaded it is called ``NAME.part``, and ``NAME.part.json`` records which version of it the server
+was sending (the validator of RFC 9110: ETag or Last-Modified). A later attempt, by this process or another, requests
+only the rest of that version (Range with If-Range). The file is renamed to ``NAME`` after its length and MD5 sum were
+checked, so a file with its final name is complete and correct.
 """
 
 import contextlib
@@ -29,11 +29,11 @@ from data_prep.errors import DataError
 from data_prep.fetch.remote_file import RemoteFile
 from data_prep.settings import Settings
 
-MAX_UNSIZED = 256 * 2**20  # bytes of a file whose length nobody has registered; ours are lists and tables
-SPARE_DISK = 64 * 2**20  # bytes to leave free
+MAX_UNSIZED_BYTES = 256 * 2**20  # the largest file whose length is not known in advance; ours are lists and tables
+SPARE_DISK_BYTES = 64 * 2**20  # to leave free
 
 _RETRIED = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS})
-_PAGE_STARTS = (b"<!doctype html", b"<html")
+_WEB_PAGE_STARTS = (b"<!doctype html", b"<html")
 _CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-(\d+)|\*)/(\d+|\*)")
 
 Progress = Callable[[int, int], None]
@@ -41,73 +41,83 @@ Check = Callable[[Path], None]
 
 
 class DownloadSettings(Settings):
-    """How hard a server may be asked, and how patient we are with it."""
+    """How downloads treat the server: concurrency, bandwidth, timeouts and repetitions."""
 
-    concurrency: int = Field(2, ge=1, le=16, description="files fetched at the same time")
-    rate_limit: float | None = Field(None, gt=0, description="bytes per second of all files together; none: no limit")
-    stall_seconds: float = Field(60, gt=0, description="seconds without a byte after which a connection is given up")
-    attempts: int = Field(8, ge=1, description="failures in a row, without a new byte, before a file is given up")
-    first_wait: float = Field(1, ge=0, description="seconds before the first repetition; each later wait is doubled")
-    longest_wait: float = Field(120, ge=0, description="seconds: no wait is longer, not even one the server asks for")
+    concurrency: int = Field(2, ge=1, le=16, description="files downloaded at the same time")
+    rate_limit: float | None = Field(None, gt=0, description="bytes per second, summed over all files; none: no limit")
+    stall_seconds: float = Field(60, gt=0, description="a connection is closed after this many seconds without a byte")
+    attempts: int = Field(
+        8, ge=1, description="failed attempts in a row, without a new byte, after which a download fails"
+    )
+    first_wait: float = Field(1, ge=0, description="seconds before the first repetition; doubled for each later one")
+    longest_wait: float = Field(120, ge=0, description="the longest wait in seconds, even if the server asks for more")
 
 
-class _TryAgain(Exception):
-    """The attempt failed in a way that may pass. wait: seconds the server asked for."""
+class _RetryableError(Exception):
+    """A temporary failure of one attempt; `wait` is the number of seconds the server asked for."""
 
     def __init__(self, reason: str, wait: float = 0) -> None:
         super().__init__(reason)
         self.wait = wait
 
 
-class _WrongContent(Exception):
-    """What arrived is not the file: forget it all, and try once more from the start."""
+class _WrongContentError(Exception):
+    """The server sent something other than the file: delete all of it, and try once more from the start."""
 
 
 class Downloader:
-    """Fetches files into one folder; may be used by several threads and processes at once.
+    """Downloads files into one folder; may be used by several threads and processes at once.
 
-    As a context manager it stops its downloads when the context is left; what has arrived is kept.
+    Leaving its context stops its downloads; the bytes received so far are kept.
     """
 
     def __init__(self, folder: Path, settings: DownloadSettings = DownloadSettings()) -> None:  # noqa: B008  frozen
-        """Prepare to fetch into `folder`, which is made when needed."""
+        """Prepare to download into `folder`, which is created when needed."""
         self.folder, self.settings = folder, settings
         self._stopped = threading.Event()
-        self._places = threading.BoundedSemaphore(settings.concurrency)
+        self._slots = threading.BoundedSemaphore(settings.concurrency)
         self._limiter = _Limiter(settings.rate_limit)
         self._client = httpx.Client(
             follow_redirects=True,
             timeout=httpx.Timeout(settings.stall_seconds),
-            headers={"User-Agent": "medmtl", "Accept-Encoding": "identity"},  # a range is of the bytes as they are
+            # identity: byte ranges would refer to the encoded file
+            headers={"User-Agent": "medmtl", "Accept-Encoding": "identity"},
         )
 
     def __enter__(self) -> Self:
-        """Return self."""
+        """Return the downloader itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop what is under way."""
+        """Stop the running downloads."""
         self._stopped.set()
         self._client.close()
 
     def fetch(
         self, file: RemoteFile, progress: Progress = lambda done, total: None, check: Check = lambda path: None
     ) -> Path:
-        """Return the path of `file`, fetched unless it is there already.
+        """Return the path of `file` in the folder; download it first if it is not there.
 
-        progress: called with (bytes there, bytes in all; 0 if nobody knows). check: raises DataError where the
-        content cannot be right; for files without a published sum.
+        If another thread or process is downloading the same file, wait for it and use its result.
 
-        Another thread or process that fetches the same file is waited for, and its file taken.
+        Args:
+            file: name, address and, if published, length and MD5 sum.
+            progress: called with (bytes received, total bytes; 0 if the total is not known).
+            check: raises DataError if the content cannot be right; for files without a published MD5 sum.
 
-        Raises DataError naming file and remedy: refused by the server, unreachable after all attempts, other
-        content than was published (after a second, clean download), no room on the disk.
+        Returns:
+            The path of the complete file.
+
+        Raises:
+            DataError: the server refused the request, could not be reached after all attempts, or sent other content
+                than was published (also in a second download from the start), or the disk is full. The message
+                names the file and the remedy.
         """
         target = self.folder / file.name
         self.folder.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(self.folder / f".{file.name}.lock"), self._places:
+        with filelock.FileLock(self.folder / f".{file.name}.lock"), self._slots:
             if target.exists():
-                _check_there(target, file)
+                _check_existing_size(target, file)
             else:
                 with _disk_errors(target):
                     _Download(self, file, progress, check).run()
@@ -117,152 +127,156 @@ class Downloader:
 
     def _wait(self, seconds: float) -> None:
         if self._stopped.wait(seconds):
-            raise DataError("download stopped; it goes on where it was when the command is run again")
+            raise DataError("download stopped; run the command again to continue where it stopped")
 
 
 class _Download:
-    """One file on its way. offset: bytes that have arrived, the length of the .part file."""
+    """The download of one file. Its offset is the number of bytes received: the length of the .part file."""
 
-    def __init__(self, owner: Downloader, file: RemoteFile, progress: Progress, check: Check) -> None:
-        self._owner, self._file, self._progress, self._check = owner, file, progress, check
-        self._target = owner.folder / file.name
+    def __init__(self, downloader: Downloader, file: RemoteFile, progress: Progress, check: Check) -> None:
+        self._downloader, self._file, self._progress, self._check = downloader, file, progress, check
+        self._target = downloader.folder / file.name
         self._part = self._target.with_name(file.name + ".part")
-        self._state = self._target.with_name(file.name + ".part.json")
+        self._state_file = self._target.with_name(file.name + ".part.json")
         if not file.url.startswith(("http://", "https://")):
-            raise DataError(f"{file.name}: no address to fetch it from ({file.url!r}); take it with --from DIR")
+            raise DataError(
+                f"{file.name}: no address to download it from ({file.url!r}); give the file's folder with --from DIR"
+            )
 
     def run(self) -> None:
-        """Fetch, verify, give the file its name."""
+        """Download and verify the file, then give it its final name."""
         for last_try in (False, True):
             try:
-                total = self._fetch_all()
+                total = self._download_all()
                 self._verify(total)
                 break
-            except _WrongContent as error:
+            except _WrongContentError as error:
                 self._discard()
                 if last_try:
                     raise DataError(
-                        f"{self._file.name}: the server at {_host(self._file.url)} sends something else than the "
-                        f"published file, twice: {error}; try later, or take the file with --from DIR"
+                        f"{self._file.name}: the server at {_host(self._file.url)} sent something other than "
+                        f"the published file, twice: {error}; try later, or give the file's folder with --from DIR"
                     ) from error
         with self._part.open("rb") as stream:
             os.fsync(stream.fileno())
         self._part.replace(self._target)
-        self._state.unlink(missing_ok=True)
+        self._state_file.unlink(missing_ok=True)
 
-    def _fetch_all(self) -> int | None:
-        """Attempt until the whole file has arrived; return its length as the server gave it, if it did."""
-        settings = self._owner.settings
+    def _download_all(self) -> int | None:
+        """Repeat attempts until the whole file has arrived; return its length if the server gave it."""
+        settings = self._downloader.settings
         offset, _ = self._resumable()
-        if self._file.bytes is not None and offset == self._file.bytes:  # killed between the last byte and the name
+        if self._file.bytes is not None and offset == self._file.bytes:  # killed after the last byte, before the rename
             return offset
-        failures, furthest = 0, offset
+        failures, highest_offset = 0, offset
         while True:
             try:
                 return self._attempt()
-            except (_TryAgain, httpx.TransportError) as error:
-                if self._offset() > furthest:  # not merely "got bytes": a server may start over for ever
-                    failures, furthest = 0, self._offset()
+            except (_RetryableError, httpx.TransportError) as error:
+                if self._offset() > highest_offset:  # any new byte is not enough: a server may start over for ever
+                    failures, highest_offset = 0, self._offset()
                 failures += 1
                 reason = str(error) or type(error).__name__
                 if failures >= settings.attempts:
                     raise DataError(
-                        f"{self._file.name}: not fetched from {_host(self._file.url)} after {failures} attempts "
-                        f"({reason}); {self._offset()} bytes are kept: run the command again to go on"
+                        f"{self._file.name}: not downloaded from {_host(self._file.url)} after {failures} attempts "
+                        f"({reason}); {self._offset()} bytes are kept: run the command again to continue"
                     ) from error
                 backoff = settings.first_wait * 2 ** (failures - 1) * random.SystemRandom().uniform(0.5, 1)
-                asked = error.wait if isinstance(error, _TryAgain) else 0
-                self._owner._wait(min(max(backoff, asked), settings.longest_wait))
+                requested = error.wait if isinstance(error, _RetryableError) else 0
+                self._downloader._wait(min(max(backoff, requested), settings.longest_wait))
 
     def _attempt(self) -> int | None:
         offset, validator = self._resumable()
         headers = {"Range": f"bytes={offset}-"} if offset else {}
         if offset and validator:
             headers["If-Range"] = validator
-        with self._owner._client.stream("GET", self._file.url, headers=headers) as response:
-            start, total = self._answer(response, offset, validator)
-            check_space(self._part, (total or self._file.bytes or 0) - start)
+        with self._downloader._client.stream("GET", self._file.url, headers=headers) as response:
+            start, total = self._check_response(response, offset, validator)
+            check_free_space(self._part, (total or self._file.bytes or 0) - start)
             with self._part.open("r+b" if start else "wb", buffering=0) as stream:
                 stream.seek(start)
                 if not start:
-                    _write_state(self._state, self._file.url, _validator(response.headers))
+                    _write_state(self._state_file, self._file.url, _validator(response.headers))
                 self._receive(response, stream, start, total)
         if total is not None and self._offset() < total:
-            raise _TryAgain(f"the connection ended at byte {self._offset()} of {total}")
+            raise _RetryableError(f"the connection ended at byte {self._offset()} of {total}")
         return total
 
-    def _answer(self, response: httpx.Response, offset: int, validator: str | None) -> tuple[int, int | None]:
-        """Return (first byte of the body, length of the file or None); raise for an answer that is not the file."""
+    def _check_response(self, response: httpx.Response, offset: int, validator: str | None) -> tuple[int, int | None]:
+        """Return (offset of the body's first byte, length of the file or None); raise if the body is not the file."""
         status = response.status_code
         if status in _RETRIED or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            raise _TryAgain(f"the server answered {_status(status)}", _retry_after(response.headers))
+            raise _RetryableError(f"the server answered {_status_text(status)}", _retry_after(response.headers))
         if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and offset:
             self._discard()
-            raise _TryAgain(f"the server has no byte {offset}: starting over")
+            raise _RetryableError(f"the server has no byte {offset}: restarting from the beginning")
         if status not in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
             raise DataError(
-                f"{self._file.name}: {_host(self._file.url)} answered {_status(status)}; "
-                "check the address in the manifest, or take the file with --from DIR"
+                f"{self._file.name}: {_host(self._file.url)} answered {_status_text(status)}; "
+                "check the address in the manifest, or give the file's folder with --from DIR"
             )
         if response.headers.get("Content-Type", "").startswith("text/html"):
-            raise _WrongContent("a web page instead of the file")
+            raise _WrongContentError("a web page instead of the file")
         if response.headers.get("Content-Encoding", "identity") != "identity":
-            raise _WrongContent(f"the file in another encoding ({response.headers['Content-Encoding']})")
+            raise _WrongContentError(f"the file with content encoding ({response.headers['Content-Encoding']})")
         if status == HTTPStatus.OK:
             length = response.headers.get("Content-Length", "")
-            return 0, self._checked_total(int(length) if length.isdigit() else None)
-        return offset, self._checked_range(response.headers, offset, validator)
+            return 0, self._check_total(int(length) if length.isdigit() else None)
+        return offset, self._check_range(response.headers, offset, validator)
 
-    def _checked_range(self, headers: Mapping[str, str], offset: int, validator: str | None) -> int | None:
-        """Return the file's length after making sure that the body begins at `offset` of the same version."""
+    def _check_range(self, headers: Mapping[str, str], offset: int, validator: str | None) -> int | None:
+        """Check that the body begins at `offset` of the same version of the file; return the file's length."""
         match = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", ""))
         sent = _validator(headers)
         if not match or match[1] is None or int(match[1]) != offset or (validator and sent and sent != validator):
             self._discard()
-            raise _TryAgain("the server sent another part or version than was asked for: starting over")
-        return self._checked_total(None if match[3] == "*" else int(match[3]))
+            raise _RetryableError(
+                "the server sent another part or version than requested: restarting from the beginning"
+            )
+        return self._check_total(None if match[3] == "*" else int(match[3]))
 
-    def _checked_total(self, total: int | None) -> int | None:
+    def _check_total(self, total: int | None) -> int | None:
         expected = self._file.bytes
         if total is not None and expected is not None and total != expected:
-            raise _WrongContent(f"{total} bytes instead of {expected}")
-        if total is not None and expected is None and total > MAX_UNSIZED:
-            raise _WrongContent(f"{total} bytes where at most {MAX_UNSIZED} are expected")
+            raise _WrongContentError(f"{total} bytes instead of {expected}")
+        if total is not None and expected is None and total > MAX_UNSIZED_BYTES:
+            raise _WrongContentError(f"{total} bytes where at most {MAX_UNSIZED_BYTES} are expected")
         return total
 
     def _receive(self, response: httpx.Response, stream: BinaryIO, start: int, total: int | None) -> None:
-        """Write each piece (64 KiB at most) as it comes: a cut or a kill loses nothing that was written."""
-        limit = total or self._file.bytes or MAX_UNSIZED
+        """Write each piece (at most 64 KiB) at once: a lost connection or a kill loses no written byte."""
+        limit = total or self._file.bytes or MAX_UNSIZED_BYTES
         offset = start
         for piece in response.iter_raw():
-            if offset == 0 and piece.lstrip()[:16].lower().startswith(_PAGE_STARTS):
-                raise _WrongContent("a web page instead of the file")
+            if offset == 0 and piece.lstrip()[:16].lower().startswith(_WEB_PAGE_STARTS):
+                raise _WrongContentError("a web page instead of the file")
             offset += len(piece)
             if offset > limit:
-                raise _WrongContent(f"more than {limit} bytes")
+                raise _WrongContentError(f"more than {limit} bytes")
             stream.write(piece)
             self._progress(offset, total or self._file.bytes or 0)
-            self._owner._wait(self._owner._limiter.pause(len(piece)))
+            self._downloader._wait(self._downloader._limiter.pause(len(piece)))
 
     def _verify(self, total: int | None) -> None:
         size, expected = self._offset(), self._file.bytes if self._file.bytes is not None else total
         if expected is not None and size != expected:
-            raise _WrongContent(f"{size} bytes instead of {expected}")
+            raise _WrongContentError(f"{size} bytes instead of {expected}")
         if self._file.md5:
             with self._part.open("rb") as stream:
                 md5 = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
             if md5 != self._file.md5:
-                raise _WrongContent(f"MD5 sum {md5} instead of {self._file.md5}")
+                raise _WrongContentError(f"MD5 sum {md5} instead of {self._file.md5}")
         try:
             self._check(self._part)
         except DataError as error:
-            raise _WrongContent(str(error)) from error
+            raise _WrongContentError(str(error)) from error
 
     def _resumable(self) -> tuple[int, str | None]:
-        """Return (offset, validator); offset 0 where nothing says that the rest would belong to what is there."""
+        """Return (offset, validator); offset 0 if nothing proves that the rest belongs to the bytes on disk."""
         validator = None
         with contextlib.suppress(FileNotFoundError, ValueError):
-            state = json.loads(self._state.read_text(encoding="utf-8"))
+            state = json.loads(self._state_file.read_text(encoding="utf-8"))
             if state["url"] == self._file.url:
                 validator = state["validator"]
         if validator is None and self._file.md5 is None:
@@ -277,11 +291,11 @@ class _Download:
 
     def _discard(self) -> None:
         self._part.unlink(missing_ok=True)
-        self._state.unlink(missing_ok=True)
+        self._state_file.unlink(missing_ok=True)
 
 
 class _Limiter:
-    """Shares a number of bytes per second between threads."""
+    """A limit on bytes per second that several threads share."""
 
     def __init__(self, rate: float | None) -> None:
         self._rate = rate
@@ -289,7 +303,7 @@ class _Limiter:
         self._free_at = 0.0
 
     def pause(self, count: int) -> float:
-        """Return how many seconds to wait after `count` bytes."""
+        """Return the seconds to wait after receiving `count` bytes."""
         if self._rate is None:
             return 0
         with self._lock:
@@ -298,19 +312,19 @@ class _Limiter:
             return self._free_at - now
 
 
-def _check_there(target: Path, file: RemoteFile) -> None:
+def _check_existing_size(target: Path, file: RemoteFile) -> None:
     size = target.stat().st_size
     if file.bytes is not None and size != file.bytes:
         raise DataError(f"{target}: {size} bytes, the published file has {file.bytes}; remove it and run again")
 
 
-def check_space(path: Path, missing: int) -> None:
-    """Raise DataError unless the disk of `path` has room for `missing` more bytes."""
+def check_free_space(path: Path, missing: int) -> None:
+    """Check that the disk of `path` has room for `missing` more bytes; raise DataError if not."""
     free = shutil.disk_usage(path.parent).free
-    if missing + SPARE_DISK > free:
+    if missing + SPARE_DISK_BYTES > free:
         raise DataError(
-            f"{path}: {missing} bytes are still to come and {free} are free; make room, name another folder "
-            "(MEDMTL_HOME), or let archives go once they are decoded (--discard-archives)"
+            f"{path}: {missing} bytes are still to be written and {free} are free; free some space, name another "
+            "folder (MEDMTL_HOME), or delete archives once they are decoded (--discard-archives)"
         )
 
 
@@ -319,7 +333,7 @@ def _disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror or error}); mend it and run again") from error
+        raise DataError(f"{path}: cannot be written ({error.strerror or error}); fix this and run again") from error
 
 
 def _write_state(path: Path, url: str, validator: str | None) -> None:
@@ -329,13 +343,13 @@ def _write_state(path: Path, url: str, validator: str | None) -> None:
 
 
 def _validator(headers: Mapping[str, str]) -> str | None:
-    """Return what If-Range may name: a strong ETag, else the time of change (RFC 9110, section 13.1.5)."""
+    """Return the validator for If-Range: a strong ETag, else Last-Modified (RFC 9110, section 13.1.5)."""
     etag = headers.get("ETag")
     return etag if etag and not etag.startswith("W/") else headers.get("Last-Modified")
 
 
 def _retry_after(headers: Mapping[str, str]) -> float:
-    """Return the seconds the server asks to wait: given as a number or as a date."""
+    """Return the seconds the server asks to wait, which it gives as a number or as a date."""
     value = headers.get("Retry-After", "")
     if value.isdigit():
         return float(value)
@@ -344,7 +358,7 @@ def _retry_after(headers: Mapping[str, str]) -> float:
     return 0
 
 
-def _status(status: int) -> str:
+def _status_text(status: int) -> str:
     with contextlib.suppress(ValueError):
         return f"{status} {HTTPStatus(status).phrase}"
     return str(status)

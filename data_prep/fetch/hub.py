@@ -1,6 +1,6 @@
-"""Files from the Hugging Face hub (huggingface_hub), with errors a person can act on.
+"""Files from the Hugging Face Hub (huggingface_hub), with errors that name a remedy.
 
-The library resumes, verifies and caches by itself, and heeds HF_ENDPOINT, HF_TOKEN, HF_HOME and HF_HUB_OFFLINE.
+The library itself resumes, verifies and caches downloads, and reads HF_ENDPOINT, HF_TOKEN, HF_HOME and HF_HUB_OFFLINE.
 """
 
 import shlex
@@ -35,14 +35,23 @@ def fetch_from_hub(
     kind: Literal["model", "dataset"] = "model",
     endpoint: str | None = None,
 ) -> Path:
-    """Fetch `files` of a repository into `folder`, unless they are there already, and return the folder.
+    """Download those files of a repository into a folder that are not there yet, and return the folder.
 
-    endpoint: address of another hub than huggingface.co; None: HF_ENDPOINT, if that is set.
+    Args:
+        repository: as OWNER/NAME.
+        files: paths of the files inside the repository.
+        folder: where the files are saved, under the same paths.
+        kind: of the repository.
+        endpoint: address of a hub other than huggingface.co; None: HF_ENDPOINT, if that is set.
 
-    Raises DataError, which names the command to get the files by hand, where the hub cannot be reached, has no such
-    repository or file, or does not give it to everybody.
+    Returns:
+        `folder`.
+
+    Raises:
+        DataError: the hub cannot be reached, has no such repository or file, or restricts access to it, or a file
+            cannot be written. The message names a remedy, such as the command that gets the files by hand.
     """
-    remedy = by_hand(repository, files, folder, kind)
+    remedy = manual_download(repository, files, folder, kind)
     with _quiet():
         for name in files:
             if (folder / name).is_file():
@@ -51,31 +60,31 @@ def fetch_from_hub(
                 hf_hub_download(repository, name, repo_type=kind, local_dir=folder, endpoint=endpoint)
             except GatedRepoError as error:
                 raise DataError(
-                    f"{repository}: the hub gives it only to those who accepted its terms; accept them, set HF_TOKEN, "
-                    f"or {remedy}"
+                    f"{repository}: the hub gives access only to users who accepted its terms; accept them, set "
+                    f"HF_TOKEN, or {remedy}"
                 ) from error
             except (HFValidationError, RepositoryNotFoundError) as error:
                 raise DataError(
-                    f"{repository!r}: no such {kind} on the hub; check the name, or name a folder"
+                    f"{repository!r}: no such {kind} on the hub; check the name, or give a folder"
                 ) from error
             except RemoteEntryNotFoundError as error:
-                raise DataError(f"{repository}: has no file {name} on the hub; choose another {kind}") from error
+                raise DataError(f"{repository}: there is no file {name} on the hub; choose another {kind}") from error
             except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, httpx.HTTPError) as error:
-                raise DataError(f"{repository}: {name} not fetched, the hub cannot be reached; {remedy}") from error
+                raise DataError(f"{repository}: {name} not downloaded, the hub cannot be reached; {remedy}") from error
             except OSError as error:
                 raise DataError(f"{folder}: {name} not written ({error.strerror or error}); {remedy}") from error
     return folder
 
 
-def by_hand(repository: str, files: Sequence[str], folder: Path, kind: Literal["model", "dataset"]) -> str:
-    """Return the remedy that gets the files without medmtl."""
+def manual_download(repository: str, files: Sequence[str], folder: Path, kind: Literal["model", "dataset"]) -> str:
+    """Return the advice, for an error message, on how to download the files without medmtl."""
     options = ["--repo-type", kind, "--local-dir", str(folder)]
     return f"get them by hand: {shlex.join(['hf', 'download', repository, *files, *options])}"
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the library from printing a line per repetition: what went wrong is said once, in the end."""
+    """Stop the library from logging every repetition: the error is reported once, at the end."""
     before = logging.get_verbosity()
     logging.set_verbosity_error()
     try:

@@ -1,8 +1,8 @@
-"""Tables of the Hugging Face hub: Parquet files, read under limits.
+"""Tables of the Hugging Face Hub: Parquet files, read within size limits.
 
-A few bytes of Parquet can stand for very many of text: a compressed page expands, and a dictionary gives one text to
-many rows. So the sizes in the file's footer are looked at before it is read, and texts are read as dictionaries,
-which are measured before their rows are filled.
+A small Parquet file can hold very much text: its pages are compressed, and with dictionary encoding many rows share
+one stored text. So the sizes in the file's footer are checked before it is read, and texts are read as dictionaries,
+whose total length is checked while the rows are filled.
 """
 
 from collections.abc import Sequence
@@ -14,14 +14,24 @@ from pyarrow import parquet
 from data_prep.errors import DataError
 from data_prep.fetch.text_file import MAX_FILE_BYTES, MAX_LINE_CHARACTERS
 
-MAX_ROWS = 5_000_000  # QNLI, the largest of those read here, has 104,743
+MAX_ROWS = 5_000_000  # QNLI, the largest table read here, has 104,743
 
 
 def read_columns(path: Path, texts: Sequence[str], label: str, remedy: str) -> tuple[list[list[str]], list[int]]:
-    """Return the n values of each column of `texts`, and of the column `label`, whole numbers.
+    """Read text columns and the label column of a Parquet file.
 
-    Raises DataError for a file that is missing, no Parquet file, damaged or too large, that lacks a column, or has
-    a cell without a value, with too long a text or of another kind.
+    Args:
+        path: the Parquet file.
+        texts: names of the text columns.
+        label: name of the label column, of whole numbers.
+        remedy: how to get the file, for error messages.
+
+    Returns:
+        The n texts of each column of `texts`, and the n labels.
+
+    Raises:
+        DataError: the file is missing, not a Parquet file, damaged or too large, or lacks a column; or a cell is
+            empty, too long, or of another type.
     """
     try:
         with parquet.ParquetFile(path) as file:
@@ -37,28 +47,28 @@ def read_columns(path: Path, texts: Sequence[str], label: str, remedy: str) -> t
         raise DataError(f"{path}: not there; {remedy}") from error
     except (OSError, pyarrow.ArrowException, UnicodeDecodeError) as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
-        raise DataError(f"{path}: not a whole Parquet file ({reason}); {remedy}") from error
+        raise DataError(f"{path}: not a complete Parquet file ({reason}); {remedy}") from error
 
 
 def _check_footer(path: Path, file: parquet.ParquetFile, columns: Sequence[str], remedy: str) -> None:
-    facts, names = file.metadata, file.schema_arrow.names
-    size = max(path.stat().st_size, sum(facts.row_group(i).total_byte_size for i in range(facts.num_row_groups)))
-    if size > MAX_FILE_BYTES or facts.num_rows > MAX_ROWS:
+    metadata, names = file.metadata, file.schema_arrow.names
+    size = max(path.stat().st_size, sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups)))
+    if size > MAX_FILE_BYTES or metadata.num_rows > MAX_ROWS:
         raise DataError(
-            f"{path}: {facts.num_rows} rows and {size} bytes; at most {MAX_ROWS} rows and {MAX_FILE_BYTES} bytes are "
-            "read: see whether this is the file you mean"
+            f"{path}: {metadata.num_rows} rows and {size} bytes; at most {MAX_ROWS} rows and {MAX_FILE_BYTES} bytes "
+            "are read: check that this is the file you mean"
         )
     for column in columns:
         if column not in names:
-            raise DataError(f"{path}: no column {column!r}; there are {', '.join(names)}; {remedy}")
+            raise DataError(f"{path}: no column {column!r}; columns found: {', '.join(names)}; {remedy}")
 
 
-def _check_column(path: Path, name: str, column: pyarrow.ChunkedArray, right: bool, kind: str) -> None:
-    if not right:
-        raise DataError(f"{path}: column {name!r} holds {column.type}, not {kind}")
+def _check_column(path: Path, name: str, column: pyarrow.ChunkedArray, type_ok: bool, expected: str) -> None:
+    if not type_ok:
+        raise DataError(f"{path}: column {name!r} holds {column.type}, not {expected}")
     if column.null_count:
         row = column.is_null().index(True).as_py() + 1
-        raise DataError(f"{path}: row {row} has nothing in column {name!r}; fill or drop the row")
+        raise DataError(f"{path}: row {row} is empty in column {name!r}; fill in or delete the row")
 
 
 def _texts(path: Path, name: str, column: pyarrow.ChunkedArray) -> list[str]:
@@ -67,14 +77,14 @@ def _texts(path: Path, name: str, column: pyarrow.ChunkedArray) -> list[str]:
     texts: list[str] = []
     characters = 0
     for chunk in column.chunks:
-        words = chunk.dictionary.to_pylist()
+        distinct = chunk.dictionary.to_pylist()
         for number in chunk.indices.to_numpy():
-            characters += (length := len(words[number]))
-            texts.append(words[number])
+            characters += (length := len(distinct[number]))
+            texts.append(distinct[number])
             if length > MAX_LINE_CHARACTERS or characters > MAX_FILE_BYTES:
                 raise DataError(
-                    f"{path}: row {len(texts)} has {length} characters in column {name!r}, {characters} with those "
-                    f"above; at most {MAX_LINE_CHARACTERS} and {MAX_FILE_BYTES} are read: see whether this is the "
+                    f"{path}: row {len(texts)} has {length} characters in column {name!r}, {characters} in all rows "
+                    f"so far; at most {MAX_LINE_CHARACTERS} and {MAX_FILE_BYTES} are read: check that this is the "
                     "file you mean"
                 )
     return texts

@@ -1,0 +1,1 @@
+"""Labels: label tables, opaque patient keys, train/validation/test splits by patient, and adjudicated labels."""

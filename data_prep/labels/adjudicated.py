@@ -1,10 +1,11 @@
-"""Radiologists' adjudicated labels for a part of ChestX-ray14: a truth to hold the noisy labels against.
+"""Radiologists' adjudicated labels for a part of ChestX-ray14: a reference standard for its noisy labels.
 
-n images, k findings of the noisy labels, c = 3 findings that both sources know.
+n images, k findings of the noisy labels, c = 3 findings that both sources contain.
 
 Majkowska et al., Radiology 294 (2020), 421-431, doi:10.1148/radiol.2019191293: 4,376 images, each read by three
-radiologists and discussed until they agreed; four findings, YES or NO. The labels of ChestX-ray14 were mined from
-reports (Wang et al., CVPR 2017). Which of the fourteen correspond is not in the published table: see CORRESPONDING.
+radiologists and discussed until they agreed; four findings, YES or NO. The labels of ChestX-ray14 were text-mined from
+reports (Wang et al., CVPR 2017). The published table does not say which of the fourteen labels correspond to the
+adjudicated findings: see `CORRESPONDING_FINDINGS`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,24 +18,30 @@ import numpy as np
 from data_prep.errors import DataError
 from data_prep.labels.table import UNKNOWN, read_cells
 
-# The mapping is this project's. Pneumothorax means the same in both. "Nodule or mass" is the union of the two words,
-# which differ by size only (3 cm). An airspace opacity is what fills air spaces or empties them: consolidation,
-# pneumonia, infiltration, alveolar oedema, and the collapse of atelectasis (Hansell et al., Fleischner Society:
-# glossary of terms, Radiology 246 (2008), 697-722). Fracture is none of the fourteen.
-CORRESPONDING: Mapping[str, tuple[str, ...]] = MappingProxyType({
-    "Pneumothorax": ("Pneumothorax",),
-    "Nodule or mass": ("Nodule", "Mass"),
-    "Airspace opacity": ("Infiltration", "Consolidation", "Pneumonia", "Atelectasis", "Edema"),
-})  # fmt: skip
-_CELLS = {"YES": 1, "NO": 0, "": UNKNOWN}
+# The mapping is this project's. Pneumothorax means the same in both. "Nodule or mass" is the union of two labels,
+# which differ by size only (3 cm). An airspace opacity is whatever fills the air spaces or empties them of air:
+# consolidation, pneumonia, infiltration, alveolar oedema, and the collapse of atelectasis (Hansell et al., Fleischner
+# Society: glossary of terms, Radiology 246 (2008), 697-722). Fracture is not among the fourteen labels.
+CORRESPONDING_FINDINGS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "Pneumothorax": ("Pneumothorax",),
+        "Nodule or mass": ("Nodule", "Mass"),
+        "Airspace opacity": ("Infiltration", "Consolidation", "Pneumonia", "Atelectasis", "Edema"),
+    }
+)
+_CELL_VALUES = {"YES": 1, "NO": 0, "": UNKNOWN}
 
 
 @dataclass(frozen=True)
-class Adjudicated:
-    """The adjudicated rows.
+class AdjudicatedLabels:
+    """The rows of the table of adjudicated labels.
 
-    images: (n,) str. patients: (n,) str, NIH's public numbers. targets: (n, c) int8 in CORRESPONDING's order; 1, 0,
-    or -1 where a cell is empty. sets: (n,) str, "val" or "test" in the publication. sha256: of the table's bytes.
+    Attributes:
+        images: (n,) str.
+        patients: (n,) str, NIH's public patient numbers.
+        targets: (n, c) int8 in the order of `CORRESPONDING_FINDINGS`; 1 present, 0 absent, -1 for an empty cell.
+        sets: (n,) str, "val" or "test" in the publication.
+        sha256: hexadecimal digest of the table file.
     """
 
     images: np.ndarray
@@ -44,39 +51,53 @@ class Adjudicated:
     sha256: str
 
     def targets_of(self, images: Sequence[str] | np.ndarray) -> np.ndarray:
-        """Return the adjudicated targets of `images`: (m, c) int8, -1 for an image that nobody adjudicated."""
+        """Return the adjudicated targets of m images: (m, c) int8, -1 for images that were not adjudicated."""
         row_of = {image: row for row, image in enumerate(self.images.tolist())}
         rows = np.array([row_of.get(str(image), -1) for image in images], dtype=np.int64)
         return np.where(rows[:, None] >= 0, self.targets[rows], UNKNOWN).astype(np.int8)
 
 
-def read_adjudicated(path: Path) -> Adjudicated:
-    """Read ``google2019_nih-chest-xray-labels.csv`` (or .csv.gz).
+def read_adjudicated(path: Path) -> AdjudicatedLabels:
+    """Read the table of adjudicated labels, ``google2019_nih-chest-xray-labels.csv`` (or .csv.gz).
 
-    Raises DataError for a table that cannot be read, lacks a column, or holds another value than YES and NO.
+    Raises:
+        DataError: the table cannot be read, lacks a column, or contains a value other than YES, NO and nothing.
     """
     header, rows, sha256 = read_cells(path)
-    missing = [name for name in ("Image Index", "Patient ID", "Set Id", *CORRESPONDING) if name not in header]
+    missing = [name for name in ("Image Index", "Patient ID", "Set Id", *CORRESPONDING_FINDINGS) if name not in header]
     if missing:
         raise DataError(f"{path}: the table of adjudicated labels has no column {missing[0]!r}")
     columns = {name: [row[header.index(name)] for row in rows] for name in header if name}
-    for name in CORRESPONDING:
-        strange = next((cell for cell in columns[name] if cell not in _CELLS), None)
-        if strange is not None:
-            raise DataError(f"{path}: column {name!r} holds {strange!r}; adjudicated labels are YES or NO")
-    return Adjudicated(
+    for name in CORRESPONDING_FINDINGS:
+        invalid = next((cell for cell in columns[name] if cell not in _CELL_VALUES), None)
+        if invalid is not None:
+            raise DataError(f"{path}: column {name!r} contains {invalid!r}; adjudicated labels are YES or NO")
+    return AdjudicatedLabels(
         images=np.array(columns["Image Index"]),
         patients=np.array(columns["Patient ID"]),
-        targets=np.array([[_CELLS[cell] for cell in columns[name]] for name in CORRESPONDING], dtype=np.int8).T,
+        targets=np.array(
+            [[_CELL_VALUES[cell] for cell in columns[name]] for name in CORRESPONDING_FINDINGS], dtype=np.int8
+        ).T,
         sets=np.array(columns["Set Id"]),
         sha256=sha256,
     )
 
 
 def combined_targets(targets: np.ndarray, labels: Sequence[str]) -> np.ndarray:
-    """Return the noisy labels in adjudicated terms: (n, k) int8 -> (n, c) int8.
+    """Combine noisy labels into the adjudicated findings: (n, k) int8 -> (n, c) int8.
 
-    Present if one of the corresponding findings is, unknown if none is but one is unknown, else absent.
+    A finding is present if one of its corresponding labels is present, unknown if none is present but one is unknown,
+    and absent otherwise.
+
+    Args:
+        targets: (n, k) noisy labels; 1 present, 0 absent, -1 unknown.
+        labels: names of the k columns.
+
+    Returns:
+        (n, c) int8 in the order of `CORRESPONDING_FINDINGS`.
+
+    Raises:
+        DataError: a corresponding label is missing.
     """
     unions = []
     for columns in _columns(labels):
@@ -87,12 +108,23 @@ def combined_targets(targets: np.ndarray, labels: Sequence[str]) -> np.ndarray:
 
 
 def combined_scores(scores: np.ndarray, labels: Sequence[str]) -> np.ndarray:
-    """Return a model's scores in adjudicated terms: (n, k) -> (n, c), the highest of the corresponding findings."""
+    """Combine a model's scores into the adjudicated findings: the maximum over the corresponding labels.
+
+    Args:
+        scores: (n, k), higher means more likely present.
+        labels: names of the k columns.
+
+    Returns:
+        (n, c) scores in the order of `CORRESPONDING_FINDINGS`.
+
+    Raises:
+        DataError: a corresponding label is missing.
+    """
     return np.stack([scores[:, columns].max(axis=1) for columns in _columns(labels)], axis=1)
 
 
 def _columns(labels: Sequence[str]) -> list[list[int]]:
-    missing = [name for names in CORRESPONDING.values() for name in names if name not in labels]
+    missing = [name for names in CORRESPONDING_FINDINGS.values() for name in names if name not in labels]
     if missing:
-        raise DataError(f"the adjudicated labels correspond to findings that are not all there: {missing[0]!r} is not")
-    return [[list(labels).index(name) for name in names] for names in CORRESPONDING.values()]
+        raise DataError(f"the adjudicated findings need the label {missing[0]!r}, which the data do not have")
+    return [[list(labels).index(name) for name in names] for names in CORRESPONDING_FINDINGS.values()]

@@ -1,9 +1,9 @@
-"""Opaque keys of patients and DICOM images: all of a patient's identity that a store, a log or a report holds.
+"""Opaque keys (pseudonyms) of patients and DICOM images: the only patient identity in stores, logs and reports.
 
-A key is BLAKE2b (RFC 7693, 16 bytes) of the population and the table's own identifier. For ChestX-ray14 and the
-phantom, whose numbers identify nobody, the hash has no secret: everybody computes the same keys, so that the two
-published splits and the patients a model has seen can be compared between machines. Every other table's keys are
-made with a secret (64 bytes at most), without which the identifiers cannot be found by trying them all.
+A key is a BLAKE2b hash (RFC 7693, 16 bytes) of the population and the identifier in the label table. For ChestX-ray14
+and the phantom, whose numbers identify nobody, the hash uses no secret: every machine computes the same keys, so the
+two published splits, and the patients that a model was trained on, can be compared between machines. Keys of every
+other table use a secret (at most 64 bytes), without which the identifiers cannot be found by trying all of them.
 """
 
 import hashlib
@@ -20,9 +20,15 @@ MIN_SECRET_BYTES, MAX_SECRET_BYTES = 16, 64
 
 
 def patient_keys(patients: np.ndarray, population: str, key: bytes) -> np.ndarray:
-    """Return the opaque keys of `patients`: (n,) str -> (n,) str of 32 hexadecimal digits.
+    """Return the opaque keys of patients; the same identifier in another population has another key.
 
-    One patient of one population has one key; the same identifier in another population has another.
+    Args:
+        patients: (n,) str, identifiers as in the label table.
+        population: the group of patients to which the identifiers belong.
+        key: the secret; `PUBLIC_KEY` for identifiers that are public.
+
+    Returns:
+        (n,) str of 32 hexadecimal digits.
     """
     hashed = {
         patient: hashlib.blake2b(f"{population}\0{patient}".encode(), digest_size=16, key=key).hexdigest()
@@ -32,18 +38,34 @@ def patient_keys(patients: np.ndarray, population: str, key: bytes) -> np.ndarra
 
 
 def opaque_name(image: str, population: str, key: bytes) -> str:
-    """Return the name of a DICOM image in a store: its file's own name may be the patient's, or a UID.
+    """Return the opaque name of a DICOM image in a store, because its file name may be the patient's name or a UID.
 
-    Whoever has the key finds the file behind a name by naming the files of the folder again.
+    With the secret, the file of an opaque name can be found by computing the names of all files in the folder again.
+
+    Args:
+        image: name in the label table.
+        population: the group of patients to which the image belongs.
+        key: the secret; `PUBLIC_KEY` for identifiers that are public.
+
+    Returns:
+        32 hexadecimal digits and ``.dcm``.
     """
     return hashlib.blake2b(f"{population}\0image\0{image}".encode(), digest_size=16, key=key).hexdigest() + ".dcm"
 
 
-def patients_in_both(in_files: Sequence[str], in_table: np.ndarray) -> tuple[int, int]:
-    """Return how many images name their patient, and how many patients of the table those names join.
+def compare_patient_ids(in_files: Sequence[str], in_table: np.ndarray) -> tuple[int, int]:
+    """Compare the patients that DICOM files name with those of the label table.
 
-    in_files: n keys, "" where the file names nobody. in_table: (n,) str. Two patients of the table whose files name
-    one person would let a split put that person on both sides. A name that all files share is a placeholder.
+    If the files of two patients of the table name the same person, a split by the table's patients could put that
+    person into two parts. A patient identifier that all files share is a placeholder and is ignored.
+
+    Args:
+        in_files: n opaque keys of the patients in the files; "" if a file names none.
+        in_table: (n,) str, the patients in the table.
+
+    Returns:
+        The number of images whose file names a patient, and the number of the table's patients that share a person
+        with another patient of the table.
     """
     named = {key for key in in_files if key}
     rows: dict[str, set[str]] = {key: set() for key in named if len(named) > 1}
@@ -55,7 +77,7 @@ def patients_in_both(in_files: Sequence[str], in_table: np.ndarray) -> tuple[int
 
 
 def check_secret(key: bytes) -> bytes:
-    """Return `key` if it can keep identifiers secret; DataError if it is too short or too long."""
+    """Return the secret `key` if its length is allowed; raise DataError if it is too short or too long."""
     if not MIN_SECRET_BYTES <= len(key) <= MAX_SECRET_BYTES:
         raise DataError(
             f"the secret for patient keys has {len(key)} bytes; it needs {MIN_SECRET_BYTES} to {MAX_SECRET_BYTES}"
@@ -63,13 +85,13 @@ def check_secret(key: bytes) -> bytes:
     return key
 
 
-def key_name(key: bytes) -> str:
-    """Return a short name that tells two secrets apart without giving either away; "public" for none."""
+def key_fingerprint(key: bytes) -> str:
+    """Return a short fingerprint that distinguishes secrets without revealing them; "public" for no secret."""
     return hashlib.blake2b(b"name of the key", digest_size=8, key=key).hexdigest() if key else "public"
 
 
-def in_order_of_appearance(patients: np.ndarray) -> np.ndarray:
-    """Number the patients 0, 1, ... by first appearance: (n,) str -> (n,) int64. The keys themselves drop out."""
+def number_patients(patients: np.ndarray) -> np.ndarray:
+    """Return the patients as numbers 0, 1, ... by first appearance, whatever their keys: (n,) str -> (n,) int64."""
     _, first, inverse = np.unique(patients, return_index=True, return_inverse=True)
     rank = np.empty(len(first), dtype=np.int64)
     rank[np.argsort(first)] = np.arange(len(first))
@@ -77,7 +99,7 @@ def in_order_of_appearance(patients: np.ndarray) -> np.ndarray:
 
 
 def has_public_numbers(images: np.ndarray, patients: np.ndarray) -> bool:
-    """Tell whether the rows are numbered as ChestX-ray14's: 00000013_008.png is an image of patient 13."""
+    """Check whether all rows are numbered as in ChestX-ray14: 00000013_008.png is an image of patient 13."""
     return all(
         patient.isdigit() and 1 <= int(patient) <= CHESTXRAY14_PATIENTS and image.startswith(f"{int(patient):08d}_")
         for image, patient in zip(images.tolist(), patients.tolist(), strict=True)

@@ -1,12 +1,12 @@
-"""Splits into train, validation and test, always by patient.
+"""Train/validation/test splits, always by patient.
 
 n images, p patients; row indices are int64 and ascending.
 
-`official` is NIH's own split (Wang et al. 2017) with the validation part that published work carves out of its
-training list; `chexnet` is the 70/10/20 split of the public CheXNet reproductions. Of the official test images
-17,920 are in chexnet's training set, so a model of one must never be scored on the other's test. Both are by
-patient and cover all 30,805 patients of ChestX-ray14, so they are kept as one digit per patient in
-``known_splits.npz``: (30805,) uint8 each, 0 train, 1 validation, 2 test, patient 1 first.
+`official` is NIH's own split (Wang et al. 2017), with the validation part that published work splits off its training
+list. `chexnet` is the 70/10/20 split of the public CheXNet reproductions. 17,920 of the official test images are in the
+training part of `chexnet`, so a model trained on one split must never be scored on the test part of the other. Both are
+by patient and cover all 30,805 patients of ChestX-ray14, so ``known_splits.npz`` stores one number per patient:
+(30805,) uint8 for each split; 0 train, 1 validation, 2 test; patient 1 first.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ from data_prep.labels.patients import (
     CHESTXRAY14,
     CHESTXRAY14_PATIENTS,
     PUBLIC_KEY,
-    in_order_of_appearance,
+    number_patients,
     patient_keys,
 )
 from data_prep.settings import Settings
@@ -34,19 +34,20 @@ _KNOWN_SPLITS = Path(__file__).with_name("known_splits.npz")
 
 
 class SplitSettings(Settings):
-    """Which images train, which select, which are scored at the end."""
+    """How the patients are split into training, validation and test parts."""
 
     name: Literal["official", "chexnet", "random"] = Field(
-        "random", description="NIH's own split, the 70/10/20 CheXNet split, or a seeded one by patient"
+        "random",
+        description="NIH's own split, the 70/10/20 CheXNet split, or a random split by patient with a seed",
     )
     shares: tuple[float, float, float] = Field(
-        (0.7, 0.1, 0.2), description="shares of the patients in train, validation and test; `random` only"
+        (0.7, 0.1, 0.2), description="shares of the patients in train, validation and test, only for `random`; sum 1"
     )
-    seed: int = Field(0, ge=0, description="draws the patients of `random`; other splits ignore it")
+    seed: int = Field(0, ge=0, description="seed of a `random` split; other splits ignore it")
 
     @field_validator("shares")
     @classmethod
-    def _shares_make_a_whole(cls, shares: tuple[float, float, float]) -> tuple[float, float, float]:
+    def _check_shares(cls, shares: tuple[float, float, float]) -> tuple[float, float, float]:
         if min(shares) <= 0 or abs(sum(shares) - 1) > 1e-9:
             raise ValueError(f"the shares of train, validation and test must be positive and sum to 1; got {shares}")
         return shares
@@ -54,7 +55,15 @@ class SplitSettings(Settings):
 
 @dataclass(frozen=True)
 class Split:
-    """Row indices of each part, (·,) int64 ascending, and "sha256:..." of which image names are in which part."""
+    """A split of the images.
+
+    Attributes:
+        name: "official", "chexnet" or "random".
+        train: row indices of the training part, int64 ascending.
+        val: row indices of the validation part.
+        test: row indices of the test part.
+        fingerprint: "sha256:..." of the image names in each part.
+    """
 
     name: str
     train: np.ndarray
@@ -66,11 +75,20 @@ class Split:
 def make_split(settings: SplitSettings, images: np.ndarray, patients: np.ndarray) -> Split:
     """Split n images by patient.
 
-    images: (n,) str names. patients: (n,) str opaque keys, as a store has them. A `random` split depends on the
-    names, on which images share a patient, and on the settings, but not on the keys themselves.
+    A `random` split depends on the image names, on which images share a patient, and on the settings, but not on the
+    patient keys themselves.
 
-    Raises DataError for a known split of other patients than ChestX-ray14's, for an empty part, and for a
-    patient in two parts.
+    Args:
+        settings: which split.
+        images: (n,) str names.
+        patients: (n,) str opaque keys, as in a store.
+
+    Returns:
+        The row indices of each part.
+
+    Raises:
+        DataError: `official` or `chexnet` is requested for patients who are not in ChestX-ray14, a part is empty, or
+            a patient is in two parts.
     """
     if settings.name == "random":
         part_of_row = _random_parts(settings, images, patients)
@@ -80,13 +98,22 @@ def make_split(settings: SplitSettings, images: np.ndarray, patients: np.ndarray
     for part in PARTS:
         if not len(rows[part]):
             remedy = "raise its share" if settings.name == "random" else "use --split random"
-            raise DataError(f"split {settings.name!r} leaves {part} none of the {len(images)} images; {remedy}")
+            raise DataError(f"split {settings.name!r} gives part {part} none of the {len(images)} images; {remedy}")
     check_disjoint(rows, images, patients)
     return Split(settings.name, **rows, fingerprint=_fingerprint(rows, images))
 
 
 def check_disjoint(rows: Mapping[str, np.ndarray], images: np.ndarray, patients: np.ndarray) -> None:
-    """Raise DataError naming a patient who has images in two parts, and one image in each."""
+    """Check that no patient has images in two parts.
+
+    Args:
+        rows: row indices of each part, by the part's name.
+        images: (n,) str names.
+        patients: (n,) str opaque keys.
+
+    Raises:
+        DataError: a patient is in two parts; the message names one image in each.
+    """
     seen: dict[str, tuple[str, str]] = {}
     for part, indices in rows.items():
         for image, patient in zip(images[indices].tolist(), patients[indices].tolist(), strict=True):
@@ -99,13 +126,13 @@ def check_disjoint(rows: Mapping[str, np.ndarray], images: np.ndarray, patients:
 
 
 def _random_parts(settings: SplitSettings, images: np.ndarray, patients: np.ndarray) -> np.ndarray:
-    """Return (n,) part numbers, for patients numbered by first appearance among the images sorted by name."""
+    """Draw a random split, with patients numbered by first appearance in the sorted images; return (n,) parts."""
     by_name = np.argsort(images, kind="stable")
     patient_of_row = np.empty(len(images), dtype=np.int64)
-    patient_of_row[by_name] = in_order_of_appearance(patients[by_name])
+    patient_of_row[by_name] = number_patients(patients[by_name])
     p = int(patient_of_row.max(initial=-1)) + 1
     if p < len(PARTS):
-        raise DataError(f"{p} patients cannot be split into {', '.join(PARTS)}; each needs one at least")
+        raise DataError(f"{p} patients cannot be split into {', '.join(PARTS)}; each part needs at least one")
     val, test = (max(1, round(p * share)) for share in settings.shares[1:])
     rng = np.random.default_rng(np.random.SeedSequence(settings.seed, spawn_key=tuple(b"split")))
     part_of_patient = np.zeros(p, dtype=np.int64)
@@ -116,16 +143,16 @@ def _random_parts(settings: SplitSettings, images: np.ndarray, patients: np.ndar
 
 
 def _known_parts(name: str, patients: np.ndarray) -> np.ndarray:
-    """Return (n,) part numbers, found by the public keys of ChestX-ray14's patient numbers."""
+    """Look up the patients of a published split by their public keys; return (n,) part numbers."""
     with np.load(_KNOWN_SPLITS, allow_pickle=False) as known:
         parts = known[name].tolist()
     numbers = np.arange(1, CHESTXRAY14_PATIENTS + 1).astype(np.str_)
     part_of_key = dict(zip(patient_keys(numbers, CHESTXRAY14, PUBLIC_KEY).tolist(), parts, strict=True))
-    strangers = set(patients.tolist()) - part_of_key.keys()
-    if strangers:
+    unknown = set(patients.tolist()) - part_of_key.keys()
+    if unknown:
         raise DataError(
-            f"split {name!r} is of ChestX-ray14's patients, and {len(strangers)} of the patients here are not "
-            f"among them (key {min(strangers)}); use --split random"
+            f"split {name!r} contains only patients of ChestX-ray14, and {len(unknown)} of the patients here are "
+            f"not among them (key {min(unknown)}); use --split random"
         )
     return np.array([part_of_key[patient] for patient in patients.tolist()])
 

@@ -1,0 +1,1 @@
+"""Label noise: seeded noise models, masks of the noisy training labels, and the protocols of a study."""

@@ -1,10 +1,10 @@
-"""Noise that selects entries of each label by itself: random, shuffled, flipped, missing, class-conditional.
+"""Noise models that select entries of each label separately: random, shuffled, flipped, missing, class-conditional.
 
 m training rows, k labels. Targets are int8: 1 present, 0 absent, -1 unknown.
 
-What is drawn for a label depends on the seed, the label's name and the number of its known rows, not on the other
-labels. All kinds take entries from the front of the same random order of the known rows: a higher rate selects
-all that a lower one does.
+The random draw for a label depends on the seed, the label's name and the number of its known rows, not on the other
+labels. All kinds take entries from the front of the same random order of the known rows, so that the entries selected
+at a higher rate include those selected at a lower rate.
 """
 
 from abc import ABC, abstractmethod
@@ -19,13 +19,17 @@ from data_prep.errors import DataError, did_you_mean
 from data_prep.labels.table import UNKNOWN
 from data_prep.settings import Settings
 
-_NAMED_LABELS = 3  # a name that lists more is too long for a legend
+_NAMED_LABELS = 3  # a name with more labels is too long for a legend
 SHARE: JsonDict = {"minimum": 0, "maximum": 1}
-"""Of a setting that is a share, for forms: out of range is refused with a hint, by `check_share`."""
+"""JSON schema of a share, for forms; `check_share` refuses values out of range with a hint."""
 
 
 def check_share(share: float) -> float:
-    """Return `share`; ValueError if it does not lie in [0, 1]."""
+    """Return `share` after checking it.
+
+    Raises:
+        ValueError: it is not in [0, 1]; with a hint where it may be a percentage.
+    """
     if not 0 <= share <= 1:
         hint = f". Did you mean {share / 100:g}?" if 1 < share <= 100 else ""
         raise ValueError(f"noise rate must lie in [0, 1]; got {share:g}{hint}")
@@ -33,10 +37,12 @@ def check_share(share: float) -> float:
 
 
 class Noise(Settings, ABC):
-    """What all kinds of noise have in common: a rate, and the labels that they disturb."""
+    """A noise model: the base of all kinds, with a rate and the labels it disturbs."""
 
     kind: str
-    rate: float = Field(..., description="share of the known training entries to select", json_schema_extra=SHARE)
+    rate: float = Field(
+        ..., description="share of the known training entries to select, in [0, 1]", json_schema_extra=SHARE
+    )
     labels: tuple[str, ...] = Field((), description="names of the labels to disturb; none means all of them")
 
     @field_validator("rate")
@@ -54,38 +60,51 @@ class Noise(Settings, ABC):
 
     @property
     def level(self) -> float:
-        """Return one number in [0, 1] by which conditions of one kind are ordered: the rate."""
+        """A number in [0, 1] that orders conditions of one kind: the rate."""
         return self.rate
 
     @property
     def title(self) -> str:
-        """Say what happens, without where: '20 % random labels'."""
+        """The noise without its labels: '20 % random labels'."""
         return f"{100 * self.rate:g} % {self.kind} labels"
 
     @property
     def name(self) -> str:
-        """Return a short name for runs and figures: 'random 20 % on Effusion, Mass'."""
-        return f"{self.kind} {self._how_much} on {self._where}"
+        """A short name for runs and figures: 'random 20 % on Effusion, Mass'."""
+        return f"{self.kind} {self._rate_text} on {self._labels_text}"
 
     @property
-    def _how_much(self) -> str:
+    def _rate_text(self) -> str:
         return f"{100 * self.rate:g} %"
 
     @property
-    def _where(self) -> str:
+    def _labels_text(self) -> str:
         shown = ", ".join(self.labels[:_NAMED_LABELS]) or "all labels"
         more = len(self.labels) - _NAMED_LABELS
         return shown + (f" and {more} more" if more > 0 else "")
 
     @abstractmethod
     def draw(self, targets: np.ndarray, labels: Sequence[str], seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the selected entries, (m, k) bool, and the noisy targets, (m, k) int8.
+        """Draw the noise.
 
-        targets: (m, k) int8, left as they are. Raises DataError for a label that is not among the k `labels`.
+        Args:
+            targets: (m, k) int8; not modified.
+            labels: names of the k labels.
+            seed: of the draw.
+
+        Returns:
+            The selected entries, (m, k) bool, and the noisy targets, (m, k) int8.
+
+        Raises:
+            DataError: the noise names a label that is not among `labels`.
         """
 
     def columns(self, labels: Sequence[str]) -> list[int]:
-        """Return the columns of the labels to disturb; DataError for one that is not there."""
+        """Return the columns of the labels to disturb.
+
+        Raises:
+            DataError: one of them is not among `labels`.
+        """
         missing = next((label for label in self.labels if label not in labels), None)
         if missing is not None:
             raise DataError(f"noise on unknown label {missing!r}{did_you_mean(missing, labels)}")
@@ -93,14 +112,15 @@ class Noise(Settings, ABC):
 
 
 def generator(purpose: str, label: str, seed: int) -> np.random.Generator:
-    """Return the random numbers of one purpose for one label."""
+    """Return the random generator for one purpose and one label."""
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=tuple(f"noise/{purpose}/{label}".encode())))
 
 
 class _EntryNoise(Noise):
-    """Each named label by itself: select some of its known entries, and put something in their place."""
+    """Noise on each named label separately: it selects some of the known entries and replaces them."""
 
     def draw(self, targets: np.ndarray, labels: Sequence[str], seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Select and replace entries label by label; see the base class."""
         selected, noisy = np.zeros(targets.shape, dtype=bool), targets.copy()
         for column in self.columns(labels):
             known = np.flatnonzero(targets[:, column] != UNKNOWN)
@@ -111,16 +131,16 @@ class _EntryNoise(Noise):
         return selected, noisy
 
     def _select(self, order: np.ndarray, values: np.ndarray, label: str) -> np.ndarray:
-        """Return the selected ones of the known rows, which come in random order with their values."""
+        """Return the selected rows, given the known rows in random order and their values."""
         return order[: round(self.rate * len(order))]
 
     @abstractmethod
     def _replace(self, values: np.ndarray, label: str, seed: int) -> np.ndarray:
-        """Return what stands in place of `values`: (selected,) int8."""
+        """Return the replacement of `values`, both (selected,) int8."""
 
 
 class RandomNoise(_EntryNoise):
-    """Replace each selected entry by a fair coin, as Wu, Zhang and Ré did (ICLR 2020, section 3.3).
+    """Random labels: each selected entry becomes a fair coin, as in Wu, Zhang and Ré (ICLR 2020, section 3.3).
 
     About half of the selected entries change.
     """
@@ -132,7 +152,7 @@ class RandomNoise(_EntryNoise):
 
 
 class ShuffledNoise(_EntryNoise):
-    """Permute the selected entries of a label among themselves: it keeps its prevalence exactly."""
+    """Shuffled labels: the selected entries of a label are permuted, so that its prevalence stays exactly the same."""
 
     kind: Literal["shuffled"] = Field("shuffled", description="selected entries are permuted; prevalence stays")
 
@@ -141,7 +161,7 @@ class ShuffledNoise(_EntryNoise):
 
 
 class FlippedNoise(_EntryNoise):
-    """Turn each selected entry into its opposite: symmetric noise."""
+    """Flipped labels (symmetric noise): each selected entry becomes its opposite."""
 
     kind: Literal["flipped"] = Field("flipped", description="each selected entry becomes its opposite")
 
@@ -150,7 +170,7 @@ class FlippedNoise(_EntryNoise):
 
 
 class MissingNoise(_EntryNoise):
-    """Make each selected entry unknown."""
+    """Missing labels: each selected entry becomes unknown."""
 
     kind: Literal["missing"] = Field("missing", description="each selected entry becomes unknown")
 
@@ -162,17 +182,19 @@ Rates = float | dict[str, float] | None
 
 
 class ClassConditionalNoise(_EntryNoise):
-    """Miss a share of the findings that are there, and see a share of those that are not.
+    """Class-conditional noise: different rates of false negatives and of false positives.
 
     Natarajan, Dhillon, Ravikumar and Tewari (Learning with noisy labels, NeurIPS 2013): rho(+1) is the rate of
-    false negatives, rho(-1) that of false positives. Both are exact shares of a label's present and absent entries.
+    false negatives, rho(-1) that of false positives. Both are exact shares, of a label's present and absent entries.
     """
 
     kind: Literal["class_conditional"] = Field(
-        "class_conditional", description="findings are missed at one rate, and invented at another"
+        "class_conditional", description="false negatives at one rate, false positives at another"
     )
     rate: float = Field(
-        0.0, description="share of both classes to turn, where the next two say nothing else", json_schema_extra=SHARE
+        0.0,
+        description="share of both classes to flip, where the next two settings give no rate",
+        json_schema_extra=SHARE,
     )
     false_negatives: Rates = Field(
         None, description="share of the present entries recorded as absent; one number, or one per named label"
@@ -188,43 +210,45 @@ class ClassConditionalNoise(_EntryNoise):
             for share in of_label.values() if of_label else [rates]:
                 if isinstance(share, float):
                     check_share(share)
-            if strangers := sorted(set(of_label) - set(self.labels)):
-                raise ValueError(f"a rate is given for {', '.join(strangers)}; name it among the noise's labels too")
+            if unknown := sorted(set(of_label) - set(self.labels)):
+                raise ValueError(f"a rate is given for {', '.join(unknown)}; name it among the noise's labels too")
         return self
 
     @property
     def level(self) -> float:
-        """Return the largest rate that any label meets."""
+        """The largest rate of any label."""
         return max(rate for label in self.labels or ("",) for rate in self.rates(label))
 
     @property
     def title(self) -> str:
-        """Say what happens, without where: 'labels with 20 % false negatives and 0 % false positives'."""
-        return f"labels with {self._how_much.replace(',', ' and', 1)}"
+        """The noise without its labels: 'labels with 20 % false negatives and 0 % false positives'."""
+        return f"labels with {self._rate_text.replace(',', ' and', 1)}"
 
     def rates(self, label: str) -> tuple[float, float]:
         """Return a label's rates of false negatives and of false positives."""
-        missed, invented = (
+        false_negatives, false_positives = (
             (rates.get(label, self.rate) if isinstance(rates, dict) else self.rate if rates is None else rates)
             for rates in (self.false_negatives, self.false_positives)
         )
-        return missed, invented
+        return false_negatives, false_positives
 
     @property
-    def _how_much(self) -> str:
-        missed, invented = zip(*(self.rates(label) for label in self.labels or ("",)), strict=True)
-        return f"{_percent(missed)} false negatives, {_percent(invented)} false positives"
+    def _rate_text(self) -> str:
+        false_negatives, false_positives = zip(*(self.rates(label) for label in self.labels or ("",)), strict=True)
+        return f"{_percent(false_negatives)} false negatives, {_percent(false_positives)} false positives"
 
     def _select(self, order: np.ndarray, values: np.ndarray, label: str) -> np.ndarray:
-        missed, invented = self.rates(label)
+        false_negatives, false_positives = self.rates(label)
         present, absent = order[values == 1], order[values == 0]
-        return np.concatenate([present[: round(missed * len(present))], absent[: round(invented * len(absent))]])
+        return np.concatenate(
+            [present[: round(false_negatives * len(present))], absent[: round(false_positives * len(absent))]]
+        )
 
     def _replace(self, values: np.ndarray, label: str, seed: int) -> np.ndarray:
         return 1 - values
 
 
 def _percent(rates: Sequence[float]) -> str:
-    """'20 %', or '30/10 %' where labels differ."""
+    """Format the rates: '20 %', or '30/10 %' if labels differ."""
     shown = rates if len(set(rates)) > 1 else rates[:1]
     return f"{'/'.join(f'{100 * rate:g}' for rate in shown)} %"

@@ -1,4 +1,4 @@
-"""A noise mask: which entries of the training labels noise selected, which it changed, and to what.
+"""A noise mask: the entries of the training labels that noise selected and changed, before and after.
 
 m training rows, k labels. Targets are int8: 1 present, 0 absent, -1 unknown.
 """
@@ -18,13 +18,21 @@ from data_prep.labels.table import UNKNOWN
 
 @dataclass(frozen=True)
 class LabelNoise:
-    """What a mask did to one label.
+    """The effect of a mask on one label. All shares are in [0, 1], and 0 where nothing is known.
 
-    known: entries that were known before. selected, changed: of these. false_negatives, false_positives, lost:
-    the changed ones by what happened: present to absent, absent to present, known to unknown.
-    rate: selected / known. false_negative_rate: false negatives / those present before; false_positive_rate:
-    false positives / those absent before. prevalence_before, prevalence_after: share of 1 among the entries known
-    then. All shares lie in [0, 1] and are 0 where nothing is known.
+    Attributes:
+        label: its name.
+        known: number of entries that were known before.
+        selected: number of them that the noise selected.
+        changed: number of them that changed.
+        false_negatives: changed from present to absent.
+        false_positives: changed from absent to present.
+        lost: changed from known to unknown.
+        rate: selected / known.
+        false_negative_rate: false negatives / entries present before.
+        false_positive_rate: false positives / entries absent before.
+        prevalence_before: share of 1 among the entries known before.
+        prevalence_after: share of 1 among the entries known after.
     """
 
     label: str
@@ -43,9 +51,13 @@ class LabelNoise:
 
 @dataclass(frozen=True)
 class NoiseMask:
-    """The noisy training labels and how they came about.
+    """The noisy training labels, with the clean labels and the selected entries.
 
-    labels: k names. clean, targets: (m, k) int8, before and after. selected: (m, k) bool.
+    Attributes:
+        labels: k names.
+        clean: (m, k) int8, the targets before.
+        selected: (m, k) bool.
+        targets: (m, k) int8, the targets after.
     """
 
     labels: tuple[str, ...]
@@ -55,46 +67,50 @@ class NoiseMask:
 
     @property
     def changed(self) -> np.ndarray:
-        """Return (m, k) bool: where a target is not what it was."""
+        """(m, k) bool, the entries that differ from the clean ones."""
         return self.targets != self.clean
 
     @property
     def fingerprint(self) -> str:
-        """Return "sha256:..." of labels, selected, changed, targets, and what a lost entry was."""
+        """``sha256:...`` of labels, selected, changed, targets, and the clean values of lost entries."""
         changed = self.changed
         hash_ = hashlib.sha256(json.dumps([self.labels, self.targets.shape]).encode())
         for bits in (self.selected, changed):
             hash_.update(np.packbits(bits).tobytes())
         hash_.update(np.ascontiguousarray(self.targets, dtype=np.int8).tobytes())
-        # every other change can be undone from the targets
+        # of every other change the clean value follows from the target
         hash_.update(self.clean[changed & (self.targets == UNKNOWN)].astype(np.int8).tobytes())
         return "sha256:" + hash_.hexdigest()
 
     def summary(self) -> tuple[LabelNoise, ...]:
-        """Say what was done to each of the k labels."""
+        """Summarize the effect on each of the k labels."""
         return tuple(self._of_label(i, label) for i, label in enumerate(self.labels))
 
     def _of_label(self, i: int, label: str) -> LabelNoise:
         before, after = self.clean[:, i], self.targets[:, i]
         known, selected, changed = before != UNKNOWN, self.selected[:, i], before != after
-        missed, invented = changed & (after == 0), changed & (after == 1)
+        false_negatives, false_positives = changed & (after == 0), changed & (after == 1)
         return LabelNoise(
             label=label,
             known=int(known.sum()),
             selected=int(selected.sum()),
             changed=int(changed.sum()),
-            false_negatives=int(missed.sum()),
-            false_positives=int(invented.sum()),
+            false_negatives=int(false_negatives.sum()),
+            false_positives=int(false_positives.sum()),
             lost=int((changed & (after == UNKNOWN)).sum()),
             rate=_share(selected, known),
-            false_negative_rate=_share(missed, before == 1),
-            false_positive_rate=_share(invented, before == 0),
+            false_negative_rate=_share(false_negatives, before == 1),
+            false_positive_rate=_share(false_positives, before == 0),
             prevalence_before=_share(before == 1, known),
             prevalence_after=_share(after == 1, after != UNKNOWN),
         )
 
     def save(self, path: Path) -> None:
-        """Write the mask to `path` (.npz), whole or not at all; DataError if that cannot be."""
+        """Write the mask to `path` (.npz), whole or not at all.
+
+        Raises:
+            DataError: the file cannot be written.
+        """
         content = io.BytesIO()
         np.savez_compressed(
             content,
@@ -109,11 +125,17 @@ class NoiseMask:
             temporary.write_bytes(content.getvalue())
             temporary.replace(path)
         except OSError as error:
-            raise DataError(f"{path}: the noise mask cannot be written ({error.strerror}); mend the folder") from error
+            raise DataError(
+                f"{path}: the noise mask cannot be written ({error.strerror}); repair the folder"
+            ) from error
 
     @classmethod
     def load(cls, path: Path) -> "NoiseMask":
-        """Read a mask that `save` wrote; DataError if it is not there or not what was written."""
+        """Read a mask that `save` wrote.
+
+        Raises:
+            DataError: there is none, or it is not what was written.
+        """
         try:
             with np.load(path, allow_pickle=False) as file:
                 mask = cls(tuple(file["labels"].tolist()), file["clean"], file["selected"], file["targets"])

@@ -1,11 +1,12 @@
-"""Protocols: what a study trains on, and where it puts the noise.
+"""Protocols of a study: the labels that each network trains on, and the noise on them.
 
 m training rows, k labels. Targets are int8: 1 present, 0 absent, -1 unknown.
 
-* ``all``: networks with all k labels; each noise in the list on some of them.
-* ``pairs``: networks with two labels each; noise on one of the two. As in Wu, Zhang and Ré (ICLR 2020, section 3.3):
-  20 random pairs, the labels of 20 % of the data of one of the two replaced by random labels.
-* ``curve``: as ``all``, with one noise at several rates. A higher rate disturbs all that a lower one does.
+* ``all``: networks with all k labels, under each noise model of a list.
+* ``pairs``: networks with two labels each, with noise on one of the two. Wu, Zhang and Ré (ICLR 2020, section 3.3)
+  use 20 random pairs, and replace the labels of 20 % of the data of one of the two by random labels.
+* ``curve``: as ``all``, with one noise model at several rates. The entries selected at a higher rate include those
+  selected at a lower rate.
 """
 
 from collections.abc import Sequence
@@ -23,15 +24,18 @@ from data_prep.noise.rows import ConfusionNoise
 from data_prep.settings import Settings
 
 SEEDS_APART = 1000
-"""Pairs train with seeds of their own: what a seed does to one pair must not tell what it does to another."""
+"""Distance between the first seeds of two pairs: no two pairs share a seed, so that their results are independent."""
 
 
 @dataclass(frozen=True)
 class Condition:
-    """What all arms of a condition have in common, but for their seeds and methods.
+    """A condition of a study: arms of one condition differ only in their seeds and methods.
 
-    name: for people, no two alike. labels: trained on, in the order of the data. noise: its labels are named.
-    first_seed: seeds count up from here.
+    Attributes:
+        name: for display, unique.
+        labels: labels to train on, in the order of the data.
+        noise: with its labels named.
+        first_seed: of the arms' consecutive seeds.
     """
 
     name: str
@@ -42,10 +46,12 @@ class Condition:
 
 @dataclass(frozen=True)
 class Plan:
-    """The conditions of a study, and what they say together.
+    """The conditions of a study.
 
-    drawn_from: the conditions are a random sample of so many, and methods are compared over all of them at once;
-    None: each condition is a question of its own.
+    Attributes:
+        conditions: the conditions.
+        population_size: size of the population from which the conditions are a random sample, so that methods are
+            compared over all conditions at once; None: methods are compared in each condition separately.
     """
 
     conditions: tuple[Condition, ...]
@@ -54,11 +60,11 @@ class Plan:
 
 class _OnSomeLabels(Settings):
     noisy_labels: int = Field(
-        3, ge=1, description="noise that names no label goes to so many labels, those with the most positives"
+        3, ge=1, description="number of labels disturbed by noise that names none: those with the most positives"
     )
 
     def name_labels(self, noise: NoiseSettings, targets: np.ndarray, labels: Sequence[str]) -> NoiseSettings:
-        """Return the noise with its labels named; confusion gets an even number of them."""
+        """Return the noise with its labels named; confusion gets an even number of labels."""
         if isinstance(noise, NoNoise) or noise.labels:
             return noise
         count = self.noisy_labels
@@ -70,11 +76,11 @@ class _OnSomeLabels(Settings):
 
 
 class AllProtocol(_OnSomeLabels):
-    """All labels in one network, under each noise in turn."""
+    """Protocol ``all``: all labels in one network, under each noise model."""
 
-    kind: Literal["all"] = Field("all", description="all labels together, under each noise in turn")
+    kind: Literal["all"] = Field("all", description="all labels in one network, under each noise model")
     noise: tuple[NoiseSettings, ...] = Field(
-        (NoNoise(), RandomNoise(rate=0.2)), min_length=1, description="what happens to the training labels"
+        (NoNoise(), RandomNoise(rate=0.2)), min_length=1, description="noise models on the training labels"
     )
 
     @field_validator("noise")
@@ -82,29 +88,31 @@ class AllProtocol(_OnSomeLabels):
     def _noise_is_named_once(cls, noise: tuple[NoiseSettings, ...]) -> tuple[NoiseSettings, ...]:
         names = [condition.name for condition in noise]
         if twice := {name for name in names if names.count(name) > 1}:
-            raise ValueError(f"{', '.join(sorted(twice))} stands twice among {', '.join(names)}; name each once")
+            raise ValueError(f"{', '.join(sorted(twice))} is named twice in {', '.join(names)}; name each once")
         return noise
 
     @property
     def name(self) -> str:
-        """Return a short name for runs."""
+        """A short name for runs."""
         return " / ".join(noise.name for noise in self.noise)
 
     def plan(self, targets: np.ndarray, labels: Sequence[str], seed: int) -> Plan:
-        """See `plan`."""
+        """Return the conditions, see `plan` of this module."""
         named = [self.name_labels(noise, targets, labels) for noise in self.noise]
         return Plan(tuple(Condition(noise.name, tuple(labels), noise, seed) for noise in named))
 
 
 class CurveProtocol(_OnSomeLabels):
-    """All labels in one network, under one noise at several rates."""
+    """Protocol ``curve``: all labels in one network, under one noise model at several rates."""
 
-    kind: Literal["curve"] = Field("curve", description="all labels together, under one noise at several rates")
+    kind: Literal["curve"] = Field(
+        "curve", description="all labels in one network, under one noise model at several rates"
+    )
     levels: tuple[float, ...] = Field(
         (0.0, 0.1, 0.2, 0.4, 0.6), min_length=2, description="rates of the noise, each in [0, 1]; 0: no noise"
     )
     noise: AddedNoise = Field(
-        RandomNoise(rate=1), description="what happens to the training labels; the levels stand in for its rate"
+        RandomNoise(rate=1), description="noise model on the training labels; the levels replace its rate"
     )
 
     @field_validator("noise", mode="before")
@@ -116,62 +124,64 @@ class CurveProtocol(_OnSomeLabels):
     def _levels_differ(self) -> "CurveProtocol":
         for level in self.levels:
             check_share(level)
-        names = [noise.name for noise in self._steps()]
+        names = [noise.name for noise in self._noises()]
         if twice := {name for name in names if names.count(name) > 1}:
-            raise ValueError(f"two levels come to the same noise, {sorted(twice)[0]!r}: give each level once, and no "
-                             "rate that stands against them")  # fmt: skip
+            raise ValueError(
+                f"two levels give the same noise, {sorted(twice)[0]!r}: give each level once, and no rate that "
+                "overrides the levels"
+            )
         return self
 
     @property
     def name(self) -> str:
-        """Return a short name for runs."""
+        """A short name for runs."""
         return f"{self.noise.kind} at {', '.join(f'{100 * level:g}' for level in self.levels)} %"
 
-    def _steps(self) -> list[NoiseSettings]:
+    def _noises(self) -> list[NoiseSettings]:
         return [self.noise.model_copy(update={"rate": level}) if level else NoNoise() for level in self.levels]
 
     def plan(self, targets: np.ndarray, labels: Sequence[str], seed: int) -> Plan:
-        """See `plan`."""
-        named = [self.name_labels(noise, targets, labels) for noise in self._steps()]
+        """Return the conditions, see `plan` of this module."""
+        named = [self.name_labels(noise, targets, labels) for noise in self._noises()]
         return Plan(tuple(Condition(noise.name, tuple(labels), noise, seed) for noise in named))
 
 
 class PairsProtocol(Settings):
-    """Random pairs of labels, a network for each pair, noise on one of the two."""
+    """Protocol ``pairs``: random pairs of labels, a network for each pair, noise on one of the two labels."""
 
     kind: Literal["pairs"] = Field("pairs", description="random pairs of labels, with noise on one of the two")
-    pairs: int = Field(20, ge=1, description="number of different pairs; fewer are the first of more")
-    noise: AddedNoise = Field(
-        RandomNoise(rate=0.2), description="what happens to the training labels of one of the two"
+    pairs: int = Field(
+        20, ge=1, description="number of different pairs; a smaller number takes the first of a larger one"
     )
+    noise: AddedNoise = Field(RandomNoise(rate=0.2), description="noise model on the training labels of one of the two")
     min_positives: int = Field(
-        25, ge=1, description="training images that show a finding, for its label to be drawn into a pair"
+        25, ge=1, description="minimum number of positive training images of a label that is drawn into a pair"
     )
 
     @field_validator("noise")
     @classmethod
     def _noise_names_no_label(cls, noise: AddedNoise) -> AddedNoise:
         if noise.labels:
-            raise ValueError(f"the labels of the pairs are drawn; take {', '.join(noise.labels)} out of the noise")
+            raise ValueError(f"the labels of the pairs are drawn; remove {', '.join(noise.labels)} from the noise")
         return noise
 
     @property
     def name(self) -> str:
-        """Return a short name for runs."""
+        """A short name for runs."""
         return f"{self.pairs} pairs · {self.noise.name}"
 
     def plan(self, targets: np.ndarray, labels: Sequence[str], seed: int) -> Plan:
-        """See `plan`.
+        """Return the conditions, see `plan` of this module.
 
         Raises:
-            DataError: there are not so many pairs of labels with enough positives.
+            DataError: there are fewer pairs of labels with enough positives.
         """
         enough = [label for label, n in zip(labels, (targets == 1).sum(axis=0), strict=True) if n >= self.min_positives]
         every = list(combinations(enough, 2))
         if len(every) < self.pairs:
             raise DataError(
-                f"{self.pairs} pairs asked for, and only {len(every)} can be made of the {len(enough)} labels with "
-                f"{self.min_positives} positive training images or more: ask for fewer pairs, or fewer positives"
+                f"{self.pairs} pairs asked for, and only {len(every)} can be made of the {len(enough)} labels with at "
+                f"least {self.min_positives} positive training images: ask for fewer pairs, or fewer positives"
             )
         order = _generator("pairs", seed).permutation(len(every))[: self.pairs]
         drawn = [self._condition(every[which], seed, number) for number, which in enumerate(order)]
@@ -190,10 +200,14 @@ ProtocolSettings = Annotated[AllProtocol | PairsProtocol | CurveProtocol, Field(
 def plan(protocol: ProtocolSettings, targets: np.ndarray, labels: Sequence[str], seed: int) -> Plan:
     """Return the conditions of a study.
 
-    targets: (m, k) int8 of the training rows only; labels: their k names; seed: the study's first.
+    Args:
+        protocol: of the study.
+        targets: (m, k) int8, of the training rows only.
+        labels: names of the k labels.
+        seed: the first seed of the study.
 
     Raises:
-        DataError: the labels do not suffice for the protocol.
+        DataError: there are not enough labels for the protocol.
     """
     return protocol.plan(targets, labels, seed)
 

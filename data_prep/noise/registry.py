@@ -1,14 +1,15 @@
-"""Label noise: seeded, content-addressed masks over the training labels.
+"""The registry of label noise models, and the draw of a noise mask over the training labels.
 
 m training rows, k labels. Targets are int8: 1 present, 0 absent, -1 unknown.
 
-A noise model selects known entries of the labels it names, an exact share of them, and replaces what it selected:
+A noise model selects an exact share of the known entries of the labels it names, and replaces them:
 
-* ``random``, ``shuffled``, ``flipped``, ``missing``, ``class_conditional``: label by label (`noise_entries`);
-* ``confusion``, ``row_and_label``: across the labels of a row (`noise_rows`).
+* ``random``, ``shuffled``, ``flipped``, ``missing``, ``class_conditional``: label by label
+  (`data_prep.noise.entries`);
+* ``confusion``, ``row_and_label``: across the labels of a row (`data_prep.noise.rows`).
 
-Every kind has a `rate`, `labels`, a `name` for runs and figures, a `title` that leaves the labels out, and a `level`
-by which conditions of one kind are ordered.
+Every kind has a `rate`, `labels`, a `name` for runs and figures, a `title` without the labels, and a `level` that
+orders conditions of one kind.
 """
 
 from collections.abc import Sequence
@@ -24,23 +25,23 @@ from data_prep.settings import Settings
 
 
 class NoNoise(Settings):
-    """Train on the labels as they are."""
+    """No noise: training on the labels as they are."""
 
     kind: Literal["none"] = Field("none", description="no noise")
 
     @property
     def name(self) -> str:
-        """Return a short name for runs and figures."""
+        """A short name for runs and figures."""
         return "clean"
 
     @property
     def title(self) -> str:
-        """Say what happens."""
+        """The noise, for display."""
         return "no added noise"
 
     @property
     def level(self) -> float:
-        """Return 0: less than any noise."""
+        """0, less than the level of any noise."""
         return 0.0
 
 
@@ -58,10 +59,16 @@ NoiseSettings = Annotated[NoNoise | _Added, Field(discriminator="kind")]
 
 
 def draw_noise(settings: NoiseSettings, targets: np.ndarray, labels: Sequence[str], seed: int) -> NoiseMask:
-    """Draw the noise for the training rows.
+    """Draw the noise for the training rows; unknown entries are never selected.
 
-    targets: (m, k) int8 of the training rows only. Unknown entries are never selected. Raises DataError for a label
-    that is not there.
+    Args:
+        settings: the noise model.
+        targets: (m, k) int8, of the training rows only.
+        labels: names of the k labels.
+        seed: of the draw.
+
+    Raises:
+        DataError: the noise names a label that is not among `labels`.
     """
     if isinstance(settings, NoNoise):
         return NoiseMask(tuple(labels), targets.copy(), np.zeros(targets.shape, dtype=bool), targets.copy())

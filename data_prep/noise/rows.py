@@ -1,7 +1,7 @@
-"""Noise that ties labels together: confusion of two findings, and rows in which every label is in doubt.
+"""Noise models across the labels of a row: confusion of two findings, and flips in a share of the rows.
 
-m training rows, k labels. Targets are int8: 1 present, 0 absent, -1 unknown. As with noise on single labels, a
-higher rate selects all that a lower one does.
+m training rows, k labels. Targets are int8: 1 present, 0 absent, -1 unknown. As with noise on single labels, the
+entries selected at a higher rate include those selected at a lower rate.
 """
 
 from collections.abc import Sequence
@@ -16,12 +16,12 @@ from data_prep.noise.entries import SHARE, Noise, check_share, generator
 
 
 class ConfusionNoise(Noise):
-    """Record one finding as another: in a share of the rows where exactly one of a pair is present, the other is."""
+    """Confusion: in a share of the rows with exactly one finding of a pair, it is recorded as the other finding."""
 
     kind: Literal["confusion"] = Field("confusion", description="one finding of a pair is recorded as the other")
     rate: float = Field(
         ...,
-        description="share of the rows where exactly one of a pair is present in which it is recorded as the other",
+        description="share of the rows with exactly one finding of a pair in which it is recorded as the other",
         json_schema_extra=SHARE,
     )
     labels: tuple[str, ...] = Field(
@@ -37,11 +37,11 @@ class ConfusionNoise(Noise):
 
     @property
     def title(self) -> str:
-        """Say what happens, without where: '20 % confused labels'."""
+        """The noise without its labels: '20 % confused labels'."""
         return f"{100 * self.rate:g} % confused labels"
 
     @property
-    def _where(self) -> str:
+    def _labels_text(self) -> str:
         pairs = [f"{one} with {other}" for one, other in zip(self.labels[::2], self.labels[1::2], strict=True)]
         return ", ".join(pairs) or "all labels, two by two"
 
@@ -63,10 +63,10 @@ class ConfusionNoise(Noise):
 
 
 class RowAndLabelNoise(Noise):
-    """Doubt whole rows: in a share of them, each named label flips with a probability.
+    """Row noise: in a share of the rows, each named label flips with a probability.
 
-    Where "No Finding" is a label, it follows the findings: a row whose findings changed has it when all others are
-    known to be absent, and has it not when one is present; it is never flipped itself.
+    If "No Finding" is a label, it follows the findings: where the findings of a row changed, it becomes present if
+    all of them are known to be absent, and absent if one is present. It is never flipped itself.
     """
 
     kind: Literal["row_and_label"] = Field(
@@ -74,7 +74,7 @@ class RowAndLabelNoise(Noise):
     )
     rate: float = Field(
         ...,
-        description="share of the training rows (with a known label among those named) to select",
+        description="share of the training rows (with a known entry in one of the named labels) to select",
         json_schema_extra=SHARE,
     )
     probability: float = Field(
@@ -88,11 +88,11 @@ class RowAndLabelNoise(Noise):
 
     @property
     def title(self) -> str:
-        """Say what happens, without where: '20 % noisy rows (50 % flips)'."""
+        """The noise without its labels: '20 % noisy rows (50 % flips)'."""
         return f"{100 * self.rate:g} % noisy rows ({100 * self.probability:g} % flips)"
 
     @property
-    def _how_much(self) -> str:
+    def _rate_text(self) -> str:
         return f"{100 * self.rate:g} % of rows, {100 * self.probability:g} % flipped,"
 
     def draw(self, targets: np.ndarray, labels: Sequence[str], seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -117,7 +117,7 @@ class RowAndLabelNoise(Noise):
 
 
 def _follow_findings(targets: np.ndarray, noisy: np.ndarray, selected: np.ndarray, labels: Sequence[str]) -> None:
-    """Set "No Finding", if it is a label, in the rows whose findings changed; it counts as selected there."""
+    """Update "No Finding", if it is a label, in the rows whose findings changed; it counts as selected there."""
     column = next((i for i, label in enumerate(labels) if _is_no_finding(label)), None)
     if column is None:
         return

@@ -1,7 +1,7 @@
-"""Drawing in the chest's own coordinates, at any number of pixels.
+"""The canvas: drawing in the chest's own coordinates, independent of the number of pixels.
 
 Coordinates (x, y) are in image widths: x runs from the midline (0) to the viewer's right, y from the upper edge
-(0) down; the image spans x in (-0.5, 0.5), y in (0, 1) before the pose shifts, turns and scales it. Lengths and
+(0) down; the image spans x in (-0.5, 0.5), y in (0, 1) before the pose shifts, rotates and scales it. Lengths and
 softnesses are in image widths too, and a layer is (size, size) float32 with values in [0, 1].
 """
 
@@ -12,19 +12,29 @@ import cv2
 import numpy as np
 
 _FRACTION_BITS = 6  # OpenCV's fixed-point vertices: 1/64 pixel
-_COARSE = 128  # pixels of the grid on which depths are measured: they are smooth
-_FAR = 4.0  # image widths; vertices further out change nothing that can be seen
+_COARSE = 128  # pixels of the grid on which depths are computed; they are smooth
+_FAR = 4.0  # image widths; vertices further out have no visible effect
 
 
 class Canvas:
-    """A square film of `size` pixels that sees the chest in one pose.
+    """A square film with the chest in one pose.
 
-    shift: (x, y) in image widths; turn: degrees, clockwise on the film; scale: 1 leaves the chest as it is.
+    Attributes:
+        size: width and height in pixels.
+        x, y: (size, size) float32, the coordinates of each pixel.
     """
 
     def __init__(
         self, size: int, shift: tuple[float, float] = (0.0, 0.0), turn: float = 0.0, scale: float = 1.0
     ) -> None:
+        """Set the pose.
+
+        Args:
+            size: width and height in pixels.
+            shift: (x, y) in image widths.
+            turn: degrees, clockwise on the film.
+            scale: 1 leaves the size of the chest unchanged.
+        """
         self.size = size
         cos, sin = scale * np.cos(np.radians(turn)), scale * np.sin(np.radians(turn))
         self._turning = np.array([[cos, -sin], [sin, cos]])
@@ -39,14 +49,14 @@ class Canvas:
         self.y: np.ndarray = np.float32(back[1, 0]) * from_x + np.float32(back[1, 1]) * from_y + np.float32(0.5)
 
     def area(self, *outlines: np.ndarray, softness: float = 0.0) -> np.ndarray:
-        """A layer that is 1 inside the closed outlines, each (points, 2), and falls to 0 over `softness`."""
+        """Draw a layer that is 1 inside the closed outlines, each (points, 2), and falls to 0 over `softness`."""
         layer = np.zeros((self.size, self.size), np.uint8)
         for outline in outlines:
             cv2.fillPoly(layer, [self._vertices(outline)], 255, cv2.LINE_AA, _FRACTION_BITS)
         return self.soften(_as_layer(layer), softness)
 
     def bands(self, outlines: np.ndarray, body: float, edge: float, thickness: float, softness: float) -> np.ndarray:
-        """A layer of outlines (m, points, 2), filled with `body` and rimmed `thickness` wide with `edge`."""
+        """Draw a layer of outlines (m, points, 2), filled with `body` and with an `edge` of width `thickness`."""
         layer = np.zeros((self.size, self.size), np.uint8)
         pixels, share = self._stroke(thickness)
         rim, inside = round(255 * (body + (edge - body) * share)), round(255 * body)
@@ -56,10 +66,10 @@ class Canvas:
         return self.soften(_as_layer(layer), softness)
 
     def lines(self, bundles: Iterable[tuple[np.ndarray, float, float]], softness: float = 0.0) -> np.ndarray:
-        """A layer of open lines: bundles of (points (..., n, 2), width, brightness), later ones over earlier ones.
+        """Draw a layer of open lines: bundles of (points (..., n, 2), width, brightness), later ones over earlier ones.
 
-        A line thinner than a pixel is drawn one pixel wide and fainter, so that what it absorbs does not
-        depend on the size.
+        A line thinner than a pixel is drawn one pixel wide and fainter, so that its absorption does not depend on
+        the size.
         """
         layer = np.zeros((self.size, self.size), np.uint8)
         for points, width, brightness in bundles:
@@ -82,7 +92,7 @@ class Canvas:
         return cv2.resize(coarse, (self.size, self.size), interpolation=cv2.INTER_LINEAR)
 
     def depth(self, layer: np.ndarray, reach: float) -> np.ndarray:
-        """How deep inside a layer: 0 at its edge, rising like a circle's chord to 1 at `reach` and beyond."""
+        """Return the depth inside a layer: 0 at its edge, rising like a circle's chord to 1 at `reach` and beyond."""
         coarse = cv2.resize(layer, (_COARSE, _COARSE), interpolation=cv2.INTER_AREA)
         distance = cv2.distanceTransform((coarse > 0.5).astype(np.uint8), cv2.DIST_L2, 5)
         inside = np.minimum(distance * np.float32(1 / (reach * self._scale * _COARSE)), np.float32(1))
@@ -90,7 +100,7 @@ class Canvas:
         return cv2.resize(chord, (self.size, self.size), interpolation=cv2.INTER_LINEAR)
 
     def blob(self, centre: tuple[float, float], radius_x: float, radius_y: float, turn: float = 0.0) -> np.ndarray:
-        """A Gaussian hill of height 1 with standard deviations `radius_x`, `radius_y`, turned by `turn` radians."""
+        """Draw a Gaussian of height 1 with standard deviations `radius_x`, `radius_y`, rotated by `turn` radians."""
         across, down = self.x - np.float32(centre[0]), self.y - np.float32(centre[1])
         cos, sin = np.float32(np.cos(turn)), np.float32(np.sin(turn))
         long = (across * cos + down * sin) * np.float32(1 / radius_x)
@@ -98,15 +108,10 @@ class Canvas:
         return cv2.exp(np.float32(-0.5) * (long * long + short * short))
 
     def texture(self, rng: np.random.Generator, grain: float) -> np.ndarray:
-        """Smooth noise of mean 0 and deviation about 1 with features of `grain` image widths, fixed to the film."""
+        """Draw smooth noise, mean 0, deviation about 1, with features of `grain` image widths, fixed to the film."""
         cells = max(4, round(1 / grain))
         coarse = rng.standard_normal((cells, cells), dtype=np.float32)
         return cv2.resize(coarse, (self.size, self.size), interpolation=cv2.INTER_CUBIC)
-
-    def _all_vertices(self, lines: list[np.ndarray]) -> list[np.ndarray]:
-        """The vertices of many lines, turned into pixels at once: one by one would take most of the time."""
-        ends = np.cumsum([len(line) for line in lines])
-        return np.split(self._vertices(np.concatenate(lines)), ends[:-1])
 
     def _vertices(self, points: np.ndarray) -> np.ndarray:
         inside = np.clip(points, -_FAR, _FAR)
@@ -114,32 +119,32 @@ class Canvas:
         return np.round(pixels * 2**_FRACTION_BITS).astype(np.int32)
 
     def _stroke(self, width: float) -> tuple[int, float]:
-        """Whole pixels of thickness, and the share of the brightness that keeps what the line absorbs."""
+        """Return the thickness in whole pixels, and the share of brightness that preserves the line's absorption."""
         wanted = width * self._scale * self.size
         pixels = max(1, round(wanted))
         return pixels, min(1.0, wanted / pixels)
 
 
 def curve(points: np.ndarray, closed: bool = True, steps: int = 6) -> np.ndarray:
-    """A smooth curve (Catmull-Rom) through `points` (n, 2), `steps` per stretch."""
+    """Return a smooth curve (Catmull-Rom) through `points` (n, 2), with `steps` points per segment."""
     if closed:
         padded = np.concatenate([points[-1:], points, points[:2]])
     else:
         padded = np.concatenate([2 * points[:1] - points[1:2], points, 2 * points[-1:] - points[-2:-1]])
-    stretches = np.stack([padded[i : len(padded) - 3 + i] for i in range(4)])  # (4, stretches, 2)
-    return np.tensordot(_catmull_rom(steps), stretches, 1).transpose(1, 0, 2).reshape(-1, 2)
+    segments = np.stack([padded[i : len(padded) - 3 + i] for i in range(4)])  # (4, segments, 2)
+    return np.tensordot(_catmull_rom(steps), segments, 1).transpose(1, 0, 2).reshape(-1, 2)
 
 
 @lru_cache(maxsize=4)
 def _catmull_rom(steps: int) -> np.ndarray:
-    """(steps, 4) weights of the four neighbouring points along one stretch."""
+    """Return the weights, (steps, 4), of the four neighbouring points along one segment."""
     t = np.linspace(0, 1, steps, endpoint=False)[:, None] ** np.arange(4)
     basis = np.array([[0, 2, 0, 0], [-1, 0, 1, 0], [2, -5, 4, -1], [-1, 3, -3, 1]]) / 2
     return t @ basis
 
 
 def _blur(layer: np.ndarray, sigma: float) -> np.ndarray:
-    width = 2 * round(2.7 * sigma) + 1  # what lies beyond is less than 1 % of the weight
+    width = 2 * round(2.7 * sigma) + 1  # less than 1 % of the weight is outside
     return cv2.GaussianBlur(layer, (width, width), sigma, borderType=cv2.BORDER_REPLICATE)
 
 

@@ -1,9 +1,9 @@
-"""The phantom: rendered frontal chest radiographs, written as ChestX-ray14 is.
+"""The phantom data set: rendered frontal chest radiographs in the format of ChestX-ray14.
 
 A folder with ``images/00000001_000.png`` ... (8-bit grey) and ``Data_Entry_2017_v2020.csv`` with NIH's header of
-2020, so that it takes the same road as the real thing; and ``phantom.json``, which says what it was made from. Each
-patient's images are a pure function of (seed, patient number, size): the number of worker processes and the number
-of other patients change nothing. See docs/phantom.md.
+2020, so that it is read by the same code as the real data set; and ``phantom.json`` with the settings and a checksum.
+Each patient's images are a pure function of (seed, patient number, size): they do not depend on the number of worker
+processes or of other patients. See docs/phantom.md.
 """
 
 import csv
@@ -27,13 +27,14 @@ from pydantic import Field
 
 from data_prep.errors import DataError
 from data_prep.labels.table import FINDINGS, NO_FINDING
-from data_prep.phantom.anatomy import Body, draw_body, draw_chest, draw_layers
-from data_prep.phantom.film import devices, expose, pose
+from data_prep.phantom.anatomy import Body, draw_body, draw_chest
+from data_prep.phantom.film import add_devices, draw_pose, expose
 from data_prep.phantom.findings import paint, reshape, strength
+from data_prep.phantom.layers import draw_layers
 from data_prep.phantom.population import Patient, Visit, draw_patient
 from data_prep.settings import Settings
 
-PHANTOM_VERSION = 4  # raised whenever a pixel or a label changes
+PHANTOM_VERSION = 4  # increase it whenever a pixel or a label changes
 TABLE = "Data_Entry_2017_v2020.csv"
 RECORD = "phantom.json"
 _HEADER = (
@@ -42,30 +43,39 @@ _HEADER = (
 )
 _FILM_WIDTH = 380.0  # millimetres
 _CHUNK = 8  # patients per message to a worker
-# Of zlib's strategies the fastest for such pictures, and the smallest: noise hardly repeats itself.
+# The fastest of zlib's strategies for such images, with the smallest files: noise hardly contains repetitions.
 _PNG = (cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE)
 
 Progress = Callable[[int, int], None]
 
 
 class PhantomSettings(Settings):
-    """What is rendered. Equal settings give equal bytes on the same kind of processor."""
+    """Settings of the phantom. Equal settings give equal bytes on the same kind of processor."""
 
     patients: int = Field(1800, ge=1, le=99_999_999, description="number of patients; about 2.9 images each")
     size: int = Field(256, ge=64, le=2048, description="width and height of an image in pixels")
-    seed: int = Field(0, ge=0, description="draws the population and every image")
+    seed: int = Field(0, ge=0, description="of the random draws of the population and the images")
 
 
 def write_phantom(settings: PhantomSettings, folder: Path, *, workers: int, progress: Progress) -> bool:
-    """Render the phantom into `folder` and return True, or return False where it already lies there complete.
+    """Render the phantom into a folder, unless it is there already.
 
-    The folder appears at once, complete, under its name; a run that was killed leaves nothing under it. workers:
-    processes that render. progress: called with (images done, images in all).
+    The folder gets its name when it is complete; a run that was killed leaves nothing under that name.
 
-    Raises DataError if the folder holds something else, or cannot be written.
+    Args:
+        settings: of the phantom.
+        folder: receives the data set.
+        workers: processes that render.
+        progress: called with (images done, images in all).
+
+    Returns:
+        False if the complete phantom was there already.
+
+    Raises:
+        DataError: the folder holds something else, or cannot be written.
     """
     folder = folder.absolute()
-    with _explained(folder), _alone(folder):
+    with _os_errors_explained(folder), _lock(folder):
         if folder.exists() and _is_complete(folder, settings):
             return False
         partial = folder.with_name(f".{folder.name}.partial")
@@ -80,20 +90,26 @@ def write_phantom(settings: PhantomSettings, folder: Path, *, workers: int, prog
 
 
 def render(patient: Patient, visit: Visit, body: Body, size: int) -> np.ndarray:
-    """One radiograph of the patient whose body is `draw_body(patient)`, (size, size) uint8.
+    """Render the radiograph of one visit, (size, size) uint8.
 
-    Everything but the findings is drawn from generators of its own: a visit without one of its findings gives the
-    same picture without it.
+    Each finding has its own random generator, and so has everything else: without a finding, the rest of the image
+    is the same.
+
+    Args:
+        patient: the patient.
+        visit: one of the patient's visits.
+        body: `draw_body(patient)`.
+        size: width and height in pixels.
     """
     chest = draw_chest(patient, visit, body)
     amounts = {finding: strength(finding, severity) for finding, severity in visit.severity.items()}
     for finding, amount in amounts.items():
         chest = reshape(finding, chest, amount, patient.generator(finding))
-    canvas = pose(patient.generator("pose", visit.number), size, chest.portable)
+    canvas = draw_pose(patient.generator("pose", visit.number), size, chest.portable)
     layers = draw_layers(canvas, chest, patient.generator("mottle", visit.number))
     for finding, amount in amounts.items():
         paint(finding, layers, amount, patient.generator(finding))
-    devices(layers, patient.generator("devices", visit.number))
+    add_devices(layers, patient.generator("devices", visit.number))
     return expose(layers, patient.generator("film", visit.number))
 
 
@@ -120,7 +136,11 @@ def _identity(settings: PhantomSettings) -> dict[str, Any]:
 
 
 def _is_complete(folder: Path, settings: PhantomSettings) -> bool:
-    """Whether the folder holds all of this phantom; DataError if it holds anything but it or a part of it."""
+    """Return whether the folder holds this phantom completely.
+
+    Raises:
+        DataError: it holds anything else than this phantom or a part of it.
+    """
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         made_from = {key: record[key] for key in ("phantom", "settings")}
@@ -137,7 +157,7 @@ def _is_complete(folder: Path, settings: PhantomSettings) -> bool:
 
 
 def _rendered(patients: list[Patient], images: Path, size: int, workers: int) -> Iterator[list[tuple[bytes, int]]]:
-    """Write the patients' images; yields, in order, SHA-256 and number of bytes of each file."""
+    """Write the patients' images; yield SHA-256 and number of bytes of each file, in order."""
     chunks = [patients[start : start + _CHUNK] for start in range(0, len(patients), _CHUNK)]
     if workers == 1:
         yield from (_render_patients(chunk, images, size) for chunk in chunks)
@@ -153,8 +173,8 @@ def _rendered(patients: list[Patient], images: Path, size: int, workers: int) ->
 
 
 def _start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    cv2.setNumThreads(1)  # the workers are the parallelism
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
+    cv2.setNumThreads(1)  # the processes are the parallelism
 
 
 def _render_patients(patients: list[Patient], images: Path, size: int) -> list[tuple[bytes, int]]:
@@ -180,13 +200,13 @@ def _table(patients: list[Patient], size: int) -> bytes:
     for patient in patients:
         for visit in patient.visits:
             findings = "|".join(name for name in FINDINGS if name in visit.severity) or NO_FINDING
-            who = (visit.number, patient.number, visit.age, patient.sex, visit.view)
-            rows.writerow([_image_name(patient, visit), findings, *who, size, size, spacing, spacing])
+            columns = (visit.number, patient.number, visit.age, patient.sex, visit.view)
+            rows.writerow([_image_name(patient, visit), findings, *columns, size, size, spacing, spacing])
     return text.getvalue().encode()
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _lock(folder: Path) -> Iterator[None]:
     """Hold the lock on `folder`; the kernel releases it when its holder dies."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(folder.with_name(f".{folder.name}.lock")):
@@ -194,7 +214,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _explained(folder: Path) -> Iterator[None]:
+def _os_errors_explained(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:

@@ -1,21 +1,22 @@
-"""From absorption to a grey picture: devices, exposure, processing, noise, collimation, marker letters.
+"""The film: from absorption to a grey image, with pose, devices, exposure, noise, collimation and marker letters.
 
-What happens here depends on the patient, the visit and the view, never on the findings, with one exception that
-life makes too: devices are common where the view is AP.
+Everything here depends on the patient, the visit and the view, never on the findings. The view depends on the
+findings, as in real data, and devices are common in AP images.
 """
 
 import cv2
 import numpy as np
 
-from data_prep.phantom.anatomy import SIDES, Layers
+from data_prep.phantom.anatomy import SIDES
 from data_prep.phantom.canvas import Canvas, curve
+from data_prep.phantom.layers import Layers
 
 Rng = np.random.Generator
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
-def pose(rng: Rng, size: int, portable: bool) -> Canvas:
-    """The film as the patient stands (or lies) before it: small shifts, turns and scalings, larger when AP."""
+def draw_pose(rng: Rng, size: int, portable: bool) -> Canvas:
+    """Draw the pose of the patient before the film: small shifts, rotations and scalings, larger for AP."""
     loose = 1.6 if portable else 1.0
     shift = rng.normal(0, 0.016 * loose, 2)
     turn = float(np.clip(rng.normal(0, 1.6 * loose), -8, 8))
@@ -23,16 +24,16 @@ def pose(rng: Rng, size: int, portable: bool) -> Canvas:
     return Canvas(size, (float(shift[0]), float(shift[1])), turn, scale)
 
 
-def devices(layers: Layers, rng: Rng) -> None:
-    """Leads with electrodes, a central line, a tube in the trachea: mostly in portable images."""
+def add_devices(layers: Layers, rng: Rng) -> None:
+    """Add leads with electrodes, a central line, a tracheal tube: mostly in portable images."""
     chest = layers.chest
     paths = []
     if rng.random() < (0.5 if chest.portable else 0.05):
         for _ in range(int(rng.integers(2, 4))):
             start = np.array([rng.uniform(-0.32, 0.32), rng.uniform(0.22, 0.7)])
-            away = np.array([np.sign(start[0]) * 0.6, start[1] + rng.uniform(-0.2, 0.35)])
-            middle = (start + away) / 2 + rng.normal(0, 0.05, 2)
-            paths.append((curve(np.stack([start, middle, away]), closed=False), 0.0035, 0.55))
+            end = np.array([np.sign(start[0]) * 0.6, start[1] + rng.uniform(-0.2, 0.35)])
+            middle = (start + end) / 2 + rng.normal(0, 0.05, 2)
+            paths.append((curve(np.stack([start, middle, end]), closed=False), 0.0035, 0.55))
             around = np.linspace(0, 2 * np.pi, 9)
             paths.append((start + 0.010 * np.stack([np.cos(around), np.sin(around)], 1), 0.006, 0.8))
     if rng.random() < (0.35 if chest.portable else 0.03):
@@ -50,10 +51,10 @@ def devices(layers: Layers, rng: Rng) -> None:
 
 
 def expose(layers: Layers, rng: Rng) -> np.ndarray:
-    """The film, (size, size) uint8: dark where the beam passes, as ChestX-ray14's images are."""
+    """Expose the film: (size, size) uint8, dark where the beam passes, as in ChestX-ray14's images."""
     canvas, portable = layers.canvas, layers.chest.portable
     absorbed = layers.absorption()
-    if portable:  # less scatter is removed at the bedside: a veil of the picture's own blur
+    if portable:  # less scatter is removed at the bedside: add a blurred copy of the image
         absorbed = 0.84 * absorbed + 0.16 * canvas.soften(absorbed, 0.08)
     detail = float(np.clip(rng.normal(0.30, 0.25), 0, 0.9))
     absorbed = absorbed + np.float32(detail) * (absorbed - canvas.soften(absorbed, 0.03))
@@ -73,14 +74,14 @@ def _with_noise(grey: np.ndarray, canvas: Canvas, rng: Rng, portable: bool) -> n
     size = canvas.size
     tilt = rng.normal(0, 0.05, 2)
     grey = grey * (1 + np.float32(tilt[0]) * canvas.x + np.float32(tilt[1]) * (canvas.y - np.float32(0.5)))
-    # Quantum noise: white at the detector, so its share per pixel grows with the number of pixels.
+    # Quantum noise is white at the detector, so the amount per pixel grows with the number of pixels.
     amount = np.float32(abs(rng.normal(2.6 if portable else 1.8, 0.6)) * (size / 256) ** 0.5)
-    # From a child of its own, so that what is drawn after it is the same at every size.
+    # A separate generator, so that later draws are the same at every size.
     return grey + amount * rng.spawn(1)[0].standard_normal((size, size), dtype=np.float32)
 
 
 def _collimate(film: np.ndarray, rng: Rng) -> None:
-    """Black borders where the collimator covered the detector, in some images."""
+    """Blacken the borders that the collimator covers, in some images."""
     size = len(film)
     for edge in range(4):
         if rng.random() < 0.12:
@@ -89,7 +90,7 @@ def _collimate(film: np.ndarray, rng: Rng) -> None:
 
 
 def _mark(film: np.ndarray, rng: Rng, portable: bool) -> None:
-    """L or R in a corner, and AP PORTABLE on most bedside images."""
+    """Write L or R in a corner, and AP PORTABLE on most bedside images."""
     size = len(film)
     side = "L" if rng.random() < 0.75 else "R"
     x = rng.uniform(0.86, 0.93) if side == "L" else rng.uniform(0.03, 0.09)

@@ -1,12 +1,12 @@
 """The fourteen findings as they appear on a frontal radiograph.
 
-A finding acts in one or both of two ways: it reshapes the chest before anything is drawn (a wide heart, a raised
-diaphragm), and it paints into the layers afterwards (haze in place of air, lines, missing vessels). Where it lies is
-drawn once per patient, so that it is in the same place at every visit; how strong it is comes from the visit's
-severity s in (0, 1).
+A finding reshapes the chest before anything is drawn (a wide heart, a raised diaphragm), paints into the layers
+afterwards (haze in place of air, lines, missing vessels), or does both. Its position is drawn once per patient, so
+that it is in the same place at every visit; its strength follows from the visit's severity s in (0, 1).
 
-`STRENGTH` is the phantom's difficulty, all of it: for each finding the strength at s = 0 (faint: many a reader would
-miss it) and at s = 1 (plain). Strength scales size and contrast as each finding's function says; 0 is invisible.
+`STRENGTH` alone sets the difficulty of the phantom: for each finding the strength at s = 0 (faint: many readers would
+miss it) and at s = 1 (obvious). How strength scales size and contrast is defined by each finding's function; 0 is
+invisible.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,10 +15,11 @@ from dataclasses import replace
 import numpy as np
 
 from data_prep.labels.table import FINDINGS
-from data_prep.phantom.anatomy import SIDES, Chest, Layers
+from data_prep.phantom.anatomy import SIDES, Chest
 from data_prep.phantom.canvas import curve
+from data_prep.phantom.layers import Layers
 
-# (at severity 0, at severity 1); how these were set is told in docs/phantom.md.
+# (at severity 0, at severity 1); see docs/phantom.md for how they were set
 STRENGTH: Mapping[str, tuple[float, float]] = {
     "Atelectasis": (0.10, 1.00),
     "Cardiomegaly": (0.05, 0.95),
@@ -42,22 +43,22 @@ Paint = Callable[[Layers, float, Rng], None]
 
 
 def strength(finding: str, severity: float) -> float:
-    """Strength of a finding, for a severity in (0, 1)."""
-    faint, plain = STRENGTH[finding]
-    return faint + (plain - faint) * severity
+    """Return the strength of a finding, for a severity in (0, 1)."""
+    faint, obvious = STRENGTH[finding]
+    return faint + (obvious - faint) * severity
 
 
 def reshape(finding: str, chest: Chest, amount: float, rng: Rng) -> Chest:
-    """The chest as the finding makes it; unchanged for a finding that has no effect on its shape."""
+    """Return the chest as the finding reshapes it; unchanged if the finding has no effect on the shape."""
     change = _RESHAPES.get(finding)
     return change(chest, amount, rng) if change else chest
 
 
 def paint(finding: str, layers: Layers, amount: float, rng: Rng) -> None:
     """Draw the finding into the layers."""
-    brush = _PAINTS.get(finding)
-    if brush:
-        brush(layers, amount, rng)
+    painter = _PAINTS.get(finding)
+    if painter:
+        painter(layers, amount, rng)
 
 
 def _one_side(rng: Rng) -> int:
@@ -65,7 +66,7 @@ def _one_side(rng: Rng) -> int:
 
 
 def _haze(layers: Layers, opacity: np.ndarray) -> None:
-    """Fill air, on top of what is filled already."""
+    """Fill air with `opacity`, in addition to earlier fillings."""
     layers.haze = 1 - (1 - layers.haze) * (1 - opacity)
 
 

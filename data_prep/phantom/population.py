@@ -1,10 +1,10 @@
-"""The phantom's patients: who they are, how often they come, and what they have at each visit.
+"""The phantom's population: patients with age and sex, their visits, and the findings of each visit.
 
-k = 14 findings; q = k + 1 latent traits (the findings, then "is examined lying, AP").
+k = 14 findings; q = k + 1 latent traits (the findings, then the AP view, lying down).
 
-A visit has a finding when a latent normal variable passes the finding's threshold. The latent variables of one
-image are correlated as ChestX-ray14's labels are, and are the weighted sum of a part that stays with the patient
-and a part of the visit, so that findings persist and change. How far the threshold is passed is the severity:
+A visit has a finding if a latent normal variable exceeds the finding's threshold. The latent variables of one image
+have the correlations of ChestX-ray14's labels. Each is the weighted sum of a part of the patient and a part of the
+visit, so that findings persist and change. The severity is the conditional quantile of the excess over the threshold:
 uniform in (0, 1) over all images with the finding.
 
 All constants were computed from NIH's table of 112,120 images (Data_Entry_2017_v2020.csv): relative frequencies,
@@ -22,15 +22,24 @@ from data_prep.labels.table import FINDINGS
 
 # Share of ChestX-ray14's images with each finding.
 NIH_PREVALENCE: Mapping[str, float] = {
-    "Atelectasis": 0.10309, "Cardiomegaly": 0.02476, "Effusion": 0.11877, "Infiltration": 0.17743,
-    "Mass": 0.05157, "Nodule": 0.05647, "Pneumonia": 0.01276, "Pneumothorax": 0.04729,
-    "Consolidation": 0.04163, "Edema": 0.02054, "Emphysema": 0.02244, "Fibrosis": 0.01504,
-    "Pleural_Thickening": 0.03019, "Hernia": 0.00202,
-}  # fmt: skip
-# Raised to this where rarer, so that a fifth of the default population holds at least 25 positives of each.
+    "Atelectasis": 0.10309,
+    "Cardiomegaly": 0.02476,
+    "Effusion": 0.11877,
+    "Infiltration": 0.17743,
+    "Mass": 0.05157,
+    "Nodule": 0.05647,
+    "Pneumonia": 0.01276,
+    "Pneumothorax": 0.04729,
+    "Consolidation": 0.04163,
+    "Edema": 0.02054,
+    "Emphysema": 0.02244,
+    "Fibrosis": 0.01504,
+    "Pleural_Thickening": 0.03019,
+    "Hernia": 0.00202,
+}
+# Rarer findings are raised to this, so that a fifth of the default population has at least 25 positives of each.
 LEAST_PREVALENCE = 0.045
 PREVALENCE: Mapping[str, float] = {name: max(NIH_PREVALENCE[name], LEAST_PREVALENCE) for name in FINDINGS}
-RAISED = tuple(name for name in FINDINGS if PREVALENCE[name] > NIH_PREVALENCE[name])
 AP_SHARE = 0.39966
 
 # Tetrachoric correlations between labels of one image, below the diagonal; the last row is the AP view.
@@ -55,19 +64,48 @@ _CORRELATION = (
 _PERSISTENCE = (0.53, 0.68, 0.64, 0.40, 0.72, 0.60, 0.45, 0.83, 0.55, 0.65, 0.79, 0.59, 0.55, 0.91, 0.72)
 # Patients with 1, 2, ... 24 images; the 1.9 % with more (up to 184) are left out of the phantom.
 _PATIENTS_BY_IMAGES = (
-    17503, 4113, 2100, 1330, 938, 787, 608, 494, 387, 320, 281, 235,
-    165, 181, 121, 120, 91, 77, 77, 74, 68, 39, 50, 51,
-)  # fmt: skip
+    17503,
+    4113,
+    2100,
+    1330,
+    938,
+    787,
+    608,
+    494,
+    387,
+    320,
+    281,
+    235,
+    165,
+    181,
+    121,
+    120,
+    91,
+    77,
+    77,
+    74,
+    68,
+    39,
+    50,
+    51,
+)
 _MALE_SHARE = 0.565
 _AGE_MEAN, _AGE_DEVIATION = 46.6, 16.6  # years
-# Years that a patient's standing tendency to a finding adds to the expected age, per standard deviation.
+# Years added to the expected age, per standard deviation of the patient's part of a finding's latent variable.
 _AGE_TENDENCY: Mapping[str, float] = {"Hernia": 6.0, "Fibrosis": 3.0, "Emphysema": 2.0, "Nodule": 1.5}
 _YEARS_BETWEEN_VISITS = 0.4
 
 
 @dataclass(frozen=True)
 class Visit:
-    """One image to be: `severity` holds the findings that are present, each with its severity in (0, 1)."""
+    """A visit with one image.
+
+    Attributes:
+        number: from 0.
+        age: years.
+        view: "PA" or "AP".
+        severity: the findings that are present, each with its severity in (0, 1).
+    """
 
     number: int
     age: int
@@ -77,7 +115,14 @@ class Visit:
 
 @dataclass(frozen=True)
 class Patient:
-    """A patient of the population `seed`; numbers start at 1, ages are in years."""
+    """A patient.
+
+    Attributes:
+        seed: of the population.
+        number: from 1.
+        sex: "M" or "F".
+        visits: in order.
+    """
 
     seed: int
     number: int
@@ -85,21 +130,21 @@ class Patient:
     visits: tuple[Visit, ...]
 
     def generator(self, purpose: str, *extra: int) -> np.random.Generator:
-        """Random numbers for one purpose, which depend on nothing but the seed, the patient and the purpose."""
+        """Return a random generator for one purpose; it depends only on the seed, the patient and the purpose."""
         key = (*b"phantom ", *purpose.encode(), 0, self.number, *extra)
         return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=key))
 
 
 def draw_patient(seed: int, number: int) -> Patient:
-    """Patient `number` of the population `seed`: a pure function of the two."""
+    """Draw patient `number` of the population `seed`: a pure function of the two."""
     rng = Patient(seed, number, "", ()).generator("history")
     images = 1 + int(rng.choice(len(_PATIENTS_BY_IMAGES), p=_share(_PATIENTS_BY_IMAGES)))
     sex = "M" if rng.random() < _MALE_SHARE else "F"
     mixing, persistence, thresholds = _latent_model()
-    standing = mixing @ rng.standard_normal(len(thresholds))  # (q,)
-    passing = rng.standard_normal((images, len(thresholds))) @ mixing.T  # (images, q)
-    latent = np.sqrt(persistence) * standing + np.sqrt(1 - persistence) * passing
-    age = _first_age(standing, rng)
+    of_patient = mixing @ rng.standard_normal(len(thresholds))  # (q,)
+    of_visits = rng.standard_normal((images, len(thresholds))) @ mixing.T  # (images, q)
+    latent = np.sqrt(persistence) * of_patient + np.sqrt(1 - persistence) * of_visits
+    age = _first_age(of_patient, rng)
     years = np.concatenate([[0.0], rng.exponential(_YEARS_BETWEEN_VISITS, images - 1)]).cumsum()
     visits = tuple(
         Visit(
@@ -119,7 +164,7 @@ def _share(counts: tuple[int, ...]) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def _latent_model() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Cholesky factor of the correlations (q, q), persistence (q,), thresholds (q,)."""
+    """Return the Cholesky factor of the correlations (q, q), the persistence (q,), the thresholds (q,)."""
     q = len(_CORRELATION)
     correlation = np.eye(q)
     for row, values in enumerate(_CORRELATION):
@@ -129,12 +174,12 @@ def _latent_model() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.linalg.cholesky(correlation), np.array(_PERSISTENCE), thresholds
 
 
-def _first_age(standing: np.ndarray, rng: np.random.Generator) -> float:
-    tendency = sum(years * standing[FINDINGS.index(name)] for name, years in _AGE_TENDENCY.items())
+def _first_age(of_patient: np.ndarray, rng: np.random.Generator) -> float:
+    tendency = sum(years * of_patient[FINDINGS.index(name)] for name, years in _AGE_TENDENCY.items())
     return float(np.clip(_AGE_MEAN + tendency + _AGE_DEVIATION * rng.standard_normal(), 16, 92))
 
 
 def _severities(latent: np.ndarray) -> dict[str, float]:
-    """Findings whose latent variable (q,) passes the threshold, with the conditional quantile of the excess."""
+    """Return the findings whose latent variable, of `latent` (q,), exceeds the threshold, with their severities."""
     tail = {name: 1 - NormalDist().cdf(float(value)) for name, value in zip(FINDINGS, latent[:-1], strict=True)}
     return {name: 1 - tail[name] / PREVALENCE[name] for name in FINDINGS if tail[name] < PREVALENCE[name]}

@@ -1,7 +1,7 @@
-"""Images straight out of a compressed archive (tar.gz), one after the other; nothing is ever written to disk.
+"""Images read as a stream from a tar.gz archive, one after the other; nothing is extracted to disk.
 
-An archive comes from outside: what a member claims to be (its path, its kind, its size) decides only whether its
-bytes are read. Formats: POSIX.1-1988 (ustar), POSIX.1-2001 (pax) and GNU headers; IEEE Std 1003.1, "pax".
+An archive is untrusted: the path, type and size that a member's header declares decide only whether its data are
+read. Formats: POSIX.1-1988 (ustar), POSIX.1-2001 (pax) and GNU headers; IEEE Std 1003.1, "pax".
 """
 
 import hashlib
@@ -20,29 +20,46 @@ from data_prep.errors import DataError
 from data_prep.sources.folder import IMAGE_SUFFIXES
 
 NO_ROW = "no row in the label table"
-MAX_EXPANSION, FREE_EXPANSION = 20, 2**30  # bytes out per byte in, beyond the first; images hardly expand at all
-MAX_HEADER_BYTES = 2**20  # of a pax or GNU extension: a path of 4,096 bytes and a few times
+# An archive may decompress to 20 times its size plus 1 GiB; images are compressed already and hardly grow.
+MAX_EXPANSION_RATIO, FREE_EXPANSION_BYTES = 20, 2**30
+MAX_HEADER_BYTES = 2**20  # of a pax or GNU extension header, which holds a path of up to 4,096 bytes and a few times
 
 _BLOCK = 512
-_READ = 2**20  # bytes at a time
-_REGULAR, _FOLDER = frozenset({b"0", b"\0", b"7"}), b"5"
-_KINDS = {
-    b"1": "a hard link", b"2": "a symbolic link", b"3": "a character device", b"4": "a block device", b"6": "a pipe",
+_CHUNK_BYTES = 2**20
+_REGULAR_TYPES, _FOLDER_TYPE = frozenset({b"0", b"\0", b"7"}), b"5"
+_SPECIAL_TYPES = {
+    b"1": "a hard link",
+    b"2": "a symbolic link",
+    b"3": "a character device",
+    b"4": "a block device",
+    b"6": "a pipe",
     b"S": "a sparse file",
-}  # fmt: skip
-_WITHOUT_DATA = frozenset({b"1", b"2", b"3", b"4", b"5", b"6"})  # whatever size their headers give
+}
+_TYPES_WITHOUT_DATA = frozenset({b"1", b"2", b"3", b"4", b"5", b"6"})  # whatever size their headers declare
 
 
 class Member(NamedTuple):
-    """A member of an archive. data: its bytes, or None with the reason; a folder has no reason either."""
+    """A member of an archive.
+
+    Attributes:
+        path: as its header gives it.
+        data: its content; None for a folder, and for a member that is not read.
+        reason: why it is not read; empty for a folder and for a member that is read.
+    """
 
     path: str
     data: bytes | None
     reason: str = ""
 
 
-class Picked(NamedTuple):
-    """A member that is no folder. image: its name in the label table, else its path. data: None with a reason."""
+class ArchiveItem(NamedTuple):
+    """An image that the label table names, or another member that is not a folder, with the reason to skip it.
+
+    Attributes:
+        image: the image's name in the label table, or the path of a skipped member.
+        data: the content of the image file; None for a skipped member.
+        reason: why the member is skipped; empty for an image.
+    """
 
     image: str
     data: bytes | None
@@ -50,8 +67,15 @@ class Picked(NamedTuple):
 
 
 @dataclass
-class Account:
-    """What has come out of an archive so far. position: bytes of the archive that were read."""
+class ReadProgress:
+    """How much of an archive has been read.
+
+    Attributes:
+        members: number of members so far, folders included.
+        folders: number of folders so far.
+        position: bytes of the compressed archive that were read.
+        md5: MD5 sum of the archive, if requested, after its last byte.
+    """
 
     members: int = 0
     folders: int = 0
@@ -60,22 +84,32 @@ class Account:
 
 
 @contextmanager
-def open_archive(path: Path, account: Account, md5: bool = False) -> Iterator[Iterator[Member]]:
-    """Give the members of the archive at `path` while it is read once; `account` says how far.
+def open_archive(path: Path, read_progress: ReadProgress, md5: bool = False) -> Iterator[Iterator[Member]]:
+    """Open an archive and iterate over its members, reading it once from start to end.
 
-    md5: also compute the archive's sum, which is in `account` after the last member.
+    Args:
+        path: the archive (tar.gz).
+        read_progress: updated while members are read.
+        md5: also compute the archive's MD5 sum, which is in `read_progress` after the last member.
 
-    Iterating raises DataError where the archive is damaged (cut, changed, no archive at all), and where it expands
-    beyond reason.
+    Yields:
+        An iterator over the members. It raises DataError if the archive is damaged (truncated, changed, or not a
+        tar.gz archive) or decompresses to far more than images do.
     """
-    with path.open("rb", buffering=0) as raw, igzip.IGzipFile(fileobj=_Counted(raw, account, md5)) as expanded:
-        yield _members(_Expanded(path, expanded, MAX_EXPANSION * path.stat().st_size + FREE_EXPANSION), account)
+    limit = MAX_EXPANSION_RATIO * path.stat().st_size + FREE_EXPANSION_BYTES
+    with path.open("rb", buffering=0) as raw, igzip.IGzipFile(fileobj=_CountingFile(raw, read_progress, md5)) as stream:
+        yield _iterate_members(_DecompressedStream(path, stream, limit), read_progress)
 
 
-def pick_images(members: Iterator[Member], images: Collection[str]) -> Iterator[Picked]:
-    """Give every member that is not a folder: an image of the label table once, anything else with a reason.
+def select_images(members: Iterator[Member], images: Collection[str]) -> Iterator[ArchiveItem]:
+    """Select the images that the label table names, and give a reason for every other member except folders.
 
-    images: the names in the label table. A member is found by its file name, whatever folder it lies in.
+    Args:
+        members: of an archive.
+        images: names in the label table. A member matches by its file name, whatever its folder.
+
+    Yields:
+        Every member that is not a folder. An image is selected once; a repetition is skipped with a reason.
     """
     seen: set[str] = set()
     for path, data, reason in members:
@@ -83,53 +117,56 @@ def pick_images(members: Iterator[Member], images: Collection[str]) -> Iterator[
             continue
         name = PurePosixPath(path).name
         if reason:
-            yield Picked(_shown(path), None, reason)
+            yield ArchiveItem(_printable(path), None, reason)
         elif not name.lower().endswith(IMAGE_SUFFIXES):
-            yield Picked(_shown(path), None, f"not an image ({', '.join(IMAGE_SUFFIXES)})")
+            yield ArchiveItem(_printable(path), None, f"not an image ({', '.join(IMAGE_SUFFIXES)})")
         elif name not in images:
-            yield Picked(_shown(path), None, NO_ROW)
+            yield ArchiveItem(_printable(path), None, NO_ROW)
         elif name in seen:
-            yield Picked(_shown(path), None, f"{name} has come already")
+            yield ArchiveItem(_printable(path), None, f"{name} was already read from this archive")
         else:
             seen.add(name)
-            yield Picked(name, data)
+            yield ArchiveItem(name, data)
 
 
-def _shown(path: str) -> str:
-    """Make any path fit for a table and a terminal."""
+def _printable(path: str) -> str:
+    """Escape unprintable characters of a path, and shorten it, for tables and terminals."""
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in path)[:200]
 
 
-class _Counted(io.RawIOBase):
-    """A file that counts and, if asked, hashes what is read of it."""
+class _CountingFile(io.RawIOBase):
+    """A raw file that counts the bytes read and, if requested, computes their MD5 sum."""
 
-    def __init__(self, file: FileIO, account: Account, md5: bool) -> None:
-        self._file, self._account = file, account
+    def __init__(self, file: FileIO, read_progress: ReadProgress, md5: bool) -> None:
+        self._file, self._read_progress = file, read_progress
         self._hash = hashlib.md5(usedforsecurity=False) if md5 else None
 
     def readable(self) -> bool:
+        """Return True."""
         return True
 
     def readinto(self, buffer: Any) -> int:
+        """Read into `buffer` and return the number of bytes; 0 at the end."""
         count = self._file.readinto(buffer) or 0
-        self._account.position += count
+        self._read_progress.position += count
         if self._hash:
             self._hash.update(memoryview(buffer)[:count])
             if not count:
-                self._account.md5 = self._hash.hexdigest()
+                self._read_progress.md5 = self._hash.hexdigest()
         return count
 
 
-class _Expanded:
-    """The expanded stream: exactly as many bytes as asked for, or a DataError that names the archive."""
+class _DecompressedStream:
+    """The decompressed stream, which returns exactly the requested bytes or raises a DataError naming the archive."""
 
     def __init__(self, path: Path, stream: igzip.IGzipFile, limit: int) -> None:
-        self._path, self._stream, self._left = path, stream, limit
+        self._archive, self._stream, self._bytes_left = path, stream, limit
 
     def read(self, count: int) -> bytes:
+        """Return the next `count` bytes."""
         pieces = []
         while count:
-            piece = self._some(count)
+            piece = self._read_up_to(count)
             if not piece:
                 raise self.damaged("it ends in the middle of a member")
             pieces.append(piece)
@@ -137,99 +174,106 @@ class _Expanded:
         return b"".join(pieces)
 
     def skip(self, count: int) -> None:
+        """Read and discard the next `count` bytes."""
         while count:
-            piece = self._some(min(count, _READ))
+            piece = self._read_up_to(min(count, _CHUNK_BYTES))
             if not piece:
                 raise self.damaged("it ends in the middle of a member")
             count -= len(piece)
 
     def drain(self) -> None:
-        """Read to the end, where the sums stand."""
-        while self._some(_READ):
+        """Read to the end, so that the gzip checksums are verified."""
+        while self._read_up_to(_CHUNK_BYTES):
             pass
 
     def damaged(self, what: str) -> DataError:
-        return DataError(f"{self._path}: damaged archive: {what}; fetch it again, or leave it out with --parts")
+        """Return the error for a damaged archive."""
+        return DataError(f"{self._archive}: damaged archive: {what}; fetch it again, or leave it out with --parts")
 
-    def _some(self, count: int) -> bytes:
+    def _read_up_to(self, count: int) -> bytes:
         try:
             data = self._stream.read(count)
         except (OSError, EOFError, igzip_lib.IsalError) as error:  # type: ignore[misc]
-            raise self.damaged(f"it cannot be expanded ({error})") from error
-        self._left -= len(data)
-        if self._left < 0:
-            raise self.damaged("it expands far beyond what images do")
+            raise self.damaged(f"it cannot be decompressed ({error})") from error
+        self._bytes_left -= len(data)
+        if self._bytes_left < 0:
+            raise self.damaged("it decompresses to far more than images do")
         return data
 
 
-def _members(stream: _Expanded, account: Account) -> Iterator[Member]:
-    """Walk the headers; `pending` holds what extension headers say about the next member."""
+def _iterate_members(stream: _DecompressedStream, read_progress: ReadProgress) -> Iterator[Member]:
+    """Iterate over the headers; `pending` holds the extension headers that apply to the next member."""
     pending: dict[str, str] = {}
     while (header := stream.read(_BLOCK)).strip(b"\0"):
-        _check_sum(stream, header)
-        kind, size = header[156:157], _number(stream, header[124:136])
-        if kind in (b"x", b"L", b"K", b"g"):
+        _verify_checksum(stream, header)
+        member_type, size = header[156:157], _parse_number(stream, header[124:136])
+        if member_type in (b"x", b"L", b"K", b"g"):
             if size > MAX_HEADER_BYTES:
                 raise stream.damaged(f"a header of {size} bytes")
-            content = _padded(stream, size)
-            if kind in (b"x", b"L"):  # 'K' is a link's target, 'g' holds for all members: neither matters here
-                pending |= _pax(stream, content) if kind == b"x" else {"path": _text(content)}
+            content = _read_padded(stream, size)  # of 'K', a link's target, and 'g', for all members, it is not needed
+            if member_type == b"x":
+                pending |= _parse_pax_records(stream, content)
+            elif member_type == b"L":
+                pending["path"] = _decode_field(content)
             continue
-        account.members += 1
-        member = _member(stream, header, kind, size, pending)
-        account.folders += member.data is None and not member.reason
+        read_progress.members += 1
+        member = _read_member(stream, header, member_type, size, pending)
+        read_progress.folders += member.data is None and not member.reason
         yield member
         pending = {}
     stream.drain()
 
 
-def _member(stream: _Expanded, header: bytes, kind: bytes, size: int, pending: dict[str, str]) -> Member:
-    path = pending.get("path") or _path(header)
+def _read_member(
+    stream: _DecompressedStream, header: bytes, member_type: bytes, size: int, pending: dict[str, str]
+) -> Member:
+    path = pending.get("path") or _header_path(header)
     if "size" in pending:
         if not pending["size"].isdecimal():
             raise stream.damaged(f"a size of {pending['size'][:20]!r}")
         size = int(pending["size"])
-    if kind in _WITHOUT_DATA:
+    if member_type in _TYPES_WITHOUT_DATA:
         size = 0
-    if kind == b"\0" and path.endswith("/"):  # how a folder was written before ustar
-        kind = _FOLDER
-    reason = "a sparse file" if any(key.startswith("GNU.sparse.") for key in pending) else _reason(path, kind, size)
-    if reason or kind == _FOLDER:
+    if member_type == b"\0" and path.endswith("/"):  # a folder in the format before ustar
+        member_type = _FOLDER_TYPE
+    sparse = any(key.startswith("GNU.sparse.") for key in pending)
+    reason = "a sparse file" if sparse else _skip_reason(path, member_type, size)
+    if reason or member_type == _FOLDER_TYPE:
         stream.skip(-(-size // _BLOCK) * _BLOCK)
         return Member(path, None, reason)
-    return Member(path, _padded(stream, size))
+    return Member(path, _read_padded(stream, size))
 
 
-def _reason(path: str, kind: bytes, size: int) -> str:
-    """Return why a member is not read; nothing for a folder or a plain file of a sensible path and size."""
-    if kind != _FOLDER and kind not in _REGULAR:
-        return _KINDS.get(kind, f"a member of unknown kind {kind!r}")
+def _skip_reason(path: str, member_type: bytes, size: int) -> str:
+    """Return why a member is not read; "" for a folder, or a regular file with a safe path and size."""
+    if member_type != _FOLDER_TYPE and member_type not in _REGULAR_TYPES:
+        return _SPECIAL_TYPES.get(member_type, f"a member of unknown type {member_type!r}")
     if path.startswith(("/", "\\")) or path[1:2] == ":":
         return "an absolute path"
     if ".." in path.replace("\\", "/").split("/"):
-        return "a path that leaves its folder"
+        return "a path that leads outside its folder"
     if size > MAX_BYTES:
         return f"a member of {size} bytes; the limit is {MAX_BYTES}"
     return ""
 
 
-def _padded(stream: _Expanded, size: int) -> bytes:
+def _read_padded(stream: _DecompressedStream, size: int) -> bytes:
     data = stream.read(size)
     stream.skip(-size % _BLOCK)
     return data
 
 
-def _check_sum(stream: _Expanded, header: bytes) -> None:
-    """A header's bytes add up to the number in it, which itself counts as spaces; some writers added signed bytes."""
-    expected = _number(stream, header[148:156])
+def _verify_checksum(stream: _DecompressedStream, header: bytes) -> None:
+    """Check a header's sum of bytes, where the checksum field counts as spaces; some writers add signed bytes."""
+    expected = _parse_number(stream, header[148:156])
     counted = header[:148] + b" " * 8 + header[156:]
     unsigned = sum(counted)
     if expected != unsigned and expected != unsigned - 256 * sum(byte > 127 for byte in counted):
-        raise stream.damaged("a header's sum is wrong")
+        raise stream.damaged("the checksum of a header is wrong")
 
 
-def _number(stream: _Expanded, digits: bytes) -> int:
-    """Read an octal number, or GNU's binary one, whose first bit is set."""
+def _parse_number(stream: _DecompressedStream, digits: bytes) -> int:
+    """Parse an octal number, or a GNU binary number, whose first bit is set."""
     if digits[0] & 0x80:
         number = int.from_bytes(bytes([digits[0] & 0x7F]) + digits[1:], "big")
         if digits[0] & 0x40:
@@ -239,29 +283,29 @@ def _number(stream: _Expanded, digits: bytes) -> int:
     if not text:
         return 0
     if not text.isdigit() or b"8" in text or b"9" in text:
-        raise stream.damaged("a header that is none")
+        raise stream.damaged("an invalid number in a header")
     return int(text, 8)
 
 
-def _path(header: bytes) -> str:
-    name, prefix = _text(header[:100]), _text(header[345:500])
+def _header_path(header: bytes) -> str:
+    name, prefix = _decode_field(header[:100]), _decode_field(header[345:500])
     return f"{prefix}/{name}" if prefix and header[257:263] == b"ustar\0" else name
 
 
-def _text(field: bytes) -> str:
+def _decode_field(field: bytes) -> str:
     return field.partition(b"\0")[0].decode("utf-8", errors="backslashreplace")
 
 
-def _pax(stream: _Expanded, content: bytes) -> dict[str, str]:
-    """Read records of ``length key=value\\n``."""
-    found: dict[str, str] = {}
+def _parse_pax_records(stream: _DecompressedStream, content: bytes) -> dict[str, str]:
+    """Parse a pax extended header: records of a length, a space, key=value, and a line feed."""
+    records: dict[str, str] = {}
     position = 0
     while position < len(content) and content[position]:
         digits, space, _ = content[position : position + 20].partition(b" ")
         record = content[position : position + int(digits)] if space and digits.isdigit() else b""
         key, equals, value = record[len(digits) + 1 : -1].partition(b"=")
         if not equals or not record.endswith(b"\n") or len(record) != int(digits):
-            raise stream.damaged("an extended header that is none")
-        found[_text(key)] = _text(value)
+            raise stream.damaged("an invalid extended header")
+        records[_decode_field(key)] = _decode_field(value)
         position += len(record)
-    return found
+    return records

@@ -1,9 +1,10 @@
-"""ChestX-ray14 as it is published: the archives with their sums, the label table, the official lists.
+"""ChestX-ray14 as published: the archives with their MD5 sums, the label table, and the official split lists.
 
-112,120 frontal radiographs of 30,805 patients, 1024 x 1024 pixels. Wang et al., ChestX-ray8: Hospital-Scale Chest
-X-ray Database and Benchmarks on Weakly-Supervised Classification and Localization of Common Thorax Diseases, CVPR
-2017. Its use is unrestricted; the licence asks for a link to the download site, an acknowledgement of the NIH
-Clinical Center as the provider, and a citation of that paper.
+112,120 frontal radiographs of 30,805 patients, 1024 x 1024 pixels. Wang X, Peng Y, Lu L, Lu Z, Bagheri M, Summers RM.
+ChestX-ray8: Hospital-Scale Chest X-ray Database and Benchmarks on Weakly-Supervised Classification and Localization of
+Common Thorax Diseases. IEEE CVPR 2017. Its use is unrestricted; the licence asks for a link to the download site
+(https://nihcc.app.box.com/v/ChestXray-NIHCC), an acknowledgement of the NIH Clinical Center as the provider, and a
+citation of that paper.
 """
 
 import csv
@@ -16,39 +17,45 @@ from data_prep.errors import DataError
 from data_prep.fetch.remote_file import RemoteFile
 from data_prep.labels.table import read_labels
 
-CITATION = (
-    "Wang X, Peng Y, Lu L, Lu Z, Bagheri M, Summers RM. ChestX-ray8: Hospital-Scale Chest X-ray Database and "
-    "Benchmarks on Weakly-Supervised Classification and Localization of Common Thorax Diseases. IEEE CVPR 2017"
-)
-LICENCE = "unrestricted use; link to the site, acknowledge the NIH Clinical Center, cite the CVPR 2017 paper"
-SITE = "https://nihcc.app.box.com/v/ChestXray-NIHCC"
-IMAGES = 112_120
+IMAGE_COUNT = 112_120
 
 _ARCHIVE = re.compile(r"(.*?)_?0*(\d+)\.tar\.gz")
 _IMAGE = re.compile(r"\d{8}_\d{3}\.png")
-_BOX = "https://nihcc.box.com/shared/static/"
-_BOX_FILE = "https://nihcc.app.box.com/index.php?rm=box_download_shared_file&vanity_name=ChestXray-NIHCC&file_id=f_"
+_SHARED_FILES_URL = "https://nihcc.box.com/shared/static/"
+_FOLDER_FILES_URL = (
+    "https://nihcc.app.box.com/index.php?rm=box_download_shared_file&vanity_name=ChestXray-NIHCC&file_id=f_"
+)
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """The files of a data set: archives of images, the label table (or None), lists of image names."""
+    """The files of a data set.
+
+    Attributes:
+        archives: tar.gz files of images.
+        table: the label table, or None.
+        lists: text files of image names, one a line.
+    """
 
     archives: tuple[RemoteFile, ...]
     table: RemoteFile | None
     lists: tuple[RemoteFile, ...] = ()
 
     def parts(self, numbers: Collection[int]) -> tuple[RemoteFile, ...]:
-        """Return the archives with these numbers, in their order; all if none is named."""
+        """Return the archives with these numbers, in the manifest's order; all archives if there are no numbers.
+
+        Raises:
+            DataError: there is no archive with one of the numbers.
+        """
         known = {archive_key(archive.name)[1]: archive for archive in self.archives}
         for number in numbers:
             if number not in known:
-                raise DataError(f"there is no part {number}; there are {', '.join(map(str, sorted(known)))}")
+                raise DataError(f"there is no part {number}; the parts are {', '.join(map(str, sorted(known)))}")
         return tuple(archive for number, archive in known.items() if not numbers or number in numbers)
 
 
 def _archive(number: int, address: str, size: int, md5: str) -> RemoteFile:
-    return RemoteFile(f"images_{number:03d}.tar.gz", f"{_BOX}{address}.gz", size, md5)
+    return RemoteFile(f"images_{number:03d}.tar.gz", f"{_SHARED_FILES_URL}{address}.gz", size, md5)
 
 
 CHESTXRAY14 = Manifest(
@@ -66,20 +73,24 @@ CHESTXRAY14 = Manifest(
         _archive(11, "hhq8fkdgvcari67vfhs7ppg2w6ni4jze", 4187084020, "499aefc67207a5a97692424cf5dbeed5"),
         _archive(12, "ioqwiy20ihqwyr8pf4c24eazhh281pbu", 2914187733, "dc9fda1757c2de0032b63347a7d2895c"),
     ),
-    table=RemoteFile("Data_Entry_2017_v2020.csv", f"{_BOX_FILE}219760887468", 9003496),
+    table=RemoteFile("Data_Entry_2017_v2020.csv", f"{_FOLDER_FILES_URL}219760887468", 9003496),
     lists=(
-        RemoteFile("train_val_list.txt", f"{_BOX_FILE}256056636701"),
-        RemoteFile("test_list.txt", f"{_BOX_FILE}256055473534"),
+        RemoteFile("train_val_list.txt", f"{_FOLDER_FILES_URL}256056636701"),
+        RemoteFile("test_list.txt", f"{_FOLDER_FILES_URL}256055473534"),
     ),
 )
 LIST_LENGTHS = {"train_val_list.txt": 86_524, "test_list.txt": 25_596}
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Read the manifest of an archive of the same shape: CSV with name, url, bytes, md5; the latter may be empty.
+    """Read the manifest of a data set with the same layout as ChestX-ray14.
 
-    Names ending in .tar.gz are archives, numbered at the end; the one in .csv (or .csv.gz) is the label table;
-    those in .txt are lists. Raises DataError naming the row and what is wrong with it.
+    A manifest is a CSV table with columns name, url, bytes and md5; bytes and md5 may be empty. Names ending in
+    .tar.gz are archives, with a number at the end; a name ending in .csv (or .csv.gz) is the label table; names
+    ending in .txt are lists.
+
+    Raises:
+        DataError: the manifest cannot be read, or a row is invalid; the message names the row and the value.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
@@ -103,7 +114,9 @@ def _manifest_row(path: Path, number: int, row: dict[str, str]) -> RemoteFile:
     name, url = (row.get("name") or "").strip(), (row.get("url") or "").strip()
     size, md5 = (row.get("bytes") or "").strip(), (row.get("md5") or "").strip().lower()
     if Path(name).name != name or not name.endswith((".tar.gz", ".csv", ".csv.gz", ".txt")) or name.startswith("."):
-        raise DataError(f"{path}: row {number}: {name!r} is no name of an archive (.tar.gz), a table or a list (.txt)")
+        raise DataError(
+            f"{path}: row {number}: {name!r} is not the name of an archive (.tar.gz), a table (.csv) or a list (.txt)"
+        )
     if name.endswith(".tar.gz") and not _ARCHIVE.fullmatch(name):
         raise DataError(f"{path}: row {number}: archive {name!r} has no number; call it NAME_1.tar.gz")
     if not re.fullmatch(r"\d*", size) or not re.fullmatch(r"([0-9a-f]{32})?", md5):
@@ -112,7 +125,11 @@ def _manifest_row(path: Path, number: int, row: dict[str, str]) -> RemoteFile:
 
 
 def archive_key(name: str) -> tuple[str, int]:
-    """Return (stem, number) of an archive, the same for images_01.tar.gz and images_001.tar.gz."""
+    """Return (stem, number) of an archive's name: the same for images_01.tar.gz and images_001.tar.gz.
+
+    Raises:
+        DataError: the name has no number.
+    """
     match = _ARCHIVE.fullmatch(name)
     if match is None:
         raise DataError(f"archive {name!r} has no number; call it NAME_1.tar.gz")
@@ -120,10 +137,17 @@ def archive_key(name: str) -> tuple[str, int]:
 
 
 def find_files(folder: Path, files: Iterable[RemoteFile]) -> dict[str, Path]:
-    """Find `files` below `folder`, archives whatever the style of their numbers: name in the manifest -> path.
+    """Find files of a manifest in a folder and its subfolders; an archive matches whatever zeros its number has.
 
-    What is not there is not in the answer. Raises DataError for a file of another length than was published, and
-    where two files could be meant.
+    Args:
+        folder: where to search.
+        files: of the manifest.
+
+    Returns:
+        The path of each file that was found, by its name in the manifest.
+
+    Raises:
+        DataError: a file has another length than published, two files match one name, or there is no such folder.
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
@@ -131,17 +155,17 @@ def find_files(folder: Path, files: Iterable[RemoteFile]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for file in files:
         key = archive_key(file.name) if file.name.endswith(".tar.gz") else None
-        alike = [path for path in present if path.name in (file.name, file.name + ".gz") or _has_key(path, key)]
-        right = [path for path in alike if file.bytes in (None, path.stat().st_size)]
+        candidates = [path for path in present if path.name in (file.name, file.name + ".gz") or _has_key(path, key)]
+        matches = [path for path in candidates if file.bytes in (None, path.stat().st_size)]
         if file.name.endswith(".csv"):
-            right = alike  # its content is checked, and a compressed copy is as good
-        if len(right) > 1:
-            raise DataError(f"{folder}: {right[0].name} and {right[1].name} could both be {file.name}; remove one")
-        if alike and not right:
-            size = alike[0].stat().st_size
-            raise DataError(f"{alike[0]}: {size} bytes, the published file has {file.bytes}; fetch it again")
-        if right:
-            found[file.name] = right[0]
+            matches = candidates  # its content is checked later, and a compressed copy is accepted
+        if len(matches) > 1:
+            raise DataError(f"{folder}: {matches[0].name} and {matches[1].name} could both be {file.name}; remove one")
+        if candidates and not matches:
+            size = candidates[0].stat().st_size
+            raise DataError(f"{candidates[0]}: {size} bytes, the published file has {file.bytes}; fetch it again")
+        if matches:
+            found[file.name] = matches[0]
     return found
 
 
@@ -150,16 +174,16 @@ def _has_key(path: Path, key: tuple[str, int] | None) -> bool:
 
 
 def check_table(path: Path) -> None:
-    """Raise DataError unless the file is ChestX-ray14's label table; a web page in its place is none."""
-    if (rows := len(read_labels(path).images)) != IMAGES:
-        raise DataError(f"{path}: {rows} rows, the label table of ChestX-ray14 has {IMAGES}")
+    """Check that a file is the label table of ChestX-ray14, and not, say, a web page; raise DataError if not."""
+    if (rows := len(read_labels(path).images)) != IMAGE_COUNT:
+        raise DataError(f"{path}: {rows} rows, the label table of ChestX-ray14 has {IMAGE_COUNT}")
 
 
 def check_list(path: Path, length: int) -> None:
-    """Raise DataError unless the file is a list of `length` image names, one a line."""
+    """Check that a file is a list of `length` image names, one a line; raise DataError if not."""
     lines = path.read_text(encoding="utf-8", errors="replace").split()
-    strange = next((line for line in lines if not _IMAGE.fullmatch(line)), None)
-    if strange is not None:
-        raise DataError(f"{path}: {strange[:40]!r} is no image of ChestX-ray14")
+    invalid = next((line for line in lines if not _IMAGE.fullmatch(line)), None)
+    if invalid is not None:
+        raise DataError(f"{path}: {invalid[:40]!r} is not an image of ChestX-ray14")
     if len(set(lines)) != length:
         raise DataError(f"{path}: {len(set(lines))} image names, the official list has {length}")

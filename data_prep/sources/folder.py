@@ -1,4 +1,4 @@
-"""A folder of images with a label table, as the source of a store."""
+"""Folder source: a folder of PNG, JPEG or DICOM images with a label table."""
 
 import contextlib
 import hashlib
@@ -15,19 +15,21 @@ from data_prep.labels.patients import CHESTXRAY14, has_public_numbers
 from data_prep.labels.table import TABLE_SUFFIXES, LabelTable, missing_columns, read_header, read_labels, table_layout
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", *DICOM_SUFFIXES)
-LOCAL = "local"  # the population of every table that is not NIH's
+LOCAL_POPULATION = "local"  # the population of every table that is not numbered like NIH's
 
 
 @dataclass(frozen=True)
 class FolderSource:
     """The images of a folder that have a row in its label table, sorted by name.
 
-    table: all rows of the label table.
-    population: whose patients these are; the same identifier in two populations is two people.
-    public: the identifiers are NIH's public numbers (or the phantom's), which need no secret.
-    files: (image name as in the table, file) of each image.
-    images_without_row, rows_without_image: counts of what was left out.
-    identity: "sha256:..." of the table's content and of every file's name, size and time of change.
+    Attributes:
+        table: all rows of the label table.
+        population: the group of patients; the same identifier in two populations means two people.
+        public: the identifiers are NIH's public numbers (or the phantom's), which need no secret.
+        files: (image name as in the table, file) of each image.
+        images_without_row: number of images left out because they have no row.
+        rows_without_image: number of rows left out because they have no image.
+        identity: "sha256:..." of the table's content and of every file's name, size and modification time.
     """
 
     table: LabelTable
@@ -40,23 +42,29 @@ class FolderSource:
 
     @classmethod
     def open(cls, folder: Path, labels: Path | None = None, population: str | None = None) -> "FolderSource":
-        """Find the images (PNG, JPEG, DICOM; nested or not) and the label table of `folder`, and match them by name.
+        """Find the images (PNG, JPEG, DICOM) and the label table of a folder, and match them by name.
 
-        `labels` names the table where the folder holds none or several. The population is ChestX-ray14 if the
-        rows are numbered as there, otherwise "local", unless `population` says better.
+        Args:
+            folder: is searched with its subfolders.
+            labels: the label table; needed if the folder contains none or several.
+            population: None: ChestX-ray14 if images and patients are numbered as there, otherwise "local".
 
-        Raises DataError for a folder without images or without a table, several tables, a row that fits
-        several images, or no match at all.
+        Returns:
+            The source, with the images that have a row.
+
+        Raises:
+            DataError: the folder has no images, no label table or several; a row matches several images, or several
+                rows match one image; or no image has a row.
         """
-        images, tables = _search(folder)
+        images, tables = _find_images_and_tables(folder)
         if not images:
             raise DataError(f"{folder}: no image found (looked for {', '.join(IMAGE_SUFFIXES)}, in subfolders too)")
-        table = read_labels(labels or _only_table(folder, tables))
+        table = read_labels(labels or _find_label_table(folder, tables))
         public = table.layout == "nih" and has_public_numbers(table.images, table.patients)
         files = _match(folder, images, table)
         return cls(
             table=table,
-            population=population or (CHESTXRAY14 if public else LOCAL),
+            population=population or (CHESTXRAY14 if public else LOCAL_POPULATION),
             public=public,
             files=files,
             images_without_row=len(images) - len(files),
@@ -65,16 +73,16 @@ class FolderSource:
         )
 
     def __len__(self) -> int:
-        """Return the number of items."""
+        """Return the number of images."""
         return len(self.files)
 
     def items(self) -> Iterator[tuple[str, Path]]:
-        """Yield (image name, file)."""
+        """Iterate over (image name, file)."""
         return iter(self.files)
 
 
-def _search(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Return the images and the CSV files below `folder`, each sorted; hidden files and folders do not count."""
+def _find_images_and_tables(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Return the images and the CSV files in `folder`, with subfolders, each sorted; hidden ones are ignored."""
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
     found: list[Path] = []
@@ -84,11 +92,11 @@ def _search(folder: Path) -> tuple[list[Path], list[Path]]:
     found.sort()
     tables = [file for file in found if file.name.lower().endswith(TABLE_SUFFIXES)]
     others = [file for file in found if not file.name.lower().endswith(TABLE_SUFFIXES)]
-    return [file for file in others if file.name.lower().endswith(IMAGE_SUFFIXES) or _starts_as_dicom(file)], tables
+    return [file for file in others if file.name.lower().endswith(IMAGE_SUFFIXES) or _has_dicom_prefix(file)], tables
 
 
-def _starts_as_dicom(file: Path) -> bool:
-    """Hospitals export files without a suffix, or named by a UID, whose last number looks like one."""
+def _has_dicom_prefix(file: Path) -> bool:
+    """Check a file's first bytes, as hospitals export files without a suffix, or named by a UID with dots."""
     try:
         with file.open("rb") as stream:
             return is_dicom(stream.read(DICOM_HEAD_BYTES))
@@ -96,11 +104,11 @@ def _starts_as_dicom(file: Path) -> bool:
         return False
 
 
-def _only_table(folder: Path, tables: list[Path]) -> Path:
-    """Return the one CSV file that has a label table's columns; others may lie beside it."""
+def _find_label_table(folder: Path, tables: list[Path]) -> Path:
+    """Return the only CSV file with the columns of a label table; other CSV files are ignored."""
     headers: dict[Path, list[str]] = {}
     for table in tables:
-        with contextlib.suppress(DataError):  # not even a table
+        with contextlib.suppress(DataError):  # not a readable table
             headers[table] = read_header(table)
     candidates = [table for table, header in headers.items() if table_layout(header)]
     if len(candidates) == 1:
@@ -111,13 +119,13 @@ def _only_table(folder: Path, tables: list[Path]) -> Path:
     if not headers:
         raise DataError(f"{folder}: no label table (*.csv, *.csv.gz) in it; name one with --labels FILE")
     table, header = next(iter(headers.items()))
-    raise DataError(f"{table}: {missing_columns(header)}; mend it, or name another table with --labels FILE")
+    raise DataError(f"{table}: {missing_columns(header)}; correct the table, or name another one with --labels FILE")
 
 
 def _match(folder: Path, images: list[Path], table: LabelTable) -> tuple[tuple[str, Path], ...]:
-    """Pair rows and files where the path of one is the end of the other's: x.png and a/x.png, but not b/x.png.
+    """Match rows and files if the path of one ends with the path of the other: x.png and a/x.png, but not b/x.png.
 
-    A row may leave a DICOM file's suffix out: it is often the SOP Instance UID, by which the file is named.
+    A row may omit the suffix of a DICOM file: it is often the SOP Instance UID, after which the file is named.
     """
     by_path = {file.relative_to(folder).as_posix(): file for file in images}
     for file in images:
@@ -128,36 +136,36 @@ def _match(folder: Path, images: list[Path], table: LabelTable) -> tuple[tuple[s
         by_name[PurePosixPath(path).name].append(path)
     rows: dict[Path, str] = {}
     for row in sorted(table.images.tolist()):
-        found = _find(folder, row, by_path, by_name)
+        found = _match_row(folder, row, by_path, by_name)
         if found is None:
             continue
         file = by_path[found]
         if file in rows:
-            raise DataError(f"{file}: both rows {rows[file]!r} and {row!r} mean this image; drop one")
+            raise DataError(f"{file}: both rows {rows[file]!r} and {row!r} match this image; delete one row")
         rows[file] = row
     if not rows:
         raise DataError(
             f"{folder}: none of its {len(images)} images has a row in the label table: the first image is "
-            f"{min(by_path)!r}, the first row {str(table.images[0])!r}; is it the right table?"
+            f"{min(by_path)!r}, the first row {str(table.images[0])!r}; check that it is the right table"
         )
     return tuple((row, file) for file, row in rows.items())
 
 
-def _find(folder: Path, row: str, by_path: dict[str, Path], by_name: dict[str, list[str]]) -> str | None:
+def _match_row(folder: Path, row: str, by_path: dict[str, Path], by_name: dict[str, list[str]]) -> str | None:
     parts = row.replace("\\", "/").split("/")
     for start in range(len(parts)):
         if (end := "/".join(parts[start:])) in by_path:
             return end
-    below = [path for path in by_name.get(parts[-1], []) if path.endswith("/" + "/".join(parts))]
-    if len(below) > 1:
-        raise DataError(f"{folder}: row {row!r} fits {below[0]!r} and {below[1]!r}; give the path in the table")
-    return below[0] if below else None
+    matches = [path for path in by_name.get(parts[-1], []) if path.endswith("/" + "/".join(parts))]
+    if len(matches) > 1:
+        raise DataError(f"{folder}: row {row!r} matches {matches[0]!r} and {matches[1]!r}; give the path in the table")
+    return matches[0] if matches else None
 
 
 def _identity(table: LabelTable, files: tuple[tuple[str, Path], ...]) -> str:
-    """Contents would be surer than times, but reading 42 GB to learn that nothing changed costs minutes."""
-    facts: list[object] = [table.sha256]
+    """Hash the table and the files' names, sizes and times; hashing the content of 42 GB would take minutes."""
+    content: list[object] = [table.sha256]
     for name, file in files:
         state = file.stat()
-        facts.append([name, state.st_size, state.st_mtime_ns])
-    return "sha256:" + hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+        content.append([name, state.st_size, state.st_mtime_ns])
+    return "sha256:" + hashlib.sha256(json.dumps(content).encode()).hexdigest()

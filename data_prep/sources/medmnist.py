@@ -1,8 +1,8 @@
-"""ChestMNIST as the `medmnist` package stores it: one npz file per size, read as a stream and without pickle.
+"""ChestMNIST files of the `medmnist` package: one npz file per image size, read as a stream and without pickle.
 
-Yang et al., MedMNIST v2, Scientific Data 2023. The images are ChestX-ray14's at 28, 64, 128 or 224 pixels with the
-70/10/20 patient-wise split already made. Whose image is whose is not in the file: each image counts as a patient of
-its own here, so only MedMNIST's own parts, which the names begin with, are sure to keep patients apart.
+Yang et al., MedMNIST v2, Scientific Data 2023. The images are those of ChestX-ray14 at 28, 64, 128 or 224 pixels, with
+a 70/10/20 split by patient. The file does not contain patient identifiers, so each image counts as a separate patient
+here. Only MedMNIST's own split, which the image names begin with, is known to be disjoint by patient.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ PARTS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class MedMnistSource:
-    """The n images of one npz file, (s, s) uint8 each, and their labels; see `build.Source`."""
+    """The n images of one npz file, (s, s) uint8 each, and their labels; see `recipe.Source`."""
 
     path: Path
     size: int
@@ -40,7 +40,15 @@ class MedMnistSource:
     def open(cls, folder: Path, size: int) -> "MedMnistSource":
         """Open ``chestmnist_SIZE.npz`` (``chestmnist.npz`` for 28) in `folder`.
 
-        Raises DataError for a size that MedMNIST does not have, and a file that is missing or no such file.
+        Args:
+            folder: where the `medmnist` package downloads its files.
+            size: side s of the images, in pixels.
+
+        Returns:
+            The source; its images are not read yet.
+
+        Raises:
+            DataError: MedMNIST has no such size, or the file is missing or not a ChestMNIST file.
         """
         path = folder / file_name(size)
         if not path.is_file():
@@ -51,10 +59,10 @@ class MedMnistSource:
             with np.load(path, allow_pickle=False) as arrays:
                 labels = {part: arrays[f"{part}_labels"] for part in PARTS}
         except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise DataError(f"{path}: not a whole file of MedMNIST ({error}); remove it and run again") from error
+            raise DataError(f"{path}: not a complete MedMNIST file ({error}); remove it and run again") from error
         targets = np.concatenate([labels[part] for part in PARTS])
         if targets.ndim != 2 or targets.shape[1] != len(FINDINGS) or not np.isin(targets, (0, 1)).all():
-            raise DataError(f"{path}: labels of shape {targets.shape}; ChestMNIST has {len(FINDINGS)} of 0 and 1")
+            raise DataError(f"{path}: labels of shape {targets.shape}; ChestMNIST has {len(FINDINGS)} labels of 0 or 1")
         names = np.array([f"{part}_{index:06d}.png" for part in PARTS for index in range(len(labels[part]))])
         digest = hashlib.sha256(targets.astype(np.int8).tobytes()).hexdigest()
         state = path.stat()
@@ -67,15 +75,15 @@ class MedMnistSource:
             layout="columns",
             sha256=digest,
         )
-        facts = [digest, size, state.st_size, state.st_mtime_ns]
-        return cls(path, size, table, "sha256:" + hashlib.sha256(json.dumps(facts).encode()).hexdigest())
+        content = [digest, size, state.st_size, state.st_mtime_ns]
+        return cls(path, size, table, "sha256:" + hashlib.sha256(json.dumps(content).encode()).hexdigest())
 
     def __len__(self) -> int:
-        """Return n."""
+        """Return the number of images n."""
         return len(self.table.images)
 
     def items(self) -> Iterator[tuple[str, bytes]]:
-        """Yield (image name, PNG): the store's own road takes files, and at these sizes a detour costs little."""
+        """Yield (image name, PNG file): a store is built from files, and encoding such small images costs little."""
         names = iter(self.table.images.tolist())
         with zipfile.ZipFile(self.path) as archive:
             for part in PARTS:
@@ -83,24 +91,24 @@ class MedMnistSource:
                     yield next(names), cv2.imencode(".png", pixels)[1].tobytes()
 
     def _pixels(self, archive: zipfile.ZipFile, name: str) -> Iterator[np.ndarray]:
-        """Yield the (s, s) uint8 images of one array without holding it: at 224 px it has 4 GB."""
+        """Yield the (s, s) uint8 images of one array without loading all of it: at 224 px it has 4 GB."""
         try:
             with archive.open(name) as stream:
                 version = np.lib.format.read_magic(stream)
                 if version != (1, 0):
                     raise ValueError(f"array format {version}")
-                shape, by_column, kind = np.lib.format.read_array_header_1_0(stream)
-                if shape[1:] != (self.size, self.size) or by_column or kind != np.uint8:
+                shape, fortran_order, kind = np.lib.format.read_array_header_1_0(stream)
+                if shape[1:] != (self.size, self.size) or fortran_order or kind != np.uint8:
                     raise ValueError(f"{name} holds {kind} of shape {shape}")
                 for _ in range(shape[0]):
                     data = stream.read(self.size**2)
                     yield np.frombuffer(data, np.uint8).reshape(self.size, self.size)
         except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise DataError(f"{self.path}: not a whole file of MedMNIST ({error}); remove it and run again") from error
+            raise DataError(f"{self.path}: not a complete MedMNIST file ({error}); remove it and run again") from error
 
 
 def file_name(size: int) -> str:
-    """Return the name MedMNIST gives the file of images of `size` pixels; DataError if there is none."""
+    """Return the name of MedMNIST's file of images of `size` pixels; raise DataError if there is none."""
     if size not in SIZES:
         raise DataError(f"ChestMNIST has no images of {size} pixels; choose --size {', '.join(map(str, SIZES))}")
     return f"{CHESTMNIST}.npz" if size == SIZES[0] else f"{CHESTMNIST}_{size}.npz"

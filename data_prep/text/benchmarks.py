@@ -1,7 +1,7 @@
-"""What is known of the text benchmarks: files, sizes, classes, metrics, licences, citations. Each fact stands once.
+"""The text benchmarks, six sentence sets and five GLUE tasks: files, sizes, classes, metrics, licences, citations.
 
-The six sentence sets are read in the format in which they are passed on throughout the literature since Kim (EMNLP
-2014), one ``label text`` a line. GLUE: Wang et al., GLUE: A Multi-Task Benchmark and Analysis Platform for Natural
+The sentence sets are read in the format in which the literature shares them since Kim (EMNLP 2014): one ``label text``
+per line. GLUE: Wang et al., GLUE: A Multi-Task Benchmark and Analysis Platform for Natural
 Language Understanding, ICLR 2019, https://gluebenchmark.com.
 """
 
@@ -18,10 +18,18 @@ NO_LICENCE = "no licence stated; for research"
 
 @dataclass(frozen=True)
 class SentimentSet:
-    """One of the sentence sets. rows: lines of each of its files, those without text included.
+    """One of the sentence sets.
 
-    train: the file that holds the training part, or everything. val, test: the official parts, or None.
-    fallback: the encoding of those files that are not UTF-8.
+    Attributes:
+        title: a short description.
+        classes: their names, in the order of the labels in the files.
+        train: the file of the training part, or of all sentences.
+        rows: lines of each file in `files`, those without text included.
+        citation: the paper.
+        val: the file of the official validation part, or None.
+        test: the file of the official test part, or None.
+        fallback: encoding of the files that are not UTF-8.
+        licence: of the files.
     """
 
     title: str
@@ -42,13 +50,20 @@ class SentimentSet:
 
 @dataclass(frozen=True)
 class GlueSet:
-    """One of GLUE's tasks. classes: in the order of the hub's labels.
+    """One of GLUE's tasks.
 
-    folder: its name among the official TSV files; on the hub it is the task's own name.
-    columns: (first sentence, second sentence or None, label) by their names in the TSV header; in CoLA's files,
-    which have none, by their places. hub_columns: the same in the hub's tables.
-    named: whether the TSV files give classes by name, not by number.
-    rows: of the training and the labelled dev part.
+    Attributes:
+        title: a short description.
+        folder: folder of the official TSV files; on the hub the folder has the task's own name.
+        classes: their names, in the order of the labels on the hub.
+        metrics: the official ones.
+        columns: (first sentence, second sentence or None, label) by their names in the TSV header; by their numbers
+            in CoLA's files, which have no header.
+        hub_columns: the same in the hub's tables.
+        rows: of the training and the labelled dev part.
+        citation: the paper.
+        named: whether the TSV files give classes by name, not by number.
+        licence: of the files.
     """
 
     title: str
@@ -63,8 +78,8 @@ class GlueSet:
     licence: str = NO_LICENCE
 
 
-def by_hand(path: Path, file: RemoteFile) -> str:
-    """Return the remedy that gets a file without medmtl."""
+def manual_download(path: Path, file: RemoteFile) -> str:
+    """Return a sentence with the command that downloads `file` to `path` without medmtl."""
     return f"get it by hand: curl -L --create-dirs -o {shlex.quote(str(path))} {file.url}"
 
 

@@ -1,13 +1,13 @@
 """Five tasks of GLUE: CoLA, MRPC, QNLI, RTE and SST-2, from the official TSV files or the Hugging Face hub's tables.
 
-GLUE keeps the labels of its test parts, so published work compares on the dev part: it is the test part here, and a
-random tenth of the training part is for validation (of a task of pairs: a tenth of its first sentences, with all
-their pairs). The TSV files are not quoted: a quotation mark is a character of the sentence, and a row ends at a line
-feed. Facts: `text_benchmarks.GLUE`.
+GLUE does not publish the labels of its test parts, so published work compares on the dev part. Here the dev part is
+the test part, and a random tenth of the training part is the validation part (in a task of pairs: a tenth of the
+first sentences, with all their pairs). The TSV files do not quote: a quotation mark is a character of the sentence,
+and a row ends at a line feed. Files, columns, classes: `data_prep.text.benchmarks.GLUE`.
 
-A folder holds, task by task, ``CoLA/train.tsv`` and ``CoLA/dev.tsv`` (and so on), or the hub's
-``cola/train-00000-of-00001.parquet`` and ``cola/validation-...``; for MRPC also Microsoft's own files,
-``MRPC/msr_paraphrase_train.txt`` and ``..._test.txt``.
+A folder holds, for each task, the official files (``CoLA/train.tsv`` and ``CoLA/dev.tsv``), or the hub's tables
+(``cola/train-00000-of-00001.parquet`` and ``cola/validation-...``); for MRPC also Microsoft's own files
+(``MRPC/msr_paraphrase_train.txt`` and ``..._test.txt``).
 """
 
 from collections.abc import Callable, Sequence
@@ -17,21 +17,21 @@ from typing import NamedTuple
 import numpy as np
 
 from data_prep.errors import DataError, did_you_mean
-from data_prep.fetch.hub import by_hand
+from data_prep.fetch.hub import manual_download
 from data_prep.fetch.hub_table import read_columns
 from data_prep.fetch.text_file import read_lines
 from data_prep.text.benchmarks import GLUE, GLUE_REPOSITORY, GlueSet
-from data_prep.text.task import TEST_SHARE, VALIDATION_SHARE, Texts, TextTask, capped, split_off
+from data_prep.text.task import TEST_SHARE, VALIDATION_SHARE, Texts, TextTask, limit_training, split_off
 
 HUB_TRAIN, HUB_DEV = "train-00000-of-00001.parquet", "validation-00000-of-00001.parquet"
 MSR_TRAIN, MSR_TEST = "msr_paraphrase_train.txt", "msr_paraphrase_test.txt"
 MSR_ROWS = (4_076, 1_725)
 
-_Row = tuple[str, str, object]  # first sentence, second sentence or "", label as it stands in the file
+_Row = tuple[str, str, object]  # first sentence, second sentence or "", label as in the file
 
 
 class _Part(NamedTuple):
-    """A labelled part of a task. skipped: rows without a text."""
+    """A labelled part of a task, and the number of rows without a text that were skipped."""
 
     texts: Texts
     skipped: int
@@ -44,18 +44,26 @@ class _Part(NamedTuple):
 def read_glue(
     folder: Path, names: Sequence[str] = tuple(GLUE), *, seed: int, limit: int | None = None
 ) -> dict[str, TextTask]:
-    """Read the tasks `names` from `folder`: name -> task, in the order asked for.
+    """Read GLUE tasks.
 
-    seed: what the random parts and the limited training sentences are drawn with.
-    limit: at most so many training sentences a task; validation and test parts stay whole.
+    A task with only a dev part is split at random, and its notes say so.
 
-    A task of which only the dev part is there is split at random, and its notes say so. Raises DataError for an
-    unknown name and for a file that is missing, broken or in another encoding.
+    Args:
+        folder: of the files.
+        names: of the tasks.
+        seed: of the random parts and of the choice of training sentences under a limit.
+        limit: maximum number of training sentences per task; validation and test parts stay whole.
+
+    Returns:
+        Name -> task, in the order of `names`.
+
+    Raises:
+        DataError: a name is unknown; or a file is missing, damaged or in another encoding.
     """
     for name in names:
         if name not in GLUE:
             raise DataError(f"there is no GLUE task {name!r} here{did_you_mean(name, GLUE)}")
-    return {name: capped(_read_task(folder, name, seed), limit, seed) for name in names}
+    return {name: limit_training(_read_task(folder, name, seed), limit, seed) for name in names}
 
 
 def _read_task(folder: Path, name: str, seed: int) -> TextTask:
@@ -63,7 +71,7 @@ def _read_task(folder: Path, name: str, seed: int) -> TextTask:
     train, dev, notes = _read_parts(folder, name, facts)
     if train is None:
         rest, test = _split_off(dev.texts, TEST_SHARE, seed, f"test {name}")
-        notes.append(f"no training part here: all three parts are cut from the {dev.rows} rows of the dev part")
+        notes.append(f"no training part found: all three parts are drawn from the {dev.rows} rows of the dev part")
     else:
         rest, test = train.texts, dev.texts
     rest, val = _split_off(rest, VALIDATION_SHARE, seed, f"validation {name}")
@@ -74,15 +82,16 @@ def _read_task(folder: Path, name: str, seed: int) -> TextTask:
 
 
 def _split_off(texts: Texts, share: float, seed: int, purpose: str) -> tuple[Texts, Texts]:
-    """Keep the pairs of one question or premise together: the answer to one pair gives others away."""
+    """Split off a part; all pairs of one first sentence go to the same part, as their labels are related."""
     return split_off(texts, share, seed, purpose, groups=None if texts.second is None else texts.first)
 
 
 def _read_parts(folder: Path, name: str, facts: GlueSet) -> tuple[_Part | None, _Part, list[str]]:
-    """Return the training part, if there is one, the labelled part that is tested on, and what to say of them."""
-    remedy = by_hand(GLUE_REPOSITORY, [f"{name}/{table}" for table in (HUB_TRAIN, HUB_DEV)], folder, "dataset")
+    """Return the training part if there is one, the labelled part to test on, and notes on them."""
+    remedy = manual_download(GLUE_REPOSITORY, [f"{name}/{table}" for table in (HUB_TRAIN, HUB_DEV)], folder, "dataset")
     hub, official = folder / name, folder / facts.folder
-    read, train_path, dev_path, rows, notes = _read_tsv, official / "train.tsv", official / "dev.tsv", facts.rows, []
+    read, train_path, dev_path = _read_tsv, official / "train.tsv", official / "dev.tsv"
+    rows, notes = facts.rows, []
     if (hub / HUB_DEV).exists():
         read, train_path, dev_path = _read_table, hub / HUB_TRAIN, hub / HUB_DEV
     elif (official / MSR_TRAIN).exists() and not dev_path.exists():
@@ -112,19 +121,21 @@ def _read_table(path: Path, facts: GlueSet, remedy: str) -> _Part:
 def _read_tsv(path: Path, facts: GlueSet, remedy: str) -> _Part:
     lines = [line.split("\t") for line in read_lines(path, None, remedy)]
     header = [] if isinstance(facts.columns[0], int) else [cell.strip() for cell in lines.pop(0)]
-    first, second, label = (_place(path, header, column, remedy) for column in facts.columns)
+    first, second, label = (_column(path, header, column, remedy) for column in facts.columns)
     width = len(header) or 1 + max(first, label)
     above = 2 if header else 1
     for number, cells in enumerate(lines, start=above):
         if len(cells) != width:
-            raise DataError(f"{path}: line {number} has {len(cells)} columns instead of {width}; mend it, or {remedy}")
+            raise DataError(
+                f"{path}: line {number} has {len(cells)} columns instead of {width}; correct it or {remedy}"
+            )
     known = facts.classes if facts.named else map(str, range(len(facts.classes)))
     rows: list[_Row] = [(cells[first], "" if second < 0 else cells[second], cells[label].strip()) for cells in lines]
     return _part(rows, facts, {given: i for i, given in enumerate(known)}, lambda row: f"{path}: line {row + above}")
 
 
-def _place(path: Path, header: list[str], column: str | int | None, remedy: str) -> int:
-    """Return the place of a column; -1 where a task has no such column."""
+def _column(path: Path, header: list[str], column: str | int | None, remedy: str) -> int:
+    """Return the number of a column; -1 if the task has no such column."""
     if column is None:
         return -1
     if isinstance(column, int):
@@ -135,7 +146,14 @@ def _place(path: Path, header: list[str], column: str | int | None, remedy: str)
 
 
 def _part(rows: Sequence[_Row], facts: GlueSet, known: dict, place: Callable[[int], str]) -> _Part:
-    """Check the rows and drop those without a text. known: label in the file -> number; place: says where row i is."""
+    """Check the rows and skip those without a text.
+
+    Args:
+        rows: as read from the file.
+        facts: of the task.
+        known: label in the file -> class number.
+        place: returns file and line of row i, for error messages.
+    """
     pairs = facts.columns[1] is not None
     kept: list[_Row] = []
     skipped = 0
@@ -149,7 +167,7 @@ def _part(rows: Sequence[_Row], facts: GlueSet, known: dict, place: Callable[[in
         else:
             kept.append((first.strip(), second.strip(), label))
     if not kept:
-        raise DataError(f"{place(0)}: no row from here on has a text; see whether this is the file you mean")
+        raise DataError(f"{place(0)}: no row from here on has a text; check that this is the right file")
     labels = np.array([known[label] for *_, label in kept], dtype=np.int64)
     second_sentences = tuple(second for _, second, _ in kept) if pairs else None
     return _Part(Texts(tuple(first for first, *_ in kept), second_sentences, labels), skipped)

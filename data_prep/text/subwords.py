@@ -1,6 +1,6 @@
-"""A pretrained encoder's own tokenizer, read from the ``tokenizer.json`` beside its weights.
+"""Subword tokenization with a pretrained encoder's own tokenizer, the ``tokenizer.json`` beside its weights.
 
-n sentences (or pairs), t subwords of all of them together, v subwords that the tokenizer knows.
+n sentences (or pairs), t subwords in total, v subwords in the tokenizer's vocabulary.
 """
 
 import hashlib
@@ -21,14 +21,18 @@ from data_prep.text.tokens import Tokens
 MAX_TOKENIZER_BYTES = 64 * 2**20  # those of large multilingual encoders have 17 MB
 MAX_LENGTH = 4096
 _PADDING_NAMES = ("[PAD]", "<pad>")
-_CHUNK = 4096  # sentences encoded at a time: what is held beside the result
+_CHUNK = 4096  # sentences encoded at a time; limits the memory needed beside the result
 
 
 @dataclass(frozen=True, eq=False)
 class Subwords:
-    """Numbers of the subwords of sentences and pairs, with the encoder's own marks around them.
+    """A subword tokenizer; it adds the encoder's special tokens.
 
-    max_length: subwords of a sentence or pair, marks included; of a pair the longer sentence is cut first.
+    Attributes:
+        tokenizer: from the tokenizers library.
+        max_length: maximum number of subwords of a sentence or pair, special tokens included; in a pair the longer
+            sentence is truncated first.
+        identity: ``sha256:...`` of the tokenizer's file and `max_length`.
     """
 
     tokenizer: Tokenizer
@@ -39,7 +43,8 @@ class Subwords:
     def open(cls, folder: Path, max_length: int) -> "Subwords":
         """Read the tokenizer of the encoder in `folder`.
 
-        Raises DataError where there is none or it is damaged, and for a length that leaves no room for a sentence.
+        Raises:
+            DataError: there is none or it is damaged, or `max_length` leaves no room for a sentence.
         """
         path = folder / "tokenizer.json"
         raw = read_bytes(path, "name the folder of an encoder that holds tokenizer.json", MAX_TOKENIZER_BYTES)
@@ -58,17 +63,17 @@ class Subwords:
 
     @property
     def size(self) -> int:
-        """Return v."""
+        """Number v of subwords in the vocabulary."""
         return self.tokenizer.get_vocab_size()
 
     @cached_property
     def padding(self) -> int:
-        """The number of padding; 0 where the tokenizer has none, as attention never looks there."""
+        """Number of the padding token; 0 if the tokenizer has none, as attention ignores padding."""
         known = (self.tokenizer.token_to_id(name) for name in _PADDING_NAMES)
         return next((number for number in known if number is not None), 0)
 
     def encode(self, texts: Texts) -> Tokens:
-        """Return the numbers of the subwords: (t,) int32; pairs with their types."""
+        """Return the numbers of the subwords, (t,) int32; for pairs also their types."""
         pairs = texts.second is not None
         lengths, ids, types = [np.zeros(1, np.int64)], [np.empty(0, np.int32)], [np.empty(0, np.int8)]
         for encoded in self._chunks(texts):

@@ -1,7 +1,7 @@
-"""Encoded texts kept on disk, so that the same texts are encoded once.
+"""Token cache: encoded texts on disk, so that the same texts are encoded once.
 
-A file is named by the hash of the texts and of everything that encodes them, is whole or not there, says its own
-sum, and holds arrays only (NumPy's npz without pickle). One that does not hold what it says is written anew.
+A file is named by the hash of the texts and of the encoder, exists whole or not at all, contains its own checksum,
+and holds arrays only (NumPy's npz without pickle). A file whose checksum is wrong is written again.
 """
 
 import hashlib
@@ -22,28 +22,29 @@ CACHE_VERSION = 1  # raise it when the files change
 
 
 class Encoder(Protocol):
-    """What turns texts into numbers: `vocabulary.Vocabulary` or `subwords.Subwords`.
-
-    identity: a hash of everything that decides which numbers a text gets. padding: the number that stands for no
-    token. size: numbers there are, the rows of an embedding table.
-    """
+    """An encoder of texts as token numbers: `vocabulary.Vocabulary` or `subwords.Subwords`."""
 
     @property
-    def identity(self) -> str: ...
+    def identity(self) -> str:
+        """A hash of everything that decides the numbers of a text."""
 
     @property
-    def padding(self) -> int: ...
+    def padding(self) -> int:
+        """Number of the padding token."""
 
     @property
-    def size(self) -> int: ...
+    def size(self) -> int:
+        """Number of tokens, the rows of an embedding table."""
 
-    def encode(self, texts: Texts) -> Tokens: ...
+    def encode(self, texts: Texts) -> Tokens:
+        """Return the tokens of `texts`."""
 
 
-def tokenised(texts: Texts, encoder: Encoder, cache: Path) -> Tokens:
-    """Return the tokens of `texts`, from the folder `cache` where they are there, and kept there where they are not.
+def cached_tokens(texts: Texts, encoder: Encoder, cache: Path) -> Tokens:
+    """Return the tokens of `texts` from the folder `cache`; encode and save them if they are not there.
 
-    Raises DataError where the folder cannot be written.
+    Raises:
+        DataError: the folder cannot be written.
     """
     key = hashlib.sha256(json.dumps([CACHE_VERSION, texts.fingerprint, encoder.identity]).encode()).hexdigest()
     path = cache / f"tokens-{key}.npz"
@@ -55,7 +56,7 @@ def tokenised(texts: Texts, encoder: Encoder, cache: Path) -> Tokens:
 
 
 def _load(path: Path, n: int) -> Tokens | None:
-    """Return what the file holds, or None where it is not there or not what it says."""
+    """Return the tokens in the file, or None if there is none or it is damaged."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             types = arrays["types"] if "types" in arrays.files else None

@@ -1,6 +1,6 @@
-"""Encoded sentences: whole numbers in one flat array, cut by offsets, so that no padding is stored or moved.
+"""Tokens: sentences encoded as integers in one flat array with offsets, so that no padding is stored or moved.
 
-n sentences (or pairs), t tokens of all of them together.
+n sentences (or pairs), t tokens in total.
 """
 
 from dataclasses import dataclass
@@ -13,9 +13,10 @@ import numpy as np
 class Tokens:
     """n sentences, none of them empty. Sentence i is ``ids[offsets[i]:offsets[i + 1]]``.
 
-    ids: (t,) int32, rows of an embedding table; 0 or the encoder's own number is kept for padding.
-    offsets: (n + 1,) int64, rising from 0 to t.
-    types: (t,) int8, 0 in the first sentence of a pair and 1 in the second; None where there are no pairs.
+    Attributes:
+        ids: (t,) int32, rows of an embedding table; the encoder's number of padding does not occur.
+        offsets: (n + 1,) int64, increasing from 0 to t.
+        types: (t,) int8, 0 in the first sentence of a pair and 1 in the second; None if there are no pairs.
     """
 
     ids: np.ndarray

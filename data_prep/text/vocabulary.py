@@ -1,11 +1,11 @@
-"""Words of the training texts, numbered: the input of encoders that learn or look up a vector per word.
+"""Vocabulary: word tokenization and word numbers, for encoders that learn or look up a vector per word.
 
-n sentences, t words of all of them together, v words of the vocabulary.
+n sentences, t words in total, v words in the vocabulary.
 
-The literature's tokenisation of the six sentence sets (Kim, EMNLP 2014, after the Penn Treebank): lower case;
-contractions cut as do|n't, it|'s; punctuation , ! ? ( ) kept; everything else that is neither letter nor digit
-separates. Letters with accents stay letters. CR writes "do n 't": its two halves are joined, so that the sets share
-the word.
+The tokenization of the literature on the six sentence sets (Kim, EMNLP 2014, after the Penn Treebank): lower case;
+contractions are split as do|n't, it|'s; the punctuation marks , ! ? ( ) are words; everything else that is neither
+letter nor digit separates words. Letters with accents stay letters. CR writes "do n 't": "n 't" is joined, so that
+the sets have the word in common.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from data_prep.text.task import Texts
 from data_prep.text.tokens import Tokens
 
 PADDING, UNKNOWN = 0, 1
-TOKENISATION_VERSION = 1  # raise it when the same text gets other words
+TOKENISATION_VERSION = 1  # increase it when the same text gets other words
 
 _RESERVED = ("<padding>", "<unknown>")
 _SPLIT_NOT = re.compile(r"\bn 't\b")
@@ -33,10 +33,12 @@ _WORD = re.compile(r"n't\b|'(?:s|ve|re|d|ll|m|t)\b|[^\W_]+?(?=n't\b)|[^\W_]+|[,!
 
 
 class VocabularySettings(Settings):
-    """Which words get a number of their own."""
+    """Settings of a vocabulary: the words that get their own number, and the length of sentences."""
 
-    min_count: int = Field(1, ge=1, description="times a word must stand in the training texts; rarer ones are unknown")
-    max_length: int = Field(256, ge=1, le=4096, description="words of a sentence that are read, from its beginning")
+    min_count: int = Field(
+        1, ge=1, description="minimum number of times a word occurs in the training texts; rarer words are unknown"
+    )
+    max_length: int = Field(256, ge=1, le=4096, description="maximum number of words of a sentence; the rest is cut")
 
 
 def tokenise(text: str) -> list[str]:
@@ -46,9 +48,11 @@ def tokenise(text: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """v words; a word's number is its place. Number 0 is padding, 1 any word that is not among them.
+    """A vocabulary of v words; the number of a word is its position. 0 is padding, 1 any unknown word.
 
-    max_length: words of a sentence that are read, from its beginning.
+    Attributes:
+        words: the words, padding and unknown included.
+        max_length: maximum number of words of a sentence; the rest is cut.
     """
 
     words: tuple[str, ...]
@@ -56,9 +60,10 @@ class Vocabulary:
 
     @classmethod
     def build(cls, training: Iterable[Texts], settings: VocabularySettings = VocabularySettings()) -> "Vocabulary":  # noqa: B008  frozen
-        """Number the words of the training texts of one or several tasks, the most frequent first.
+        """Build the vocabulary of the training texts of one or several tasks, the most frequent words first.
 
-        Raises DataError where no word is left.
+        Raises:
+            DataError: no word is frequent enough.
         """
         counts: Counter[str] = Counter()
         for texts in training:
@@ -68,23 +73,23 @@ class Vocabulary:
         kept = sorted((-count, word) for word, count in counts.items() if count >= settings.min_count)
         if not kept:
             raise DataError(
-                f"none of {len(counts)} words stands {settings.min_count} times in the training texts; lower min_count"
+                f"none of {len(counts)} words occurs {settings.min_count} times in the training texts; lower min_count"
             )
         return cls((*_RESERVED, *(word for _, word in kept)), settings.max_length)
 
     @property
     def size(self) -> int:
-        """Return v, the rows of an embedding table."""
+        """Number v of words, the rows of an embedding table."""
         return len(self.words)
 
     @property
     def padding(self) -> int:
-        """Return the number of padding."""
+        """Number of padding."""
         return PADDING
 
     @cached_property
     def identity(self) -> str:
-        """``sha256:...`` of everything that decides which numbers a text gets."""
+        """``sha256:...`` of everything that decides the numbers of a text."""
         content = [TOKENISATION_VERSION, self.max_length, self.words]
         return "sha256:" + hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
@@ -93,7 +98,7 @@ class Vocabulary:
         return {word: number for number, word in enumerate(self.words) if word not in _RESERVED}
 
     def encode(self, texts: Texts) -> Tokens:
-        """Return the numbers of the words: (t,) int32; a sentence without a word is one unknown word."""
+        """Return the numbers of the words, (t,) int32; a sentence without a word is one unknown word."""
         first = [self._encode(sentence) for sentence in texts.first]
         second = [self._encode(sentence) for sentence in texts.second] if texts.second is not None else None
         return join_tokens(first, second)
@@ -104,7 +109,7 @@ class Vocabulary:
 
 
 def join_tokens(first: list[list[int]], second: list[list[int]] | None) -> Tokens:
-    """Lay n sentences, or pairs of them, end to end."""
+    """Concatenate n encoded sentences, or pairs of them, into one array."""
     whole = first if second is None else [a + b for a, b in zip(first, second, strict=True)]
     offsets = np.cumsum([0, *map(len, whole)], dtype=np.int64)
     ids = np.fromiter((number for sentence in whole for number in sentence), dtype=np.int32, count=int(offsets[-1]))

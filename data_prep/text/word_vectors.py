@@ -1,10 +1,10 @@
-"""Pretrained word vectors: GloVe's and word2vec's text files, read as a stream, of which a vocabulary's words stay.
+"""Pretrained word vectors: GloVe's and word2vec's text files, read as a stream; only a vocabulary's words are kept.
 
 v words of a vocabulary, d numbers per word.
 
-One word a line, then d numbers, all separated by spaces; word2vec's files begin with a line of two numbers. Pennington,
-Socher, Manning, GloVe: Global Vectors for Word Representation, EMNLP 2014, https://nlp.stanford.edu/projects/glove.
-A file may lie in the zip archive it comes in.
+One word per line, then d numbers, all separated by spaces; word2vec's files begin with a line of two numbers.
+Pennington, Socher, Manning, GloVe: Global Vectors for Word Representation, EMNLP 2014,
+https://nlp.stanford.edu/projects/glove. A file may be in the zip archive in which it is published.
 """
 
 import contextlib
@@ -31,18 +31,20 @@ MAX_DIMENSIONS = 4096
 MAX_VALUE = 1e6  # those of GloVe are below 10
 
 _SITE = "https://nlp.stanford.edu/data/"
+# licence: Public Domain Dedication and License 1.0
 GLOVE: dict[str, RemoteFile] = {
     "6B": RemoteFile("glove.6B.zip", f"{_SITE}glove.6B.zip", 862_182_613),  # 50, 100, 200 and 300 dimensions
     "840B": RemoteFile("glove.840B.300d.zip", f"{_SITE}glove.840B.300d.zip", 2_176_768_927),
 }
-GLOVE_LICENCE = "Public Domain Dedication and License 1.0"
 
 
 @dataclass(frozen=True, eq=False)
 class WordVectors:
-    """values: (v, d) float32, a row per word of the vocabulary; padding is 0, a word that was not found random.
+    """Word vectors of a vocabulary.
 
-    found: (v,) bool. identity: ``sha256:...`` of the values.
+    Attributes:
+        values: (v, d) float32, a row per word; 0 for padding, random for a word that was not found.
+        found: (v,) bool, whether the word was found.
     """
 
     values: np.ndarray
@@ -50,28 +52,34 @@ class WordVectors:
 
     @property
     def share(self) -> float:
-        """Return the share of the vocabulary's words, padding and unknown left out, that were found; in [0, 1]."""
+        """Share of the vocabulary's words that were found, without padding and unknown; in [0, 1]."""
         return float(self.found[2:].mean())
 
     @property
     def identity(self) -> str:
-        """Return ``sha256:...`` of the values."""
+        """``sha256:...`` of the values."""
         return "sha256:" + hashlib.sha256(np.ascontiguousarray(self.values).data).hexdigest()
 
 
 def read_word_vectors(path: Path, vocabulary: Vocabulary, *, seed: int, dimensions: int | None = None) -> WordVectors:
-    """Read the vectors of the vocabulary's words from a text file, or from the one in a zip archive.
+    """Read the vectors of the vocabulary's words from a text file, or from a text file in a zip archive.
 
-    seed: of the words that are not found, which are drawn as Kim (2014, section 3.1) does, with the variance of
-    those found. dimensions: d; needed where an archive holds several files (``glove.6B.zip``: 50, 100, 200, 300).
+    Vectors of words that are not found are random with the variance of those found, as in Kim (2014, section 3.1).
 
-    Raises DataError for a file that is missing, damaged or too large, a line that is no word with d numbers,
-    and a file that has none of the words.
+    Args:
+        path: of the text file or archive.
+        vocabulary: its words.
+        seed: of the random vectors.
+        dimensions: d; needed if an archive holds several files (``glove.6B.zip``: 50, 100, 200, 300).
+
+    Raises:
+        DataError: the file is missing, damaged or too large, a line is not a word with d numbers, or the file has
+            none of the words.
     """
     numbers = {word.encode(): number for number, word in enumerate(vocabulary.words) if number > 1}
     found = np.zeros(vocabulary.size, dtype=bool)
     values = np.zeros((0, 0), dtype=np.float32)
-    with _opened(path, dimensions) as stream:
+    with _open(path, dimensions) as stream:
         for line_number, line in _lines(path, stream):
             if not values.size:
                 values = np.zeros((vocabulary.size, _dimensions(path, line_number, line, dimensions)), dtype=np.float32)
@@ -94,17 +102,17 @@ def read_word_vectors(path: Path, vocabulary: Vocabulary, *, seed: int, dimensio
 
 
 @contextlib.contextmanager
-def _opened(path: Path, dimensions: int | None) -> Iterator[BinaryIO]:
-    """Open the text file, whatever it lies in."""
+def _open(path: Path, dimensions: int | None) -> Iterator[BinaryIO]:
+    """Open a text file, or the text file in a zip archive."""
     try:
         if path.suffix.lower() == ".zip":
             with zipfile.ZipFile(path) as archive, archive.open(_member(path, archive, dimensions)) as packed:
-                yield io.BufferedReader(packed, 2**20)  # type: ignore[type-var]  # a raw stream to all intents
+                yield io.BufferedReader(packed, 2**20)  # type: ignore[type-var]  # behaves as a raw stream
         else:
             with path.open("rb") as file:
                 yield file
     except FileNotFoundError as error:
-        raise DataError(f"{path}: not there; fetch GloVe, or train vectors instead") from error
+        raise DataError(f"{path}: no such file; download GloVe, or train vectors instead") from error
     except (OSError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path}: cannot be read ({error}); fetch it again") from error
 
@@ -116,12 +124,12 @@ def _member(path: Path, archive: zipfile.ZipFile, dimensions: int | None) -> str
         return chosen[0]
     raise DataError(
         f"{path}: {len(chosen)} files fit {dimensions or 'any number of'} dimensions; name the dimensions of one of "
-        f"{', '.join(texts)[:200] or 'its files, of which none is a text'}"
+        f"{', '.join(texts)[:200] or 'its files; none of them is a text file'}"
     )
 
 
 def _lines(path: Path, stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """Give (number of the line, line without its end), without the header and what is empty."""
+    """Yield (number of the line, line without its end); the header and empty lines are skipped."""
     left = MAX_BYTES
     for number in itertools.count(1):
         line = stream.readline(MAX_LINE_BYTES + 1)
@@ -138,13 +146,13 @@ def _lines(path: Path, stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
             yield number, line
 
 
-def _dimensions(path: Path, number: int, line: bytes, asked: int | None) -> int:
-    """Return d as the first line has it."""
+def _dimensions(path: Path, number: int, line: bytes, expected: int | None) -> int:
+    """Return d, from the first line."""
     dimensions = line.count(b" ")
-    if not 1 <= dimensions <= MAX_DIMENSIONS or (asked is not None and asked != dimensions):
+    if not 1 <= dimensions <= MAX_DIMENSIONS or (expected is not None and expected != dimensions):
         raise DataError(
             f"{path}: line {number} has {dimensions} numbers after its word; "
-            f"{asked or f'1 to {MAX_DIMENSIONS}'} are expected: see whether this is the file you mean"
+            f"{expected or f'1 to {MAX_DIMENSIONS}'} are expected: check that this is the right file"
         )
     return dimensions
 

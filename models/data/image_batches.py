@@ -1,4 +1,4 @@
-"""Examples, and the order of the batches of an epoch: no worker processes, no copies of files.
+"""Image examples (pixels, targets, patients) and the batches of an epoch, without worker processes.
 
 Shapes: n images, b images of a batch, s x s pixels, k labels.
 """
@@ -16,13 +16,13 @@ from models.randomness import epoch_order
 
 
 class StoredPixels:
-    """Rows of an array of images, such as a memory-mapped store's, that are read when they are asked for.
+    """Selected rows of an image array, such as a memory-mapped store, that are read only when they are indexed.
 
-    It stands in for an (n, 1, s, s) uint8 tensor on the CPU; every index copies.
+    Can be used in place of an (n, 1, s, s) uint8 tensor on the CPU. Each indexing returns a copy.
 
     Args:
         array: (m, s, s) uint8, indexable with an array of integers.
-        rows: (n,) int64, the images in question, each in 0..m-1.
+        rows: (n,) int64, the selected images, each in 0..m-1.
     """
 
     device = torch.device("cpu")
@@ -35,27 +35,27 @@ class StoredPixels:
         return self.shape[0]
 
     def __getitem__(self, index: Any) -> Tensor:
-        """(b, 1, s, s) uint8: the images of a slice, or of (b,) int64 positions as a tensor on the CPU."""
+        """Read the images of a slice, or of (b,) int64 positions as a CPU tensor: (b, 1, s, s) uint8."""
         rows = self._rows[index.numpy() if isinstance(index, Tensor) else index]
         return torch.as_tensor(self._array[rows])[:, None]
 
     def numel(self) -> int:
-        """The number of pixels in all, which is their size in bytes."""
+        """Return the number of pixels of all images, which is their size in bytes."""
         return int(np.prod(self.shape, dtype=np.int64))
 
     def split(self, size: int) -> Iterator[Tensor]:
-        """The images in order, `size` at a time."""
+        """Read the images in order, `size` at a time."""
         return (self[start : start + size] for start in range(0, len(self), size))
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Images with their labels and patients.
+    """Images with their targets and patients.
 
-    Args:
+    Attributes:
         pixels: (n, 1, s, s) uint8.
         targets: (n, k) int8: 1 present, 0 absent, -1 unknown.
-        patients: hashes of the patients in it, by `models.evaluation.leakage.hashed_patients`.
+        patients: hashes of the patients shown, from `models.evaluation.leakage.hashed_patients`.
     """
 
     pixels: Tensor | StoredPixels
@@ -67,16 +67,18 @@ class Examples:
 
 
 def examples(pixels: Any, targets: Any, patients: tuple[str, ...], rows: np.ndarray | None = None) -> Examples:
-    """Examples from a store's arrays.
+    """Make and check examples from a store's arrays.
 
     Args:
-        pixels: (n, s, s) uint8 array or tensor, copied into memory; with `rows` (m, s, s), and nothing is read yet.
+        pixels: (n, s, s) uint8 array or tensor, copied into memory. With `rows`: (m, s, s), of which nothing is read
+            yet.
         targets: (n, k) int8 array or tensor.
-        patients: as `models.evaluation.leakage.hashed_patients` gives them.
-        rows: (n,) integers in 0..m-1, the rows of `pixels` that are meant.
+        patients: hashes from `models.evaluation.leakage.hashed_patients`.
+        rows: (n,) integers in 0..m-1, the rows of `pixels` to use; all if None.
 
     Raises:
-        SettingError: there are no images, or the two disagree on their number, or a row is not there.
+        SettingError: there are no images, pixels and targets differ in number, the pixels are not (n, s, s) uint8, or
+            a row does not exist.
     """
     n = len(pixels) if rows is None else len(rows)
     if n == 0 or n != len(targets):
@@ -87,7 +89,7 @@ def examples(pixels: Any, targets: Any, patients: tuple[str, ...], rows: np.ndar
         raise SettingError(f"pixels must be (n, s, s) uint8; got {tuple(pixels.shape)} {pixels.dtype}")
     labels = torch.as_tensor(targets if isinstance(targets, Tensor) else np.array(targets)).to(torch.int8)
     if rows is None:
-        # a memory-mapped array is read-only, which torch does not know: take a copy
+        # a memory-mapped array may be read-only, which torch does not support: copy it
         whole = pixels if isinstance(pixels, Tensor) else torch.as_tensor(np.array(pixels))
         return Examples(whole[:, None], labels, patients)
     if rows.min() < 0 or rows.max() >= len(pixels):
@@ -96,16 +98,23 @@ def examples(pixels: Any, targets: Any, patients: tuple[str, ...], rows: np.ndar
 
 
 def steps_per_epoch(n: int, batch_size: int) -> int:
-    """Number of batches in an epoch over n images: n / batch_size, rounded up."""
+    """Return the number of batches in an epoch over n images: n / batch_size, rounded up."""
     return -(-n // batch_size)
 
 
 def epoch_batches(
     n: int, batch_size: int, *, seed: int, epoch: int, device: torch.device | str = "cpu"
 ) -> Iterator[Tensor]:
-    """The row numbers of an epoch's batches, (b,) int64 each.
+    """Yield the row numbers of each batch of an epoch, (b,) int64; every image occurs once.
 
-    Every image comes once. Sizes differ by at most one and none exceeds batch_size: a small last batch would
-    upset batch normalisation.
+    Batch sizes differ by at most one, and none exceeds `batch_size`: a small last batch would disturb batch
+    normalisation.
+
+    Args:
+        n: number of images.
+        batch_size: largest number of images in a batch.
+        seed: of the training, at least 0.
+        epoch: at least 0.
+        device: of the row numbers.
     """
     yield from epoch_order(seed, epoch, n, device).tensor_split(steps_per_epoch(n, batch_size))

@@ -1,10 +1,10 @@
-"""Where the images lie while a network trains on them, and how a batch of them comes to the device.
+"""Image placement: where the images are stored during training, and how their batches reach the device.
 
-    device       on the training device: a batch is one gather there
-    main memory  a thread gathers the next batches into pinned memory, and a stream of its own copies them over
-    store        the same, out of the memory-mapped array; only batches are ever held
+    device       in the training device's memory: a batch is one indexing operation there
+    main memory  a thread gathers the next batches into pinned memory; a separate CUDA stream copies them to the device
+    store        the same, but read from the memory-mapped array; only batches are held in memory
 
-Which rows a batch has is decided before; every place yields the same bits, in the same order.
+The row numbers of each batch are decided before; every placement yields the same bits in the same order.
 
 Shapes: n images, b images of a batch, s x s pixels.
 """
@@ -25,15 +25,21 @@ from models.data.image_batches import StoredPixels
 
 Place = Literal["device", "main memory", "store"]
 
-AHEAD = 3
-"""Batches that are gathered before the step asks for them."""
+PREFETCH = 3
+"""Number of batches that are gathered before the training step needs them."""
 
-_CHUNK = 1024  # images read at a time when they are brought into memory
+_CHUNK = 1024  # images read at a time when all are loaded into memory
 
 
 @dataclass(frozen=True)
 class ImageCache:
-    """Images in their place; `pixels` is a tensor on the device, or else what lies on the other side."""
+    """Images in their placement, as a source of batches on the device.
+
+    Attributes:
+        pixels: a tensor on the training device, or `StoredPixels` in main memory or in the store.
+        device: the training device.
+        place: the placement, for the record.
+    """
 
     pixels: Tensor | StoredPixels
     device: torch.device
@@ -41,48 +47,53 @@ class ImageCache:
 
     @property
     def index_device(self) -> torch.device:
-        """Where the row numbers of batches are wanted."""
+        """Device on which `stream` expects row numbers."""
         return self.pixels.device
 
-    def stream(self, batches: Iterable[Tensor], ahead: int = AHEAD) -> Iterator[tuple[Tensor, Tensor]]:
-        """Row numbers (b,) and pixels (b, 1, s, s) uint8 of each batch, on the device, in order.
+    def stream(self, batches: Iterable[Tensor], prefetch: int = PREFETCH) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the row numbers (b,) and pixels (b, 1, s, s) uint8 of each batch, on the device, in order.
 
         Args:
             batches: row numbers, (b,) int64 each, on `index_device`.
-            ahead: batches gathered beforehand, where images are not on the device.
+            prefetch: number of batches gathered in advance, if the images are not on the device.
         """
         if isinstance(self.pixels, Tensor):
             return ((rows, self.pixels[rows]) for rows in batches)
-        return _ahead(self.pixels, batches, self.device, ahead)
+        return _prefetched(self.pixels, batches, self.device, prefetch)
 
 
 class MemoryBudget:
-    """What images may take of the memory of a device and of the machine.
+    """The memory that images may still use, on a device and on this machine.
 
     Args:
-        device_memory, main_memory: GiB; none: half of what is free now, the rest being for all else that training
-            needs. On a CPU the device's memory is main memory, and the smaller of the two counts.
-        processes: that share this machine's main memory, each with its own images.
+        device: the training device.
+        device_memory: GiB on the device. None: half of what is free now; the rest is for all else that training needs.
+            On a CPU, device memory is main memory, and the smaller of the two limits applies.
+        main_memory: GiB of main memory. None: half of what is free now.
+        processes: number of processes that share this machine's main memory, each with its own images.
     """
 
     def __init__(
         self, device: torch.device, device_memory: float | None, main_memory: float | None, processes: int = 1
     ) -> None:
         self._device = device
-        self._main = (_free_main() / 2 if main_memory is None else main_memory * 2**30) / processes
+        self._main = (_available_memory() / 2 if main_memory is None else main_memory * 2**30) / processes
         if device_memory is None:
             self._on_device = torch.cuda.mem_get_info(device)[0] / 2 if device.type == "cuda" else self._main
         else:
             self._on_device = device_memory * 2**30
 
     def place(self, pixels: Tensor | StoredPixels) -> ImageCache:
-        """Brings images as near to the device as they fit. What is a tensor already is never moved away from it."""
+        """Load images as near to the device as they fit, and subtract their size from the budget.
+
+        A tensor that is on the device already stays there, whatever the budget.
+        """
         if isinstance(pixels, Tensor) and pixels.device == self._device:
             return ImageCache(pixels, self._device, "device")
-        size, in_main_too = pixels.numel(), self._device.type == "cpu"
-        if size <= self._on_device and (size <= self._main or not in_main_too):
+        size, shares_memory = pixels.numel(), self._device.type == "cpu"
+        if size <= self._on_device and (size <= self._main or not shares_memory):
             self._on_device -= size
-            self._main -= size * in_main_too
+            self._main -= size * shares_memory
             return ImageCache(_read(pixels, self._device), self._device, "device")
         if isinstance(pixels, StoredPixels) and size <= self._main:
             self._main -= size
@@ -91,71 +102,86 @@ class MemoryBudget:
 
 
 def in_place(pixels: Tensor | StoredPixels, device: torch.device, *, streamed: bool = False) -> ImageCache:
-    """Images as they are, to be handed to a device; `streamed` even if they lie on it."""
+    """Make an image cache without loading anything: the images stay where they are.
+
+    Args:
+        pixels: (n, 1, s, s) uint8.
+        device: the training device.
+        streamed: whether a tensor on the device is treated as being in main memory.
+    """
     if isinstance(pixels, StoredPixels):
         return ImageCache(pixels, device, "store")
     if pixels.device == device and not streamed:
         return ImageCache(pixels, device, "device")
-    # NumPy gathers in one thread of its own; torch would set all of them to it, beside those that compute
+    # NumPy gathers in a single thread; torch would use all of its threads, which the training step needs
     return ImageCache(StoredPixels(pixels[:, 0].cpu().numpy(), np.arange(len(pixels))), device, "main memory")
 
 
 def _read(pixels: Tensor | StoredPixels, device: torch.device) -> Tensor:
-    """All images in one tensor on the device, without a second copy on the way."""
-    whole = torch.empty(tuple(pixels.shape), dtype=torch.uint8, device=device)
-    for target, part in zip(whole.split(_CHUNK), pixels.split(_CHUNK), strict=True):
+    """Read all images into one tensor on the device, without a second copy in main memory."""
+    images = torch.empty(tuple(pixels.shape), dtype=torch.uint8, device=device)
+    for target, part in zip(images.split(_CHUNK), pixels.split(_CHUNK), strict=True):
         target.copy_(part)
-    return whole
+    return images
 
 
-class _Arriving(NamedTuple):
+class _Fetched(NamedTuple):
+    """A batch on the device, or on its way there.
+
+    Attributes:
+        rows: (b,) int64.
+        pixels: (b, 1, s, s) uint8.
+        copied: reached when the copy to the GPU is complete; None on a CPU.
+    """
+
     rows: Tensor
     pixels: Tensor
     copied: torch.cuda.Event | None
 
 
-def _ahead(
-    source: StoredPixels, batches: Iterable[Tensor], device: torch.device, ahead: int
+def _prefetched(
+    source: StoredPixels, batches: Iterable[Tensor], device: torch.device, prefetch: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    copying = torch.cuda.Stream(device) if device.type == "cuda" else None
+    """Yield batches that a thread gathers and copies to the device in advance."""
+    copy_stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
-    def fetch(rows: Tensor) -> _Arriving:
+    def fetch(rows: Tensor) -> _Fetched:
         pixels = source[rows]
-        if copying is None:
-            return _Arriving(rows, pixels, None)
-        with torch.cuda.stream(copying):
-            # the allocator of pinned memory gives a buffer out again only when the copy from it is done
-            there = [part.pin_memory().to(device, non_blocking=True) for part in (rows, pixels)]
+        if copy_stream is None:
+            return _Fetched(rows, pixels, None)
+        with torch.cuda.stream(copy_stream):
+            # the pinned-memory allocator reuses a buffer only after the copy from it is complete
+            on_device = [part.pin_memory().to(device, non_blocking=True) for part in (rows, pixels)]
             copied = torch.cuda.Event()
-            copied.record(copying)
-        return _Arriving(there[0], there[1], copied)
+            copied.record(copy_stream)
+        return _Fetched(on_device[0], on_device[1], copied)
 
-    waiting: deque[Future[_Arriving]] = deque()
-    with ThreadPoolExecutor(1, "batches ahead") as worker:
+    pending: deque[Future[_Fetched]] = deque()
+    with ThreadPoolExecutor(1, "prefetch") as worker:
         try:
             for rows in batches:
-                waiting.append(worker.submit(fetch, rows))
-                if len(waiting) > ahead:
-                    yield _arrived(waiting.popleft().result(), device)
-            while waiting:
-                yield _arrived(waiting.popleft().result(), device)
+                pending.append(worker.submit(fetch, rows))
+                if len(pending) > prefetch:
+                    yield _wait_for_copy(pending.popleft().result(), device)
+            while pending:
+                yield _wait_for_copy(pending.popleft().result(), device)
         finally:
-            for batch in waiting:
+            for batch in pending:
                 batch.cancel()
 
 
-def _arrived(batch: _Arriving, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The step's stream waits for the copy; the host does not."""
+def _wait_for_copy(batch: _Fetched, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Make the current CUDA stream wait for the copy; the host does not wait."""
     if batch.copied is not None:
-        computing = torch.cuda.current_stream(device)
-        computing.wait_event(batch.copied)
+        compute_stream = torch.cuda.current_stream(device)
+        compute_stream.wait_event(batch.copied)
         for part in (batch.rows, batch.pixels):
-            part.record_stream(computing)  # its memory is not given out again before the step is done with it
+            part.record_stream(compute_stream)  # so that its memory is not reused before the step is done with it
     return batch.rows, batch.pixels
 
 
-def _free_main() -> int:
-    """Bytes of main memory that could be had, within a container's limit."""
+def _available_memory() -> int:
+    """Return the available main memory in bytes, within a container's limit."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         free = 1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))

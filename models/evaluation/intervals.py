@@ -1,10 +1,10 @@
-"""Intervals for the area under the ROC curve: DeLong's for one label, a patient bootstrap for the mean.
+"""Intervals for the area under the ROC curve: DeLong's for one label, a bootstrap over patients for the mean.
 
-n images, k labels, p patients, b resamples, a arms (sets of predictions for the same images).
-m positives and q negatives of one label; t distinct scores among its positives.
+Both treat the patient, not the image, as the sampling unit: the images of a patient are similar, and an interval that
+assumes independent images is too narrow.
 
-Both treat the patient, not the image, as the unit that was sampled: a patient's images resemble one another,
-and an interval that takes them for independent is too narrow.
+Shapes: n images, k labels, p patients, b resamples, a arms (sets of predictions for the same images); m positives and q
+negatives of one label, t distinct scores among its positives.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,14 +15,20 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array, csr_array
 from scipy.special import stdtrit
 
-RESAMPLES_AT_A_TIME = 64  # (p, 64) float32 weights of a few thousand patients stay in a core's cache
+RESAMPLES_AT_A_TIME = 64  # (p, 64) float32 weights of a few thousand patients fit into a core's cache
 
 
 def number_patients(patients: NDArray) -> NDArray[np.int64]:
-    """(n,) keys of any kind -> (n,) numbers 0..p-1 in the order in which the patients first appear.
+    """Assign numbers to patients in the order in which they first appear.
 
-    Not in the order of the keys: keys are hashes under a secret, and the same data under another secret must
-    be resampled in the same way.
+    Not in the order of the keys: keys are hashes with a secret, and the same data with another secret must give the
+    same resamples.
+
+    Args:
+        patients: (n,) keys of any type.
+
+    Returns:
+        (n,) numbers 0..p-1.
     """
     _, first, inverse = np.unique(np.asarray(patients), return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[inverse]
@@ -33,10 +39,11 @@ def number_patients(patients: NDArray) -> NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class Placements:
-    """Where each image of one label lies among those of the other class (DeLong's structural components).
+    """Placement values of one label's images among those of the other class (DeLong's structural components).
 
-    positive: (m,) in [0, 1], the share of negatives below each positive, ties counted as one half (V10).
-    negative: (q,) in [0, 1], the share of positives above each negative, ties counted as one half (V01).
+    Attributes:
+        positive: (m,) in [0, 1], the share of negatives below each positive, ties counted as one half (V10).
+        negative: (q,) in [0, 1], the share of positives above each negative, ties counted as one half (V01).
     """
 
     positive: NDArray[np.float64]
@@ -44,15 +51,23 @@ class Placements:
 
     @property
     def auc(self) -> float:
+        """Area under the ROC curve."""
         return float(self.positive.mean())
 
 
 def placements(positive_scores: NDArray, negative_scores: NDArray) -> Placements:
-    """Structural components from two sorts, O(n log n), instead of from all m·q pairs.
+    """Compute the structural components by two sorts, O(n log n), instead of from all m·q pairs.
 
-    A placement is the difference of an image's midrank among all images and among its own class (Sun and Xu,
-    Fast implementation of DeLong's algorithm, IEEE Signal Processing Letters 2014, equations 5 to 9); two
-    binary searches in the sorted other class give that difference directly.
+    A placement is the difference between an image's midrank among all images and that among its own class (Sun and Xu,
+    Fast implementation of DeLong's algorithm, IEEE Signal Processing Letters 2014, equations 5 to 9); two binary
+    searches in the sorted scores of the other class give this difference directly.
+
+    Args:
+        positive_scores: (m,).
+        negative_scores: (q,).
+
+    Returns:
+        The placements of both classes.
     """
 
     def midcount(values: NDArray, others: NDArray) -> NDArray[np.float64]:
@@ -67,12 +82,19 @@ def placements(positive_scores: NDArray, negative_scores: NDArray) -> Placements
 def delong_variance(
     placed: Placements, positive_patients: NDArray[np.int64], negative_patients: NDArray[np.int64]
 ) -> float:
-    """Variance of one label's AUC: DeLong's, with a patient's images summed before they are squared.
+    """Compute the variance of one label's AUC by DeLong's method, with patients as clusters.
 
-    Obuchowski (Nonparametric analysis of clustered ROC curve data, Biometrics 1997, section 2) extends
-    DeLong, DeLong and Clarke-Pearson (Biometrics 1988) to patients with several images; with one image per
-    patient it is DeLong's formula. positive_patients (m,) and negative_patients (q,): numbers 0..p-1. Needs
-    at least two patients on each side.
+    The components of a patient's images are summed before they are squared. Obuchowski (Nonparametric analysis of
+    clustered ROC curve data, Biometrics 1997, section 2) extends DeLong, DeLong and Clarke-Pearson (Biometrics 1988) to
+    patients with several images; with one image per patient this is DeLong's formula.
+
+    Args:
+        placed: placements of the label.
+        positive_patients: (m,) numbers 0..p-1, at least two different ones.
+        negative_patients: (q,) numbers 0..p-1, at least two different ones.
+
+    Returns:
+        The variance.
     """
     size = 1 + max(positive_patients.max(), negative_patients.max())
     positive = np.bincount(positive_patients, placed.positive - placed.auc, minlength=size)
@@ -94,34 +116,48 @@ def patient_influence(
     negative_patients: NDArray[np.int64],
     n_patients: int,
 ) -> NDArray[np.float64]:
-    """How much each patient moved an AUC, or a difference of AUCs: the infinitesimal jackknife over patients.
+    """Compute the influence of each patient on an AUC, or on a difference of AUCs (infinitesimal jackknife).
 
-    positive (a, m), negative (a, q): structural components of a arms, or differences of them between two arms.
-    positive_patients (m,), negative_patients (q,): numbers 0..p-1. Returns (p, a).
+    The sum of its squares over patients is the variance, and the sums of its products between arms and between labels
+    are the covariances: those of DeLong (1988, equation 6) with one image per patient. As there, each class is scaled
+    by the ratio of its number of patients to that number less one; with several images per patient the cross term
+    differs from Obuchowski's by this factor only.
 
-    Its sum of squares over patients is the variance, its products between arms and between labels are their
-    covariances: DeLong's (1988, equation 6) with one image per patient. Each class is scaled by the number of its
-    patients over one less, as there; with several images the cross term differs from Obuchowski's in that factor only.
-    Needs at least two patients on each side.
+    Args:
+        positive: (a, m), structural components of a arms, or their differences between two arms.
+        negative: (a, q), the same of the negatives.
+        positive_patients: (m,) numbers 0..p-1, at least two different ones.
+        negative_patients: (q,) numbers 0..p-1, at least two different ones.
+        n_patients: p.
+
+    Returns:
+        (p, a).
     """
 
-    def summed(placed: NDArray, whose: NDArray[np.int64]) -> NDArray[np.float64]:
-        of_class = np.count_nonzero(np.bincount(whose))
+    def sum_by_patient(placed: NDArray, patients: NDArray[np.int64]) -> NDArray[np.float64]:
+        in_class = np.count_nonzero(np.bincount(patients))
         centred = placed - placed.mean(axis=1, keepdims=True)
-        sums = [np.bincount(whose, of_arm, minlength=n_patients) for of_arm in centred]
-        return np.stack(sums, axis=1) * (np.sqrt(of_class / (of_class - 1)) / len(whose))
+        sums = [np.bincount(patients, components, minlength=n_patients) for components in centred]
+        return np.stack(sums, axis=1) * (np.sqrt(in_class / (in_class - 1)) / len(patients))
 
-    return summed(positive, positive_patients) + summed(negative, negative_patients)
+    return sum_by_patient(positive, positive_patients) + sum_by_patient(negative, negative_patients)
 
 
 def logit_interval(auc: float, variance: float, degrees: int) -> tuple[float, float] | None:
-    """95 % interval of an AUC on the logit scale: it stays within [0, 1] and is wider towards 1/2.
+    """Compute the 95 % interval of an AUC on the logit scale: it stays within [0, 1] and is wider towards 1/2.
 
-    Near 1 its coverage is better than that of the symmetric interval (Qin and Hotilovac, Statistical Methods
-    in Medical Research 2008). degrees: of freedom of Student's t, the patients of the rarer class less one;
-    with five patients the normal distribution covered 83 to 88 %, this 94 to 95 %, and from a hundred on they
-    agree. None where the variance is zero: there the classes are separated completely, or no score differs,
-    and the method has nothing to say.
+    Near 1 its coverage is better than that of the symmetric interval (Qin and Hotilovac, Statistical Methods in Medical
+    Research 2008). With five patients the normal distribution covered 83 to 88 %, Student's t 94 to 95 %; from a
+    hundred patients on they agree.
+
+    Args:
+        auc: in [0, 1].
+        variance: of the AUC.
+        degrees: degrees of freedom of Student's t: the number of patients of the rarer class less one.
+
+    Returns:
+        The two ends; None if the variance is zero: the classes are separated completely, or all scores are equal, and
+        the method gives no interval.
     """
     if variance <= 0 or not 0 < auc < 1:
         return None
@@ -138,16 +174,16 @@ def logit_interval(auc: float, variance: float, degrees: int) -> tuple[float, fl
 class _SortedLabel:
     """One label of one arm, sorted once, so that its AUC under any weights of the patients is a few sums.
 
-    With the t distinct scores of the positives as levels, a negative steps in at the first level that is not
-    below it and again at the first that is above it: summed up to a level, that is twice the negatives below
-    it and once those that tie with it. Row t of `steps` takes those above all levels.
+    The levels are the t distinct scores of the positives. A negative is counted in `steps` at the first level that is
+    not below it, and again at the first level that is above it. The cumulative sum up to a level then counts the
+    negatives below the level twice and those that tie with it once. Row t of `steps` counts negatives above all levels.
     """
 
-    positives: csr_array  # (t, p), the patient's positives at each level
+    positives: csr_array  # (t, p), each patient's number of positives at each level
     steps: csr_array  # (t + 1, p)
 
     def auc(self, weights: NDArray[np.float32]) -> NDArray[np.float64]:
-        """weights (p, b), whole numbers -> (b,) AUC, nan where a resample lacks a class.
+        """Compute the AUC (b,) for weights (p, b), which are whole numbers; nan for a resample that lacks a class.
 
         Sums of weights stay below 2**24 and are therefore exact in float32; their products need float64.
         """
@@ -159,25 +195,36 @@ class _SortedLabel:
 
 
 def _sort_label(target: NDArray[np.int8], score: NDArray, patient: NDArray[np.int64]) -> _SortedLabel:
-    """One label: target (n,) in {1, 0, -1 unknown}, score (n,), patient (n,) numbers."""
+    """Sort one label: target (n,) in {1, 0, -1 unknown}, score (n,), patient (n,) numbers."""
     positive, negative = target == 1, target == 0
     if positive.sum() > negative.sum():
-        # the classes exchanged and the scores negated: the same AUC from fewer levels
+        # exchanging the classes and negating the scores gives the same AUC with fewer levels
         positive, negative, score = negative, positive, -score
     levels, level = np.unique(score[positive], return_inverse=True)
-    others, whose = score[negative], patient[negative]
+    negative_scores, negative_patients = score[negative], patient[negative]
 
     def count(rows: NDArray, patients: NDArray, n_rows: int) -> csr_array:
         ones = np.ones(len(rows), dtype=np.float32)
         return coo_array((ones, (rows, patients)), shape=(n_rows, patient.max() + 1)).tocsr()
 
-    first, above = (np.searchsorted(levels, others, side) for side in ("left", "right"))
-    steps = count(np.concatenate([first, above]), np.concatenate([whose, whose]), len(levels) + 1)
+    first, above = (np.searchsorted(levels, negative_scores, side) for side in ("left", "right"))
+    steps = count(
+        np.concatenate([first, above]), np.concatenate([negative_patients, negative_patients]), len(levels) + 1
+    )
     return _SortedLabel(count(level, patient[positive], len(levels)), steps)
 
 
 def resampled_patients(n_patients: int, resamples: int, seed: int) -> Iterator[NDArray[np.int64]]:
-    """How often each patient was drawn: (p, b) counts, a few resamples at a time; each column sums to p."""
+    """Draw bootstrap resamples of the patients.
+
+    Args:
+        n_patients: p.
+        resamples: number of resamples.
+        seed: of the random draws.
+
+    Yields:
+        (p, b) how often each patient was drawn, for a few resamples at a time; each column sums to p.
+    """
     stream = np.random.SeedSequence(seed, spawn_key=tuple(b"bootstrap over patients"))
     generator = np.random.default_rng(stream)
     for start in range(0, resamples, RESAMPLES_AT_A_TIME):
@@ -195,16 +242,22 @@ def bootstrap_mean_auc(
     seed: int,
     resamples: int = 1000,
 ) -> NDArray[np.float64]:
-    """Mean AUC of every arm on resampled patients, the same resamples for all arms.
+    """Compute the mean AUC of every arm on bootstrap resamples of the patients, the same resamples for all arms.
 
-    targets: (n, k) int8, 1 present, 0 absent, -1 unknown. arms: each (n, k) scores, higher means more likely.
-    patients: (n,) numbers 0..p-1; a patient's images come and go together.
-    Returns (a, b) float64 in [0, 1], nan for a resample in which one of the k labels lacks a class.
+    The result is exact: each label is sorted once, and a resample is a weighted count. It runs in one thread on
+    purpose: two threads of a torch kernel were no faster on an idle machine, and took ten times as long beside other
+    busy processes. Memory: the sorted labels (about 12 bytes per image, label and arm) and 64 resamples at a time, for
+    any b.
 
-    Exact: each label is sorted once, and a resample is then a weighted count. One thread, on purpose: two
-    threads of a torch kernel gain nothing here on an idle machine, and beside other busy processes they took
-    ten times as long. Memory: the sorted labels (about 12 bytes per image, label and arm), and 64 resamples at a
-    time, whatever b is.
+    Args:
+        targets: (n, k) int8: 1 present, 0 absent, -1 unknown.
+        arms: (n, k) scores each, higher for a more likely finding.
+        patients: (n,) numbers 0..p-1; the images of a patient are drawn together.
+        seed: of the resamples.
+        resamples: b.
+
+    Returns:
+        (a, b) float64 in [0, 1]; nan for a resample in which one of the k labels lacks a class.
     """
     k = targets.shape[1]
     labels = [[_sort_label(targets[:, j], scores[:, j], patients) for j in range(k)] for scores in arms]

@@ -1,8 +1,9 @@
-"""Which patients a model was trained on, and the refusal to score it on them.
+"""Patient leakage: hashes of a model's training patients, and the check that it is not scored on them.
 
-Two splits of ChestX-ray14 are in wide use, and most test images of one are training images of the other. So a
-model carries a hash of every patient it has seen; what it may be scored on is decided by them, whatever the
-split is called. A patient is a key within a population, so another hospital's patient 17 is another person.
+Two splits of ChestX-ray14 are in wide use, and most test images of one are training images of the other. Therefore a
+model stores a hash of every patient it was trained on, and these hashes, not the name of the split, decide which
+patients it may be scored on. A patient key is unique within a population: patient 17 of another hospital is another
+person.
 """
 
 import hashlib
@@ -12,11 +13,14 @@ from models.errors import SettingError
 
 
 def hashed_patients(population: str, patients: Iterable[str]) -> tuple[str, ...]:
-    """Hashes of the distinct patients, 16 hexadecimal digits each, sorted.
+    """Hash patient keys.
 
     Args:
-        population: name of the group of people within which the keys are unique, as the store has it.
-        patients: opaque patient keys, repeated or not.
+        population: name of the group of people within which the keys are unique, as recorded in the store.
+        patients: opaque patient keys; repetitions are ignored.
+
+    Returns:
+        Sorted hashes of the distinct patients, 16 hexadecimal digits each.
     """
     group = hashlib.blake2b(population.encode(), digest_size=32).digest()
     keys = {str(patient) for patient in patients}
@@ -24,13 +28,14 @@ def hashed_patients(population: str, patients: Iterable[str]) -> tuple[str, ...]
 
 
 def check_disjoint(trained_on: Collection[str], scored_on: Collection[str]) -> None:
-    """Refuses to score a model on patients that it was trained on.
+    """Check that a model is not scored on patients that it was trained on.
 
     Args:
-        trained_on, scored_on: hashes by `hashed_patients`.
+        trained_on: hashes of its training patients, by `hashed_patients`.
+        scored_on: hashes of the patients to be scored.
 
     Raises:
-        SettingError: the two share a patient.
+        SettingError: the two have a patient in common.
     """
     shared = set(trained_on) & set(scored_on)
     if shared:

@@ -1,4 +1,4 @@
-"""The official metrics of text classification, by scikit-learn, behind one table of names.
+"""Official metrics of text classification (accuracy, F1, Matthews' correlation), by scikit-learn.
 
 Shapes: n texts, c classes.
 """
@@ -16,14 +16,14 @@ Metric = Callable[[NDArray, NDArray], float]
 
 
 def _f1(targets: NDArray, predicted: NDArray) -> float:
-    """Of class 1 against class 0, in [0, 1]; 0 where nothing is true or predicted."""
+    """Compute F1 of class 1, in [0, 1]; 0 if no text is of class 1 and none is predicted to be."""
     return float(f1_score(targets, predicted, zero_division=0.0))
 
 
 def _matthews(targets: NDArray, predicted: NDArray) -> float:
-    """Matthews' correlation coefficient, in [-1, 1]; 0 where either side has one class."""
+    """Compute Matthews' correlation, in [-1, 1]; 0 if the targets or the predictions have only one class."""
     if len(np.unique(targets)) < 2 or len(np.unique(predicted)) < 2:
-        return 0.0  # as scikit-learn answers, which warns as well
+        return 0.0  # scikit-learn returns this too, but with a warning
     return float(matthews_corrcoef(targets, predicted))
 
 
@@ -35,12 +35,15 @@ METRICS: Mapping[str, Metric] = {
 
 
 def scores(metrics: Sequence[str], targets: NDArray, probabilities: NDArray) -> dict[str, float]:
-    """Each metric of a task.
+    """Compute the metrics of a task.
 
     Args:
         metrics: names in METRICS.
         targets: (n,) class numbers.
-        probabilities: (n, c), or any numbers whose largest is the predicted class.
+        probabilities: (n, c), or other numbers of which the largest gives the predicted class.
+
+    Returns:
+        Value of each metric by its name.
 
     Raises:
         SettingError: a metric is not known.
@@ -53,5 +56,5 @@ def scores(metrics: Sequence[str], targets: NDArray, probabilities: NDArray) -> 
 
 
 def average(metrics: Sequence[str], targets: NDArray, probabilities: NDArray) -> float:
-    """A task's one number: the mean of its metrics, as GLUE does it (MRPC: accuracy and F1)."""
+    """Compute the score of a task: the mean of its metrics, as in GLUE (MRPC: accuracy and F1)."""
     return float(np.mean(list(scores(metrics, targets, probabilities).values())))

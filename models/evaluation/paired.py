@@ -1,10 +1,10 @@
-"""Does one method do better than another on the same test set? Paired differences over a whole design.
+"""Paired comparison of two methods on the same test set, over units and training seeds.
 
-n test images, k labels of a unit, s seeds, p patients.
+Two methods are trained under the same conditions (units) with the same seeds and scored on the same patients. Compared
+is the mean AUC over a unit's labels (in `models.evaluation.paired_classes`: the score of text tasks).
+`models.evaluation.two_stage` computes the interval of the mean difference.
 
-Two methods are trained under the same conditions (units) with the same seeds and scored on the same patients. What is
-compared here is the mean AUC over a unit's labels, in `models.evaluation.paired_classes` that of tasks on sentences;
-`models.evaluation.two_stage` says how sure the mean difference is, and over what.
+Shapes: n test images, k labels of a unit, s seeds, p patients.
 """
 
 from collections.abc import Mapping
@@ -13,17 +13,19 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from models.evaluation.auc import checked, scorable
+from models.evaluation.auc import check_scores, scorable_labels
 from models.evaluation.intervals import number_patients, patient_influence, placements
-from models.evaluation.two_stage import MIN_DRAWN, Estimate, Over, Sampled, mean_difference
+from models.evaluation.two_stage import MIN_SAMPLED, Over, Sampled, mean_difference
 
 
 @dataclass(frozen=True)
 class Unit:
     """The predictions of two methods under one condition.
 
-    targets: (n, k) int8 in {1, 0, -1 unknown}. method, baseline: training seed -> (n, k) scores. k may differ from
-    unit to unit; the n images are the same.
+    Attributes:
+        targets: (n, k) int8: 1 present, 0 absent, -1 unknown. k may differ between units; the n images are the same.
+        method: training seed -> (n, k) scores of the method.
+        baseline: training seed -> (n, k) scores of the baseline.
     """
 
     targets: NDArray[np.int8]
@@ -33,10 +35,12 @@ class Unit:
 
 @dataclass(frozen=True)
 class Differences:
-    """What a unit says.
+    """The differences of a unit.
 
-    seeds: those that both methods have. deltas: (s,) method minus baseline. moved: (p, s), how much each patient (or
-    sentence) of the whole test set moved them.
+    Attributes:
+        seeds: that both methods have.
+        deltas: (s,) method minus baseline.
+        influence: (p, s) of each patient (or sentence) of the whole test set on the deltas.
     """
 
     seeds: list[int]
@@ -46,13 +50,18 @@ class Differences:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Mean score of a method minus that of the baseline.
+    """Mean score of a method minus that of the baseline. Values that cannot be computed are None, with a reason.
 
-    delta: mean over the seeds that both have, then over units, in [-1, 1]. lo, hi: its 95 % interval; p_value:
-    two-sided; over: what both of them are over. detectable: the smallest true difference that such a study would have
-    shown at the 5 % level with a power of 80 %. None, with a reason, where nothing can be said.
-    limit: why the interval is not over more, if it is not.
-    by_unit: unit -> seed -> difference, the points to show beside the interval.
+    Attributes:
+        delta: mean over the seeds that both methods have, then over units, in [-1, 1].
+        lo: lower end of its 95 % interval.
+        hi: upper end of its 95 % interval.
+        p_value: two-sided.
+        by_unit: unit -> seed -> difference, the points to show beside the interval.
+        over: random samples whose choice the interval and the p-value cover.
+        detectable: minimum detectable effect at the 5 % level with a power of 80 %.
+        limit: why the interval does not cover more samples, such as seeds; None if it covers all.
+        reason: why a value is None.
     """
 
     delta: float | None
@@ -67,15 +76,24 @@ class Comparison:
 
     @property
     def n_pairs(self) -> int:
-        """Pairs of networks: a unit with a seed that both methods have."""
+        """Number of pairs of networks: one for each unit and seed that both methods have."""
         return sum(len(by_seed) for by_seed in self.by_unit.values())
 
 
 def compare(units: Mapping[str, Unit], patients: NDArray, population_size: int | None = None) -> Comparison:
-    """Compare two methods over all units at once.
+    """Compare two methods over all units.
 
-    patients: (n,) keys. drawn_from: the length of the list from which the units were drawn at random; None if they
-    were not: then they are taken as they are.
+    Args:
+        units: by name.
+        patients: (n,) keys.
+        population_size: number of units from which the units were drawn at random; None if they were not drawn, but
+            are taken as given.
+
+    Returns:
+        The mean difference with its interval.
+
+    Raises:
+        ValueError: the shapes differ, or a score is not finite.
     """
     numbers = number_patients(patients)
     return compare_units({name: _differences(unit, numbers) for name, unit in units.items()}, population_size)
@@ -86,92 +104,81 @@ def compare_units(
     population_size: int | None = None,
     *,
     crossed: bool = False,
-    tested: Sampled = "patients",
+    sampled: Sampled = "patients",
 ) -> Comparison:
-    """Compare two methods by their differences in each unit; a unit without any says why.
+    """Compare two methods by their differences in each unit.
 
-    crossed: what a seed does to one unit it also does to others, as when units share a network: then seeds count once
-    and not once a unit, and only those are taken that all units have. Not with units that were drawn.
+    Args:
+        units: differences by unit, or the reason why a unit has none.
+        population_size: as for `compare`.
+        crossed: whether a seed has a common effect on several units, as when units share a network. Then each seed
+            counts once, not once per unit, and only the seeds that all units have are used. Not for units that were
+            drawn.
+        sampled: sampling unit of the test set.
+
+    Returns:
+        The mean difference with its interval.
     """
-    usable = {name: each for name, each in units.items() if not isinstance(each, str)}
+    usable = {name: unit for name, unit in units.items() if not isinstance(unit, str)}
     if not usable:
         return Comparison(None, None, None, None, reason="; ".join(dict.fromkeys(map(str, units.values()))))
-    by_unit = {name: dict(zip(each.seeds, each.deltas.tolist(), strict=True)) for name, each in usable.items()}
-    found = [_over_all(list(usable.values()))] if crossed else list(usable.values())
-    if not found[0].seeds:
-        return Comparison(None, None, None, None, by_unit, reason="no seed that all units have")
+    by_unit = {name: dict(zip(unit.seeds, unit.deltas.tolist(), strict=True)) for name, unit in usable.items()}
+    differences = [_mean_over_units(list(usable.values()))] if crossed else list(usable.values())
+    if not differences[0].seeds:
+        return Comparison(None, None, None, None, by_unit, reason="the units have no seed in common")
     estimate = mean_difference(
-        [each.deltas for each in found], [each.influence for each in found], population_size, tested
+        [unit.deltas for unit in differences], [unit.influence for unit in differences], population_size, sampled
     )
     if estimate.error == 0 and estimate.mean != 0:
         reason = "no interval: the scores separate the classes completely"
         return Comparison(estimate.mean, None, None, None, by_unit, reason=reason)
     lo, hi = estimate.interval
-    limit = _limit(estimate.over, min(len(each.seeds) for each in found), len(usable), population_size)
-    return Comparison(
-        estimate.mean, lo, hi, estimate.p_value, by_unit, estimate.over, estimate.detectable, limit
-    )  # fmt: skip
+    limit = _limitation(estimate.over, min(len(unit.seeds) for unit in differences), len(usable), population_size)
+    return Comparison(estimate.mean, lo, hi, estimate.p_value, by_unit, estimate.over, estimate.detectable, limit)
 
 
-def _over_all(units: list[Differences]) -> Differences:
-    """The mean over units, seed by seed."""
-    seeds = sorted(set.intersection(*(set(each.seeds) for each in units)))
-    columns = [[each.seeds.index(seed) for seed in seeds] for each in units]
-    deltas = np.mean([each.deltas[chosen] for each, chosen in zip(units, columns, strict=True)], axis=0)
-    influence = np.mean([each.influence[:, chosen] for each, chosen in zip(units, columns, strict=True)], axis=0)
+def _mean_over_units(units: list[Differences]) -> Differences:
+    """Average over units, seed by seed."""
+    seeds = sorted(set.intersection(*(set(unit.seeds) for unit in units)))
+    columns = [[unit.seeds.index(seed) for seed in seeds] for unit in units]
+    deltas = np.mean([unit.deltas[chosen] for unit, chosen in zip(units, columns, strict=True)], axis=0)
+    influence = np.mean([unit.influence[:, chosen] for unit, chosen in zip(units, columns, strict=True)], axis=0)
     return Differences(seeds, deltas, influence)
-
-
-def delong(target: NDArray[np.int8], first: NDArray, second: NDArray, patients: NDArray) -> Estimate:
-    """Difference of two models' AUCs for one label on one test set (DeLong, DeLong and Clarke-Pearson, 1988).
-
-    target: (n,) int8 in {1, 0, -1 unknown}; first, second: (n,) scores; patients: (n,) keys, the units that were
-    sampled (with one image each: the paper's variance). Raises ValueError with fewer than two patients of a class.
-    """
-    column = target[:, None]
-    targets, one = checked(column, first[:, None])
-    _, other = checked(column, second[:, None])
-    numbers = number_patients(patients)
-    for value, word in ((1, "with"), (0, "without")):
-        if len(np.unique(numbers[target == value])) < 2:
-            raise ValueError(f"fewer than two patients {word} the finding: there is no variance to estimate")
-    deltas, influence = _of_label(targets[:, 0], [(one[:, 0], other[:, 0])], numbers)
-    return mean_difference([deltas], [influence])
 
 
 def _differences(unit: Unit, numbers: NDArray[np.int64]) -> Differences | str:
-    """A unit's differences, or why there are none."""
+    """Compute a unit's differences, or return the reason why there are none."""
     seeds = sorted(set(unit.method) & set(unit.baseline))
-    columns, _ = scorable(unit.targets, numbers)
+    columns, _ = scorable_labels(unit.targets, numbers)
     if not seeds or not columns:
         return "no seed in common" if columns else "no label can be scored"
-    arms = [[checked(unit.targets, arm[seed])[1] for arm in (unit.method, unit.baseline)] for seed in seeds]
-    of_labels = [
-        _of_label(unit.targets[:, j], [(method[:, j], baseline[:, j]) for method, baseline in arms], numbers)
+    arms = [[check_scores(unit.targets, arm[seed])[1] for arm in (unit.method, unit.baseline)] for seed in seeds]
+    by_label = [
+        _label_differences(unit.targets[:, j], [(method[:, j], baseline[:, j]) for method, baseline in arms], numbers)
         for j in columns
     ]
-    deltas, influence = (np.mean(parts, axis=0) for parts in zip(*of_labels, strict=True))
+    deltas, influence = (np.mean(values, axis=0) for values in zip(*by_label, strict=True))
     return Differences(seeds, deltas, influence)
 
 
-def _of_label(
+def _label_differences(
     target: NDArray[np.int8], arms: list[tuple[NDArray, NDArray]], numbers: NDArray[np.int64]
 ) -> tuple[NDArray, NDArray]:
-    """Differences (s,) of one label's AUC, and the patients' influence on them (p, s)."""
+    """Compute the differences (s,) of one label's AUC, and the patients' influence on them (p, s)."""
     positive, negative = np.flatnonzero(target == 1), np.flatnonzero(target == 0)
     placed = [[placements(scores[positive], scores[negative]) for scores in pair] for pair in arms]
-    of_positive = np.stack([method.positive - baseline.positive for method, baseline in placed])
-    of_negative = np.stack([method.negative - baseline.negative for method, baseline in placed])
+    positive_differences = np.stack([method.positive - baseline.positive for method, baseline in placed])
+    negative_differences = np.stack([method.negative - baseline.negative for method, baseline in placed])
     influence = patient_influence(
-        of_positive, of_negative, numbers[positive], numbers[negative], int(numbers.max()) + 1
+        positive_differences, negative_differences, numbers[positive], numbers[negative], int(numbers.max()) + 1
     )
-    return of_positive.mean(axis=1), influence
+    return positive_differences.mean(axis=1), influence
 
 
-def _limit(over: Over, seeds: int, units: int, population_size: int | None) -> str | None:
-    """Why the interval is over no more than it is; seeds: of the unit that has the fewest."""
-    if population_size is not None and units < MIN_DRAWN:
-        return f"{units} pair(s) cannot speak for other pairs; {MIN_DRAWN} or more can"
+def _limitation(over: Over, seeds: int, units: int, population_size: int | None) -> str | None:
+    """Explain why the interval does not cover more samples; `seeds` is the smallest number of seeds of a unit."""
+    if population_size is not None and units < MIN_SAMPLED:
+        return f"{units} pair(s) are too few for an interval over pairs; at least {MIN_SAMPLED} are needed"
     if over in ("patients", "sentences"):
-        return f"{seeds} seed(s) cannot speak for other seeds; {MIN_DRAWN} or more can"
+        return f"{seeds} seed(s) are too few for an interval over seeds; at least {MIN_SAMPLED} are needed"
     return None

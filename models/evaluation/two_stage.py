@@ -1,22 +1,22 @@
-"""How sure a mean difference is, over pairs of labels, training seeds and test patients.
+"""Standard error and interval of a mean difference over pairs of labels, training seeds and test patients.
 
-u units (conditions that are studied together, such as pairs of labels), s training seeds of each, p test patients.
+The design is a two-stage sample (Cochran, Sampling Techniques, 3rd ed. 1977, chapter 10): units are drawn from a finite
+list, and in each unit seeds are drawn from an infinite population. In addition, all models are scored on the same
+patients, whose choice shifts all differences by a common amount. Comparing units or seeds cannot show this shift; its
+variance is estimated from the patients (`models.evaluation.intervals.patient_influence`). With f = u / (length of the
+list), the variance of the mean over units and seeds is estimated by
 
-The design is a two-stage sample (Cochran, Sampling Techniques, 3rd ed. 1977, chapter 10): units are drawn from a list,
-and in each unit seeds are drawn from endlessly many. On top of that all of them are scored on the same patients, whose
-choice shifts all differences together; no comparison between units or seeds can show that part, it has to come from
-the patients themselves (`models.evaluation.intervals.patient_influence`). With f = u / (length of the list), the variance of the
-mean over units and seeds is estimated by
+    (1 - f) S_unit^2 / u  +  f mean_u(S_seed^2 / s) / u  +  the variance of the common shift by the patients,
 
-    (1 - f) S_unit^2 / u  +  f mean_u(S_seed^2 / s) / u  +  what the patients have in common for all of them,
+where S_unit^2 is the variance between the units' means and S_seed^2 that between a unit's seeds. Units that are given,
+not drawn, have f = 1.
 
-S_unit^2 the variance between the units' means and S_seed^2 that between a unit's seeds. Units that are not drawn but
-given have f = 1.
+The components have different degrees of freedom, and the classical quantiles of Student's t for their sum are wrong in
+opposite directions: Satterthwaite's (Biometrics Bulletin 1946) covers 92 to 95 % with three to five seeds; the mean of
+the components' own quantiles, weighted by the components (Cochran, Biometrics 1964), covers 95 to 97 %. The mean of
+these two quantiles is used. `benchmarks/coverage.py` measures its coverage for every design of this project.
 
-The parts are known to different degrees of freedom, and the classical quantiles of Student's t for their sum err on
-opposite sides: Satterthwaite's (Biometrics Bulletin 1946) covers 92 to 95 % with three to five seeds, the mean of the
-parts' own quantiles, weighted by the parts (Cochran, Biometrics 1964), 95 to 97 %. The mean of the two is taken.
-`benchmarks/coverage.py` measures its coverage for every design that is shipped.
+Shapes: u units (conditions that are compared, such as pairs of labels), s training seeds of each, p test patients.
 """
 
 from collections.abc import Sequence
@@ -27,26 +27,35 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtr, stdtridf, stdtrit
 
-MIN_DRAWN = 3
-"""Fewest units, or seeds, to say something about others of their kind. Two have one degree of freedom: Student's t is
-12.7 there, and the interval says nothing."""
+MIN_SAMPLED = 3
+"""Least number of units, or of seeds, for an interval over them. Two have one degree of freedom: Student's t is 12.7,
+and the interval is too wide to be of use."""
 
 Sampled = Literal["patients", "sentences"]
-"""What a test set is a sample of; "patients" stands for either in what follows."""
+"""Sampling unit of the test set; "patients" stands for both in the docstrings."""
 
 Over = Literal[
-    "patients", "seeds and patients", "pairs, seeds and patients",
-    "sentences", "seeds and sentences", "pairs, seeds and sentences",
-]  # fmt: skip
+    "patients",
+    "seeds and patients",
+    "pairs, seeds and patients",
+    "sentences",
+    "seeds and sentences",
+    "pairs, seeds and sentences",
+]
+"""The random samples whose choice an interval covers."""
+
 _LEVEL, _POWER = 0.05, 0.8
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean difference and how sure it is.
+    """A mean difference with its standard error.
 
-    mean: over seeds, then over units. error: its standard error. degrees: of freedom of Student's t.
-    over: what was drawn at random; the error says nothing about other models, labels or data than those.
+    Attributes:
+        mean: over seeds, then over units.
+        error: standard error of the mean.
+        degrees: degrees of freedom of Student's t.
+        over: random samples whose choice the error covers; it does not cover other models, labels or data.
     """
 
     mean: float
@@ -62,15 +71,14 @@ class Estimate:
 
     @property
     def p_value(self) -> float:
-        """Two-sided; below 0.05 where the interval leaves out 0. 1 where nothing differs at all."""
+        """Two-sided p-value; below 0.05 if the interval excludes 0. If the error is 0: 1 for equal models, else 0."""
         return float(2 * stdtr(self.degrees, -abs(self.mean) / self.error)) if self.error else float(self.mean == 0)
 
     @property
     def detectable(self) -> float:
-        """The smallest true difference that such a study would show at the 5 % level with a power of 80 %.
+        """Minimum detectable effect: the smallest true difference detected at the 5 % level with a power of 80 %.
 
-        From the error as observed: (t_0.975 + t_0.8) standard errors (Bloom, Minimum detectable effects,
-        Evaluation Review 1995).
+        It is (t_0.975 + t_0.8) observed standard errors (Bloom, Minimum detectable effects, Evaluation Review 1995).
         """
         return float(stdtrit(self.degrees, 1 - _LEVEL / 2) + stdtrit(self.degrees, _POWER)) * self.error
 
@@ -79,71 +87,80 @@ def mean_difference(
     differences: Sequence[NDArray],
     influence: Sequence[NDArray],
     population_size: int | None = None,
-    tested: Sampled = "patients",
+    sampled: Sampled = "patients",
 ) -> Estimate:
-    """The mean of all units' differences, over as much as the design carries.
+    """Estimate the mean of all units' differences, with an error that covers as many samples as the design allows.
 
-    differences: for each unit (s,), one number per seed; units may differ in s. influence: for each unit (p, s), how
-    much each patient moved that difference; the sum of squares over patients is its variance. drawn_from: how many
-    units there were to draw from, or None if the units were not drawn.
+    * over pairs, seeds and patients: the units were drawn, at least `MIN_SAMPLED` of them;
+    * over seeds and patients: every unit has at least `MIN_SAMPLED` seeds; the units are taken as given;
+    * over patients: the models are taken as given; always possible.
 
-    * over pairs, seeds and patients: the units were drawn, MIN_DRAWN or more of them;
-    * over seeds and patients: every unit has MIN_DRAWN seeds or more; the units are those, and no others;
-    * over patients: these very models; always possible.
+    Args:
+        differences: for each unit (s,), one number per seed; s may differ between units.
+        influence: for each unit (p, s), the influence of each patient on that difference; the sum of squares over
+            patients is its variance.
+        population_size: number of units from which the units were drawn; None if they were not drawn.
+        sampled: sampling unit of the test set.
+
+    Returns:
+        The mean with its error.
     """
-    means, of_patient = _means(differences), np.stack([each.mean(axis=1) for each in influence], axis=1)  # (u,), (p, u)
-    seeds = min(len(each) for each in differences)
-    mean, patients = float(means.mean()), of_patient.mean(axis=1)  # (p,)
-    alone, degrees = float(patients @ patients), _effective_patients(patients)
+    means = _means(differences)  # (u,)
+    unit_influence = np.stack([values.mean(axis=1) for values in influence], axis=1)  # (p, u)
+    seeds = min(len(values) for values in differences)
+    mean, mean_influence = float(means.mean()), unit_influence.mean(axis=1)  # (p,)
+    patient_variance, patient_degrees = float(mean_influence @ mean_influence), _effective_patients(mean_influence)
     units = len(means)
-    if population_size is not None and units >= MIN_DRAWN:
-        over: Over = f"pairs, seeds and {tested}"  # type: ignore[assignment]
-        share = (
-            units / population_size if seeds > 1 else 0.0
-        )  # without it, and wider, where no seed can be told from a pair
-    elif seeds >= MIN_DRAWN:
-        over, share = f"seeds and {tested}", 1.0  # type: ignore[assignment]
+    if population_size is not None and units >= MIN_SAMPLED:
+        over: Over = f"pairs, seeds and {sampled}"  # type: ignore[assignment]
+        # with a single seed, the variances of seeds and of pairs cannot be separated: f = 0 gives the wider interval
+        fraction = units / population_size if seeds > 1 else 0.0
+    elif seeds >= MIN_SAMPLED:
+        over, fraction = f"seeds and {sampled}", 1.0  # type: ignore[assignment]
     else:
-        return Estimate(mean, alone**0.5, degrees, tested)
-    parts, freedom = [], []
-    common = alone
-    if share < 1:
-        parts.append((1 - share) * float(means.var(ddof=1)) / units)
+        return Estimate(mean, patient_variance**0.5, patient_degrees, sampled)
+    components, freedom = [], []
+    common = patient_variance
+    if fraction < 1:
+        components.append((1 - fraction) * float(means.var(ddof=1)) / units)
         freedom.append(float(units - 1))
-        common -= (1 - share) * float(of_patient.var(axis=1, ddof=1).sum()) / units
-    if share > 0:
-        parts.append(share * _between_seeds(differences) / units)
-        freedom.append(float(sum(len(each) - 1 for each in differences)))
-        common -= share * _between_seeds(influence) / units
-    parts.append(max(0.0, common))
-    freedom.append(degrees)
-    variance = sum(parts)
+        common -= (1 - fraction) * float(unit_influence.var(axis=1, ddof=1).sum()) / units
+    if fraction > 0:
+        components.append(fraction * _between_seeds(differences) / units)
+        freedom.append(float(sum(len(values) - 1 for values in differences)))
+        common -= fraction * _between_seeds(influence) / units
+    components.append(max(0.0, common))
+    freedom.append(patient_degrees)
+    variance = sum(components)
     if not variance:
-        return Estimate(mean, alone**0.5, degrees, over)
-    return Estimate(mean, variance**0.5, _degrees(np.array(parts), np.array(freedom)), over)
+        return Estimate(mean, patient_variance**0.5, patient_degrees, over)
+    return Estimate(mean, variance**0.5, _degrees(np.array(components), np.array(freedom)), over)
 
 
-def _degrees(parts: NDArray, freedom: NDArray) -> float:
-    """Degrees of freedom of a sum of variances, each with its own: those whose 97.5 % quantile lies half-way between
-    Satterthwaite's and Cochran's.
+def _degrees(components: NDArray, freedom: NDArray) -> float:
+    """Compute the degrees of freedom of a sum of variance components with their own degrees of freedom.
+
+    Its 97.5 % quantile is the mean of Satterthwaite's and Cochran's.
     """
-    satterthwaite = float(parts.sum()) ** 2 / float((parts**2 / freedom).sum())
-    cochran = np.average(stdtrit(freedom, 1 - _LEVEL / 2), weights=parts)
+    satterthwaite = float(components.sum()) ** 2 / float((components**2 / freedom).sum())
+    cochran = np.average(stdtrit(freedom, 1 - _LEVEL / 2), weights=components)
     return float(stdtridf(1 - _LEVEL / 2, (stdtrit(satterthwaite, 1 - _LEVEL / 2) + cochran) / 2))
 
 
 def _means(differences: Sequence[NDArray]) -> NDArray[np.float64]:
-    return np.array([each.mean() for each in differences], dtype=np.float64)
+    return np.array([values.mean() for values in differences], dtype=np.float64)
 
 
 def _between_seeds(values: Sequence[NDArray]) -> float:
-    """Mean over units of the variance of a mean over seeds, the last axis; summed over what comes before."""
-    return float(np.mean([each.var(axis=-1, ddof=1).sum() / each.shape[-1] for each in values]))
+    """Compute the mean over units of the variance of a mean over seeds (last axis), summed over the other axes."""
+    return float(np.mean([unit.var(axis=-1, ddof=1).sum() / unit.shape[-1] for unit in values]))
 
 
 def _effective_patients(influence: NDArray) -> float:
-    """Degrees of freedom of a sum of squares (p,): p for values of a normal distribution, fewer where a few patients
-    decide, as with a rare finding (Satterthwaite's match of mean and variance, the latter from fourth powers).
+    """Compute the degrees of freedom of a sum of squares (p,).
+
+    They are p for normally distributed values, and fewer if a few patients dominate, as with a rare finding
+    (Satterthwaite's match of mean and variance; the variance is estimated from fourth powers).
     """
     squares = influence**2
     spread = float(squares @ squares) - float(squares.sum()) ** 2 / len(squares)

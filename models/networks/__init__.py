@@ -1,0 +1,1 @@
+"""Networks: multi-task image and text networks, backbones and encoders, alignment matrices, dropout, initialization."""

@@ -1,7 +1,7 @@
-"""Covariance alignment: the similarity score of two tasks' inputs, and the matrices that raise it.
+"""Covariance alignment (Algorithm 1): the covariance similarity score of two tasks, and trainable alignment matrices.
 
 Wu, Zhang, Ré: Understanding and Improving Information Transfer in Multi-Task Learning (ICLR 2020,
-arXiv:2005.00944), section 2.3 equation 5 (score) and Algorithm 1 (alignment).
+arXiv:2005.00944), section 2.3, equation 5 (score) and Algorithm 1 (alignment matrices, which are to raise the score).
 
 Shapes: m rows, d features.
 """
@@ -15,15 +15,21 @@ from torch.nn.utils import parametrizations
 
 AlignmentKind = Literal["none", "free", "rotation"]
 
-KEPT = 0.99
-"""Share of the sum of singular values that a covariance's low-rank approximation must hold."""
+KEPT_SHARE = 0.99
+"""Share of the sum of a covariance's singular values that its low-rank approximation must keep."""
 
 
 class Covariance:
-    """XᵀX of a matrix too tall to hold, summed in float64 (float32 sums of many rows are off by 1e-3).
+    """XᵀX of a matrix X that is too large for memory, summed batch by batch in float64.
+
+    Float32 sums over many rows have an error of 1e-3.
 
     Args:
-        features: d.
+        features: d, the number of columns of X.
+
+    Attributes:
+        rows: m, the number of rows added.
+        matrix: XᵀX, (d, d) float64 on the CPU.
     """
 
     def __init__(self, features: int) -> None:
@@ -31,7 +37,12 @@ class Covariance:
         self.matrix = torch.zeros(features, features, dtype=torch.float64)
 
     def add(self, x: Tensor, counts: Tensor | None = None) -> None:
-        """Takes in (m, d) rows on any device; counts: (m,), how often each row occurs, once if none."""
+        """Add rows of X.
+
+        Args:
+            x: (m, d) on any device.
+            counts: how often each row occurs, (m,); once if None.
+        """
         x = x.detach().double()
         weighted = x if counts is None else x * counts.double()[:, None]
         self.matrix += (x.T @ weighted).cpu()
@@ -39,15 +50,16 @@ class Covariance:
 
 
 def covariance_similarity(first: Covariance, second: Covariance) -> float:
-    """The covariance similarity score (equation 5), in [0, 1].
-
-    With the best rank-r_i approximations U_i D_i U_iᵀ of the two covariances, r_i the smallest rank that holds 99 %
-    of the sum of singular values:
+    """Compute the covariance similarity score (equation 5), in [0, 1].
 
         ‖(U_1 D_1^½)ᵀ (U_2 D_2^½)‖_F / (‖U_1 D_1^½‖_F ‖U_2 D_2^½‖_F)
 
-    It is 0 for inputs with disjoint supports, and for a covariance with itself ‖D‖_F / tr D, which is 1 only if the
-    rank is one. nan if a covariance is zero.
+    U_i D_i U_iᵀ is the best approximation of covariance i with rank r_i, the smallest rank that keeps 99 % of the sum
+    of singular values. The score is 0 for inputs with disjoint supports. The score of a covariance with itself is
+    ‖D‖_F / tr D, which is 1 only if the rank is one.
+
+    Returns:
+        The score; nan if a covariance is zero.
     """
     a, b = _low_rank_root(first.matrix), _low_rank_root(second.matrix)
     size = torch.linalg.norm(a) * torch.linalg.norm(b)
@@ -55,30 +67,39 @@ def covariance_similarity(first: Covariance, second: Covariance) -> float:
 
 
 def kept_rank(singular_values: Tensor) -> int:
-    """r_i: the smallest rank that holds 99 % of the sum of (d,) singular values, which fall; 0 if all are zero."""
+    """Return r_i, the smallest rank that keeps 99 % of the sum of the singular values.
+
+    Args:
+        singular_values: (d,), in descending order.
+
+    Returns:
+        1..d; 0 if all singular values are zero.
+    """
     sums = singular_values.cumsum(0)
     if sums[-1] == 0:
         return 0
-    # a value that is 99 % but for rounding holds 99 %
-    return int((sums < KEPT * sums[-1] * (1 - 1e-12)).sum()) + 1
+    # 1e-12: a sum that misses 99 % only by rounding is enough
+    return int((sums < KEPT_SHARE * sums[-1] * (1 - 1e-12)).sum()) + 1
 
 
 def _low_rank_root(covariance: Tensor) -> Tensor:
-    """U D^½, (d, r), of the best rank-r approximation."""
+    """Return U D^½, (d, r), of the best rank-r approximation."""
     largest = covariance.abs().max()
     if largest == 0:
         return covariance[:, :0]
-    values, vectors = torch.linalg.eigh(covariance / largest)  # the score knows no scale; squares could overflow
+    values, vectors = torch.linalg.eigh(
+        covariance / largest
+    )  # the score does not depend on scale; squares could overflow
     values, vectors = values.flip(0).clamp(min=0), vectors.flip(1)
     r = kept_rank(values)
     return vectors[:, :r] * values[:r].sqrt()
 
 
 class FreeAlignment(nn.Module):
-    """A trainable R = I + Δ, the identity at first.
+    """A trainable alignment matrix R = I + Δ, initialized as the identity.
 
-    Z = E R is computed as E + E Δ: with Δ = 0 it is E to the bit, in every precision, and what decays a weight pulls
-    R towards the identity.
+    Z = E R is computed as E + E Δ. With Δ = 0 the result is equal to E to the bit in every precision, and weight decay
+    pulls R towards the identity.
     """
 
     def __init__(self, features: int) -> None:
@@ -86,17 +107,19 @@ class FreeAlignment(nn.Module):
         self.delta = nn.Parameter(torch.zeros(features, features))
 
     def forward(self, embeddings: Tensor) -> Tensor:
-        """(..., d) E -> (..., d) Z = E R."""
+        """Multiply the embeddings E (..., d) by R: Z = E R, (..., d)."""
         return embeddings + embeddings @ self.delta
 
     def matrix(self) -> Tensor:
-        """R, (d, d)."""
+        """Return R, (d, d)."""
         return torch.eye(len(self.delta), device=self.delta.device) + self.delta
 
 
 class RotationAlignment(nn.Module):
-    """A trainable R among the rotations (orthogonal, determinant 1), the identity at first; by the Cayley map, which
-    reaches all rotations but those that turn a direction by 180 degrees."""
+    """A trainable rotation R (orthogonal, determinant 1) as alignment matrix, initialized as the identity.
+
+    R is parametrized by the Cayley map, which reaches all rotations except those that turn a direction by 180 degrees.
+    """
 
     def __init__(self, features: int) -> None:
         super().__init__()
@@ -104,19 +127,19 @@ class RotationAlignment(nn.Module):
         parametrizations.orthogonal(self, "weight", "cayley")
 
     def forward(self, embeddings: Tensor) -> Tensor:
-        """(..., d) E -> (..., d) Z = E R."""
+        """Multiply the embeddings E (..., d) by R: Z = E R, (..., d)."""
         rotation = self.matrix()
-        # as FreeAlignment does: exact at the identity
+        # as in FreeAlignment: exact at the identity
         return embeddings + embeddings @ (rotation - torch.eye(len(rotation), device=rotation.device))
 
     def matrix(self) -> Tensor:
-        """R, (d, d), in 32 bits under autocast too: in 16 it would be no rotation."""
+        """Return R, (d, d), in 32 bits even under autocast, since in 16 bits it would not be a rotation."""
         with torch.autocast(next(self.parameters()).device.type, enabled=False):
             return self.weight
 
 
 def make_alignment(kind: AlignmentKind, features: int) -> nn.Module:
-    """A task's R, the identity at first; nothing at all where the kind is none."""
+    """Make a task's alignment matrix R, (features, features), initialized as the identity; no matrix for kind none."""
     if kind == "none":
         return nn.Identity()
     return FreeAlignment(features) if kind == "free" else RotationAlignment(features)

@@ -1,10 +1,10 @@
-"""conv4: a four-block convolutional network that trains at thousands of images a second on a CPU at 64 px.
+"""conv4: a four-block convolutional network that trains on thousands of images per second on a CPU at 64 px.
 
-Each block is a 3x3 convolution, batch normalisation and a ReLU; all but the last end in 2x2 max pooling. The
-first convolution has stride 2, which halves the cost of the whole network; the last map (s/16 px) is pooled by
-its mean and its maximum, because a finding is either spread over the lungs or one small spot in them.
+Each block is a 3x3 convolution, batch normalisation and a ReLU; all but the last end in 2x2 max pooling. The first
+convolution has stride 2, which halves the cost of the whole network. The last feature map (s/16 px) is pooled by both
+its mean and its maximum, because a finding is either spread over the lungs or a small spot.
 
-Importing this module registers the network with timm, so that `timm.create_model("conv4")` makes it like any other.
+Importing this module registers the network with timm: `timm.create_model("conv4")` creates it like any other network.
 
 Shapes: b images, c channels, s x s pixels, d features.
 """
@@ -30,11 +30,11 @@ def _block(inputs: int, outputs: int, *, stride: int = 1, pool: bool = True) -> 
 
 
 class Conv4(nn.Module):
-    """The network behind the name `conv4`.
+    """The network that timm knows as `conv4`.
 
     Args:
         in_chans: channels of the input.
-        num_classes: outputs of a linear head; 0 for none, then `forward` gives the (b, 16 * base) features.
+        num_classes: outputs of a linear head; with 0 there is no head, and `forward` returns (b, 16 * base) features.
         base: channels of the first block; each further block doubles them.
     """
 
@@ -51,12 +51,16 @@ class Conv4(nn.Module):
         self.head: nn.Module = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        """(b, in_chans, s, s) float, s at least 16 -> (b, num_classes), or (b, d) where num_classes is 0."""
+        """Compute class scores (b, num_classes), or features (b, d) if num_classes is 0.
+
+        Args:
+            x: (b, in_chans, s, s) float, s at least 16.
+        """
         maps = self.blocks(x)
         return self.head(torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], 1))
 
 
 @register_model
 def conv4(pretrained: bool = False, **kwargs: Any) -> Conv4:
-    """timm's entry point."""
+    """Create the network; timm calls this function by its name."""
     return build_model_with_cfg(Conv4, "conv4", pretrained, **kwargs)

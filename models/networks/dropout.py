@@ -1,9 +1,9 @@
-"""Dropout whose masks belong to (seed, step, place), and to no generator that anyone else draws from.
+"""Seeded dropout: each mask is a function of (seed, step, micro-batch, layer) and uses no shared generator.
 
-Arms train in parallel threads of one process, which share PyTorch's global generators: seeding those would let one
-arm draw another's numbers. Here each layer makes a generator of its own for each mask, at the beginning of
-(seed, step, part, place). So a resumed training, and a forward pass that is repeated to save memory (gradient
-checkpointing), draw the same mask again.
+Arms train in parallel threads of one process, which share PyTorch's global generators; if those were seeded, one arm
+could use up another's random numbers. Here each layer makes a new generator for each mask, seeded by (seed, step,
+micro-batch, layer). Therefore resumed training draws the same masks, and so does a forward pass that is repeated to
+save memory (gradient checkpointing).
 """
 
 import torch
@@ -12,41 +12,51 @@ from torch import Tensor, nn
 from models.randomness import seed_for
 
 
-class Draws:
-    """Where training is; the dropout layers of one network share it."""
+class MaskSource:
+    """The source of random masks that all dropout layers of one network share; it knows the current step."""
 
     def __init__(self) -> None:
         self._seed: int | None = None
 
-    def begin(self, seed: int, step: int, part: int = 0) -> None:
-        """What is drawn next belongs to this part (a micro-batch) of this step."""
-        self._seed = seed_for(seed, f"dropout/{step}/{part}")
+    def begin_step(self, seed: int, step: int, micro_batch: int = 0) -> None:
+        """Set what the next masks are for.
 
-    def generator(self, place: int, device: torch.device) -> torch.Generator:
-        """At the beginning of the current part's draws at a place.
+        Args:
+            seed: of the training, at least 0.
+            step: number of the training step.
+            micro_batch: number of the micro-batch within the step.
+        """
+        self._seed = seed_for(seed, f"dropout/{step}/{micro_batch}")
+
+    def generator(self, layer: int, device: torch.device) -> torch.Generator:
+        """Return a new generator for a layer's mask in the current micro-batch.
 
         Raises:
             RuntimeError: no step has begun.
         """
         if self._seed is None:
-            raise RuntimeError("dropout needs to know the step: call network.draws.begin(seed, step) before forward")
-        return torch.Generator(device).manual_seed(seed_for(self._seed, f"{place}") >> 1)
+            raise RuntimeError(
+                "dropout needs to know the step: call network.mask_source.begin_step(seed, step) before forward"
+            )
+        return torch.Generator(device).manual_seed(seed_for(self._seed, f"{layer}") >> 1)
 
 
 class SeededDropout(nn.Module):
-    """Zeroes a share p of the values in training mode and divides the others by 1 - p.
+    """A dropout layer: in training mode it sets a share p of the values to zero and divides the others by 1 - p.
 
     Args:
-        place: a number of its own among the layers that share `draws`.
+        p: probability of each value to be set to zero, in [0, 1).
+        layer: a number that is unique among the layers that share `mask_source`.
+        mask_source: of the network.
     """
 
-    def __init__(self, p: float, place: int, draws: Draws) -> None:
+    def __init__(self, p: float, layer: int, mask_source: MaskSource) -> None:
         super().__init__()
-        self.p, self.place, self.draws = p, place, draws
+        self.p, self.layer, self.mask_source = p, layer, mask_source
 
     def forward(self, x: Tensor) -> Tensor:
-        """Any shape."""
+        """Apply dropout to a tensor of any shape."""
         if not self.training or self.p == 0:
             return x
-        kept = torch.empty_like(x).bernoulli_(1 - self.p, generator=self.draws.generator(self.place, x.device))
+        kept = torch.empty_like(x).bernoulli_(1 - self.p, generator=self.mask_source.generator(self.layer, x.device))
         return x * kept.div_(1 - self.p)

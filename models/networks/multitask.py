@@ -1,6 +1,6 @@
-"""A backbone that all tasks share, and one linear head per label.
+"""The multi-task image network: a backbone that all tasks share, and one linear head per label.
 
-The network takes a store's raw pixels and normalises them itself, so that it cannot be fed wrongly.
+The network takes raw pixels and normalises them itself, so that training and prediction cannot normalise differently.
 
 Shapes: b images, s x s pixels, d features, k labels.
 """
@@ -17,20 +17,21 @@ from torch.nn.functional import linear
 
 from models.data.image_batches import StoredPixels
 from models.errors import SettingError, unknown_name
-from models.randomness import seeded_construction
+from models.randomness import seeded_init
 from models.settings import Settings
 
 
 class NetworkSettings(Settings):
-    """Which network, and where its first weights come from."""
+    """The network's architecture, and the source of its initial weights."""
 
-    backbone: str = Field("conv4", description="conv4 (small, fast on a CPU) or any name that timm knows")
+    backbone: str = Field("conv4", description="conv4 (small, fast on a CPU), or the name of any timm model")
     pretrained: bool = Field(
-        False, description="start from ImageNet weights: those of weights_file, or timm's own download"
+        False, description="start from ImageNet weights: those in weights_file, or else those that timm downloads"
     )
     weights_file: Path | None = Field(
         None,
-        description="file of the backbone's weights, timm's names (safetensors or torch state dict); needs pretrained",
+        description="file with the backbone's weights under timm's names (safetensors or a torch state dict); requires "
+        "pretrained",
     )
     width: int | None = Field(
         None,
@@ -38,12 +39,14 @@ class NetworkSettings(Settings):
         description="outputs of a shared linear layer before the heads (the paper's capacity r); none: no such layer",
     )
     separate: bool = Field(
-        False, description="a network for each label, with nothing shared: as many times the work; see single_task"
+        False,
+        description="train a separate network for each label, with nothing shared; the cost grows with the number of "
+        "labels; the method single_task sets it",
     )
 
 
 class _Trunk(nn.Module):
-    """Backbone and optional shared width: normalised pixels (b, 1, s, s) to features (b, num_features)."""
+    """Backbone and optional shared linear layer: normalised pixels (b, 1, s, s) to features (b, num_features)."""
 
     def __init__(self, settings: NetworkSettings, size: int) -> None:
         super().__init__()
@@ -57,12 +60,16 @@ class _Trunk(nn.Module):
 
 
 class MultiTaskNetwork(nn.Module):
-    """Backbone, optional shared width, and a head per label. Its weights are random: `initial_network` is the
-    way to a network for training, `restore` the way to a trained one.
+    """A backbone, an optional shared linear layer, and a linear head per label.
+
+    The constructor leaves the weights random. Use `initial_network` to make a network for training, and `restore` to
+    load a trained one.
 
     Args:
+        settings: the architecture.
         labels: k names, in the order of the outputs.
-        mean, std: of the training pixels, in grey values (0 to 255); std > 0.
+        mean: of the training pixels, in grey values (0 to 255).
+        std: standard deviation of the training pixels, in grey values; above 0.
         size: side of the images in px (vision transformers are built for one size).
     """
 
@@ -75,19 +82,20 @@ class MultiTaskNetwork(nn.Module):
             raise SettingError("a network needs at least one label; got none")
         if not (math.isfinite(mean) and 0 < std < math.inf):
             raise SettingError(
-                f"pixels need a finite mean and a positive deviation; got {mean} and {std}: are all images the same?"
+                f"pixels need a finite mean and a positive standard deviation; got {mean} and {std}: "
+                "are all images the same?"
             )
         self.settings, self.labels, self.size = settings, tuple(labels), size
         self.trained_on: tuple[str, ...] = ()  # hashed patients, see models.evaluation.leakage
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32))
         self.trunks = nn.ModuleList(_Trunk(settings, size) for _ in (labels if settings.separate else labels[:1]))
-        of_trunk = cast(_Trunk, self.trunks[0]).num_features
-        self.num_features = of_trunk * len(self.trunks)
-        self.heads = nn.ModuleList(nn.Linear(of_trunk, 1) for _ in labels)
+        trunk_features = cast(_Trunk, self.trunks[0]).num_features
+        self.num_features = trunk_features * len(self.trunks)
+        self.heads = nn.ModuleList(nn.Linear(trunk_features, 1) for _ in labels)
 
     def features(self, pixels: Tensor) -> Tensor:
-        """What all heads see, or side by side what each of the separate ones does.
+        """Compute the features that the heads use; those of separate networks are concatenated.
 
         Args:
             pixels: (b, 1, s, s), grey values 0 to 255: uint8 as stored, or float32 after augmentation.
@@ -100,23 +108,26 @@ class MultiTaskNetwork(nn.Module):
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
     def classify(self, features: Tensor) -> Tensor:
-        """(b, d) float32 features -> (b, k) float32 logits. Call it outside autocast: 8 bits are few for a logit."""
+        """Compute the logits (b, k) float32 from features (b, d) float32.
+
+        Call it outside autocast: bfloat16 has only 8 bits of precision, too few for a logit.
+        """
         heads = [cast(nn.Linear, head) for head in self.heads]
         weight, bias = torch.cat([head.weight for head in heads]), torch.cat([head.bias for head in heads])
         if len(self.trunks) > 1:
             return (features.unflatten(1, weight.shape) * weight).sum(2) + bias
-        return linear(features, weight, bias)  # one product for all heads: k small ones would take twice as long
+        return linear(features, weight, bias)  # one matrix product for all heads: k small ones take twice as long
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """(b, 1, s, s) grey values 0 to 255 -> (b, k) logits."""
+        """Compute the logits (b, k) of images (b, 1, s, s) with grey values 0 to 255."""
         return self.classify(self.features(pixels))
 
     def shared_parameters(self) -> list[nn.Parameter]:
-        """The parameters below the heads, which every task uses unless the networks are separate."""
+        """Return all parameters except those of the heads; all tasks use them, unless the networks are separate."""
         return list(self.trunks.parameters())
 
     def checkpoint(self) -> dict[str, Any]:
-        """Everything `restore` needs, as plain values and tensors that `torch.load(weights_only=True)` reads back."""
+        """Return all that `restore` needs, as plain values and tensors, for `torch.load(weights_only=True)`."""
         return {
             "settings": self.settings.model_dump(mode="json"),
             "labels": list(self.labels),
@@ -127,7 +138,7 @@ class MultiTaskNetwork(nn.Module):
 
     @classmethod
     def restore(cls, checkpoint: Mapping[str, Any]) -> Self:
-        """The trained network of a `checkpoint`, on the CPU, in evaluation mode."""
+        """Make the trained network of a `checkpoint`, on the CPU, in evaluation mode."""
         settings = NetworkSettings.model_validate(checkpoint["settings"])
         network = cls(settings, checkpoint["labels"], mean=0.0, std=1.0, size=checkpoint["size"])
         network.load_state_dict(checkpoint["state"])
@@ -136,9 +147,9 @@ class MultiTaskNetwork(nn.Module):
 
 
 class Probabilities(nn.Module):
-    """The form in which a network is exported and logged: raw pixels in, probabilities out.
+    """The module that is exported and logged: raw pixels in, probabilities out.
 
-    Can be exported by `torch.export` with a dynamic batch. Puts the network into evaluation mode.
+    `torch.export` can export it with a dynamic batch size. The constructor puts the network into evaluation mode.
     """
 
     def __init__(self, network: MultiTaskNetwork) -> None:
@@ -146,12 +157,12 @@ class Probabilities(nn.Module):
         self.network = network.eval()
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """(b, 1, s, s) uint8 -> (b, k) float32 in [0, 1]."""
+        """Compute the probabilities (b, k) float32 in [0, 1] of images (b, 1, s, s) uint8."""
         return torch.sigmoid(self.network(pixels))
 
 
 def pixel_statistics(pixels: Tensor | StoredPixels) -> tuple[float, float]:
-    """Mean and standard deviation of uint8 pixels of any shape, in grey values, exact up to one rounding each."""
+    """Return the mean and standard deviation of uint8 pixels of any shape, in grey values, each with one rounding."""
     counts = torch.stack([part.reshape(-1).bincount(minlength=256) for part in pixels.split(4096)]).sum(0)
     values = torch.arange(256, dtype=torch.float64, device=pixels.device)
     shares = counts.double() / pixels.numel()
@@ -167,47 +178,51 @@ def initial_network(
     seed: int,
     weights: Mapping[str, Tensor] | None = None,
 ) -> MultiTaskNetwork:
-    """A network ready for training: seeded first weights, or pretrained ones where they are asked for.
+    """Make a network for training, with seeded random weights, or with pretrained ones if the settings ask for them.
 
-    It normalises by the training pixels' own mean and deviation, or by ImageNet's where it is pretrained.
+    It normalises pixels by the mean and standard deviation of the training images, or by those of ImageNet if it is
+    pretrained.
 
     Args:
+        settings: the architecture, and whether it is pretrained.
+        labels: k names, in the order of the outputs.
         pixels: (n, ..., s, s) uint8, the training images.
-        weights: the contents of `settings.weights_file` (who calls reads the file); timm's names, three input
+        seed: of the random weights, at least 0.
+        weights: the contents of `settings.weights_file`, which the caller has read; timm's names, with three input
             channels or one.
 
     Raises:
-        SettingError: pretrained weights are asked for and cannot be had, or do not fit the backbone.
+        SettingError: the settings ask for pretrained weights that are not available or do not fit the backbone.
     """
     if settings.weights_file and not settings.pretrained:
         raise SettingError(
             f"weights_file {str(settings.weights_file)!r} is given but pretrained is off: "
-            "set pretrained: true, or leave the file out"
+            "set pretrained: true, or remove weights_file"
         )
     if settings.weights_file and weights is None:
         raise SettingError(
-            f"the weights of {str(settings.weights_file)!r} were not handed over: read the file and pass its state dict"
+            f"the weights of {str(settings.weights_file)!r} were not passed: read the file and pass its state dict"
         )
     mean, std = _imagenet_statistics(settings.backbone) if settings.pretrained else pixel_statistics(pixels)
-    with seeded_construction(seed, "initial weights"):
+    with seeded_init(seed, "initial weights"):
         network = MultiTaskNetwork(settings, labels, mean=mean, std=std, size=pixels.shape[-1])
     if settings.pretrained:
         for trunk in network.trunks:
             backbone = cast(_Trunk, trunk).backbone
             if weights is None:
-                backbone.load_state_dict(_downloaded(settings.backbone, network.size))
+                backbone.load_state_dict(_download_weights(settings.backbone, network.size))
             else:
                 _load_pretrained(backbone, settings.backbone, weights)
     return network
 
 
 def _backbone(name: str, size: int, *, pretrained: bool = False) -> Any:
-    one_size = {"img_size": size} if _timm_config(name).fixed_input_size else {}
-    return _timm().create_model(name, pretrained=pretrained, in_chans=1, num_classes=0, **one_size)
+    size_argument = {"img_size": size} if _timm_config(name).fixed_input_size else {}
+    return _timm().create_model(name, pretrained=pretrained, in_chans=1, num_classes=0, **size_argument)
 
 
 def _timm_config(name: str) -> Any:
-    """timm's record of a backbone, whose name may carry the tag of its weights (`resnet18.a1_in1k`)."""
+    """Return timm's configuration of a backbone, whose name may include a weights tag (`resnet18.a1_in1k`)."""
     timm = _timm()
     architecture, _, tag = name.partition(".")
     if not timm.is_model(architecture):
@@ -219,7 +234,7 @@ def _timm_config(name: str) -> Any:
 
 
 def _timm() -> Any:
-    """timm with our own networks registered; imported late because it takes seconds."""
+    """Import timm, which takes seconds, and register our own networks with it."""
     import timm
 
     import models.networks.conv4  # noqa: F401  registers conv4
@@ -228,37 +243,38 @@ def _timm() -> Any:
 
 
 def _imagenet_statistics(backbone: str) -> tuple[float, float]:
-    """The backbone's own mean and deviation, averaged over the three colours, in grey values."""
+    """Return the backbone's pretraining mean and standard deviation, averaged over the colours, in grey values."""
     config = _timm_config(backbone)
     return 255 * sum(config.mean) / len(config.mean), 255 * sum(config.std) / len(config.std)
 
 
-def _downloaded(backbone: str, size: int) -> Mapping[str, Tensor]:
+def _download_weights(backbone: str, size: int) -> Mapping[str, Tensor]:
     try:
         return _backbone(backbone, size, pretrained=True).state_dict()
     except SettingError:
         raise
     except Exception as reason:  # the hub's client raises a dozen unrelated types, offline or not
         raise SettingError(
-            f"no pretrained weights for backbone {backbone!r} can be had here ({type(reason).__name__}): "
-            "give their file as weights_file, or set pretrained: false"
+            f"no pretrained weights for backbone {backbone!r} are available here ({type(reason).__name__}): "
+            "set weights_file to a file with them, or set pretrained: false"
         ) from reason
 
 
 def _load_pretrained(backbone: nn.Module, name: str, weights: Mapping[str, Tensor]) -> None:
-    """Loads timm's weights into a one-channel backbone without a classifier; refuses to leave a layer random."""
+    """Load timm's weights into a one-channel backbone without a classifier, and check that none is missing."""
     from timm.models import adapt_input_conv
 
-    wanted = backbone.state_dict()
-    fitting = {key: value for key, value in weights.items() if key in wanted}
-    first = f"{_timm_config(name).first_conv}.weight"
-    if first in fitting:
-        fitting[first] = adapt_input_conv(1, fitting[first])
-    missing = [key for key in wanted if key not in fitting and not key.endswith("num_batches_tracked")]
-    wrong = [key for key, value in fitting.items() if value.shape != wanted[key].shape]
-    if missing or wrong:
+    expected = backbone.state_dict()
+    usable = {key: value for key, value in weights.items() if key in expected}
+    first_weight = f"{_timm_config(name).first_conv}.weight"
+    if first_weight in usable:
+        usable[first_weight] = adapt_input_conv(1, usable[first_weight])
+    missing = [key for key in expected if key not in usable and not key.endswith("num_batches_tracked")]
+    mismatched = [key for key, value in usable.items() if value.shape != expected[key].shape]
+    if missing or mismatched:
         raise SettingError(
-            f"the weights do not fit backbone {name!r}: {len(missing)} of {len(wanted)} tensors are missing "
-            f"and {len(wrong)} have another shape (first: {(missing + wrong)[0]!r}); use a file of timm's {name!r}"
+            f"the weights do not fit backbone {name!r}: {len(missing)} of {len(expected)} tensors are missing "
+            f"and {len(mismatched)} have another shape (first: {(missing + mismatched)[0]!r}); "
+            f"use a file of timm's {name!r}"
         )
-    backbone.load_state_dict(fitting, strict=False)
+    backbone.load_state_dict(usable, strict=False)

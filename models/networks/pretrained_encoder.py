@@ -1,6 +1,6 @@
-"""Any encoder of the Hugging Face library, fed with embeddings instead of tokens so that a task may align them.
+"""Pretrained Hugging Face encoders (BERT and others); their input is embeddings, which tasks can align, not tokens.
 
-Its configuration and weights come as plain values and tensors: who calls reads the files.
+Configuration and weights are passed as plain values and tensors; the caller reads the files.
 
 Shapes: b texts, l tokens, d features of an embedding, r features of the encoder.
 """
@@ -15,68 +15,73 @@ from torch import Tensor, nn
 
 from models.data.text_batches import TextBatch
 from models.errors import SettingError
-from models.networks.dropout import Draws, SeededDropout
+from models.networks.dropout import MaskSource, SeededDropout
 from models.networks.skip_init import SkipInit
 from models.settings import Settings
 
 
 class PretrainedSettings(Settings):
-    """An encoder with its weights, from a Hugging Face folder."""
+    """A pretrained encoder from a Hugging Face folder."""
 
     kind: Literal["pretrained"] = Field("pretrained", description="encoder")
     pooling: Literal["first", "mean"] = Field(
-        "first", description="what stands for a text: the last layer's first token, or the mean of its tokens"
+        "first", description="features of a text: the last layer's output at its first token, or the mean of all tokens"
     )
-    dropout: float = Field(0.1, ge=0, lt=1, description="share of the values left out, in the layers and before heads")
+    dropout: float = Field(
+        0.1, ge=0, lt=1, description="share of the values that dropout zeroes, in the layers and before the heads"
+    )
 
 
 class PretrainedEncoder(nn.Module):
-    """The encoder, its dropout replaced by ours.
+    """A Hugging Face encoder whose dropout layers are replaced by `SeededDropout`.
 
-    Dropout within attention is left out: fused attention draws its masks from the global generator, which the arms
-    that train in other threads share.
+    There is no dropout within attention: fused attention draws its masks from the global generator, which other arms
+    use in other threads.
 
     Args:
-        config: what config.json holds.
+        settings: pooling and dropout.
+        config: the contents of config.json.
+        mask_source: of the network.
     """
 
-    def __init__(self, settings: PretrainedSettings, config: Mapping[str, Any], draws: Draws) -> None:
+    def __init__(self, settings: PretrainedSettings, config: Mapping[str, Any], mask_source: MaskSource) -> None:
         super().__init__()
         from transformers import AutoModel
 
         self.pooling = settings.pooling
         self.model = AutoModel.from_config(_configuration(config))
-        self._dropout = settings.dropout, draws
+        self._dropout = settings.dropout, mask_source
         _prepare(self.model, *self._dropout)
         self.width: int = self.model.config.hidden_size
 
     @property
     def words(self) -> nn.Embedding:
-        """The embeddings (v, d) of its tokens, before positions and types are added."""
+        """Token embeddings (v, d), before position and type embeddings are added."""
         return self.model.get_input_embeddings()
 
     @property
     def longest(self) -> int | None:
-        """Most tokens of a text that it has positions for; none: any number."""
-        places = getattr(self.model.config, "max_position_embeddings", None)
+        """Largest number of tokens in a text for which the encoder has positions; None: unlimited."""
+        positions = getattr(self.model.config, "max_position_embeddings", None)
         padding = getattr(self.model.config, "pad_token_id", 0) or 0
-        # RoBERTa's positions begin behind the padding's number
+        # RoBERTa's positions begin after the number of the padding token
         offset = padding + 1 if "roberta" in self.model.config.model_type else 0
-        return places - offset if places and places > 0 else None
+        return positions - offset if positions and positions > 0 else None
 
     @property
     def can_checkpoint_gradients(self) -> bool:
+        """Whether the encoder supports gradient checkpointing."""
         return bool(self.model.supports_gradient_checkpointing)
 
     def checkpoint_gradients(self) -> None:
-        """From now on computes each layer again in the backward pass instead of keeping its values."""
+        """Switch gradient checkpointing on: the backward pass computes each layer again; its values are not stored."""
         self.model.activation_checkpointing_enable(
-            # our dropout draws the same again by itself
+            # no RNG state: SeededDropout draws the same mask again by itself
             activation_checkpointing_kwargs={"use_reentrant": False, "preserve_rng_state": False}
         )
 
     def forward(self, embeddings: Tensor, batch: TextBatch) -> Tensor:
-        """(b, l, d) -> (b, r)."""
+        """Encode token embeddings (b, l, d) as features (b, r)."""
         types = {} if batch.types is None or not self._knows_types else {"token_type_ids": batch.types}
         mask = batch.mask
         hidden = self.model(inputs_embeds=embeddings, attention_mask=mask.long(), **types).last_hidden_state
@@ -89,30 +94,36 @@ class PretrainedEncoder(nn.Module):
         return getattr(self.model.config, "type_vocab_size", 0) > 1
 
     def load(self, weights: Mapping[str, Tensor]) -> None:
-        """Takes over the weights of a file, by the names that the library has used over the years.
+        """Load the weights of a file, with the tensor names of any version of the library.
 
         Raises:
             SettingError: a tensor is missing or has another shape.
         """
         kind = type(self.model)
-        with _quiet(), SkipInit():  # it lists the heads that are left out
-            loaded, found = kind.from_pretrained(
-                None, config=self.model.config, state_dict=dict(weights), output_loading_info=True,
-                ignore_mismatched_sizes=True, dtype=torch.float32,
-            )  # fmt: skip
+        with _quiet(), SkipInit():  # quiet: the library would list the heads in the file that are not loaded
+            loaded, info = kind.from_pretrained(
+                None,
+                config=self.model.config,
+                state_dict=dict(weights),
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+                dtype=torch.float32,
+            )
         _prepare(loaded, *self._dropout)
         state = loaded.state_dict()
-        missing = sorted({*found["missing_keys"]} & {*state})
-        wrong = sorted(str(key) for key in found["mismatched_keys"])
-        if missing or wrong:
+        missing = sorted({*info["missing_keys"]} & {*state})
+        mismatched = sorted(str(key) for key in info["mismatched_keys"])
+        if missing or mismatched:
             raise SettingError(
                 f"the weights do not fit a {kind.__name__}: {len(missing)} of {len(state)} tensors are missing and "
-                f"{len(wrong)} have another shape (first: {(missing + wrong)[0]}); use the folder's own weights"
+                f"{len(mismatched)} have another shape (first: {(missing + mismatched)[0]}); use the weights file of "
+                "the folder that has this config.json"
             )
         self.model = loaded
 
 
 def _configuration(config: Mapping[str, Any]) -> Any:
+    """Make the library's configuration object, without dropout in attention."""
     from transformers import CONFIG_MAPPING
 
     name = str(config.get("model_type"))
@@ -120,38 +131,38 @@ def _configuration(config: Mapping[str, Any]) -> Any:
         raise SettingError(f"the encoder's configuration names model_type {name!r}, which transformers does not know")
     made = CONFIG_MAPPING[name].from_dict(dict(config))
     if getattr(made, "is_encoder_decoder", False):
-        raise SettingError(f"{name} is an encoder with a decoder; an encoder alone is needed, such as bert")
-    for place in ("attention_probs_dropout_prob", "attention_dropout"):
-        if hasattr(made, place):
-            setattr(made, place, 0.0)
+        raise SettingError(f"{name} is an encoder with a decoder; choose one without a decoder, such as bert")
+    for field in ("attention_probs_dropout_prob", "attention_dropout"):
+        if hasattr(made, field):
+            setattr(made, field, 0.0)
     return made
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Inside, the library says nothing but errors, and draws no bar."""
+    """Let the library log only errors, and show no progress bar, within the block."""
     from transformers.utils import logging
 
-    said, drawn = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    verbosity, progress_bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
         yield
     finally:
-        logging.set_verbosity(said)
-        if drawn:
+        logging.set_verbosity(verbosity)
+        if progress_bar:
             logging.enable_progress_bar()
 
 
-def _prepare(model: nn.Module, p: float, draws: Draws) -> None:
-    """Takes off what stands behind the last layer, and puts our dropout in the place of each layer's."""
+def _prepare(model: nn.Module, p: float, mask_source: MaskSource) -> None:
+    """Remove the pooler after the last layer, and replace each dropout layer by a `SeededDropout`."""
     if getattr(model, "pooler", None) is not None:
         model.pooler = None  # type: ignore[assignment]
-    places = [
+    dropouts = [
         (module, name, child)
         for module in model.modules()
         for name, child in module.named_children()
         if isinstance(child, nn.Dropout)
     ]
-    for number, (module, name, child) in enumerate(places):
-        setattr(module, name, SeededDropout(p if child.p else 0.0, number, draws))
+    for number, (module, name, child) in enumerate(dropouts):
+        setattr(module, name, SeededDropout(p if child.p else 0.0, number, mask_source))

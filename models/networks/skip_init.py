@@ -1,8 +1,8 @@
-"""Modules made without drawing their first weights.
+"""Skip weight initialization: a context in which modules are created without drawing random numbers.
 
-PyTorch's modules draw from the global generator as they are made, and take no other. Where weights are set afterwards
-anyway those draws are in vain, and where arms are made in parallel threads they are harmful: giving the generator back
-its state afterwards undoes what another thread draws meanwhile. A mode of the calling thread alone leaves them out.
+PyTorch's modules draw their initial weights from the global generator and accept no other. If the weights are set
+afterwards anyway, these draws are wasted. If arms are created in parallel threads they are even harmful: restoring the
+generator's state afterwards undoes what another thread has drawn meanwhile. This mode affects only the calling thread.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,13 +10,14 @@ from typing import Any
 
 from torch.overrides import TorchFunctionMode
 
-_DRAWS = {"uniform_", "normal_", "kaiming_uniform_"}
-"""Tensor's methods, in terms of which torch.nn.init draws, and its functions that a mode meets first. By name, since
-the Hugging Face library puts functions of its own in their places while it makes a model."""
+_RANDOM_FILLS = {"uniform_", "normal_", "kaiming_uniform_"}
+"""Names of the in-place random fills: the Tensor methods that torch.nn.init calls, and those of its functions that a
+mode intercepts first. Compared by name, since the Hugging Face library replaces functions of torch.nn.init with its own
+while it creates a model."""
 
 
 class SkipInit(TorchFunctionMode):
-    """Inside, in this thread, what would be filled with random numbers is filled with zeros."""
+    """A context manager that fills with zeros, in this thread, what would be filled with random numbers."""
 
     def __torch_function__(
         self,
@@ -25,6 +26,6 @@ class SkipInit(TorchFunctionMode):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        if getattr(func, "__name__", None) in _DRAWS:
+        if getattr(func, "__name__", None) in _RANDOM_FILLS:
             return (args[0] if args else (kwargs or {})["tensor"]).detach().zero_()
         return func(*args, **(kwargs or {}))

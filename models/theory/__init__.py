@@ -1,0 +1,1 @@
+"""The theory of transfer between tasks: linear and non-linear tasks, their exact and numerical solutions, formulas."""

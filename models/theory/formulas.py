@@ -1,9 +1,9 @@
-"""What the theory says in formulas, to be held against what optimisation finds.
+"""Closed formulas of the theory, to be compared with numerical solutions: Proposition 3, Theorem 2, expected errors.
 
-Wu, Zhang, Ré: Understanding and Improving Information Transfer in Multi-Task Learning (ICLR 2020, arXiv:2005.00944):
-Proposition 3, Theorem 2, and beside them a prediction of our own of when a source helps.
+Source: Wu, Zhang, Ré: Understanding and Improving Information Transfer in Multi-Task Learning (ICLR 2020,
+arXiv:2005.00944). `predicted_excess_error`, a prediction of when a source helps, is our own and not from the paper.
 
-Shapes: n samples, d dimensions, k tasks, r width.
+Shapes: m samples, d dimensions, k tasks, r width.
 """
 
 import numpy as np
@@ -13,40 +13,61 @@ from models.theory.linear_tasks import Floats
 
 
 def optimal_subspace(inputs: Floats, labels: Floats, weights: Floats, width: int) -> Floats:
-    """Proposition 3: the column span of the optimal B for tasks that share their inputs, as an orthonormal (d, r).
+    """Return the column span of the optimal B for tasks that share their inputs (Proposition 3).
 
     With X = U D V^T of rank d it is the span of (X^T X)^-1 V D Q_r, where the columns of Q_r span the top r eigenspace
     of sum_i alpha_i U^T y_i y_i^T U.
 
     Args:
-        inputs: X, (n, d), of rank d. labels: (n, k). weights: alpha, (k,), none negative. width: r, 1 to k.
+        inputs: X, (m, d), of rank d.
+        labels: (m, k), one column per task.
+        weights: alpha, (k,), none negative.
+        width: r, 1 to k.
+
+    Returns:
+        An orthonormal basis of the span, (d, r).
 
     Raises:
-        SettingError: the width exceeds the number of tasks, where the optimum is not unique.
+        SettingError: the width exceeds the number of tasks; the optimum is not unique then.
     """
     if width > labels.shape[1]:
         raise SettingError(f"Proposition 3 holds for widths up to the {labels.shape[1]} tasks; got {width}")
     u, scale, v_t = np.linalg.svd(inputs, full_matrices=False)
-    seen = u.T @ labels
-    top = np.linalg.eigh((seen * weights) @ seen.T)[1][:, -width:]
+    projected = u.T @ labels
+    top = np.linalg.eigh((projected * weights) @ projected.T)[1][:, -width:]
     return np.asarray(np.linalg.qr(v_t.T @ (top / scale[:, None]))[0])  # (X^T X)^-1 V D = V D^-1
 
 
 def largest_sine(first: Floats, second: Floats) -> float:
-    """Sine of the largest angle between the column spans of two (d, r), in [0, 1]; exact near 0."""
+    """Return the sine of the largest principal angle between two column spans; exact near 0.
+
+    Args:
+        first: (d, r).
+        second: (d, r).
+
+    Returns:
+        The sine, in [0, 1].
+    """
     q, p = np.linalg.qr(first)[0], np.linalg.qr(second)[0]
     return float(np.linalg.norm(p - q @ (q.T @ p), 2))
 
 
 def theorem_2_c(target_inputs: Floats, cosine: float) -> float:
-    """Theorem 2's c = kappa(X_2) sin(theta_1, theta_2), with the condition number of the target's inputs (n, d)."""
+    """Return Theorem 2's c = kappa(X_2) sin(theta_1, theta_2).
+
+    Args:
+        target_inputs: X_2, (m, d); kappa(X_2) is its condition number.
+        cosine: of the angle between theta_1 and theta_2.
+    """
     return float(np.linalg.cond(target_inputs) * np.sqrt(1 - cosine**2))
 
 
 def theorem_2_bound(c: float, noise_share: float) -> float:
-    """Theorem 2: the most that ||B A_2 - theta_2|| / ||theta_2|| comes to with a source of sufficiently many samples.
+    """Return Theorem 2's upper bound of ||B A_2 - theta_2|| / ||theta_2||, valid once the source has enough samples.
 
-    c: at most 1/3, see `theorem_2_c`. noise_share: ||e_2|| / ||X_2 theta_2||.
+    Args:
+        c: at most 1/3, see `theorem_2_c`.
+        noise_share: ||e_2|| / ||X_2 theta_2||.
 
     Raises:
         SettingError: c exceeds 1/3.
@@ -59,18 +80,22 @@ def theorem_2_bound(c: float, noise_share: float) -> float:
 def predicted_excess_error(
     target: tuple[Floats, int], source: tuple[Floats, int], difference: Floats, noise: float
 ) -> float:
-    """Expected excess error of the target when both tasks are fitted by one theta, for many samples.
+    """Predict the target's excess error at the optimum of width 1, for thetas of equal length and many samples.
 
-    At the optimum of width 1 with thetas of equal length the heads are about equal, and B is about the least squares
-    solution of the pooled data: with S_i = m_i Sigma_i,
+    The heads are then about equal, and B is about the least squares solution of the pooled data. With
+    S_i = m_i Sigma_i, where Sigma_i is the covariance of task i's inputs:
 
         ||Sigma_1^(1/2) (S_1 + S_2)^-1 S_2 (theta_2 - theta_1)||^2  +  noise^2 tr(Sigma_1 (S_1 + S_2)^-1)
 
-    The first term is what the source's other theta costs, in the directions in which the source has more to say than
-    the target; the second is what its samples save. Not from the paper.
+    The first term is the bias from the source's different theta; it is large in directions in which the source has
+    more variance than the target. The second term is the variance, which the source's samples reduce. Not from the
+    paper.
 
     Args:
-        target, source: covariance (d, d) and number of samples. difference: theta_2 - theta_1, (d,).
+        target: covariance of the inputs (d, d) and number of samples.
+        source: the same.
+        difference: theta_2 - theta_1, (d,).
+        noise: standard deviation of the label noise.
     """
     (cov_1, m_1), (cov_2, m_2) = target, source
     pooled = np.linalg.inv(m_1 * cov_1 + m_2 * cov_2)
@@ -78,6 +103,9 @@ def predicted_excess_error(
     return float(bias @ cov_1 @ bias + noise**2 * np.trace(cov_1 @ pooled))
 
 
-def expected_own_error(samples: int, dimensions: int, noise: float) -> float:
-    """Expected excess error of least squares on normal inputs of any covariance: noise^2 d / (m - d - 1)."""
+def expected_single_task_error(samples: int, dimensions: int, noise: float) -> float:
+    """Return noise^2 d / (m - d - 1), the expected excess error of least squares on one task with normal inputs.
+
+    It is the same for every covariance of the inputs.
+    """
     return noise**2 * dimensions / (samples - dimensions - 1)

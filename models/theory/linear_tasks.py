@@ -1,4 +1,4 @@
-"""Linear regression tasks whose inputs are aligned or not: the data of Figure 3.
+"""Linear regression tasks with aligned or misaligned input covariances: the data of Figure 3.
 
 Wu, Zhang, Ré: Understanding and Improving Information Transfer in Multi-Task Learning (ICLR 2020, arXiv:2005.00944),
 section 2.4 and Figure 3:
@@ -9,14 +9,14 @@ Task 1 is the target, with (Q_1, D_1, theta_1); tasks 2, 3 and 4 are sources, al
 theta_1 is given:
 
     task 2   (Q_1, D_1)   the target's covariance
-    task 3   (Q_1, D_2)   other coordinates are the large ones, disjoint from D_1's
+    task 3   (Q_1, D_2)   other large coordinates, disjoint from those of D_1
     task 4   (Q_2, D_1)   another rotation
 
-The paper prints X = R Q D. With a Gaussian R that has the covariance D^2 whatever Q is, which would make task 4 a
-second task 2; as built here it is Q D^2 Q^T. The paper leaves open what `LinearSettings` sets.
+The paper prints X = R Q D. With a Gaussian R the covariance would then be D^2 for every Q, so that task 4 would have
+task 2's covariance. With X = R D Q^T it is Q D^2 Q^T. `LinearSettings` sets the numbers that the paper does not state.
 
-A task is kept as its Gram matrix and what the inputs say of the noise: labels for any theta and any noise follow
-without new data, and cells of a map share their draws.
+A task is kept as its sufficient statistics X^T X and X^T e. They give X^T y for every theta and noise level without
+new samples, and so all cells of the map use the same random draws.
 
 Shapes: m samples, d dimensions.
 """
@@ -37,7 +37,7 @@ SOURCES: Final = (2, 3, 4)
 
 
 class LinearSettings(Settings):
-    """Every number of the experiment, those that the paper does not state with it."""
+    """Settings of Figure 3's linear tasks, including the numbers that the paper does not state."""
 
     dimensions: int = Field(100, ge=10, multiple_of=10, description="d, inputs of every task; a multiple of 10")
     target_samples: int = Field(120, ge=12, description="training samples of task 1; at least d + 2")
@@ -50,18 +50,21 @@ class LinearSettings(Settings):
     def _target_is_determined(self) -> "LinearSettings":
         if self.target_samples < self.dimensions + 2:
             raise ValueError(
-                f"target_samples must be at least dimensions + 2, or task 1 alone has no finite mean error; "
+                f"target_samples must be at least dimensions + 2, or task 1 has no finite mean error without a source; "
                 f"got {self.target_samples} for {self.dimensions} dimensions"
             )
         return self
 
 
 @dataclass(frozen=True)
-class Inputs:
-    """The inputs of one task, and the noise that its labels will have.
+class TaskStatistics:
+    """Sufficient statistics of one linear task.
 
-    covariance: (d, d), of the population. gram: (d, d), X^T X. noise_cross: (d,), X^T e for noise e of unit
-    variance. samples: m.
+    Attributes:
+        covariance: covariance of the inputs in the population, (d, d).
+        gram: X^T X, (d, d).
+        noise_cross: X^T e, (d,), for label noise e of unit variance.
+        samples: m.
     """
 
     covariance: Floats
@@ -70,78 +73,102 @@ class Inputs:
     samples: int
 
     def cross(self, theta: Floats, noise: float) -> Floats:
-        """(d,) X^T y of the labels y = X theta + noise e."""
+        """Return X^T y, (d,), for the labels y = X theta + noise e."""
         return self.gram @ theta + noise * self.noise_cross
 
 
-def draw_inputs(generator: np.random.Generator, rotation: Floats, scales: Floats, samples: int) -> Inputs:
-    """X = R D Q^T with Q = rotation (d, d) and the diagonal of D = scales (d,)."""
+def draw_task(generator: np.random.Generator, rotation: Floats, scales: Floats, samples: int) -> TaskStatistics:
+    """Draw inputs X = R D Q^T and label noise.
+
+    Args:
+        generator: source of randomness.
+        rotation: Q, (d, d), orthogonal.
+        scales: diagonal of D, (d,).
+        samples: m.
+    """
     x = (generator.standard_normal((samples, len(scales))) * scales) @ rotation.T
     covariance = (rotation * scales**2) @ rotation.T
-    return Inputs(covariance, x.T @ x, x.T @ generator.standard_normal(samples), samples)
+    return TaskStatistics(covariance, x.T @ x, x.T @ generator.standard_normal(samples), samples)
 
 
 @dataclass(frozen=True)
-class Figure3:
-    """One draw of the experiment.
+class Figure3Data:
+    """One random draw of Figure 3's tasks.
 
-    inputs: of task 1, by its number and None, and of tasks 2 to 4 by number and number of samples.
-    theta: (d,), of length 1. aside: (d,), of length 1 and at right angles to theta.
+    Attributes:
+        target: task 1.
+        sources: tasks 2 to 4, by task number and number of samples.
+        theta: unit vector along theta_1, (d,).
+        orthogonal: unit vector orthogonal to theta, (d,).
     """
 
-    target: Inputs
-    sources: dict[tuple[int, int], Inputs]
+    target: TaskStatistics
+    sources: dict[tuple[int, int], TaskStatistics]
     theta: Floats
-    aside: Floats
+    orthogonal: Floats
 
     def thetas(self, cosine: float, norm: float) -> tuple[Floats, Floats]:
-        """theta_1 and theta_2, each (d,)."""
-        return norm * self.theta, norm * (cosine * self.theta + np.sqrt(1 - cosine**2) * self.aside)
+        """Return theta_1 and theta_2, each (d,), of length `norm` and with the given cosine."""
+        return norm * self.theta, norm * (cosine * self.theta + np.sqrt(1 - cosine**2) * self.orthogonal)
 
 
-def draw_figure3(settings: LinearSettings, source_samples: tuple[int, ...], seed: int) -> Figure3:
-    """Tasks 1 to 4, the sources with each number of samples; each part is drawn from a stream of its own."""
+def draw_figure3_data(settings: LinearSettings, source_samples: tuple[int, ...], seed: int) -> Figure3Data:
+    """Draw tasks 1 to 4.
+
+    Every task and size has a random stream of its own, so that a draw does not depend on the others.
+
+    Args:
+        settings: dimensions, samples of the target and condition; norm, noise and cosine are not used.
+        source_samples: sizes of the sources; each source is drawn once per size.
+        seed: of all random streams.
+    """
     d = settings.dimensions
     shared = stream(seed, "figure 3")
-    q_1, q_2 = rotation(shared, d), rotation(shared, d)
+    q_1, q_2 = random_rotation(shared, d), random_rotation(shared, d)
     order = shared.permutation(d)
-    d_1, d_2 = (large_scales(d, settings.condition, order[part * d // 10 : (part + 1) * d // 10]) for part in (0, 1))
-    theta, aside = np.linalg.qr(shared.standard_normal((d, 2)))[0].T
-    laid_out = {2: (q_1, d_1), 3: (q_1, d_2), 4: (q_2, d_1)}
-    return Figure3(
-        target=draw_inputs(stream(seed, "figure 3, task 1"), q_1, d_1, settings.target_samples),
+    d_1, d_2 = (feature_scales(d, settings.condition, order[part * d // 10 : (part + 1) * d // 10]) for part in (0, 1))
+    theta, orthogonal = np.linalg.qr(shared.standard_normal((d, 2)))[0].T
+    designs = {2: (q_1, d_1), 3: (q_1, d_2), 4: (q_2, d_1)}
+    return Figure3Data(
+        target=draw_task(stream(seed, "figure 3, task 1"), q_1, d_1, settings.target_samples),
         sources={
-            (task, m): draw_inputs(stream(seed, f"figure 3, task {task}, {m} samples"), q, scales, m)
-            for task, (q, scales) in laid_out.items()
+            (task, m): draw_task(stream(seed, f"figure 3, task {task}, {m} samples"), q, scales, m)
+            for task, (q, scales) in designs.items()
             for m in source_samples
         },
         theta=theta,
-        aside=aside,
+        orthogonal=orthogonal,
     )
 
 
-def large_scales(dimensions: int, condition: float, large: NDArray[np.int64]) -> Floats:
-    """The diagonal of D, (d,): `condition` on the coordinates `large`, else 1."""
+def feature_scales(dimensions: int, condition: float, large: NDArray[np.int64]) -> Floats:
+    """Return the diagonal of D, (d,): `condition` at the indices `large`, else 1."""
     scales = np.ones(dimensions)
     scales[large] = condition
     return scales
 
 
-def rotation(generator: np.random.Generator, dimensions: int) -> Floats:
-    """A random orthogonal matrix (d, d), uniformly distributed."""
+def random_rotation(generator: np.random.Generator, dimensions: int) -> Floats:
+    """Draw an orthogonal matrix (d, d) from the uniform (Haar) distribution."""
     q, r = np.linalg.qr(generator.standard_normal((dimensions, dimensions)))
     return np.asarray(q * np.sign(np.diag(r)))
 
 
 def stream(seed: int, purpose: str) -> np.random.Generator:
-    """A generator of its own for each purpose of a seed."""
+    """Return the random generator of a seed and a purpose; different purposes have independent random streams."""
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=tuple(purpose.encode())))
 
 
-def excess_error(found: Floats, theta: Floats, covariance: Floats) -> Floats:
-    """Expected squared error of the prediction on new inputs, beyond the label noise.
+def excess_error(estimate: Floats, theta: Floats, covariance: Floats) -> Floats:
+    """Return the expected squared prediction error on new inputs, without the label noise.
 
-    found (..., d), theta (d,), covariance (d, d) of the inputs -> (...,).
+    Args:
+        estimate: of theta, (..., d).
+        theta: the true one, (d,).
+        covariance: of the inputs, (d, d).
+
+    Returns:
+        An error per estimate, (...,).
     """
-    off = found - theta
-    return np.asarray(np.einsum("...i,ij,...j->...", off, covariance, off))
+    deviation = estimate - theta
+    return np.asarray(np.einsum("...i,ij,...j->...", deviation, covariance, deviation))

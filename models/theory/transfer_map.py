@@ -1,7 +1,7 @@
-"""Where Figure 3's picture holds: the same experiment in other settings, one draw of the data for many of them.
+"""The map of transfer: Figure 3's relative changes under many settings, to show where the paper's pattern holds.
 
-The target's change depends on cosine and norm / noise, which are crossed, and on the rest, which is varied one setting
-at a time. Multiplying norm and noise by the same number changes nothing.
+The map has a grid of cosine and norm / noise, and cells that vary one other setting at a time. Norm and noise matter
+only by their ratio. Cells with the same inputs use the same random draw.
 """
 
 from collections.abc import Iterator
@@ -10,55 +10,77 @@ from typing import Any
 from pydantic import Field
 
 from models.settings import Settings
-from models.theory.linear_tasks import LinearSettings, draw_figure3
-from models.theory.transfer import Scaling, SolverSettings, transfer
+from models.theory.linear_tasks import LinearSettings, draw_figure3_data
+from models.theory.transfer import Scaling, SolverSettings, relative_changes
 
 GRID = "grid"
 
 
 class MapSettings(Settings):
-    """The cells of the map."""
+    """Settings of the map: the values of its cells."""
 
-    cosines: tuple[float, ...] = Field((0.9, 0.96, 0.99, 0.999, 0.9999), description="crossed with the norms")
-    norms: tuple[float, ...] = Field((0.1, 0.3, 1.0, 3.0, 10.0), description="of theta, as multiples of the noise")
-    conditions: tuple[float, ...] = Field((3.0, 10.0, 30.0, 300.0), description="kappa, one at a time")
-    target_samples: tuple[int, ...] = Field((105, 200, 500), description="of task 1, one at a time")
-    scalings: tuple[Scaling, ...] = Field(("tasks",), description="of the loss, one at a time")
-    source_samples: tuple[int, int] = Field((100, 10_000), description="few and many samples of the source")
-    solvers: SolverSettings = Field(SolverSettings(steps=(), sweeps=(100,)), description="as in Figure 3, fewer")
+    cosines: tuple[float, ...] = Field(
+        (0.9, 0.96, 0.99, 0.999, 0.9999), description="of the angle between theta_1 and theta_2; each with every norm"
+    )
+    norms: tuple[float, ...] = Field(
+        (0.1, 0.3, 1.0, 3.0, 10.0), description="length of theta, as a multiple of the noise"
+    )
+    conditions: tuple[float, ...] = Field(
+        (3.0, 10.0, 30.0, 300.0), description="kappa; one cell each, all else as in Figure 3"
+    )
+    target_samples: tuple[int, ...] = Field(
+        (105, 200, 500), description="training samples of task 1; one cell each, all else as in Figure 3"
+    )
+    scalings: tuple[Scaling, ...] = Field(
+        ("tasks",), description="scaling of the loss; one cell each, all else as in Figure 3"
+    )
+    source_samples: tuple[int, int] = Field((100, 10_000), description="samples of the source: few and many")
+    solvers: SolverSettings = Field(
+        SolverSettings(steps=(), sweeps=(100,)), description="solvers of the map, by default fewer than for Figure 3"
+    )
 
 
 def map_rows(linear: LinearSettings, settings: MapSettings, seed: int) -> Iterator[dict[str, Any]]:
-    """One seed's cells: what was varied, the cell's settings, and its changes, solver -> 'source samples' -> change."""
-    drawn = draw_figure3(linear, settings.source_samples, seed)
+    """Compute the cells of the map for one seed.
+
+    Args:
+        linear: Figure 3's settings, from which the cells depart.
+        settings: the values of the cells.
+        seed: of the data and of the random starts.
+
+    Yields:
+        One row per cell: 'varied', `GRID` or the name of the setting that differs; 'cell', the cell's settings;
+        'scaling' of the loss; 'changes', solver -> 'source samples' (for instance '3 100') -> relative change.
+    """
+    data = draw_figure3_data(linear, settings.source_samples, seed)
     for norm in settings.norms:
         for cosine in settings.cosines:
             cell = linear.model_copy(update={"norm": norm * linear.noise, "cosine": cosine})
-            found = transfer(drawn, cosine, cell.norm, cell.noise, settings.solvers, seed)
-            yield _row(GRID, cell, settings.solvers, found)
+            changes = relative_changes(data, cosine, cell.norm, cell.noise, settings.solvers, seed)
+            yield _row(GRID, cell, settings.solvers, changes)
     for setting, value in [
         *(("condition", condition) for condition in settings.conditions),
         *(("target_samples", samples) for samples in settings.target_samples),
     ]:
         cell = LinearSettings.model_validate(linear.model_dump() | {setting: value})
-        elsewhere = draw_figure3(cell, settings.source_samples, seed)
-        found = transfer(elsewhere, cell.cosine, cell.norm, cell.noise, settings.solvers, seed)
-        yield _row(setting, cell, settings.solvers, found)
+        other_data = draw_figure3_data(cell, settings.source_samples, seed)
+        changes = relative_changes(other_data, cell.cosine, cell.norm, cell.noise, settings.solvers, seed)
+        yield _row(setting, cell, settings.solvers, changes)
     for scaling in settings.scalings:
         solvers = settings.solvers.model_copy(update={"scaling": scaling})
-        found = transfer(drawn, linear.cosine, linear.norm, linear.noise, solvers, seed)
-        yield _row("scaling", linear, solvers, found)
+        changes = relative_changes(data, linear.cosine, linear.norm, linear.noise, solvers, seed)
+        yield _row("scaling", linear, solvers, changes)
 
 
 def _row(
     varied: str,
     cell: LinearSettings,
     solvers: SolverSettings,
-    found: dict[str, dict[tuple[int, int], float]],
+    changes: dict[str, dict[tuple[int, int], float]],
 ) -> dict[str, Any]:
-    changes = {
-        solver: {f"{source} {samples}": change for (source, samples), change in by_source.items()}
-        for solver, by_source in found.items()
+    by_solver = {
+        solver: {f"{source} {samples}": change for (source, samples), change in of_solver.items()}
+        for solver, of_solver in changes.items()
         if solver in solvers.names
     }
-    return {"varied": varied, "cell": cell.model_dump(), "scaling": solvers.scaling, "changes": changes}
+    return {"varied": varied, "cell": cell.model_dump(), "scaling": solvers.scaling, "changes": by_solver}

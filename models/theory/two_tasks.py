@@ -1,4 +1,4 @@
-"""Two linear tasks that share one direction (width r = 1): the optimum, exactly, and the way alternation takes to it.
+"""Two linear tasks with shared width r = 1: the exact global optimum, all local minima, alternating least squares.
 
     minimise over B, a_1, a_2:   w_1 ||X_1 B a_1 - y_1||^2 + w_2 ||X_2 B a_2 - y_2||^2
 
@@ -8,10 +8,10 @@ w_1 G_1 = W diag(mu) W^T, where G_i = X_i^T X_i, it is up to a constant
 
     F(t) = - sum_j (u_j + t v_j)^2 / (mu_j + t^2 (1 - mu_j)),     u = W^-1 w_1 X_1^T y_1,  v = W^-1 w_2 X_2^T y_2
 
-The minima of F are those of the whole problem, local ones included: B is the only minimiser for its t. In log |t| the
-terms are smooth steps of unit width, so that a fine grid sees every minimum, and the best one is the global optimum.
+The local minima of F are those of the whole problem, since the best B for a given t is unique. As functions of log |t|
+the terms are smooth steps of unit width, so that a fine grid finds every minimum; the lowest is the global optimum.
 
-Shapes: p pairs, d dimensions.
+Shapes: p pairs of tasks, d dimensions.
 """
 
 from collections.abc import Sequence
@@ -22,17 +22,21 @@ import numpy as np
 from models.errors import SettingError
 from models.theory.linear_tasks import Floats
 
-_REACH, _SPACING = 14.0, 0.04  # of the grid in log |t|; the steps of F are of width 1
-_REFINEMENTS = 45  # golden sections: each shortens the bracket by 0.618, to 1e-10 of itself
+_GRID_LIMIT, _GRID_STEP = 14.0, 0.04  # of log |t|; the steps of F have width 1
+_GOLDEN_SECTIONS = 45  # each shortens the bracket by the factor 0.618, all of them to 4e-10 of its length
 _SINGULAR = 1e-7  # the square root of float64's precision is 1.5e-8
 _GOLDEN = (np.sqrt(5) - 1) / 2
 
 
 @dataclass(frozen=True)
 class TwoTasks:
-    """p pairs of tasks in the coordinates in which both Gram matrices are diagonal.
+    """p pairs of tasks, in the coordinates z in which both Gram matrices are diagonal.
 
-    basis: (p, d, d), W^-T, by which theta = basis @ z. share: (p, d), mu in [0, 1]. first, second: (p, d), u and v.
+    Attributes:
+        basis: W^-T, (p, d, d); theta = basis @ z.
+        share: mu, the first task's share of the pooled Gram matrix, in [0, 1], (p, d).
+        first: u, (p, d).
+        second: v, (p, d).
     """
 
     basis: Floats
@@ -41,16 +45,21 @@ class TwoTasks:
     second: Floats
 
     @classmethod
-    def of(
+    def from_grams(
         cls,
         grams: tuple[Floats, Floats],
         crosses: tuple[Floats, Floats],
         weights: tuple[Floats | float, Floats | float] = (1.0, 1.0),
     ) -> "TwoTasks":
-        """From X^T X, (p, d, d), and X^T y, (p, d), of the first and of the second tasks; weights: (p,) or one.
+        """Diagonalise the Gram matrices of the pairs.
+
+        Args:
+            grams: X^T X, (p, d, d), of the first and of the second tasks.
+            crosses: X^T y, (p, d), of the first and of the second tasks.
+            weights: of the first and of the second tasks' losses, (p,) or one number.
 
         Raises:
-            SettingError: two tasks have fewer samples in all than dimensions.
+            SettingError: the pooled Gram matrix of a pair is singular.
         """
         w_1, w_2 = (np.asarray(weight, dtype=np.float64)[..., None] for weight in weights)
         first = w_1[..., None] * grams[0]
@@ -60,81 +69,91 @@ class TwoTasks:
             if (scale.min(-1) < _SINGULAR * scale.max(-1)).any():
                 raise np.linalg.LinAlgError
         except np.linalg.LinAlgError as error:
-            raise SettingError("two tasks have fewer samples in all than dimensions: take more of either") from error
+            raise SettingError(
+                "the pooled Gram matrix of two tasks is singular: they need at least as many samples in total as "
+                "dimensions; give one of them more samples"
+            ) from error
         half = np.linalg.solve(lower, first)
-        share, turn = np.linalg.eigh(np.linalg.solve(lower, half.swapaxes(-1, -2)))
-        basis = np.linalg.solve(lower.swapaxes(-1, -2), turn)
+        share, rotation = np.linalg.eigh(np.linalg.solve(lower, half.swapaxes(-1, -2)))
+        basis = np.linalg.solve(lower.swapaxes(-1, -2), rotation)
         u, v = (np.einsum("pdj,pd->pj", basis, w * c) for w, c in zip((w_1, w_2), crosses, strict=True))
         return cls(basis, np.clip(share, 0.0, 1.0), u, v)
 
     def loss(self, ratio: Floats) -> Floats:
-        """F at the ratios t (p, n), none of them 0 -> (p, n)."""
+        """Return F at the ratios t (p, n), none of them 0; (p, n)."""
         t = ratio[..., None]
-        steps = (self.first[:, None] + t * self.second[:, None]) ** 2
-        return np.asarray(-(steps / self._pooled(t, self.share[:, None])).sum(-1))
+        numerators = (self.first[:, None] + t * self.second[:, None]) ** 2
+        return np.asarray(-(numerators / self._denominators(t, self.share[:, None])).sum(-1))
 
     def parameters(self, ratio: Floats) -> tuple[Floats, Floats]:
-        """theta of the first tasks and of the second, (p, d) each, at ratios t (p,)."""
+        """Return theta of the first and of the second tasks, (p, d) each, at the ratios t (p,)."""
         t = ratio[:, None]
-        z = (self.first + t * self.second) / self._pooled(t, self.share)
-        found = np.einsum("pij,pj->pi", self.basis, z)
-        return found, t * found
+        z = (self.first + t * self.second) / self._denominators(t, self.share)
+        theta = np.einsum("pij,pj->pi", self.basis, z)
+        return theta, t * theta
 
-    def minima(self) -> list[Floats]:
-        """For each pair the ratios at all local minima, the global optimum first."""
-        steps = np.arange(-_REACH, _REACH + _SPACING / 2, _SPACING)
+    def local_minima(self) -> list[Floats]:
+        """Return for each pair the ratios t at all local minima, the lowest (the global optimum) first."""
+        steps = np.arange(-_GRID_LIMIT, _GRID_LIMIT + _GRID_STEP / 2, _GRID_STEP)
         signs = np.repeat([-1.0, 1.0], len(steps))
-        logs = np.concatenate([steps[::-1], steps])  # from -infinity by 0 to infinity, which is -infinity again
-        found = []
-        for pair in (self._take(p) for p in range(len(self.share))):
+        logs = np.concatenate([steps[::-1], steps])  # t from -inf over 0 to inf; a circle, as F(-inf) = F(inf)
+        minima = []
+        for pair in (self._pair(p) for p in range(len(self.share))):
             loss = pair.loss((signs * np.exp(logs))[None])[0]
             low = np.flatnonzero((loss < np.roll(loss, 1)) & (loss <= np.roll(loss, -1)))
-            ratio = pair._refined(logs[low], signs[low])
-            found.append(ratio[np.argsort(pair.loss(ratio[None])[0])])
-        return found
+            ratio = pair._refine(logs[low], signs[low])
+            minima.append(ratio[np.argsort(pair.loss(ratio[None])[0])])
+        return minima
 
     def optimum(self) -> tuple[Floats, Floats]:
-        """theta of the first tasks and of the second, (p, d) each, at the global optimum."""
-        return self.parameters(np.array([ratios[0] for ratios in self.minima()]))
+        """Return theta of the first and of the second tasks, (p, d) each, at the global optimum."""
+        return self.parameters(np.array([ratios[0] for ratios in self.local_minima()]))
 
-    def alternate(self, sweeps: Sequence[int]) -> list[tuple[Floats, Floats]]:
-        """Alternating least squares from the first task's own solution: theta of both tasks after so many sweeps.
+    def alternating_least_squares(self, sweeps: Sequence[int]) -> list[tuple[Floats, Floats]]:
+        """Run alternating least squares from the single-task solution of the first tasks.
 
-        A sweep finds the best a_1, a_2 for B, then the best B for them. Needs a first task that has a solution.
+        A sweep finds the best a_1, a_2 for B, then the best B for them. The Gram matrix of the first task must have
+        full rank.
+
+        Args:
+            sweeps: numbers of sweeps after which the solution is returned.
+
+        Returns:
+            theta of the first and of the second tasks, (p, d) each, for every number of sweeps.
         """
         z = self.first / self.share
-        found = {}
+        thetas = {}
         for sweep in range(1, max(sweeps) + 1):
             ratio = np.divide(*reversed(self._heads(z)))[:, None]
-            z = (self.first + ratio * self.second) / self._pooled(ratio, self.share)
+            z = (self.first + ratio * self.second) / self._denominators(ratio, self.share)
             if sweep in sweeps:
                 b = np.einsum("pij,pj->pi", self.basis, z)
                 a_1, a_2 = self._heads(z)
-                found[sweep] = (a_1[:, None] * b, a_2[:, None] * b)
-        return [found[sweep] for sweep in sweeps]
+                thetas[sweep] = (a_1[:, None] * b, a_2[:, None] * b)
+        return [thetas[sweep] for sweep in sweeps]
 
     def _heads(self, z: Floats) -> tuple[Floats, Floats]:
-        """The best a_1 and a_2, (p,) each, for the direction with coordinates z (p, d)."""
+        """Return the best a_1 and a_2, (p,) each, for B with the coordinates z (p, d)."""
         square = z**2
         a_1 = (self.first * z).sum(1) / (self.share * square).sum(1)
         a_2 = (self.second * z).sum(1) / ((1 - self.share) * square).sum(1)
         return a_1, a_2
 
     @staticmethod
-    def _pooled(t: Floats, share: Floats) -> Floats:
+    def _denominators(t: Floats, share: Floats) -> Floats:
         return share + t**2 * (1 - share)
 
-    def _take(self, p: int) -> "TwoTasks":
-        return TwoTasks(*(of_all[p : p + 1] for of_all in (self.basis, self.share, self.first, self.second)))
+    def _pair(self, p: int) -> "TwoTasks":
+        return TwoTasks(*(array[p : p + 1] for array in (self.basis, self.share, self.first, self.second)))
 
-    def _refined(self, logs: Floats, signs: Floats) -> Floats:
-        """Ratios at the minima of one pair that lie within a grid step of those given; golden sections."""
+    def _refine(self, logs: Floats, signs: Floats) -> Floats:
+        """Return one pair's ratios at the minima within a grid step of the given ones, by golden-section search."""
 
-        def loss(at: Floats) -> Floats:
-            return self.loss((signs * np.exp(at))[None])[0]
+        def loss(log_ratio: Floats) -> Floats:
+            return self.loss((signs * np.exp(log_ratio))[None])[0]
 
-        low, high = logs - _SPACING, logs + _SPACING
-        for _ in range(_REFINEMENTS):
+        low, high = logs - _GRID_STEP, logs + _GRID_STEP
+        for _ in range(_GOLDEN_SECTIONS):
             left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
             falling = loss(left) > loss(right)
             low, high = np.where(falling, left, low), np.where(falling, high, right)

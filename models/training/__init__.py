@@ -1,0 +1,1 @@
+"""Training of multi-task networks on images and on texts: losses, steps, training loops, devices, time and memory."""

@@ -1,6 +1,6 @@
-"""torch.compile for the feature extractor, where it pays for itself.
+"""torch.compile of the feature extractor, used only where it makes training steps faster.
 
-Compilation changes rounding and nothing else: the trials train nothing and draw nothing.
+Compilation changes rounding and nothing else: the trial passes do not train and draw no random numbers.
 
 Shapes: b images, s x s pixels, d features.
 """
@@ -23,49 +23,52 @@ Extract = Callable[[Tensor], Tensor]
 
 Autocast = Callable[[], AbstractContextManager[object]]
 
-_WARM_UP, _TIMED = 3, 7  # steps of each kind in the trial
+_WARM_UP, _TIMED = 3, 7  # passes of each variant in the trial
 
 
 class Compiled(NamedTuple):
-    """What to extract features with, and why, for people."""
+    """The feature extractor to use, and a note for people that says whether it is compiled and why."""
 
     extract: Extract
     note: str
 
 
-def compiled_if_faster(
+def compile_if_faster(
     network: MultiTaskNetwork, autocast: Autocast, pixels: Tensor, wanted: Compile, *, repeatedly: bool = False
 ) -> Compiled:
-    """The faster of `network.features` and its compiled form, by the medians of a few forward and backward passes.
+    """Choose between `network.features` and its compiled form by the median time of a forward and a backward pass.
 
     Args:
-        network: whose parameters and running statistics stay as they are.
-        autocast: gives the context of the steps' precision.
-        pixels: (b, 1, s, s), a batch to try it with.
-        wanted: `auto` compares on a GPU and leaves a CPU alone, where compiling takes longer than it saves; `on`
-            compiles without a comparison. Whatever cannot be compiled is not, and the note says why.
-        repeatedly: whether steps send several gradients back through one graph, which not every compiled one bears.
+        network: its parameters and running statistics do not change.
+        autocast: returns the context of the training steps' precision.
+        pixels: (b, 1, s, s), the batch for the trial.
+        wanted: `auto` compares the two on a GPU, and does not compile on a CPU, where compiling takes longer than it
+            saves; `on` compiles without a comparison. If compiling fails, the extractor is not compiled.
+        repeatedly: whether steps send several gradients back through one graph; not every compiled graph allows it.
+
+    Returns:
+        The extractor, with a note that gives the reason.
     """
     if wanted == "off" or (wanted == "auto" and pixels.device.type == "cpu"):
         return Compiled(network.features, "not compiled")
-    # an epoch has two sizes of batch, one apart: a graph for each is faster than one for any
+    # an epoch has two batch sizes, which differ by one: a graph for each is faster than one graph for any size
     compiled: Extract = torch.compile(network.features, dynamic=False)
     try:
-        fast = _seconds(network, compiled, autocast, pixels, repeatedly)
-    except Exception as reason:  # the compiler, its backend and the C++ or Triton below raise each their own
-        first_line = str(reason).partition("\n")[0][:200]
-        return Compiled(network.features, f"not compiled: {type(reason).__name__}: {first_line}")
+        compiled_seconds = _seconds(network, compiled, autocast, pixels, repeatedly)
+    except Exception as error:  # the compiler, its backend, C++ and Triton raise exceptions of many types
+        first_line = str(error).partition("\n")[0][:200]
+        return Compiled(network.features, f"not compiled: {type(error).__name__}: {first_line}")
     if wanted == "on":
         return Compiled(compiled, "compiled")
-    ratio = _seconds(network, network.features, autocast, pixels, repeatedly) / fast
+    ratio = _seconds(network, network.features, autocast, pixels, repeatedly) / compiled_seconds
     if ratio > 1:
         return Compiled(compiled, f"compiled: {ratio:.2f} times as fast")
     return Compiled(network.features, f"not compiled: it would be {ratio:.2f} times as fast")
 
 
 @contextmanager
-def buffers_kept(network: torch.nn.Module) -> Iterator[None]:
-    """Leaves the network's buffers, such as running statistics, as they were before."""
+def preserve_buffers(network: torch.nn.Module) -> Iterator[None]:
+    """Restore the network's buffers, such as running statistics, at the end of the block."""
     before = [buffer.clone() for buffer in network.buffers()]
     try:
         yield
@@ -78,26 +81,26 @@ def buffers_kept(network: torch.nn.Module) -> Iterator[None]:
 def _seconds(
     network: MultiTaskNetwork, extract: Extract, autocast: Autocast, pixels: Tensor, repeatedly: bool
 ) -> float:
-    """Median time of a forward and a backward pass."""
+    """Measure the median time of a forward and a backward pass."""
     times = []
-    with buffers_kept(network):
+    with preserve_buffers(network):
         try:
             for _ in range(_WARM_UP + _TIMED):
-                _wait(pixels.device)
-                begun = time.perf_counter()
+                _synchronize(pixels.device)
+                start = time.perf_counter()
                 with autocast():
                     features = extract(pixels)
                 value = features.float().sum()
                 if repeatedly:
                     value.backward(retain_graph=True)
                 value.backward()
-                _wait(pixels.device)
-                times.append(time.perf_counter() - begun)
+                _synchronize(pixels.device)
+                times.append(time.perf_counter() - start)
         finally:
             network.zero_grad()
     return statistics.median(times[_WARM_UP:])
 
 
-def _wait(device: torch.device) -> None:
+def _synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)

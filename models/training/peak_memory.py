@@ -1,4 +1,4 @@
-"""The most memory that a training takes above what was held before it: of its GPU, else of this process."""
+"""Peak memory of a training above the memory in use before it: of the GPU, or of this process on a CPU."""
 
 import ctypes
 import threading
@@ -12,15 +12,17 @@ _SELF = Path("/proc/self")
 
 
 class PeakMemory:
-    """Measures its `with` block: on a GPU what PyTorch allocated there, else resident memory (Linux only).
+    """Context that measures peak memory: allocated by PyTorch on a GPU, else resident memory (Linux only).
 
-    A peak belongs to the whole process, so blocks that overlap in it have none. Memory that the process got and gave
-    back before cannot be told from new memory by its peak: it is returned to the system first.
+    The peak is that of the whole process, so blocks that overlap in time have no value. Before the block, memory that
+    the process has freed is returned to the system: using it again would not raise the peak.
 
-    mib: MiB, null while the block runs, where it shared the process with another, and where the system keeps no peak.
+    Attributes:
+        mib: peak in MiB; None while the block runs, if it overlapped with another block, and if the system records no
+            peak.
     """
 
-    _under_way: ClassVar[set["PeakMemory"]] = set()
+    _running: ClassVar[set["PeakMemory"]] = set()
     _lock: ClassVar[threading.Lock] = threading.Lock()
 
     def __init__(self, device: Literal["auto", "cpu", "cuda"]) -> None:
@@ -29,28 +31,28 @@ class PeakMemory:
 
     def __enter__(self) -> Self:
         with self._lock:
-            self._under_way.add(self)
-            self._alone = len(self._under_way) == 1
-            for other in self._under_way:
-                other._alone = self._alone
-            self._before = self._started() if self._alone else None
+            self._running.add(self)
+            self._exclusive = len(self._running) == 1
+            for other in self._running:
+                other._exclusive = self._exclusive
+            self._before = self._reset_peak() if self._exclusive else None
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         with self._lock:
-            self._under_way.remove(self)
-            if self._alone and self._before is not None:
+            self._running.remove(self)
+            if self._exclusive and self._before is not None:
                 peak = torch.cuda.max_memory_allocated() if self._on_gpu else _resident("VmHWM")
                 self.mib = max(0, peak - self._before) / 2**20
 
-    def _started(self) -> int | None:
-        """Forgets the peak so far; bytes held now, or None where no peak is kept."""
+    def _reset_peak(self) -> int | None:
+        """Reset the peak, and return the bytes in use now, or None if the system records no peak."""
         if self._on_gpu:
             torch.cuda.reset_peak_memory_stats()
             return torch.cuda.memory_allocated()
-        import lightning_fabric  # noqa: F401  # what training loads is there before, for the first as for the others
+        import lightning_fabric  # noqa: F401  # training imports it: not part of the first block's peak only
 
         try:
             ctypes.CDLL(None).malloc_trim(0)
@@ -61,6 +63,6 @@ class PeakMemory:
 
 
 def _resident(field: str) -> int:
-    """Bytes of resident memory: VmRSS now, VmHWM at its peak."""
+    """Read this process's resident memory in bytes: VmRSS is the present value, VmHWM the peak."""
     lines = (_SELF / "status").read_text(encoding="ascii").splitlines()
     return next(1024 * int(line.split()[1]) for line in lines if line.startswith(field))

@@ -1,12 +1,13 @@
-"""Where the time of a training goes, and the least that a step of its network could take on the same device.
+"""Profile of a training: time of each part, and a lower bound of the time of a step on the same device (roofline).
 
-The floor is a roofline (Williams, Waterman, Patterson: Roofline, CACM 2009): a step does so many operations and moves
-so many bytes, and the device has a best rate of either, measured here by a matrix product in the step's precision and
-by a copy within its memory. Had it nothing to do but these, and did both at once, it would take the longer of the two
-times. The bytes are those that nobody can save who keeps what the backward pass needs: parameters, gradients,
-optimiser state and saved activations, each written and read as often as the step must. Intermediate results that are
-not kept are not counted. What stays in a cache between two uses moves faster than counted: where a whole step fits
-into the caches, as small networks do on a CPU, only the operations are a true floor.
+The lower bound, called the floor, is a roofline model (Williams, Waterman, Patterson: Roofline, CACM 2009). A step
+needs a number of operations and moves a number of bytes. The device's best rates of both are measured here: by a matrix
+product in the step's precision and by a copy within its memory. If the device did both at the same time and nothing
+else, the step would take the longer of the two times. The bytes are those that no implementation can avoid if it keeps
+what the backward pass needs: parameters, gradients, optimiser state and saved activations, each written and read as
+often as the step must. Intermediate results that are not saved do not count. Data that stays in a cache between two
+uses moves faster than assumed: if a whole step fits into the caches, as with small networks on a CPU, only the time of
+the operations is a true lower bound.
 
 Shapes: n images, b images of a batch, s x s pixels, k labels.
 """
@@ -30,75 +31,79 @@ from models.training.image_training import EpochReport, OnEpoch, Progress, Train
 from models.weighting.registry import UniformSettings, Weighting, make_weighting
 
 _STEP: tuple[Part, ...] = ("input", "forward", "backward", "optimiser")
-_TRIALS, _TRIAL_SECONDS = 5, 0.1  # of each measurement of the device; the best one counts
+_TRIALS, _TRIAL_SECONDS = 5, 0.1  # of each measurement of the device; the best trial counts
 _PRODUCT_SIDE = {"cpu": 1024, "cuda": 8192}  # of square matrices
-_COPY_BYTES = {"cpu": 2**28, "cuda": 2**30}  # many times the caches
+_COPY_BYTES = {"cpu": 2**28, "cuda": 2**30}  # many times larger than the caches
 
 
 @dataclass(frozen=True)
-class Row:
-    """A part of training."""
+class PartTime:
+    """Time of one part of a training."""
 
     part: str
     seconds: float  # per step
-    share: float  # of all parts together
+    share: float  # of the time of all parts
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What a device does at best, measured."""
+class DeviceLimits:
+    """Best measured rates of a device."""
 
-    operations_per_second: float  # a multiplication and an addition are two
-    bytes_per_second: float  # read and written, together
+    operations_per_second: float  # a multiplication with an addition counts as two
+    bytes_per_second: float  # sum of bytes read and written
     precision: str  # of the operations: float32 or bfloat16
 
 
 @dataclass(frozen=True)
-class Floor:
-    """The least of a step."""
+class StepFloor:
+    """Lower bound of a step: its operations, its bytes, and the device's limits."""
 
     operations: float  # of the forward and the backward pass
     bytes: float
-    limits: Limits
+    limits: DeviceLimits
 
     @property
     def operation_seconds(self) -> float:
-        """For the operations alone."""
+        """Lower bound by the operations."""
         return self.operations / self.limits.operations_per_second
 
     @property
     def byte_seconds(self) -> float:
-        """For the bytes alone."""
+        """Lower bound by the bytes."""
         return self.bytes / self.limits.bytes_per_second
 
     @property
     def seconds(self) -> float:
-        """For both at once."""
+        """Lower bound if operations and copies run at the same time."""
         return max(self.operation_seconds, self.byte_seconds)
 
 
 @dataclass(frozen=True)
 class Profile:
-    """Where the time of a training went.
+    """Time of each part of a training.
 
-    `rows`: input (rows, gathering, augmentation), forward, backward (with the weighting's part in it), optimiser, rest
-    (of the step), logging (what the caller does after steps and epochs), validation and weighting (between epochs, per
-    step). On a GPU they are timed by waiting for it before and after each, so that they add up to more than a step
-    takes that is left alone; that is `step_seconds`, without what comes between epochs.
+    Attributes:
+        rows: input (row numbers, gathering, augmentation), forward, backward (including the weighting's work in it),
+            optimiser, rest (of the step), logging (the caller's work after steps and epochs), validation, and weighting
+            (the work of both between epochs, per step). On a GPU each part is timed by waiting for the device before
+            and after it, so that the parts add up to more than `step_seconds`.
+        step_seconds: time of a step without timed parts; excludes the work between epochs.
+        images: mean number per step.
+        floor: lower bound of a step.
     """
 
-    rows: tuple[Row, ...]
+    rows: tuple[PartTime, ...]
     step_seconds: float
-    images: float  # per step, mean
-    floor: Floor
+    images: float
+    floor: StepFloor
 
     @property
     def of_floor(self) -> float:
-        """How many times the floor a step takes."""
+        """Ratio of the time of a step to its lower bound."""
         return self.step_seconds / self.floor.seconds
 
 
-def profile(
+def profile(  # noqa: PLR0913  the arguments of `fit`
     network: MultiTaskNetwork,
     weighting: Weighting,
     train: Examples,
@@ -110,151 +115,177 @@ def profile(
     on_epoch: OnEpoch = lambda report, state: None,
     progress: Progress = lambda done, total: None,
 ) -> Profile:
-    """Trains a copy of the network as `fit` would, and says where the time went.
+    """Train a copy of the network as `fit` would, and measure the time of each part.
 
-    The first epoch warms up; of the others every second one is left alone, to know what a step takes without a clock.
-    Three epochs are enough, unless the weighting is to act later.
+    The first epoch is a warm-up; in every second of the others the parts are not timed, to measure the time of a step
+    without a clock. Three epochs are enough, unless the weighting acts only in a later epoch.
 
     Args:
-        weighting: at its start; it is trained too.
-        on_epoch, progress: as for `fit`; their time is the row `logging`.
+        network: as for `fit`; it does not change.
+        weighting: as for `fit`; it is trained.
+        train: training images.
+        val: validation images.
+        settings: of the training.
+        seed: as for `fit`.
+        device: `auto` is a GPU if there is one.
+        on_epoch: as for `fit`; its time is in the row `logging`.
+        progress: as for `fit`; its time is in the row `logging`.
+
+    Returns:
+        The profile.
 
     Raises:
-        SettingError: as `fit`; also where several devices are asked for.
+        SettingError: as in `fit`; also for more than one device.
     """
     clock = _Clock(settings.epochs)
     reports: list[EpochReport] = []
 
-    def ended(report: EpochReport, state: dict[str, Any]) -> None:
+    def end_epoch(report: EpochReport, state: dict[str, Any]) -> None:
         on_epoch(report, state)
         reports.append(report)
         clock.epoch += 1
 
     fit(
-        deepcopy(network), weighting, train, val, settings,
-        seed=seed, device=device, on_epoch=ended, progress=progress, clock=clock,
-    )  # fmt: skip
+        deepcopy(network),
+        weighting,
+        train,
+        val,
+        settings,
+        seed=seed,
+        device=device,
+        on_epoch=end_epoch,
+        progress=progress,
+        clock=clock,
+    )
     steps = steps_per_epoch(len(train), settings.batch_size)
-    free = [report.seconds for report in reports if report.epoch > 1 and not clock.times(report.epoch)]
-    timed = [report.seconds for report in reports if clock.times(report.epoch)]
-    unit = steps * len(timed)
-    spent: dict[str, float] = {part: clock.spent[part] / unit for part in _STEP}
-    in_step = sum(spent.values()) + clock.spent["logging in a step"] / unit
-    spent["rest"] = max(0.0, sum(timed) / unit - in_step)
-    spent["logging"] = (clock.spent["logging in a step"] + clock.spent["logging of an epoch"]) / unit
+    without_clock = [report.seconds for report in reports if report.epoch > 1 and not clock.is_timed(report.epoch)]
+    timed = [report.seconds for report in reports if clock.is_timed(report.epoch)]
+    timed_steps = steps * len(timed)
+    spent: dict[str, float] = {part: clock.spent[part] / timed_steps for part in _STEP}
+    in_step = sum(spent.values()) + clock.spent["logging in a step"] / timed_steps
+    spent["rest"] = max(0.0, sum(timed) / timed_steps - in_step)
+    spent["logging"] = (clock.spent["logging in a step"] + clock.spent["logging of an epoch"]) / timed_steps
     spent["validation"] = sum(report.validation_seconds for report in reports) / (steps * len(reports))
     spent["weighting"] = sum(report.weighting_seconds for report in reports) / (steps * len(reports))
-    whole = sum(spent.values())
+    total = sum(spent.values())
     return Profile(
-        tuple(Row(part, seconds, seconds / whole) for part, seconds in spent.items()),
-        sum(free or timed) / (steps * len(free or timed)),
+        tuple(PartTime(part, seconds, seconds / total) for part, seconds in spent.items()),
+        sum(without_clock or timed) / (steps * len(without_clock or timed)),
         len(train) / steps,
-        floor(network, train, settings, device=device),
+        step_floor(network, train, settings, device=device),
     )
 
 
-def floor(
+def step_floor(
     network: MultiTaskNetwork,
     train: Examples,
     settings: TrainingSettings,
     *,
     device: Literal["auto", "cpu", "cuda"] = "auto",
-) -> Floor:
-    """The least that a step of mean size could take, under uniform weights, on the device as it is now (seconds).
+) -> StepFloor:
+    """Compute the lower bound of a step of mean size, with uniform weights, on the device as it is now.
 
-    The network and the examples stay as they are.
+    Args:
+        network: does not change.
+        train: training images.
+        settings: of the training.
+        device: `auto` is a GPU if there is one.
+
+    Returns:
+        The lower bound.
     """
     images = len(train) / steps_per_epoch(len(train), settings.batch_size)
     step = Step(deepcopy(network), make_weighting(UniformSettings(), len(network.labels)), settings, device)
     step.network.train()
-    some = slice(0, min(int(images), settings.micro_batch or int(images)))
-    batch = Batch(train.pixels[some].to(step.device), train.targets[some].to(step.device))
+    rows = slice(0, min(int(images), settings.micro_batch or int(images)))
+    batch = Batch(train.pixels[rows].to(step.device), train.targets[rows].to(step.device))
     operations, activations = _operations_and_activations(step, batch)
-    per_image = images / len(batch.pixels)
+    scale = images / len(batch.pixels)  # from the micro-batch to the step
     parameters = sum(_bytes(p) for p in step.network.parameters())
-    state = sum(_bytes(t) for of_one in step.optimizer.state.values() for t in of_one.values() if isinstance(t, Tensor))
-    # parameters: read forward, backward and by the optimiser, which writes them; gradients: written, read
-    moved = 6 * parameters + 2 * state + 2 * activations * per_image + _bytes(batch.pixels) * per_image
+    state = sum(_bytes(t) for slots in step.optimizer.state.values() for t in slots.values() if isinstance(t, Tensor))
+    # parameters: read by the forward pass, the backward pass and the optimiser, which also writes them: 4;
+    # gradients: written and read: 2
+    moved = 6 * parameters + 2 * state + 2 * activations * scale + _bytes(batch.pixels) * scale
     with step.fabric.autocast():
         mixed = torch.is_autocast_enabled(step.device.type)
         precision = torch.get_autocast_dtype(step.device.type) if mixed else torch.float32
-    return Floor(operations * per_image, moved, limits(step.device, precision))
+    return StepFloor(operations * scale, moved, measure_limits(step.device, precision))
 
 
-def limits(device: torch.device, precision: torch.dtype) -> Limits:
-    """Measures a device: the best of a few matrix products and copies (about a second, 2 GiB on a GPU)."""
+def measure_limits(device: torch.device, precision: torch.dtype) -> DeviceLimits:
+    """Measure a device by the best of a few matrix products and copies (takes about 1 s, and 2 GiB on a GPU)."""
     side, size = _PRODUCT_SIDE[device.type], _COPY_BYTES[device.type]
     a, b = (torch.ones(side, side, device=device, dtype=precision) for _ in range(2))
     source, target = (torch.ones(size, device=device, dtype=torch.uint8) for _ in range(2))
-    with _as_convolutions_multiply():
+    with _matmul_precision_of_convolutions():
         product = _best_seconds(lambda: torch.mm(a, b), device)
     copy = _best_seconds(lambda: target.copy_(source), device)
-    return Limits(2 * side**3 / product, 2 * size / copy, str(precision).removeprefix("torch."))
+    return DeviceLimits(2 * side**3 / product, 2 * size / copy, str(precision).removeprefix("torch."))
 
 
 class _Clock:
-    """Times the parts of the epochs that `times` names; on a GPU it waits for the device around each of them."""
+    """Times the parts of the epochs for which `is_timed` is true; on a GPU it waits for the device around each part."""
 
     def __init__(self, epochs: int) -> None:
         self._epochs = epochs
-        self.epoch = 1  # the one that is under way
+        self.epoch = 1  # the current one
         self.spent: dict[str, float] = dict.fromkeys([*_STEP, "logging in a step", "logging of an epoch"], 0.0)
         self._stepping = True
 
-    def times(self, epoch: int) -> bool:
-        """The last epoch, and every second one before it but the first."""
+    def is_timed(self, epoch: int) -> bool:
+        """Return true for the last epoch and every second one before it, except the first of several."""
         return ((self._epochs - epoch) % 2 == 0 and epoch > 1) or self._epochs == 1
 
     @contextmanager
     def __call__(self, part: Part) -> Iterator[None]:
         self._stepping = part in _STEP or (part == "logging" and self._stepping)
-        if not self.times(self.epoch) or part in ("validation", "weighting"):  # these two are in the epoch's report
+        if not self.is_timed(self.epoch) or part in ("validation", "weighting"):  # both are in the epoch's report
             yield
             return
         name = part if part != "logging" else "logging in a step" if self._stepping else "logging of an epoch"
-        _wait()
-        begun = time.perf_counter()
+        _synchronize()
+        start = time.perf_counter()
         yield
-        _wait()
-        self.spent[name] += time.perf_counter() - begun
+        _synchronize()
+        self.spent[name] += time.perf_counter() - start
 
 
 def _operations_and_activations(step: Step, batch: Batch) -> tuple[int, int]:
-    """Of one step: its operations, and the bytes that its forward pass keeps for the backward pass."""
-    kept: dict[int, int] = {}
+    """Count the operations of one step, and the bytes that its forward pass saves for the backward pass."""
+    saved: dict[int, int] = {}
     parameters = {p.untyped_storage().data_ptr() for p in step.network.parameters()}
 
-    def keep(tensor: Tensor) -> Tensor:  # the graph holds it, so that its address is not given to another
+    def save(tensor: Tensor) -> Tensor:  # the graph holds the tensor, so no other tensor gets its address
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in parameters:
-            kept[storage.data_ptr()] = storage.nbytes()
+            saved[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    with FlopCounterMode(display=False) as counter, saved_tensors_hooks(keep, lambda tensor: tensor):
+    with FlopCounterMode(display=False) as counter, saved_tensors_hooks(save, lambda tensor: tensor):
         step(batch)
-    return counter.get_total_flops(), sum(kept.values())
+    return counter.get_total_flops(), sum(saved.values())
 
 
 def _best_seconds(work: Callable[[], object], device: torch.device) -> float:
-    """The least mean time of one call among a few trials."""
+    """Measure the mean time of one call in a few trials, and return the shortest."""
     work()
     best = float("inf")
     for _ in range(_TRIALS):
-        _wait()
-        begun, calls = time.perf_counter(), 0
-        while time.perf_counter() - begun < _TRIAL_SECONDS:
+        _synchronize()
+        start, calls = time.perf_counter(), 0
+        while time.perf_counter() - start < _TRIAL_SECONDS:
             work()
             calls += 1
             if calls % 8 == 0 or device.type == "cpu":
-                _wait()  # a GPU is kept busy, but not ahead by much
-        _wait()
-        best = min(best, (time.perf_counter() - begun) / calls)
+                _synchronize()  # a GPU has always work, but only few calls are queued
+        _synchronize()
+        best = min(best, (time.perf_counter() - start) / calls)
     return best
 
 
 @contextmanager
-def _as_convolutions_multiply() -> Iterator[None]:
-    """On a GPU, convolutions in 32 bits use TensorFloat-32 unless told not to; matrix products only if told to."""
+def _matmul_precision_of_convolutions() -> Iterator[None]:
+    """Let 32-bit matrix products on a GPU use TensorFloat-32 if convolutions do; by default only convolutions do."""
     before = torch.get_float32_matmul_precision()
     if torch.backends.cudnn.allow_tf32:
         torch.set_float32_matmul_precision("high")
@@ -268,6 +299,6 @@ def _bytes(tensor: Tensor) -> int:
     return tensor.numel() * tensor.element_size()
 
 
-def _wait() -> None:
+def _synchronize() -> None:
     if torch.cuda.is_available():
         torch.cuda.synchronize()

@@ -17,41 +17,49 @@ from models.errors import SettingError
 from models.networks.pretrained_encoder import PretrainedEncoder
 from models.networks.text import TextNetwork
 from models.settings import Settings
-from models.training.image_step import make_fabric
+from models.training.fabric import make_fabric
 from models.training.lazy_adam import BETA1, BETA2, EPS, LazyAdam
 
 
 class TextStepSettings(Settings):
-    """What a step does with a batch of texts."""
+    """Settings of a training step on texts."""
 
     learning_rate: float = Field(1e-3, gt=0, description="highest learning rate of Adam")
     weight_decay: float = Field(
         0.0,
         ge=0,
-        description="decoupled decay (AdamW) of weight matrices, and of R_i towards the identity; "
-        "not of biases, normalisation and word embeddings beside the encoder. 0: plain Adam",
+        description="decoupled weight decay (AdamW) of weight matrices, and of R_i towards the identity; not of "
+        "biases, normalisation and a separate table of word embeddings. 0: plain Adam",
     )
-    clip: float | None = Field(None, gt=0, description="largest norm of a step's gradient; none: any")
+    clip: float | None = Field(
+        None, gt=0, description="largest norm of a step's gradient, which is scaled down to it; none: no clipping"
+    )
     micro_batch: int | None = Field(
-        None, ge=1, description="texts per forward pass, at most, gradients being summed; none: the whole step's"
+        None, ge=1, description="largest number of texts per forward pass; gradients are summed. none: all of the step"
     )
     gradient_checkpointing: bool = Field(
-        False, description="compute a pretrained encoder's layers again in the backward pass: less memory, more time"
+        False,
+        description="compute the layers of a pretrained encoder again in the backward pass: less memory, more time",
     )
     precision: Literal["auto", "32", "bf16"] = Field(
-        "32", description="of training steps: 32 bits, bf16 autocast, or auto: bf16 where the device has units for it"
+        "32",
+        description="precision of training steps: 32 bits, bf16 autocast, or auto: bf16 if the device has units for it",
     )
 
 
 class TextStep:
-    """The step of one network, which it moves to the device. What has no gradient in a step (another task's head and
-    matrix, and what stands still) is passed by: neither momentum nor decay moves it.
+    """The training step of one network, which it moves to the device.
+
+    Parameters without a gradient in a step (the heads and matrices of other tasks, and frozen parameters) do not
+    change: neither by momentum nor by weight decay.
 
     Args:
-        device: `auto` is a GPU where there is one.
+        network: to train.
+        settings: of the step.
+        device: `auto` is a GPU if there is one.
 
     Raises:
-        SettingError: there is no such device, or the encoder cannot compute its layers again.
+        SettingError: there is no such device, or the encoder does not support gradient checkpointing.
     """
 
     def __init__(
@@ -64,22 +72,25 @@ class TextStep:
         if settings.gradient_checkpointing:
             _checkpoint_gradients(network)
         self.optimizer = _optimizer(network, settings)
-        self.rows = LazyAdam(network.words.weight) if network.has_own_words else None
+        self.table_optimizer = LazyAdam(network.words.weight) if network.has_word_table else None
 
     def __call__(self, task: str, batch: TextBatch, learning_rate: float, *, seed: int, number: int) -> Tensor:
-        """Makes the step; the network should be in training mode.
+        """Make one step; the network should be in training mode.
 
         Args:
+            task: of the batch.
             batch: on the CPU.
-            seed, number: of the training and of this step in it; they decide the dropout.
+            learning_rate: of this step.
+            seed: of the training; with `number` it decides the dropout masks.
+            number: of this step in the training.
 
         Returns:
             The batch's mean loss before the step, in nats: () float32 on the device.
         """
         table = self.network.words.weight
-        moving_rows = self.rows if table.requires_grad else None
-        if moving_rows is not None:
-            moving_rows.catch_up(batch.ids.unique())
+        table_optimizer = self.table_optimizer if table.requires_grad else None
+        if table_optimizer is not None:
+            table_optimizer.catch_up(batch.ids.unique())
         self.optimizer.zero_grad()
         table.grad = None
         loss = self._backward(task, batch, seed, number)
@@ -87,37 +98,38 @@ class TextStep:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.optimizer.step()
-        if moving_rows is not None:
-            moving_rows.step(learning_rate)
+        if table_optimizer is not None:
+            table_optimizer.step(learning_rate)
         return loss
 
     def catch_up(self) -> None:
-        """Brings all word embeddings to the present step; before anyone reads the network or the state."""
-        if self.rows is not None:
-            self.rows.catch_up()
+        """Make the missed updates of all word embeddings; call it before the network or the state is read."""
+        if self.table_optimizer is not None:
+            self.table_optimizer.catch_up()
 
     def state_dict(self) -> dict[str, Any]:
-        """The optimisers' state, plain values and tensors; `catch_up` first."""
-        rows = None if self.rows is None else self.rows.state_dict()
+        """Return the optimisers' state as plain values and tensors; call `catch_up` first."""
+        rows = None if self.table_optimizer is None else self.table_optimizer.state_dict()
         return {"optimizer": self.optimizer.state_dict(), "rows": rows}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Load a `state_dict`."""
         self.optimizer.load_state_dict(state["optimizer"])
-        if self.rows is not None:
-            self.rows.load_state_dict(state["rows"])
+        if self.table_optimizer is not None:
+            self.table_optimizer.load_state_dict(state["rows"])
 
     def _backward(self, task: str, batch: TextBatch, seed: int, number: int) -> Tensor:
-        whole = torch.zeros((), device=self.device)
-        for place, part in enumerate(batch.split(self.settings.micro_batch or len(batch.targets))):
-            self.network.draws.begin(seed, number, place)
-            there = part.to(self.device)
+        total = torch.zeros((), device=self.device)
+        for part_number, part in enumerate(batch.split(self.settings.micro_batch or len(batch.targets))):
+            self.network.mask_source.begin_step(seed, number, part_number)
+            part = part.to(self.device)
             with self.fabric.autocast():
-                features = self.network.features(task, there)
+                features = self.network.features(task, part)
             logits = self.network.classify(task, features.float())
-            loss = cross_entropy(logits, there.targets, reduction="sum") / len(batch.targets)
+            loss = cross_entropy(logits, part.targets, reduction="sum") / len(batch.targets)
             self.fabric.backward(loss)
-            whole += loss.detach()
-        return whole
+            total += loss.detach()
+        return total
 
     def _coalesce_and_clip(self) -> None:
         gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
@@ -132,27 +144,27 @@ class TextStep:
 
 @contextmanager
 def frozen(parameters: Sequence[torch.nn.Parameter]) -> Iterator[None]:
-    """Inside, these get no gradient, so that steps pass them by; outside, those that had one do again."""
-    moving = [p for p in parameters if p.requires_grad]
-    for parameter in moving:
+    """Exclude parameters from training during the block; afterwards those trained before are trained again."""
+    trained = [p for p in parameters if p.requires_grad]
+    for parameter in trained:
         parameter.requires_grad_(False)
     try:
         yield
     finally:
-        for parameter in moving:
+        for parameter in trained:
             parameter.requires_grad_(True)
 
 
 def _checkpoint_gradients(network: TextNetwork) -> None:
     encoder = network.encoder
     if not isinstance(encoder, PretrainedEncoder) or not encoder.can_checkpoint_gradients:
-        raise SettingError("gradient_checkpointing is for pretrained encoders that support it: set it to false")
+        raise SettingError("gradient_checkpointing needs a pretrained encoder that supports it: set it to false")
     encoder.checkpoint_gradients()
 
 
 def _optimizer(network: TextNetwork, settings: TextStepSettings) -> torch.optim.Optimizer:
-    """AdamW for all but a table of words beside the encoder, which `LazyAdam` moves."""
-    table = network.words.weight if network.has_own_words else None
+    """Create an AdamW for all parameters but a separate table of word embeddings, which `LazyAdam` updates."""
+    table = network.words.weight if network.has_word_table else None
     rest = [p for p in network.parameters() if p is not table]
     groups = [
         {"params": [p for p in rest if p.ndim > 1], "weight_decay": settings.weight_decay},

@@ -1,9 +1,20 @@
-"""What the training loop knows of a task weighting: its settings and the calls it answers.
+"""The interface of a task weighting: its settings, and the methods that the training loop calls.
 
-A rule owns its backward step. One that scales losses forms an objective and sends it back; one that combines
-gradients is given the shared features and the network and writes the gradients itself. Losses are combined as the
-mean over tasks of alpha_i L_i with alpha_i = 1 for uniform weights, and weights are reported on that scale, with sum
-k: a learning rate means the same under every rule.
+To add a weighting, write two classes in a new file of this package:
+
+* its settings, a subclass of `RuleSettings` with a `kind` of its own: `kind: Literal["mine"] = "mine"`;
+* the rule, a subclass of one of these:
+    * `FixedWeights`, if the weights change only between epochs: call `_set_weights` in `after_epoch`;
+    * `StepWeights`, if the weights change in every step: write `backward`, and call `_record_weights` in it;
+    * `Weighting`, if neither fits.
+
+Then add both to `models.weighting.registry`.
+
+A rule does its own backward pass. One that weights losses computes an objective and calls `fabric.backward` on it. One
+that combines gradients receives the shared features and the network, and writes the gradients itself.
+
+Scale: the objective is the mean over tasks of alpha_i L_i, with alpha_i = 1 for uniform weights. Reported weights have
+this scale too, so their sum is k. A learning rate therefore means the same under every rule.
 
 Shapes: b images, d features, k tasks.
 """
@@ -20,22 +31,23 @@ from models.settings import Settings
 from models.weighting.label_trust import LabelTrust
 
 SampleSize = int | float | None
-"""How many images of a set are enough: a number, a share below 1 (but 512 at least), or none for all of them. What
-counts is the number: Algorithm 2's weights from 512 of 3,434 images of the phantom agree with those from all to 0.96
-(correlation, mean of 20 subsets), from 1,024 to 0.98; a tenth of ChestX-ray14 is 8,600."""
+"""Number of images in a sample of a data set: an integer; a share below 1, but at least 512 images; or None for all.
+The accuracy depends on the number, not on the share. On the phantom, Algorithm 2's weights from 512 of 3,434 images
+have a correlation of 0.96 with those from all images (mean of 20 samples), and from 1,024 images one of 0.98. A tenth
+of ChestX-ray14 is 8,600 images."""
 
 FeaturePass = Callable[[SampleSize], Iterable[tuple[Tensor, Tensor]]]
-"""Starts a pass over a set of images, or over a seeded subset of it; yields features (b, d) and targets (b, k) int8,
-in evaluation mode. The subset is the same at every call."""
+"""A function that runs the network, in evaluation mode, over a data set or a seeded sample of it, and yields for each
+batch features (b, d) and targets (b, k) int8: 1 present, 0 absent, -1 unknown. The sample is the same in every call."""
 
 
 class RuleSettings(Settings):
-    """What the settings of all rules have in common."""
+    """The base class of the settings of all weightings. A subclass adds a field `kind`, which identifies it."""
 
     @property
     def name(self) -> str:
-        """The kind, with the settings that are not the default: `svd`, `svd(rank=3)`."""
-        kind: str = getattr(self, "kind")  # noqa: B009  every member of the union has one
+        """The kind, with all settings that are not at their default: `svd`, `svd(rank=3)`."""
+        kind: str = getattr(self, "kind")  # noqa: B009  every subclass has one, this class has none
         changed = [
             f"{field}={getattr(self, field)}"
             for field, info in type(self).model_fields.items()
@@ -44,123 +56,172 @@ class RuleSettings(Settings):
         return f"{kind}({', '.join(changed)})" if changed else kind
 
     def network(self, network: NetworkSettings) -> NetworkSettings:
-        """The network that the rule trains, given the one that was asked for."""
+        """Return the settings of the network that this weighting trains; override if it needs another one.
+
+        Args:
+            network: the settings that the user asked for.
+        """
         return network
 
 
 class Weighting(ABC):
-    """What the training loop knows of a rule.
+    """A task weighting, as the training loop uses it.
 
-    The calls, in order: `check` and `parameters` once; `after_epoch` with epoch 0 before the first step; in every
-    step `backward`, then the optimiser's step, then `after_step`; after every epoch `weights`, then `after_epoch`;
-    `state_dict` between epochs.
+    The training loop calls the methods in this order:
+
+    1. Once, before training: `check`, then `parameters`; `load_state_dict` if training resumes.
+    2. In a fresh run, before the first step: `after_epoch` with epoch 0.
+    3. In every step: `backward`, then the optimiser's step, then `after_step`.
+    4. After every epoch: `weights`, then `after_epoch`, then `state_dict` for the checkpoint.
+    5. After training: `diagnostics` and `trust`, for the record of results.
+
+    A subclass must define `backward`, `weights`, `state_dict` and `load_state_dict`. The other methods do nothing
+    unless they are overridden.
+
+    Attributes:
+        settings: the settings that the weighting was made from.
     """
 
     combines_gradients: ClassVar[bool] = False
-    """Whether the rule needs each task's gradient: `backward` then writes `.grad` without `fabric.backward`, and
-    must be given the losses of the whole batch with their graph."""
+    """Whether the rule combines the gradients of the single tasks. If so, `backward` writes `.grad` itself, without
+    `fabric.backward`, and needs the losses of the whole batch with their graph. Training then allows neither
+    micro-batches nor several devices."""
 
     def __init__(self, settings: RuleSettings) -> None:
         self.settings = settings
 
     def parameters(self, device: torch.device) -> list[nn.Parameter]:
-        """What the rule learns by gradient, brought to the device; goes to the optimiser, without weight decay."""
+        """Move the rule's trainable parameters to the device and return them; none by default.
+
+        The optimiser trains them together with the network, without weight decay.
+
+        Args:
+            device: of the network.
+        """
         return []
 
     @abstractmethod
     def backward(
         self, fabric: Any, losses: Tensor, present: Tensor, features: Tensor, network: MultiTaskNetwork
     ) -> None:
-        """Adds this step's gradients to `.grad` of the network's and the rule's own parameters.
+        """Do the step's backward pass: add gradients to `.grad` of the network's and the rule's parameters.
+
+        A rule with `combines_gradients` off uses only `fabric`, `losses` and `present`: when a step is divided into
+        micro-batches or among devices, it is called with losses that have no graph to the network, and with empty
+        features (0, d), to find the derivative of its objective by the losses.
 
         Args:
-            fabric: a `lightning_fabric.Fabric`; a scalar objective is sent back with `fabric.backward`.
-            losses: (k,) float32 with their graph; 0 where the task is not present.
-            present: (k,) bool, the tasks with a known label in the batch.
+            fabric: a `lightning_fabric.Fabric`; call `fabric.backward(objective)` with a scalar tensor.
+            losses: the tasks' losses, (k,) float32, with their graph; 0 for a task that is not present.
+            present: (k,) bool, true for the tasks with a known label in the batch.
             features: (b, d) float32, the tensor from which the heads computed the losses.
-            network: gives `shared_parameters()` and `heads`, one per loss.
+            network: has `shared_parameters()`, and `heads`, one per loss.
         """
 
     def after_step(self, losses: Callable[[], Tensor]) -> None:
-        """Told after every optimiser step, with a way to the losses (k,) of the same batch under the new weights
-        (rules that learn from the change of the losses need it, such as FAMO; it costs a forward pass)."""
+        """React to an optimiser step; does nothing by default.
+
+        Override it in a rule that learns from the change of the losses, such as FAMO.
+
+        Args:
+            losses: computes the losses (k,) of the same batch with the updated network; costs a forward pass.
+        """
         return None
 
     def after_epoch(self, epoch: int, feature_pass: FeaturePass, validation_pass: FeaturePass | None = None) -> None:
-        """Told after every epoch, counted from 1, and with 0 before the first step of a fresh run.
+        """React to the end of an epoch, for example by computing new weights; does nothing by default.
 
         Args:
+            epoch: counted from 1; 0 before the first step of a fresh run.
             feature_pass: over the training images.
             validation_pass: over the validation images.
         """
         return None
 
     def check(self, epochs: int, pretrained: bool = False) -> None:
-        """Raises SettingError where the rule could not come into force within so many epochs.
+        """Check before training that the rule will take effect; accepts everything by default.
 
         Args:
+            epochs: number of epochs of the training.
             pretrained: whether the network starts from pretrained weights.
+
+        Raises:
+            SettingError: no epoch would use the rule's weights.
         """
         return None
 
     @abstractmethod
     def weights(self) -> Tensor:
-        """The tasks' present weights: (k,) float64 on the CPU, sum k.
+        """Return the tasks' current weights: (k,) float64 on the CPU, with sum k.
 
-        A rule that finds new ones in every step gives their mean over the steps since `after_epoch`. They are at
-        least 0, but for rules that may subtract a task's gradient (aligned_mtl, imtl_g and their like).
+        If the weights change in every step, return their mean over the steps since the last `after_epoch`. Weights are
+        at least 0, except for rules that can subtract a task's gradient (aligned_mtl, imtl_g and similar ones).
         """
 
     def diagnostics(self) -> dict[str, float]:
-        """What the rule chose at its last refresh, such as `rank`; empty where it chooses nothing."""
+        """Return the values that the rule chose at its last refresh, such as `rank`; empty by default."""
         return {}
 
     def trust(self) -> LabelTrust | None:
-        """How noisy each label was found to be at the last refresh; none where the rule does not estimate it."""
+        """Return the estimated noise of each label at the last refresh; None if the rule does not estimate it."""
         return None
 
     @abstractmethod
     def state_dict(self) -> dict[str, Tensor]:
-        """All that training must resume with."""
+        """Return all that training needs to resume and give the same result to the bit, as CPU tensors."""
 
     @abstractmethod
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Takes up a `state_dict`."""
+        """Restore the state that `state_dict` returned."""
 
 
 class FixedWeights(Weighting):
-    """Objective: the mean of alpha_i L_i, with weights that stay as they are between epochs; 1 to begin with."""
+    """A rule whose weights change only between epochs; objective: the mean of alpha_i L_i, alpha_i = 1 at first.
+
+    Args:
+        settings: of the rule.
+        tasks: k.
+    """
 
     def __init__(self, settings: RuleSettings, tasks: int) -> None:
         super().__init__(settings)
-        self._set(torch.ones(tasks, dtype=torch.float64))
+        self._set_weights(torch.ones(tasks, dtype=torch.float64))
 
-    def _set(self, alpha: Tensor) -> None:
-        """New weights (k,), for the steps to come."""
+    def _set_weights(self, alpha: Tensor) -> None:
+        """Set the weights (k,), with sum k, for the next steps."""
         self._alpha = alpha.double().cpu()
-        self._factors: Tensor | None = None  # the same on the losses' device: a copy in every step would wait for it
+        self._factors: Tensor | None = None  # alpha on the losses' device: a copy in every step would block the GPU
 
     def backward(
         self, fabric: Any, losses: Tensor, present: Tensor, features: Tensor, network: MultiTaskNetwork
     ) -> None:
+        """Send the mean of alpha_i L_i back."""
         if self._factors is None:
             self._factors = self._alpha.to(losses)
         fabric.backward((self._factors * losses).mean())
 
     def weights(self) -> Tensor:
+        """Return the current weights, (k,)."""
         return self._alpha.clone()
 
     def state_dict(self) -> dict[str, Tensor]:
+        """Return the weights."""
         return {"alpha": self._alpha.clone()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        self._set(state["alpha"].clone())
+        """Restore the weights."""
+        self._set_weights(state["alpha"].clone())
 
 
 class StepWeights(Weighting):
-    """A rule whose weights change in every step: keeps their mean over the epoch for the record.
+    """A rule whose weights change in every step; reports their mean over the epoch.
 
-    The sum stays on the losses' device, so that no step waits for it.
+    `backward` must call `_record_weights`. The sum of the weights stays on the losses' device, so that no step waits
+    for a copy.
+
+    Args:
+        settings: of the rule.
+        tasks: k.
     """
 
     def __init__(self, settings: RuleSettings, tasks: int) -> None:
@@ -169,26 +230,30 @@ class StepWeights(Weighting):
         self._steps = torch.zeros((), dtype=torch.int64)
         self._last = torch.ones(tasks, dtype=torch.float64)
 
-    def _record(self, alpha: Tensor) -> None:
-        """Takes in a step's weights (k,), scaled to sum k; a step whose weights cancel out is passed over."""
+    def _record_weights(self, alpha: Tensor) -> None:
+        """Add a step's weights (k,), scaled to sum k, to the epoch's mean; skip a step whose weights cancel out."""
         alpha = alpha.detach().double()
         total = alpha.sum()
-        usable = total > _CANCELLED * alpha.abs().sum()
+        usable = total > _CANCELLATION * alpha.abs().sum()
         self._sum = self._sum.to(alpha.device) + torch.where(usable, alpha * (len(alpha) / total), 0.0)
         self._steps = self._steps.to(alpha.device) + usable
 
     def weights(self) -> Tensor:
+        """Return the mean weights (k,) of this epoch's steps; before its first step, those of the last epoch."""
         return (self._sum / self._steps).cpu() if self._steps else self._last.clone()
 
     def after_epoch(self, epoch: int, feature_pass: FeaturePass, validation_pass: FeaturePass | None = None) -> None:
+        """Start a new mean."""
         self._last = self.weights()
         self._sum, self._steps = torch.zeros_like(self._sum), torch.zeros_like(self._steps)
 
     def state_dict(self) -> dict[str, Tensor]:
+        """Return this epoch's sum and number of steps, and the last epoch's weights."""
         return {"sum": self._sum.cpu().clone(), "steps": self._steps.cpu().clone(), "last": self._last.clone()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore what `state_dict` returned."""
         self._sum, self._steps, self._last = (state[name].clone() for name in ("sum", "steps", "last"))
 
 
-_CANCELLED = 1e-3  # a sum of weights below this share of their sizes says nothing about the tasks
+_CANCELLATION = 1e-3  # weights whose sum is below this share of the sum of their absolute values cannot be scaled

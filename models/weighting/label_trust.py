@@ -1,17 +1,17 @@
-"""How noisy each label is, read from the shared features and the noisy labels themselves.
+"""Label trust: how noisy each label is, estimated from the shared features and the noisy labels, without clean labels.
 
-Noise that replaces the share p of a label's entries by random ones, of which the share q is 1, turns
-P(y = 1 | x) into p q + (1 - p) P(y = 1 | x). Images that surely lack the finding have p q there, however hard the
-finding is to see in others: they are anchors (Scott, Blanchard, Handy: Classification with asymmetric label noise,
-COLT 2013; Liu, Tao: Classification with noisy labels by importance reweighting, TPAMI 2016). The anchors of a label
-are the ANCHORS of its images with the lowest out-of-fold scores; the share of 1 among them, over q, estimates p. The
-scores are linear discriminants on the shared features, from the folds without the image's patient, so that a label
-does not vouch for itself. Clean labels are not used.
+If noise replaces a share p of a label's entries by random ones, of which a share q is 1, then P(y = 1 | x) becomes
+p q + (1 - p) P(y = 1 | x). For images that certainly lack the finding this is p q, however hard the finding is to see
+in other images. Such images are called anchors (Scott, Blanchard, Handy: Classification with asymmetric label noise,
+COLT 2013; Liu, Tao: Classification with noisy labels by importance reweighting, TPAMI 2016). As anchors of a label we
+take the share ANCHORS of its images with the lowest out-of-fold scores; the share of 1s among them, divided by q,
+estimates p. The scores are linear discriminants on the shared features, trained on the folds without the image's
+patient, so that a label does not confirm itself.
 
-What it cannot tell: a finding that the features do not show at all has its whole prevalence among the anchors, and
-looks noisy. The estimate errs upwards, and for such a label is no more than an upper bound; the interval's lower end
-allows for the findings that still show among the anchors. Neither strength (||theta_i||) nor loss can tell a hard label
-from a noisy one: they do not separate p from P(y = 1 | x).
+Limits: if the features do not show a finding at all, the share of 1s among the anchors is its whole prevalence, and the
+label looks noisy. The estimate is biased upwards, and for such a label it is only an upper bound. The interval's lower
+end allows for findings that are still present among the anchors. Neither the strength ||theta_i|| nor the loss
+distinguishes a hard label from a noisy one: they do not separate p from P(y = 1 | x).
 
 Shapes: n rows, d features, k labels.
 """
@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from models.errors import SettingError
 
 ANCHORS = 0.3
-"""Share of the images, by lowest score, that are taken to lack a finding."""
+"""Share of the images, those with the lowest scores, that are assumed to lack the finding."""
 
 ReplacedBy = Literal["coin", "prevalence"]
 
@@ -38,12 +38,15 @@ _Z = NormalDist().inv_cdf(0.975)
 
 @dataclass(frozen=True)
 class LabelTrust:
-    """Per label, in the order of the labels.
+    """The estimated noise of each label, in the order of the labels.
 
-    noise: estimated share of random entries, in [0, 1]; nan for a label without known entries of both kinds.
-    lo, hi: its 95 % interval over patients; on the phantom it held the true share in 90 % of 420 labels.
-    rank: 1 for the label to be trusted most, k for the least.
-    anchors: number of images that the estimate rests on.
+    Attributes:
+        noise: estimated share of random entries, in [0, 1]; nan for a label without known entries of both classes.
+        lo: lower end of the 95 % interval over patients. On the phantom the interval contained the true share for 90 %
+            of 420 labels.
+        hi: upper end of the interval.
+        rank: 1 for the label to be trusted most, k for the least.
+        anchors: number of images that the estimate is based on.
     """
 
     noise: tuple[float, ...]
@@ -53,7 +56,7 @@ class LabelTrust:
     anchors: tuple[int, ...]
 
     def table(self, labels: Sequence[str]) -> list[dict[str, Any]]:
-        """A row per label, the least trusted first."""
+        """Return a row per label, the least trusted first, with the keys label, rank, noise, lo, hi and anchors."""
         columns = zip(labels, self.rank, self.noise, self.lo, self.hi, self.anchors, strict=True)
         names = ("label", "rank", "noise", "lo", "hi", "anchors")
         return [dict(zip(names, row, strict=True)) for row in sorted(columns, key=lambda row: -row[1])]
@@ -62,24 +65,24 @@ class LabelTrust:
 def label_trust(
     features: Any, targets: Any, patients: Any = None, *, replaced_by: ReplacedBy = "coin", seed: int = 0
 ) -> LabelTrust:
-    """Estimates every label's share of random entries.
+    """Estimate each label's share of random entries.
 
     Args:
-        features: (n, d), finite, of images as the network sees them in evaluation mode.
-        targets: (n, k), 1 present, 0 absent, -1 unknown: the labels in question.
-        patients: (n,) whose image it is; none: every image stands for itself.
-        replaced_by: what a random entry is: a fair coin, or drawn by the label's own prevalence (a permutation).
+        features: (n, d), finite, from the network in evaluation mode.
+        targets: (n, k), the noisy labels: 1 present, 0 absent, -1 unknown.
+        patients: (n,), the patient of each image; if None, each image counts as a patient.
+        replaced_by: distribution of a random entry: a fair coin, or the label's own prevalence (a permutation).
         seed: of the folds.
 
     Raises:
-        SettingError: fewer rows than folds.
+        SettingError: there are fewer patients than folds.
     """
     X, y = np.asarray(features, dtype=np.float64), np.asarray(targets)
     n, k = y.shape
-    owners = np.arange(n) if patients is None else np.unique(np.asarray(patients), return_inverse=True)[1]
-    scores = out_of_fold_scores(X, y, owners, seed=seed)
-    found = np.array([_of_label(scores[:, i], y[:, i], owners, replaced_by) for i in range(k)])
-    noise, lo, hi, anchors = found.T
+    patient_numbers = np.arange(n) if patients is None else np.unique(np.asarray(patients), return_inverse=True)[1]
+    scores = out_of_fold_scores(X, y, patient_numbers, seed=seed)
+    estimates = np.array([_estimate_label(scores[:, i], y[:, i], patient_numbers, replaced_by) for i in range(k)])
+    noise, lo, hi, anchors = estimates.T
     order = np.argsort(np.where(np.isnan(noise), np.inf, noise), kind="stable")
     rank = np.empty(k, dtype=int)
     rank[order] = np.arange(1, k + 1)
@@ -92,39 +95,44 @@ def label_trust(
     )
 
 
-def out_of_fold_scores(X: NDArray, y: NDArray, owners: NDArray, *, seed: int) -> NDArray[np.float64]:
-    """Every image's score for every label by a linear discriminant from the folds without its owner.
+def out_of_fold_scores(X: NDArray, y: NDArray, patient_numbers: NDArray, *, seed: int) -> NDArray[np.float64]:
+    """Score each image for each label by linear discriminants that are trained without the image's patient.
 
     Args:
-        X: (n, d) float64. y: (n, k), -1 unknown. owners: (n,) integers from 0.
+        X: features, (n, d) float64.
+        y: noisy labels, (n, k): 1 present, 0 absent, -1 unknown.
+        patient_numbers: (n,) integers from 0.
+        seed: of the folds.
 
     Returns:
-        (n, k); their scale means nothing.
+        (n, k); only the order of a label's scores has a meaning.
 
     Raises:
-        SettingError: there are fewer owners than folds.
+        SettingError: there are fewer patients than folds.
     """
-    count = int(owners.max()) + 1
+    count = int(patient_numbers.max()) + 1
     if count < _FOLDS:
         raise SettingError(f"label trust needs images of at least {_FOLDS} patients; got {count}")
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=tuple(b"label trust folds")))
-    fold = (rng.permutation(count) % _FOLDS)[owners]
+    fold = (rng.permutation(count) % _FOLDS)[patient_numbers]
     scores = np.zeros(y.shape)
     for held_out in range(_FOLDS):
-        inside = fold != held_out
-        mean = X[inside].mean(axis=0)  # the same origin for all folds' scores
-        x, known = X[inside] - mean, y[inside] >= 0
+        training = fold != held_out
+        mean = X[training].mean(axis=0)  # subtracted so that the scores of all folds have the same origin
+        x, known = X[training] - mean, y[training] >= 0
         covariance = x.T @ x / len(x)
         covariance += np.eye(X.shape[1]) * (_RIDGE * covariance.trace() / X.shape[1] + np.finfo(float).tiny)
         entries = np.maximum(known.sum(axis=0), 1)
-        prevalence = (y[inside] == 1).sum(axis=0) / entries
-        deviation = np.where(known, (y[inside] == 1) - prevalence, 0.0)
-        scores[~inside] = (X[~inside] - mean) @ np.linalg.solve(covariance, x.T @ deviation / entries)
+        prevalence = (y[training] == 1).sum(axis=0) / entries
+        deviation = np.where(known, (y[training] == 1) - prevalence, 0.0)
+        scores[~training] = (X[~training] - mean) @ np.linalg.solve(covariance, x.T @ deviation / entries)
     return scores
 
 
-def _of_label(score: NDArray, y: NDArray, owners: NDArray, replaced_by: ReplacedBy) -> tuple[float, float, float, int]:
-    """Estimate, interval and number of anchors of one label."""
+def _estimate_label(
+    score: NDArray, y: NDArray, patient_numbers: NDArray, replaced_by: ReplacedBy
+) -> tuple[float, float, float, int]:
+    """Estimate one label's noise; returns the estimate, its interval (lo, hi) and the number of anchors."""
     known = np.flatnonzero(y >= 0)
     prevalence = float((y[known] == 1).mean()) if len(known) else 0.0
     if not 0 < prevalence < 1:
@@ -133,26 +141,26 @@ def _of_label(score: NDArray, y: NDArray, owners: NDArray, replaced_by: Replaced
     half = anchors[: max(1, len(anchors) // 2)]
     ones = (y[anchors] == 1).astype(float)
     share = float(ones.mean())
-    size = _effective_size(ones - share, owners[anchors], share)
+    size = _effective_size(ones - share, patient_numbers[anchors], share)
     lo, hi = _wilson(share, size)
-    # The shares among all anchors and among their lower half lie on a line that falls by twice their difference down
-    # to the lowest score: so many 1s may be true findings, up to the error of that.
-    fall = 2 * (share - float((y[half] == 1).mean())) + _Z * np.sqrt(share * (1 - share) / size)
-    lo, hi = min(lo, share) - max(0.0, fall), max(hi, share)
+    # A line through the share of 1s among all anchors and that among their lower half, extended to the lowest score,
+    # falls by twice their difference. So many 1s may be true findings, up to the error of this difference.
+    true_findings = 2 * (share - float((y[half] == 1).mean())) + _Z * np.sqrt(share * (1 - share) / size)
+    lo, hi = min(lo, share) - max(0.0, true_findings), max(hi, share)
     q = 0.5 if replaced_by == "coin" else prevalence
     estimate, lo, hi = (float(np.clip(value / q, 0.0, 1.0)) for value in (share, lo, hi))
     return estimate, lo, hi, len(anchors)
 
 
-def _effective_size(deviations: NDArray, owners: NDArray, share: float) -> float:
-    """Number of independent entries that would leave a share as uncertain as these, clustered by owner, do."""
+def _effective_size(deviations: NDArray, patient_numbers: NDArray, share: float) -> float:
+    """Return how many independent entries have a share as uncertain as these entries, clustered by patient."""
     n = len(deviations)
-    clustered = float((np.bincount(owners, weights=deviations) ** 2).sum())
+    clustered = float((np.bincount(patient_numbers, weights=deviations) ** 2).sum())
     return n * min(1.0, n * share * (1 - share) / clustered) if clustered > 0 else float(n)
 
 
 def _wilson(share: float, n: float) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share of n entries (Journal of the American Statistical Association 22, 1927)."""
+    """Compute Wilson's 95 % interval of a share of n entries (J. of the American Statistical Association 22, 1927)."""
     centre = share + _Z**2 / (2 * n)
     half = _Z * np.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))
     return float((centre - half) / (1 + _Z**2 / n)), float((centre + half) / (1 + _Z**2 / n))

@@ -1,15 +1,16 @@
-"""Weights that know the noise: what could be won by weighting at best, were the noise in each label known.
+"""Oracle weights from the true noise in each label: a reference for how much weighting can gain at most.
 
-A label whose present entries are recorded as absent with probability rho_plus, and the absent ones as present with
-probability rho_minus, carries the signal of the clean label shrunk by 1 - rho_plus - rho_minus; undoing that
-multiplies the standard error of what is learnt from it by the inverse (Natarajan, Dhillon, Ravikumar, Tewari:
-Learning with Noisy Labels, NeurIPS 2013, lemma 1 and theorem 3). The tasks are weighted by their inverse variance:
+If the present entries of a label are recorded as absent with probability rho_plus, and the absent ones as present with
+probability rho_minus, the noisy label has the signal of the clean one, multiplied by 1 - rho_plus - rho_minus. To
+correct for this multiplies the standard error of what is learnt from the label by the inverse (Natarajan, Dhillon,
+Ravikumar, Tewari: Learning with Noisy Labels, NeurIPS 2013, lemma 1 and theorem 3). Tasks are weighted by their inverse
+variance:
 
     alpha_i in proportion to max(0, 1 - rho_plus_i - rho_minus_i)^2
 
-For random labels on a share p of the entries the bracket is 1 - p, drawn by a coin or by the label's own prevalence;
-for entries flipped with probability p it is 1 - 2p. It is a bound on what is known, not a proof that no other
-weights do better.
+If a share p of the entries is replaced by random ones (from a fair coin or from the label's own prevalence), the factor
+1 - rho_plus - rho_minus is 1 - p; if entries are flipped with probability p, it is 1 - 2p. The oracle knows more than
+any other rule, but this does not prove that no other weights are better.
 
 Shapes: n rows, k tasks.
 """
@@ -25,30 +26,38 @@ from models.weighting.base import FixedWeights, RuleSettings
 
 
 class OracleSettings(RuleSettings):
-    """Weights that know the noise in each label: the upper bound."""
+    """Oracle weights, from the true noise in each label: the reference for what weighting can gain."""
 
-    kind: Literal["oracle"] = Field("oracle", description="weights from the noise that was put in")
+    kind: Literal["oracle"] = Field("oracle", description="weights from the true noise that was added to the labels")
 
 
 def realised_noise(clean: Tensor, noisy: Tensor) -> Tensor:
-    """What happened to the labels: (k, 2) float64, the share of 1s that became 0 and the share of 0s that became 1.
+    """Compute the noise rates that the labels really have, rho_plus and rho_minus.
 
     Args:
-        clean, noisy: (n, k), 1 present, 0 absent, -1 unknown in both. A class without an entry has share 0.
+        clean: (n, k), 1 present, 0 absent, -1 unknown.
+        noisy: (n, k), the same labels with noise.
+
+    Returns:
+        (k, 2) float64: the share of 1s that became 0, and the share of 0s that became 1, among the entries known in
+        both; 0 for a class without entries.
     """
     known = (clean >= 0) & (noisy >= 0)
     shares = []
     for value in (1, 0):
-        of_class = known & (clean == value)
-        shares.append((of_class & (noisy != clean)).sum(0).double() / of_class.sum(0).clamp(min=1))
+        in_class = known & (clean == value)
+        shares.append((in_class & (noisy != clean)).sum(0).double() / in_class.sum(0).clamp(min=1))
     return torch.stack(shares, 1)
 
 
 def noise_weights(noise: Tensor) -> Tensor:
-    """Shares of random labels, (k,) -> (k,) float64 weights with sum k; all 1 where no label has signal.
+    """Compute weights from the noise in each label.
 
     Args:
-        noise: p, or rho_plus + rho_minus, which takes its place for any other noise.
+        noise: (k,), the share p of random entries, or rho_plus + rho_minus for any other noise.
+
+    Returns:
+        (k,) float64 with sum k; all 1 if no label has signal.
     """
     signal = (1 - noise.double()).clamp(min=0) ** 2
     total = signal.sum()
@@ -56,12 +65,24 @@ def noise_weights(noise: Tensor) -> Tensor:
 
 
 class Oracle(FixedWeights):
-    """Objective: the mean of alpha_i L_i, with alpha from the known noise."""
+    """Objective: the mean of alpha_i L_i, with alpha from the true noise.
+
+    Args:
+        settings: of the oracle.
+        tasks: k.
+        label_noise: (k, 2) from `realised_noise`.
+
+    Raises:
+        SettingError: the noise is missing or has another shape.
+    """
 
     def __init__(self, settings: OracleSettings, tasks: int, label_noise: Tensor | None) -> None:
         super().__init__(settings, tasks)
         if label_noise is None:
-            raise SettingError("oracle weighs by the noise that was put in, and is not told it here: choose another")
+            raise SettingError(
+                "oracle needs the true noise that was added to the labels, which is not known here: "
+                "choose another method"
+            )
         if label_noise.shape != (tasks, 2):
-            raise SettingError(f"the known noise must be given as ({tasks}, 2) shares; got {tuple(label_noise.shape)}")
-        self._set(noise_weights(label_noise.sum(1)))
+            raise SettingError(f"the label noise must have shape ({tasks}, 2); got {tuple(label_noise.shape)}")
+        self._set_weights(noise_weights(label_noise.sum(1)))

@@ -1,4 +1,4 @@
-"""Task weightings by name: every rule's settings in one union, and the rule that they name.
+"""The registry of task weightings: the union of all their settings, and the function that makes a rule from one.
 
 Shapes: k tasks.
 """
@@ -10,14 +10,13 @@ from torch import Tensor
 
 from models.networks.multitask import MultiTaskNetwork, NetworkSettings
 from models.weighting.aggregation import Aggregation, AggregationSettings
-from models.weighting.base import FeaturePass, FixedWeights, RuleSettings, Weighting
+from models.weighting.base import FixedWeights, RuleSettings, Weighting
 from models.weighting.oracle import Oracle, OracleSettings
 from models.weighting.scalarization import ScalarizationSettings, make_scalarization
 from models.weighting.svd_rules import Svd, SvdDynamic, SvdDynamicSettings, SvdSettings
 
 __all__ = [
     "AggregationSettings",
-    "FeaturePass",
     "OracleSettings",
     "ScalarizationSettings",
     "SingleTask",
@@ -34,7 +33,7 @@ __all__ = [
 
 
 class UniformSettings(RuleSettings):
-    """Every task counts the same."""
+    """Uniform weights: every task counts the same."""
 
     kind: Literal["uniform"] = "uniform"
 
@@ -44,20 +43,22 @@ class Uniform(FixedWeights):
 
 
 class SingleTaskSettings(RuleSettings):
-    """A network for each label, with nothing shared: what multi-task learning is held against."""
+    """Single-task learning: a separate network for each label, with nothing shared, for comparison."""
 
     kind: Literal["single_task"] = "single_task"
 
     def network(self, network: NetworkSettings) -> NetworkSettings:
+        """Return the settings with `separate` switched on."""
         return network.model_copy(update={"separate": True})
 
 
 class SingleTask(FixedWeights):
-    """Objective of each label's network: that label's loss. One epoch is chosen for all of them, by mean AUC."""
+    """Objective of each label's network: that label's loss. The best epoch, by mean AUC, is the same for all labels."""
 
     def backward(
         self, fabric: Any, losses: Tensor, present: Tensor, features: Tensor, network: MultiTaskNetwork
     ) -> None:
+        """Send the sum of the losses back, so that each network gets its label's loss with the factor 1."""
         fabric.backward(losses.sum())
 
 
@@ -76,14 +77,16 @@ WeightingSettings = Annotated[
 def make_weighting(
     settings: WeightingSettings, tasks: int, *, seed: int = 0, label_noise: Tensor | None = None
 ) -> Weighting:
-    """The rule that the settings name, for k tasks, at its start.
+    """Make the rule for its settings, in its initial state.
 
     Args:
-        seed: of what the rule draws, at least 0: the training's.
-        label_noise: (k, 2) shares of `models.weighting.oracle.realised_noise`; `oracle` alone reads it.
+        settings: of any weighting.
+        tasks: k.
+        seed: of the training, at least 0, for rules that draw random numbers.
+        label_noise: (k, 2) from `models.weighting.oracle.realised_noise`; only `oracle` uses it.
 
     Raises:
-        SettingError: the settings do not fit the number of tasks, or need what is not there.
+        SettingError: the settings do not fit the number of tasks, or require data or packages that are missing.
     """
     match settings:
         case UniformSettings():

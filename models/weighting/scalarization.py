@@ -1,4 +1,4 @@
-"""Rules that turn the tasks' losses into one number: TorchJD's scalarizations by the names the field knows.
+"""Scalarization: rules that turn the tasks' losses into one objective; TorchJD's scalarizations, by their usual names.
 
     uncertainty  Kendall, Gal, Cipolla: Multi-Task Learning Using Uncertainty to Weigh Losses (CVPR 2018)
     imtl_l       Liu et al.: Towards Impartial Multi-Task Learning (ICLR 2021), the loss balance
@@ -10,13 +10,14 @@
     pbi          Zhang, Li: MOEA/D (2007), penalty-based boundary intersection, theta 5; may raise the smallest losses
     cosmos       Ruchte, Grabocka: Scalable Pareto Front Approximation (ICDM 2021), lambda 1
 
-TorchJD's Mean is our `uniform`; its Sum is `uniform` at k times the learning rate; its Constant needs weights, for
-which there are `svd` and `oracle`.
+TorchJD's Mean is our `uniform`; its Sum is `uniform` with k times the learning rate; its Constant needs given weights,
+for which there are `svd` and `oracle`.
 
-Every rule f acts through its gradient: the objective sent back is linear in the losses, sum_i (df/dL_i) L_i with
-the bracket held fixed. It has the gradient of f, and shows the weights that the tasks really had. f is multiplied
-by a constant such that equal losses give every task the weight 1. A task without a known label in the batch takes
-no part: the others get what they would get without it, and what the rule has learnt of it stays.
+Of every rule f only the gradient is used: the objective is sum_i (df/dL_i) L_i, linear in the losses, with constant
+factors df/dL_i. It has the same gradient as f, and the factors are the weights that the tasks really have. f is
+multiplied by a constant such that equal losses give every task the weight 1. A task without a known label in the batch
+is left out: the other tasks get the weights that they would get without it, and what the rule has learnt about it stays
+the same.
 
 Shapes: k tasks, m of them present.
 """
@@ -32,11 +33,11 @@ from models.networks.multitask import MultiTaskNetwork
 from models.weighting.base import FeaturePass, FixedWeights, RuleSettings, StepWeights, Weighting
 from models.weighting.step_generator import step_generator
 
-_POSITIVE = 1e-8  # losses are kept above it where a rule takes their logarithm
+_POSITIVE = 1e-8  # smallest loss for rules that take the logarithm of losses
 
 
 class ScalarizationSettings(RuleSettings):
-    """A rule that turns the tasks' losses into one number, by name, with its paper's constants."""
+    """A scalarization rule, with the constants of its paper."""
 
     kind: Literal["uncertainty", "imtl_l", "dwa", "rlw", "famo", "stch", "gls", "pbi", "cosmos"] = Field(
         "uncertainty", description="name of the rule"
@@ -44,7 +45,7 @@ class ScalarizationSettings(RuleSettings):
 
 
 def make_scalarization(settings: ScalarizationSettings, tasks: int, seed: int) -> Weighting:
-    """The rule that the settings name, for k tasks, at its start."""
+    """Make the rule for its settings, for k tasks, in its initial state; the seed is for rules that draw numbers."""
     match settings.kind:
         case "uncertainty" | "imtl_l":
             return LearnedScales(settings, tasks)
@@ -57,8 +58,14 @@ def make_scalarization(settings: ScalarizationSettings, tasks: int, seed: int) -
 
 
 class LearnedScales(Weighting):
-    """`uncertainty`, the mean of exp(-s_i) L_i + s_i, and `imtl_l`, the mean of exp(s_i) L_i - s_i, with a learned
-    scale s_i per task. Beyond the sign they differ in nothing."""
+    """Rules with a trainable scale s_i per task: `uncertainty` and `imtl_l`, which differ only in the sign of s_i.
+
+    The objective of `uncertainty` is the mean of exp(-s_i) L_i + s_i, that of `imtl_l` the mean of exp(s_i) L_i - s_i.
+
+    Args:
+        settings: kind `uncertainty` or `imtl_l`.
+        tasks: k.
+    """
 
     def __init__(self, settings: ScalarizationSettings, tasks: int) -> None:
         super().__init__(settings)
@@ -70,35 +77,43 @@ class LearnedScales(Weighting):
         )
 
     def parameters(self, device: torch.device) -> list[nn.Parameter]:
+        """Return the scales s, moved to the device."""
         return list(self._rule.to(device).parameters())
 
     def backward(
         self, fabric: Any, losses: Tensor, present: Tensor, features: Tensor, network: MultiTaskNetwork
     ) -> None:
+        """Send back the losses, weighted by the rule's gradient, and the gradient of the scales."""
         (scales,) = self._rule.parameters()
-        at = losses.detach().requires_grad_()
-        of_losses, of_scales = torch.autograd.grad(self._rule(at), (at, scales))
-        of_scales = torch.where(present, of_scales, 0.0)  # or s_i of an absent task would change for no reason
-        fabric.backward(self._scale * (of_losses @ losses + of_scales @ scales))
+        point = losses.detach().requires_grad_()
+        loss_gradient, scale_gradient = torch.autograd.grad(self._rule(point), (point, scales))
+        scale_gradient = torch.where(present, scale_gradient, 0.0)  # otherwise s_i of an absent task would change
+        fabric.backward(self._scale * (loss_gradient @ losses + scale_gradient @ scales))
 
     def weights(self) -> Tensor:
-        """exp(-s) or exp(s), scaled to sum k: the common factor is one of the learning rate."""
+        """Return exp(-s) or exp(s), scaled to sum k; the common factor acts like a learning rate."""
         (scales,) = self._rule.parameters()
-        alpha = gradient_of(self._rule, torch.ones_like(scales)).double().cpu()
+        alpha = scalarization_gradient(self._rule, torch.ones_like(scales)).double().cpu()
         return alpha * (len(alpha) / alpha.sum())
 
     def state_dict(self) -> dict[str, Tensor]:
+        """Return the scales."""
         return {name: value.detach().cpu().clone() for name, value in self._rule.state_dict().items()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore the scales."""
         self._rule.load_state_dict(state)
 
 
 class DynamicWeightAverage(FixedWeights):
-    """`dwa`: a task whose loss fell less over the last two epochs weighs more in the next.
+    """Dynamic weight average, `dwa`: the less a task's loss fell over the last two epochs, the larger its next weight.
 
-    A task's loss in an epoch is its mean over the batches in which it is present; in an epoch without any, what it
-    was before (1 at the start).
+    A task's loss in an epoch is the mean over the batches in which it is present. If there is none, it is that of the
+    epoch before (1 in the first epoch).
+
+    Args:
+        settings: kind `dwa`.
+        tasks: k.
     """
 
     def __init__(self, settings: ScalarizationSettings, tasks: int) -> None:
@@ -110,95 +125,122 @@ class DynamicWeightAverage(FixedWeights):
     def backward(
         self, fabric: Any, losses: Tensor, present: Tensor, features: Tensor, network: MultiTaskNetwork
     ) -> None:
+        """Send the weighted mean of the losses back, and add the losses to the epoch's mean."""
         super().backward(fabric, losses, present, features, network)
         self._sum = self._sum.to(losses.device) + losses.detach()
         self._batches = self._batches.to(losses.device) + present
 
     def after_epoch(self, epoch: int, feature_pass: FeaturePass, validation_pass: FeaturePass | None = None) -> None:
+        """Compute the weights of the next epoch from the losses of the last two."""
         from torchjd.scalarization import DWA
 
         if epoch == 0:
             return
-        before = self._averages[-1] if len(self._averages) else torch.ones_like(self._alpha)
+        previous = self._averages[-1] if len(self._averages) else torch.ones_like(self._alpha)
         seen, summed = self._batches.cpu(), self._sum.cpu()
-        average = torch.where(seen > 0, summed / seen.clamp(min=1), before).clamp(min=_POSITIVE)
+        average = torch.where(seen > 0, summed / seen.clamp(min=1), previous).clamp(min=_POSITIVE)
         self._averages = torch.cat([self._averages, average[None]])[-2:]
         self._sum, self._batches = torch.zeros_like(self._sum), torch.zeros_like(self._batches)
         rule = DWA()
-        for of_epoch in self._averages:
-            rule(of_epoch)
+        for epoch_average in self._averages:
+            rule(epoch_average)
             rule.step()
-        self._set(gradient_of(rule, average))
+        self._set_weights(scalarization_gradient(rule, average))
 
     def state_dict(self) -> dict[str, Tensor]:
-        own = {"sum": self._sum, "batches": self._batches, "averages": self._averages}
-        return super().state_dict() | {name: value.cpu().clone() for name, value in own.items()}
+        """Return the weights, this epoch's sums, and the last epochs' mean losses."""
+        extra = {"sum": self._sum, "batches": self._batches, "averages": self._averages}
+        return super().state_dict() | {name: value.cpu().clone() for name, value in extra.items()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore what `state_dict` returned."""
         super().load_state_dict(state)
         self._sum, self._batches, self._averages = (state[name].clone() for name in ("sum", "batches", "averages"))
 
 
 class FastAdaptive(StepWeights):
-    """`famo`: weights z_i / L_i, scaled to a convex combination, with logits of z that learn from how much each
-    loss fell in the step."""
+    """Fast adaptive multitask optimization, `famo`: weights z_i / L_i, scaled to sum 1.
+
+    z is the softmax of logits, which learn from the decrease of each loss in the step.
+
+    Args:
+        settings: kind `famo`.
+        tasks: k.
+    """
 
     def __init__(self, settings: ScalarizationSettings, tasks: int) -> None:
         super().__init__(settings, tasks)
         from torchjd.scalarization import FAMO
 
         self._rule = FAMO(tasks)
-        self._before = torch.ones(tasks)
+        self._losses_before = torch.ones(tasks)
         self._present = torch.ones(tasks, dtype=torch.bool)
 
     def backward(
         self, fabric: Any, losses: Tensor, present: Tensor, features: Tensor, network: MultiTaskNetwork
     ) -> None:
-        self._to(losses.device)
+        """Send the weighted losses back, and remember them for `after_step`."""
+        self._move_to(losses.device)
         self._present = present
-        self._before = torch.where(present, losses.detach(), 1.0)
-        of_losses = torch.where(present, gradient_of(self._rule, self._before), 0.0)
+        self._losses_before = torch.where(present, losses.detach(), 1.0)
+        loss_gradient = torch.where(present, scalarization_gradient(self._rule, self._losses_before), 0.0)
         share = present.sum() / len(losses)
-        of_losses = of_losses * (share / of_losses.sum().clamp(min=_POSITIVE))
-        fabric.backward(of_losses @ losses)
-        self._record(torch.where(present, len(losses) * of_losses, 1.0))
+        loss_gradient = loss_gradient * (share / loss_gradient.sum().clamp(min=_POSITIVE))
+        fabric.backward(loss_gradient @ losses)
+        self._record_weights(torch.where(present, len(losses) * loss_gradient, 1.0))
 
     def after_step(self, losses: Callable[[], Tensor]) -> None:
-        """The logits' own step; an absent task is given the mean change of the others, which leaves its logit where
-        it is (but for FAMO's decay)."""
+        """Update the logits.
+
+        An absent task is given the mean decrease of the others, so that its logit stays the same, except for FAMO's
+        weight decay.
+
+        Args:
+            losses: computes the losses (k,) of the same batch with the updated network.
+        """
         (logits,) = self._rule.parameters()
         z = torch.where(self._present, torch.softmax(logits.detach(), 0), 0.0)
         after = torch.where(self._present, losses(), 1.0)
-        fell = torch.log((self._before + _POSITIVE) / (after + _POSITIVE))
-        mean = (z @ fell) / z.sum().clamp(min=_POSITIVE)
+        decrease = torch.log((self._losses_before + _POSITIVE) / (after + _POSITIVE))
+        mean = (z @ decrease) / z.sum().clamp(min=_POSITIVE)
         self._rule.update(torch.where(self._present, after, torch.exp(-mean)))
 
-    def _to(self, device: torch.device) -> None:
+    def _move_to(self, device: torch.device) -> None:
         (logits,) = self._rule.to(device).parameters()
-        adam = self._rule._optimizer.state[logits] if self._rule._optimizer else {}
-        adam.update({name: value.to(device) for name, value in adam.items() if name != "step"})
+        adam_state = self._rule._optimizer.state[logits] if self._rule._optimizer else {}
+        adam_state.update({name: value.to(device) for name, value in adam_state.items() if name != "step"})
 
     def state_dict(self) -> dict[str, Tensor]:
+        """Return the recorded weights, the logits, and the state of their optimiser."""
         (logits,) = self._rule.parameters()
-        adam = self._rule._optimizer.state[logits] if self._rule._optimizer else {}
-        own = {"logits": logits} | {f"adam/{name}": value for name, value in adam.items()}
-        return super().state_dict() | {name: value.detach().cpu().clone() for name, value in own.items()}
+        adam_state = self._rule._optimizer.state[logits] if self._rule._optimizer else {}
+        extra = {"logits": logits} | {f"adam/{name}": value for name, value in adam_state.items()}
+        return super().state_dict() | {name: value.detach().cpu().clone() for name, value in extra.items()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore what `state_dict` returned."""
         super().load_state_dict(state)
         (logits,) = self._rule.parameters()
         logits.data = state["logits"].clone()
-        adam = {name.removeprefix("adam/"): value.clone() for name, value in state.items() if name.startswith("adam/")}
-        if adam:
-            at = torch.ones_like(logits)
-            self._rule(at)
-            self._rule.update(at)  # makes the optimiser, whose state is then replaced
-            self._rule._optimizer.state[logits].update(adam)
+        adam_state = {
+            name.removeprefix("adam/"): value.clone() for name, value in state.items() if name.startswith("adam/")
+        }
+        if adam_state:
+            point = torch.ones_like(logits)
+            self._rule(point)
+            self._rule.update(point)  # creates the optimiser, whose state is then replaced
+            self._rule._optimizer.state[logits].update(adam_state)
             logits.data = state["logits"].clone()
 
 
 class Stateless(StepWeights):
-    """Rules that remember nothing: each is applied to the losses of the tasks that are present."""
+    """Rules without memory, applied to the losses of the tasks present: `rlw`, `stch`, `gls`, `pbi`, `cosmos`.
+
+    Args:
+        settings: one of these kinds.
+        tasks: k.
+        seed: of the random weights of `rlw`, at least 0.
+    """
 
     def __init__(self, settings: ScalarizationSettings, tasks: int, seed: int) -> None:
         super().__init__(settings, tasks)
@@ -208,36 +250,39 @@ class Stateless(StepWeights):
     def backward(
         self, fabric: Any, losses: Tensor, present: Tensor, features: Tensor, network: MultiTaskNetwork
     ) -> None:
+        """Send the losses back, weighted by the rule's gradient."""
         k, m = len(losses), int(present.sum())
         if m == 0:
             return fabric.backward(losses.sum())
-        rule, scale = _stateless(self._kind, m, losses)
+        rule, scale = _make_stateless(self._kind, m, losses)
         with step_generator(self._seed, self._kind, self._step, losses.device):
-            of_present = gradient_of(rule, losses[present].clamp(min=_POSITIVE)) * scale * m
+            present_gradient = scalarization_gradient(rule, losses[present].clamp(min=_POSITIVE)) * scale * m
         alpha = torch.ones_like(losses)
-        alpha[present] = of_present
+        alpha[present] = present_gradient
         fabric.backward((alpha * losses).sum() / k)
         self._step += 1
-        self._record(alpha)
+        self._record_weights(alpha)
 
     def state_dict(self) -> dict[str, Tensor]:
+        """Return the recorded weights and the number of steps."""
         return super().state_dict() | {"step": torch.tensor(self._step)}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore what `state_dict` returned."""
         super().load_state_dict(state)
         self._step = int(state["step"])
 
 
-def gradient_of(rule: nn.Module, losses: Tensor) -> Tensor:
-    """df/dL_i of a scalarization at these losses, (m,); the rule's memory may take in the call."""
-    at = losses.detach().clone().requires_grad_()
+def scalarization_gradient(rule: nn.Module, losses: Tensor) -> Tensor:
+    """Compute df/dL_i of a scalarization f at these losses, (m,); the call may change the rule's memory."""
+    point = losses.detach().clone().requires_grad_()
     with torch.enable_grad():
-        (gradient,) = torch.autograd.grad(rule(at), at)
+        (gradient,) = torch.autograd.grad(rule(point), point)
     return gradient
 
 
-def _stateless(kind: str, m: int, like: Tensor) -> tuple[Any, float]:
-    """The rule for m losses, and the factor that brings its weights at equal losses to sum 1."""
+def _make_stateless(kind: str, m: int, like: Tensor) -> tuple[Any, float]:
+    """Make TorchJD's rule for m losses, and the factor that scales its weights at equal losses to sum 1."""
     from torchjd.scalarization import COSMOS, PBI, STCH, GeometricMean, Random
 
     ones = torch.ones(m, dtype=like.dtype, device=like.device)

@@ -1,7 +1,7 @@
-"""Draws for libraries that take no generator: PyTorch's global ones, borrowed for a moment and given back.
+"""Seeding of PyTorch's global generators for one step, for libraries that accept no generator; then they are restored.
 
-What is drawn in a step depends on (seed, purpose, step) alone: not on the steps before it, so that a resumed
-training draws what an uninterrupted one does.
+The random numbers of a step depend only on (seed, purpose, step), not on earlier steps, so that resumed training draws
+the same numbers as uninterrupted training.
 """
 
 import threading
@@ -12,21 +12,24 @@ import torch
 
 from models.randomness import seed_for
 
-_borrowed = threading.RLock()  # the generators are the process's: of the arms in its threads, one at a time draws
+_lock = threading.RLock()  # the arms that train in threads of this process share the generators
 
 
 @contextmanager
 def step_generator(seed: int, purpose: str, step: int, device: torch.device) -> Iterator[None]:
-    """Inside, the global generators of the CPU and of `device` are at the start of (seed, purpose, step); outside,
-    it is as if nothing had happened.
+    """Seed the global generators of the CPU and of `device` for the block, and restore their state afterwards.
 
     Args:
-        seed: at least 0.
+        seed: of the training, at least 0.
         purpose: ASCII name.
         step: at least 0.
+        device: of the tensors that are drawn.
+
+    Yields:
+        None; call the library inside the block.
     """
     value = seed_for(seed, f"{purpose}/{step}") >> 1  # a generator takes 63 bits
-    with _borrowed, torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with _lock, torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.default_generator.manual_seed(value)
         if device.type == "cuda":
             with torch.cuda.device(device):

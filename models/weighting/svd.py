@@ -1,32 +1,34 @@
-"""Algorithm 2, SVD-based task reweighting, in one streaming pass.
+"""Algorithm 2: SVD-based task reweighting, in one pass over the training set.
 
 Wu, Zhang, Ré: Understanding and Improving Information Transfer in Multi-Task Learning (ICLR 2020,
-arXiv:2005.00944), section 3.3, Algorithm 2:
+arXiv:2005.00944), section 3.3, Algorithm 2. Input: the shared network's features X (n x d) of the training images, the
+labels y_i (n) of k tasks, and a rank r.
 
-    1.  theta_i = X^T y_i, stacked as the columns of Theta (d x k)
-    2.  U_r = the top r left singular vectors of Theta
-    3.  alpha_i = || theta_i^T U_r ||
+    1.  Theta = [theta_1, ..., theta_k]  (d x k)   with theta_i = X^T y_i  (d)           `Theta`
+    2.  U_r  (d x r)                               top r left singular vectors of Theta  `svd_weights`
+    3.  alpha_i = || theta_i^T U_r ||              norm of an r-vector, for each task i  `svd_weights`
 
-X holds the shared network's features of the training set. A task whose theta_i points where the other tasks'
-point gets weight; random labels shrink theta_i and turn it away. The weights are then scaled to sum to k, so
-that learning rates mean the same as with uniform weights.
+A task gets a large weight if its theta_i points in a direction that other tasks share; random labels make theta_i
+shorter and turn it away. Finally the weights are scaled to sum k, so that a learning rate means the same as under
+uniform weights. When the weights are computed, on which images and with which rank: `models.weighting.svd_rules`.
 
-What the paper leaves open is the scaling of y. With unknown labels each task has its own rows, n_i of them, and
-its own means; every scaling is an average over those rows, so that a label that is missing at random keeps its
-theta_i, up to sampling noise. (Sums would not: theta_i would shrink with n_i, as if the label were noisy.)
-Below, cov_i is the covariance of x and y_i and p_i the share of positives, over the known rows of task i.
+The paper does not say how the labels y are scaled; here are four choices. With unknown labels each task has its own
+rows, n_i of them, and its own means. Every scaling is an average over these rows, so that theta_i stays the same, up to
+sampling noise, if labels are missing at random. (A sum would shrink with n_i, as if the label were noisy.) Below, cov_i
+is the covariance of x and y_i, and p_i is the share of positives, both over the known rows of task i.
 
-    raw          mean of x y_i: the paper's letter, labels 0 and 1, nothing centred. Blind to everything but
-                 prevalence where features are non-negative: theta_i is about p_i times the mean feature.
+    raw          the mean of x y_i, as printed in the paper: labels 0 and 1, nothing centred. If features are
+                 non-negative it measures only prevalence: theta_i is about p_i times the mean feature vector.
     unit         cov_i / sqrt(p_i (1 - p_i)): labels centred and of unit norm. Of two labels whose classes are equally
-                 far apart the rarer gets less weight, in proportion to sqrt(p_i (1 - p_i)).
-    effect       cov_i / (p_i (1 - p_i)), the difference of the class means: free of prevalence, but blind to its own
-                 sampling error, which grows as 1 / sqrt(n_i p_i (1 - p_i)): a rare label without signal looks strong.
-    permutation  effect, shortened by what permuted labels would give: ||theta_i||^2 less its expectation under a
-                 random permutation of y_i, at least 0; the direction stays. A rare label with a weak signal is set to
-                 zero, and what is left of theta_i's direction is as noisy as before.
+                 far apart, the rarer gets less weight, in proportion to sqrt(p_i (1 - p_i)).
+    effect       cov_i / (p_i (1 - p_i)), which is the difference of the class means. It does not depend on prevalence,
+                 but its sampling error does, in proportion to 1 / sqrt(n_i p_i (1 - p_i)): a rare label without signal
+                 looks strong.
+    permutation  effect, shortened by what permuted labels would give: ||theta_i||^2 minus its expectation under a
+                 random permutation of y_i, at least 0; the direction stays. A rare label with a weak signal becomes
+                 zero, and the direction of what remains is as noisy as before.
 
-Shapes: b rows of a batch, n rows in all, d features, k tasks, r rank.
+Shapes: b rows of a batch, n rows of the training set, d features, k tasks, r rank.
 """
 
 from typing import Literal, Self
@@ -38,14 +40,15 @@ from models.errors import SettingError
 
 Scaling = Literal["raw", "unit", "effect", "permutation"]
 
-_ROUNDING = 1e-12  # a spread below this share of the values' own size is rounding, in float64
+_ROUNDING = 1e-12  # variation below this share of the values' own size is rounding error, in float64
 
 
 class Theta:
-    """Sums over the rows seen so far from which Theta follows in every scaling, in float64.
+    """Step 1 of Algorithm 2: running sums over batches of rows, from which Theta follows in every scaling.
 
-    Float32 sums were off by 1e-3. Everything is summed relative to the first row, so that features with a mean far
-    larger than their spread lose no digits. A batch costs one product of (d x b) and (b x 2k); X is never held.
+    The sums are in float64; float32 sums had errors of 1e-3. They are relative to the first row, so that features whose
+    mean is far larger than their spread lose no digits. A batch costs one matrix product of (d x b) and (b x 2k). X is
+    never stored as a whole.
     """
 
     def __init__(self) -> None:
@@ -53,12 +56,15 @@ class Theta:
         self._x0 = self._y0 = torch.empty(0)
 
     def add(self, features: Tensor, targets: Tensor, known: Tensor) -> Self:
-        """Takes in a batch.
+        """Add a batch of rows.
 
         Args:
             features: (b, d), any float type, finite.
-            targets: (b, k), any type; entries that are not known are not read.
+            targets: (b, k), any type; unknown entries are ignored.
             known: (b, k) bool.
+
+        Returns:
+            This object.
         """
         x, m = features.double(), known.double()
         y = torch.where(known, targets.double(), 0.0)
@@ -72,11 +78,17 @@ class Theta:
         return self
 
     def matrix(self, scaling: Scaling) -> Tensor:
-        """Theta as (d, k) float64. The column of a task without known rows, or with constant labels or features
-        (but for `raw`), is zero.
+        """Compute Theta.
+
+        Args:
+            scaling: of the labels; see the module.
+
+        Returns:
+            (d, k) float64. The column of a task without known rows is zero; except for `raw`, so is that of a task with
+            constant labels or constant features.
 
         Raises:
-            SettingError: nothing was added.
+            SettingError: no rows were added.
         """
         if self._sums is None:
             raise SettingError("Algorithm 2 needs at least one training image; got none")
@@ -84,8 +96,8 @@ class Theta:
         rows = n.clamp(min=1)
         mean_x, mean_y = sum_x / rows, sum_y / rows
         if scaling == "raw":
-            whole = sum_xy + self._x0[:, None] * (sum_y + n * self._y0) + sum_x * self._y0
-            return whole / rows
+            uncentred = sum_xy + self._x0[:, None] * (sum_y + n * self._y0) + sum_x * self._y0
+            return uncentred / rows
         covariance = sum_xy / rows - mean_x * mean_y
         variance = (sum_yy / rows - mean_y**2).clamp(min=0)
         spread = (sum_xx / rows - (mean_x**2).sum(0)).clamp(min=0)  # trace of the features' covariance
@@ -100,35 +112,35 @@ class Theta:
         if scaling == "effect":
             return effect
         # E || (1/n) sum_j x_j y_pi(j) ||^2 = var(y) tr(cov(x)) / (n - 1) over random permutations pi, x and y centred
-        by_chance = spread / (variance * (n - 1).clamp(min=1))
-        share = 1 - by_chance / (effect**2).sum(0).clamp(min=torch.finfo(torch.float64).tiny)
-        return effect * share.clamp(min=0).sqrt()
+        chance_square = spread / (variance * (n - 1).clamp(min=1))
+        remaining = 1 - chance_square / (effect**2).sum(0).clamp(min=torch.finfo(torch.float64).tiny)
+        return effect * remaining.clamp(min=0).sqrt()
 
 
 def check_rank(rank: int, tasks: int) -> None:
-    """Raises SettingError unless the weighting rank lies in 1..k."""
+    """Check that the weighting rank is in 1..k, and raise SettingError otherwise."""
     if not 1 <= rank <= tasks:
-        raise SettingError(f"the weighting rank must lie in 1..{tasks}, the number of labels; got {rank}")
+        raise SettingError(f"the weighting rank must be in 1..{tasks}, the number of labels; got {rank}")
 
 
 def svd_weights(theta: Tensor, rank: int) -> Tensor:
-    """Steps 2 and 3 of Algorithm 2, normalised.
+    """Compute the task weights from Theta: steps 2 and 3 of Algorithm 2, then scaling to sum k.
 
     Args:
         theta: (d, k), finite.
-        rank: r in 1..k; with r = k the weights are the lengths of the columns.
+        rank: r in 1..k; with r = k the weights are proportional to the norms of the columns.
 
     Returns:
-        (k,) float64, at least 0, with sum k; all 1 where theta is zero.
+        (k,) float64, at least 0, with sum k; all 1 if theta is zero.
 
     Raises:
         SettingError: the rank is out of range.
     """
     k = theta.shape[1]
     check_rank(rank, k)
-    size = theta.abs().max()
-    if size == 0:
+    largest = theta.abs().max()  # divided by it, squares neither overflow nor underflow
+    if largest == 0:
         return torch.ones(k, dtype=torch.float64, device=theta.device)
-    _, S, Vh = torch.linalg.svd(theta.double() / size, full_matrices=False)
+    _, S, Vh = torch.linalg.svd(theta.double() / largest, full_matrices=False)
     alpha = torch.linalg.vector_norm(S[:rank, None] * Vh[:rank], dim=0)  # |theta_i^T U_r|, since U^T Theta = S V^T
     return alpha * (k / alpha.sum())

@@ -1,4 +1,6 @@
-"""Algorithm 2 as a task weighting: when it is refreshed, on which images, and with which rank.
+"""Algorithm 2 as task weightings (`svd`, `svd_dynamic`): when weights are computed, on which images, with which rank.
+
+The algorithm itself is in `models.weighting.svd`.
 
 Shapes: n images, d features, k tasks, r rank.
 """
@@ -20,35 +22,36 @@ from models.weighting.svd import Scaling, Theta, check_rank, svd_weights
 
 Rank = Annotated[int, Field(ge=1)] | RankRule | None
 _RANK = (
-    "weighting rank r, from 1 to the number of labels k (k weighs by strength alone); validation: chosen on the "
-    "validation images; spectrum: the singular values that stand out of chance; none: 3, or 1 for fewer than 4 labels"
+    "weighting rank r, from 1 to the number of labels k (with k, only the strength of a label counts); validation: "
+    "chosen on the validation images; spectrum: the number of singular values above chance; none: 3, or 1 for fewer "
+    "than 4 labels"
 )
 _ROWS = (
-    "training images, drawn by the seed, whose features the weights are computed from: a number, a share below 1 "
-    "(512 at least), or none for all"
+    "number of training images, sampled by the seed, from whose features the weights are computed: an integer, a share "
+    "below 1 (at least 512 images), or none for all"
 )
 
 
 class SvdSettings(RuleSettings):
-    """Algorithm 2 (arXiv:2005.00944): tasks count by how far they share a direction with the others.
+    """Algorithm 2 (arXiv:2005.00944): a task's weight is larger the more it shares a direction with other tasks.
 
     The defaults were chosen on validation images of the phantom (3,015 training images, 20 % random labels on three
-    findings, two seeds), where mean AUC was 0.818 with rank 3 and effect, 0.812 with unit, and 0.808 at rank 1;
-    weights computed after one epoch did worse than after two. Uniform weights had 0.828 there. They were computed from
-    all images; from 1,024 of 3,434 they agree with those at a correlation of 0.98.
+    findings, two seeds). Mean AUC there was 0.818 with rank 3 and effect, 0.812 with unit, and 0.808 at rank 1; weights
+    computed after one epoch were worse than after two. Uniform weights had 0.828. The weights were computed from all
+    images; those from 1,024 of 3,434 images have a correlation of 0.98 with them.
     """
 
     kind: Literal["svd"] = "svd"
     rank: Rank = Field(None, description=_RANK)
     scaling: Scaling = Field(
         "effect",
-        description="scaling of the labels: raw (as printed; measures prevalence), unit (favours common labels), "
-        "effect (free of prevalence, noisy for rare labels), permutation (effect less what chance gives)",
+        description="scaling of the labels: raw (as in the paper; measures prevalence), unit (favours common labels), "
+        "effect (independent of prevalence, noisy for rare labels), permutation (effect minus what chance gives)",
     )
     refresh: tuple[Annotated[int, Field(ge=0)], ...] = Field(
         (2,),
         min_length=1,
-        description="epochs after which the weights are computed anew, counted from 1; uniform until the first. "
+        description="epochs after which the weights are computed, counted from 1; weights are uniform until the first. "
         "0: before training, from the features of a pretrained network",
     )
     rows: Annotated[int, Field(ge=2)] | Annotated[float, Field(gt=0, lt=1)] | None = Field(0.1, description=_ROWS)
@@ -57,62 +60,77 @@ class SvdSettings(RuleSettings):
 class Svd(FixedWeights):
     """Objective: the mean of alpha_i L_i, with alpha from Algorithm 2 on the features of the network so far.
 
-    A refresh costs one forward pass over `rows` images, and the sums of `models.weighting.svd.Theta`, a few percent of that;
-    a rule for the rank adds the features' covariance, and `validation` a pass over the validation images.
+    A refresh costs one forward pass over `rows` images, and the sums of `models.weighting.svd.Theta`, a few percent of
+    that. A rank of `spectrum` or `validation` adds the features' covariance; `validation` also adds a pass over the
+    validation images.
+
+    Args:
+        settings: rank, scaling, refresh epochs and number of images.
+        tasks: k.
+
+    Raises:
+        SettingError: the rank is above k.
     """
 
     def __init__(self, settings: SvdSettings, tasks: int) -> None:
         super().__init__(settings, tasks)
         if isinstance(settings.rank, int):
             check_rank(settings.rank, tasks)
-        self._wanted = settings
-        self._rank = 0  # of the last refresh; none yet
+        self._settings = settings
+        self._rank = 0  # of the last refresh; 0: no refresh yet
 
     def after_epoch(self, epoch: int, feature_pass: FeaturePass, validation_pass: FeaturePass | None = None) -> None:
-        if epoch in self._wanted.refresh:
+        """Compute new weights if the settings ask for a refresh after this epoch."""
+        if epoch in self._settings.refresh:
             theta, moments = Theta(), Moments()
-            for features, targets in feature_pass(self._wanted.rows):
+            for features, targets in feature_pass(self._settings.rows):
                 theta.add(features, targets, targets >= 0)
-                if isinstance(self._wanted.rank, str):
+                if isinstance(self._settings.rank, str):
                     moments.add(features, targets, targets >= 0)
-            matrix = theta.matrix(self._wanted.scaling)
-            self._rank = chosen_rank(self._wanted.rank, theta, matrix, moments, validation_pass)
-            self._set(svd_weights(matrix, self._rank))
+            matrix = theta.matrix(self._settings.scaling)
+            self._rank = choose_rank(self._settings.rank, theta, matrix, moments, validation_pass)
+            self._set_weights(svd_weights(matrix, self._rank))
 
     def check(self, epochs: int, pretrained: bool = False) -> None:
-        first = min(self._wanted.refresh)
+        """Check that weights before training have a pretrained network, and that an epoch follows the first refresh."""
+        first = min(self._settings.refresh)
         if first == 0 and not pretrained:
             raise SettingError(
                 "svd weights are to be computed before training (refresh 0), but the network starts from random "
-                "weights: set pretrained: true, or choose refresh from 1"
+                "weights: set pretrained: true, or set refresh to 1 or more"
             )
         if first >= epochs:
             raise SettingError(
                 f"svd weights are first computed after epoch {first}, but training has {epochs} epoch(s), so no epoch "
-                "would use them: train longer, or choose refresh from 1 to the number of epochs less one"
+                "would use them: train longer, or set refresh to at least 1 and less than the number of epochs"
             )
 
     def diagnostics(self) -> dict[str, float]:
-        """`rank`: r at the last refresh."""
+        """Return `rank`, r at the last refresh; nothing before it."""
         return {"rank": float(self._rank)} if self._rank else {}
 
     def state_dict(self) -> dict[str, Tensor]:
+        """Return the weights and the rank."""
         return super().state_dict() | {"rank": torch.tensor(self._rank)}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore what `state_dict` returned."""
         super().load_state_dict(state)
         self._rank = int(state["rank"])
 
 
-def chosen_rank(rank: Rank, theta: Theta, matrix: Tensor, moments: Moments, validation_pass: FeaturePass | None) -> int:
-    """The rank that the setting stands for.
+def choose_rank(rank: Rank, theta: Theta, matrix: Tensor, moments: Moments, validation_pass: FeaturePass | None) -> int:
+    """Return the rank that the setting means: a number as it is, a default, or the result of a rule.
 
     Args:
-        theta: the sums over the rows that moments has seen.
+        rank: the setting.
+        theta: sums over the sampled training images.
         matrix: Theta in the scaling of the weights, (d, k).
+        moments: sums over the same images; empty unless `rank` is a rule.
+        validation_pass: over the validation images, for the rule `validation`.
 
     Raises:
-        SettingError: it is to be chosen on validation images, and there are none.
+        SettingError: the rank is to be chosen on validation images, but there are none.
     """
     k = matrix.shape[1]
     match rank:
@@ -122,95 +140,111 @@ def chosen_rank(rank: Rank, theta: Theta, matrix: Tensor, moments: Moments, vali
             return rank_from_spectrum(theta.matrix("unit"), moments)
         case "validation":
             if validation_pass is None:
-                raise SettingError("rank validation needs validation images; give a rank, or choose spectrum")
+                raise SettingError("rank validation needs validation images: set rank to a number or to spectrum")
             return rank_on_validation(matrix, moments, validation_pass(None))
         case int():
             return rank
 
 
 class SvdDynamicSettings(RuleSettings):
-    """Algorithm 2 on features that change, with an estimate of each label's noise."""
+    """Weights that are computed anew after every epoch, from label trust, from Algorithm 2, or from both."""
 
     kind: Literal["svd_dynamic"] = "svd_dynamic"
     by: Literal["trust", "svd", "both"] = Field(
         "trust",
         description="weights from label trust (estimated noise p: (1 - p)^2), Algorithm 2 (svd), or their product",
     )
-    first: int = Field(1, ge=1, description="epoch after which the weights are first computed; uniform until then")
+    first: int = Field(
+        1, ge=1, description="epoch after which the weights are first computed; weights are uniform until then"
+    )
     memory: float = Field(
-        0.5, ge=0, lt=1, description="share of the former Theta in the running one, at each refresh; 0: forgets at once"
+        0.5, ge=0, lt=1, description="share of the previous running Theta in the new one, at each refresh; 0: no memory"
     )
     replaced_by: ReplacedBy = Field(
-        "coin", description="what a random label is taken to be: a fair coin, or drawn by the label's own prevalence"
+        "coin", description="assumed distribution of a random label: a fair coin, or the label's own prevalence"
     )
     rank: Rank = Field(None, description=_RANK)
-    scaling: Scaling = Field("effect", description="scaling of the labels, as of svd")
+    scaling: Scaling = Field("effect", description="scaling of the labels; see svd")
     rows: Annotated[int, Field(ge=5)] | Annotated[float, Field(gt=0, lt=1)] | None = Field(1024, description=_ROWS)
 
 
 class SvdDynamic(FixedWeights):
-    """Objective: the mean of alpha_i L_i, with alpha anew after every epoch.
+    """Objective: the mean of alpha_i L_i, with alpha computed anew after every epoch.
 
-    Theta is a running mean over the refreshes with exponential forgetting; the label trust is of the last one. The
-    noise p_i that `models.weighting.label_trust` estimates weighs a task by (1 - p_i)^2, as `models.weighting.oracle` does with the true
-    one. A refresh costs a forward pass over `rows` images, whose features are held meanwhile.
+    Theta is an exponential moving average over the refreshes; the label trust is that of the last refresh. From the
+    estimated noise p_i of `models.weighting.label_trust` a task gets the weight (1 - p_i)^2, as in
+    `models.weighting.oracle` from the true noise. A refresh costs a forward pass over `rows` images, whose features are
+    in memory meanwhile.
+
+    Args:
+        settings: source of the weights, memory, rank, scaling and number of images.
+        tasks: k.
+
+    Raises:
+        SettingError: the rank is above k.
     """
 
     def __init__(self, settings: SvdDynamicSettings, tasks: int) -> None:
         super().__init__(settings, tasks)
         if isinstance(settings.rank, int):
             check_rank(settings.rank, tasks)
-        self._wanted = settings
+        self._settings = settings
         self._rank = 0
         self._theta: Tensor | None = None
         self._trust: LabelTrust | None = None
 
     def after_epoch(self, epoch: int, feature_pass: FeaturePass, validation_pass: FeaturePass | None = None) -> None:
-        if epoch < self._wanted.first:
+        """Compute new weights from the epoch `first` on."""
+        if epoch < self._settings.first:
             return
-        batches = list(feature_pass(self._wanted.rows))
+        batches = list(feature_pass(self._settings.rows))
         features, targets = (torch.cat(parts) for parts in zip(*batches, strict=True))
         known = targets >= 0
         theta, moments = Theta().add(features, targets, known), Moments().add(features, targets, known)
-        now, memory = theta.matrix(self._wanted.scaling).cpu(), self._wanted.memory
-        self._theta = now if self._theta is None else memory * self._theta + (1 - memory) * now
-        self._rank = chosen_rank(self._wanted.rank, theta, self._theta.to(features.device), moments, validation_pass)
+        matrix, memory = theta.matrix(self._settings.scaling).cpu(), self._settings.memory
+        self._theta = matrix if self._theta is None else memory * self._theta + (1 - memory) * matrix
+        self._rank = choose_rank(self._settings.rank, theta, self._theta.to(features.device), moments, validation_pass)
         self._trust = label_trust(
-            features.float().cpu().numpy(), targets.cpu().numpy(), replaced_by=self._wanted.replaced_by
+            features.float().cpu().numpy(), targets.cpu().numpy(), replaced_by=self._settings.replaced_by
         )
-        self._set(self._weights_by())
+        self._set_weights(self._combine_weights())
 
-    def _weights_by(self) -> Tensor:
+    def _combine_weights(self) -> Tensor:
+        """Return the weights (k,) from label trust, Algorithm 2, or their product."""
         alpha = torch.ones_like(self._alpha)
-        if self._wanted.by != "trust" and self._theta is not None:
+        if self._settings.by != "trust" and self._theta is not None:
             alpha = svd_weights(self._theta, self._rank)
-        if self._wanted.by != "svd" and self._trust is not None:
+        if self._settings.by != "svd" and self._trust is not None:
             alpha = alpha * noise_weights(torch.tensor(self._trust.noise, dtype=torch.float64).nan_to_num(0.0))
         return alpha * (len(alpha) / alpha.sum()) if alpha.sum() > 0 else torch.ones_like(alpha)
 
     def check(self, epochs: int, pretrained: bool = False) -> None:
-        if self._wanted.first >= epochs:
+        """Check that an epoch follows the first computation of weights."""
+        if self._settings.first >= epochs:
             raise SettingError(
-                f"svd_dynamic weights are first computed after epoch {self._wanted.first}, but training has {epochs} "
-                "epoch(s), so no epoch would use them: train longer, or choose first below the number of epochs"
+                f"svd_dynamic weights are first computed after epoch {self._settings.first}, but training has {epochs} "
+                "epoch(s), so no epoch would use them: train longer, or set first below the number of epochs"
             )
 
     def diagnostics(self) -> dict[str, float]:
-        """`rank`: r at the last refresh."""
+        """Return `rank`, r at the last refresh; nothing before it."""
         return {"rank": float(self._rank)} if self._rank else {}
 
     def trust(self) -> LabelTrust | None:
+        """Return the label trust of the last refresh."""
         return self._trust
 
     def state_dict(self) -> dict[str, Tensor]:
+        """Return the weights, the rank, the running Theta and the label trust."""
         state = super().state_dict() | {"rank": torch.tensor(self._rank)}
         if self._theta is not None and self._trust is not None:
             state["theta"] = self._theta.clone()
-            # by way of numpy, which keeps 64 bits
+            # via numpy: torch.tensor would make the numbers float32
             state |= {f"trust/{name}": torch.as_tensor(np.array(c)) for name, c in asdict(self._trust).items()}
         return state
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore what `state_dict` returned."""
         super().load_state_dict(state)
         self._rank = int(state["rank"])
         if "theta" in state:

@@ -1,6 +1,6 @@
-"""What every epoch leaves behind, written while the next one trains: the checkpoint first, then MLflow's metrics.
+"""An asynchronous checkpoint writer: while the next epoch trains, it writes the checkpoint, then the MLflow metrics.
 
-What is logged can be resumed, and is then logged again unchanged.
+In this order, every epoch whose metrics are in MLflow can be resumed; a resumed arm logs the same metrics again.
 """
 
 from collections.abc import Mapping
@@ -14,12 +14,12 @@ from tasks.runtime.atomic_files import write_state
 
 
 class AsyncCheckpointWriter:
-    """Writes one epoch at a time; what goes wrong is raised at the next epoch, or at the end."""
+    """Writes one epoch at a time in a background thread; an error is raised at the next epoch, or at the end."""
 
     def __init__(self, run_id: str, checkpoint: Path) -> None:
         self._run_id, self._checkpoint = run_id, checkpoint
-        self._writer = ThreadPoolExecutor(1, "keeper")
-        self._writing: Future[None] | None = None
+        self._executor = ThreadPoolExecutor(1, "checkpoint-writer")
+        self._pending: Future[None] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -27,18 +27,25 @@ class AsyncCheckpointWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._writer.shutdown()
+        self._executor.shutdown()
         if kind is None:
             self._wait()
 
-    def keep(self, state: Mapping[str, Any], metrics: Mapping[str, float], epoch: int, timestamp_ms: int) -> None:
-        """Write an epoch; the state must not change any more. Waits for the epoch before to be written."""
+    def save(self, state: Mapping[str, Any], metrics: Mapping[str, float], epoch: int, timestamp_ms: int) -> None:
+        """Start to write an epoch, after the one before is written.
+
+        Args:
+            state: the content of the checkpoint; it must not change after this call.
+            metrics: for MLflow.
+            epoch: counted from 1.
+            timestamp_ms: of the metrics, Unix time in milliseconds.
+        """
         self._wait()
-        self._writing = self._writer.submit(self._write, state, metrics, epoch, timestamp_ms)
+        self._pending = self._executor.submit(self._write, state, metrics, epoch, timestamp_ms)
 
     def _wait(self) -> None:
-        if self._writing:
-            self._writing.result()
+        if self._pending:
+            self._pending.result()
 
     def _write(self, state: Mapping[str, Any], metrics: Mapping[str, float], epoch: int, timestamp_ms: int) -> None:
         write_state(state, self._checkpoint)

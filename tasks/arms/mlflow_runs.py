@@ -1,6 +1,6 @@
-"""What MLflow remembers: a parent run per study, a child per arm, each ending in the state it deserves.
+"""MLflow runs: a parent run per study, a child run per arm, each ended as FINISHED, FAILED or KILLED.
 
-A finished arm is known by its hash, held as a tag: it is found again from any study on the same MLflow store.
+An arm's hash is a tag of its run, by which any study on the same MLflow store finds a finished arm.
 """
 
 import hashlib
@@ -22,52 +22,64 @@ from pydantic import BaseModel
 
 from tasks.records.study import RunsRecord
 from tasks.runtime.home import home
-from tasks.runtime.processes import is_gone, this_process
+from tasks.runtime.processes import has_exited, process_name
 
 EXPERIMENT = "medmtl"
 ARM_TAG = "medmtl.arm"
 STUDY_TAG = "medmtl.study"
-PARENT_TAG = "mlflow.parentRunId"  # MLflow's own, by which it nests runs
+PARENT_TAG = "mlflow.parentRunId"  # MLflow's own tag for nested runs
 PROCESS_TAG = "medmtl.process"
 SQLITE = "sqlite:///"
-BATCH = 1000  # metrics that MLflow takes in one call
-DIGEST = 32  # characters of a content hash that fit its dataset table
+BATCH = 1000  # the most metrics that MLflow accepts in one call
+DIGEST = 32  # characters of a content hash that fit into MLflow's dataset table
 
 
 def connect() -> str:
-    """Point MLflow at our store and return the id of our experiment; runs left RUNNING by the dead become KILLED."""
+    """Connect MLflow to the store of `home()`; runs that killed processes left RUNNING become KILLED.
+
+    Returns:
+        The id of medmtl's MLflow experiment.
+    """
     uri = home().tracking_uri
     mlflow.set_tracking_uri(uri)
-    with FileLock(home().root / "mlflow.lock"):  # two commands at once would both make the database
+    with FileLock(home().root / "mlflow.lock"):  # two commands at once would both create the database
         if uri.startswith(SQLITE):
-            _make_database(Path(uri.removeprefix(SQLITE)))
+            _create_database(Path(uri.removeprefix(SQLITE)))
         client = MlflowClient()
         known = client.get_experiment_by_name(EXPERIMENT)
         if known is None:
-            beside = (home().root / "mlflow-artifacts").as_uri() if uri.startswith(SQLITE) else None
-            experiment = client.create_experiment(EXPERIMENT, artifact_location=beside)
+            artifacts = (home().root / "mlflow-artifacts").as_uri() if uri.startswith(SQLITE) else None
+            experiment = client.create_experiment(EXPERIMENT, artifact_location=artifacts)
         else:
             experiment = known.experiment_id
         _end_orphans(client, experiment)
     return experiment
 
 
-def find(experiment: str, tag: str, value: str) -> Run | None:
-    """The newest run that carries a tag with this value (an arm's or a study's hash), finished or not, or None."""
+def find_run(experiment: str, tag: str, value: str) -> Run | None:
+    """Find the newest run, finished or not, whose tag has this value (an arm's or a study's hash); else None."""
     runs = MlflowClient().search_runs(
         [experiment], f"tags.`{tag}` = '{value}'", order_by=["attributes.start_time DESC"], max_results=1
     )
     return runs[0] if runs else None
 
 
-def new_run(experiment: str, name: str, tags: Mapping[str, str], params: Mapping[str, Any]) -> str:
-    """Make a run with its tags and parameters (nested mappings are flattened with dots); returns its id."""
-    run = MlflowClient().create_run(experiment, run_name=name, tags={**tags, PROCESS_TAG: this_process()})
+def create_run(experiment: str, name: str, tags: Mapping[str, str], params: Mapping[str, Any]) -> str:
+    """Create a run with tags and parameters (nested mappings are flattened with dots).
+
+    Returns:
+        The id of the run.
+    """
+    run = MlflowClient().create_run(experiment, run_name=name, tags={**tags, PROCESS_TAG: process_name()})
     return resume_run(run, params)
 
 
 def resume_run(run: Run, params: Mapping[str, Any]) -> str:
-    """Give an unfinished run those of its parameters that a kill kept from it; returns its id."""
+    """Log the parameters that an unfinished run does not have yet, because of a kill.
+
+    Returns:
+        The id of the run.
+    """
     missing = [Param(key, str(value)) for key, value in flatten(params).items() if key not in run.data.params]
     MlflowClient().log_batch(run.info.run_id, params=missing)
     return run.info.run_id
@@ -75,28 +87,42 @@ def resume_run(run: Run, params: Mapping[str, Any]) -> str:
 
 @contextmanager
 def study_run(title: str, settings: BaseModel) -> Iterator[str]:
-    """The parent run of a study: the one that the same settings left unfinished, or a new one."""
+    """Open the parent run of a study: the unfinished one with the same settings, or a new one.
+
+    Args:
+        title: of a new run, to which the date is added.
+        settings: of the study; logged as parameters.
+
+    Yields:
+        The id of the run, which is the active one meanwhile.
+    """
     experiment = connect()
     config = settings.model_dump(mode="json")
     identity = hashlib.sha256(json.dumps(config).encode()).hexdigest()[:16]
-    known = find(experiment, STUDY_TAG, identity)
+    known = find_run(experiment, STUDY_TAG, identity)
     if known is not None and known.info.status != "FINISHED":
         run_id = resume_run(known, config)
     else:
         name = f"{title} · {datetime.now():%Y-%m-%d %H:%M}"
-        run_id = new_run(experiment, name, {STUDY_TAG: identity, "medmtl.kind": "study"}, config)
-    with running(run_id):
+        run_id = create_run(experiment, name, {STUDY_TAG: identity, "medmtl.kind": "study"}, config)
+    with active_run(run_id):
         yield run_id
 
 
 @contextmanager
-def running(run_id: str) -> Iterator[str]:
-    """Make `run_id` the active run; it ends FINISHED, FAILED on an exception, KILLED on Ctrl-C or SIGTERM.
+def active_run(run_id: str) -> Iterator[str]:
+    """Make a run the active one; it ends FINISHED, FAILED after an exception, KILLED after Ctrl-C or SIGTERM.
 
     `mlflow.start_run` as a context manager would end it FAILED in the last case too.
+
+    Args:
+        run_id: of the run.
+
+    Yields:
+        The same id.
     """
     client = MlflowClient()
-    client.log_batch(run_id, tags=[RunTag(PROCESS_TAG, this_process())])
+    client.log_batch(run_id, tags=[RunTag(PROCESS_TAG, process_name())])
     mlflow.start_run(run_id=run_id, nested=True)
     try:
         yield run_id
@@ -110,43 +136,52 @@ def running(run_id: str) -> Iterator[str]:
 
 
 def runs_record() -> RunsRecord:
-    """Where a person sees our runs: on a server's pages, or on those that a command opens.
+    """Return where to look at the runs: the address of the MLflow server, or a command that starts one.
 
-    Names no password, and no path of this machine.
+    Contains no password, and no path of this machine.
     """
     uri = home().tracking_uri
     parts = urlsplit(uri)
     if parts.scheme in ("http", "https"):
         server = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
         return RunsRecord(address=f"{server}/#/experiments/{connect()}/runs/")
-    # MLflow sets its variable to whatever it was connected to: that it is set does not say that a person set it
-    ours = uri == f"sqlite:///{home().root / 'mlflow.db'}"
-    store = "sqlite:///${MEDMTL_HOME:-$HOME/.medmtl}/mlflow.db" if ours else "$MLFLOW_TRACKING_URI"
+    # MLflow itself sets MLFLOW_TRACKING_URI when it connects, so that it is set does not mean that the user set it
+    is_default = uri == f"sqlite:///{home().root / 'mlflow.db'}"
+    store = "sqlite:///${MEDMTL_HOME:-$HOME/.medmtl}/mlflow.db" if is_default else "$MLFLOW_TRACKING_URI"
     return RunsRecord(command=f'mlflow ui --backend-store-uri "{store}"')
 
 
 def log_metrics(run_id: str, metrics: Mapping[str, float], step: int, timestamp_ms: int) -> None:
-    """Write metrics in batches; the same (key, step, timestamp, value) again changes nothing. NaN is left out."""
+    """Log metrics in batches; to log the same (key, step, timestamp, value) again changes nothing. NaN is left out."""
     rows = [Metric(metric_key(k), float(v), timestamp_ms, step) for k, v in metrics.items() if v == v]
     for start in range(0, len(rows), BATCH):
         MlflowClient().log_batch(run_id, metrics=rows[start : start + BATCH])
 
 
 def log_dataset(name: str, path: Path, digest: str, context: str) -> None:
-    """Name a store or a noise mask as an input of the active run; `digest` is its content hash."""
+    """Log a store or a noise mask as an input of the active run.
+
+    Args:
+        name: of the dataset.
+        path: of its files.
+        digest: its content hash.
+        context: its use, such as 'store'.
+    """
     source = LocalArtifactDatasetSource(path.as_uri())
     dataset = MetaDataset(source, name=name, digest=digest.removeprefix("sha256:")[:DIGEST])
-    with FileLock(home().root / "mlflow.lock"):  # two arms at once would both make its row, and one of them fail
+    with FileLock(
+        home().root / "mlflow.lock"
+    ):  # two arms at once would both create the dataset's row, and one would fail
         mlflow.log_input(dataset, context=context)
 
 
 def metric_key(key: str) -> str:
-    """`key` with what MLflow does not allow in a metric's name replaced by underscores."""
+    """Replace the characters that MLflow does not allow in a metric's name by underscores."""
     return "".join(c if c.isalnum() or c in "_-. :/" else "_" for c in key)
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"a": {"b": 1}} -> {"a.b": 1}."""
+    """Flatten nested mappings: {"a": {"b": 1}} becomes {"a.b": 1}."""
     flat: dict[str, Any] = {}
     for key, value in nested.items():
         if isinstance(value, Mapping):
@@ -156,8 +191,8 @@ def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _make_database(path: Path) -> None:
-    """Make MLflow's database, whole or not at all: it cannot go on with one whose making was interrupted."""
+def _create_database(path: Path) -> None:
+    """Create MLflow's database atomically: MLflow cannot use one whose creation was interrupted."""
     if path.exists():
         return
     unfinished = path.with_name(f"{path.name}.unfinished")
@@ -168,5 +203,5 @@ def _make_database(path: Path) -> None:
 
 def _end_orphans(client: MlflowClient, experiment: str) -> None:
     for run in client.search_runs([experiment], "attributes.status = 'RUNNING'"):
-        if is_gone(run.data.tags.get(PROCESS_TAG, "")):
+        if has_exited(run.data.tags.get(PROCESS_TAG, "")):
             client.set_terminated(run.info.run_id, "KILLED")

@@ -1,4 +1,4 @@
-"""Where arms run: several at a time, each with its own share of the processors, by one of Prefect's task runners."""
+"""Task runners: how many arms train at a time, in threads or on Ray, and the processor threads of each."""
 
 import os
 from collections.abc import Iterator
@@ -24,40 +24,49 @@ class RunnerSettings(Settings):
 
     kind: Literal["threads", "ray"] = Field(
         "threads",
-        description="threads: of this process; ray: processes of a Ray cluster whose machines all see MEDMTL_HOME "
-        "and, for several machines, the server in PREFECT_API_URL (pip install 'medmtl[ray]')",
+        description="threads: of this process; ray: processes of a Ray cluster (pip install 'medmtl[ray]') whose "
+        "machines all share MEDMTL_HOME and, if there are several, reach the server in PREFECT_API_URL",
     )
     arms_at_once: int | None = Field(
         None,
         ge=1,
-        description="arms that train at the same time; none: one per processor of this machine, or one on a GPU",
+        description="arms that train at the same time; none: one per processor of this machine, but one on a GPU",
     )
     threads: int | None = Field(
         None,
         ge=1,
-        description="processor threads of an arm, on which the last bits of its numbers depend; "
-        "none: this machine's processors shared out among the arms at once",
+        description="processor threads of each arm, on which the last bits of its numbers depend; "
+        "none: this machine's processors divided by the number of arms at a time",
     )
-    address: str | None = Field(None, description="of a running Ray cluster; none: one on this machine for the study")
+    address: str | None = Field(
+        None, description="address of a running Ray cluster; none: start one on this machine for this run"
+    )
 
-    def at_once(self, device: Device) -> int:
-        """Arms that train at the same time."""
-        return self.arms_at_once or (1 if on_gpu(device) else processors())
+    def parallel_arms(self, device: Device) -> int:
+        """Return how many arms train at the same time."""
+        return self.arms_at_once or (1 if uses_gpu(device) else processors())
 
-    def threads_of_an_arm(self, device: Device) -> int:
-        """Processor threads that each of them gets."""
-        return self.threads or max(1, processors() // self.at_once(device))
+    def threads_per_arm(self, device: Device) -> int:
+        """Return the number of processor threads of each arm."""
+        return self.threads or max(1, processors() // self.parallel_arms(device))
 
 
 @contextmanager
 def task_runner(settings: RunnerSettings, device: Device) -> Iterator[TaskRunner[Any]]:
-    """A started runner for so many arms at once; `submit` the arms to it.
+    """Start a Prefect task runner for the arms.
+
+    Args:
+        settings: how many arms train at a time, and where.
+        device: on which an arm trains.
+
+    Yields:
+        The runner, to which arms are submitted.
 
     Raises:
-        DataError: Ray is asked for and not installed, or its cluster cannot be reached.
+        DataError: Ray is not installed, or its cluster cannot be reached.
     """
     if settings.kind == "threads":
-        runner: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=settings.at_once(device))
+        runner: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=settings.parallel_arms(device))
         with runner:
             yield runner
         return
@@ -66,22 +75,22 @@ def task_runner(settings: RunnerSettings, device: Device) -> Iterator[TaskRunner
     from prefect_ray import RayTaskRunner
     from prefect_ray.context import remote_options
 
-    passed_on = {name: os.environ[name] for name in (*DEFAULTS, "MLFLOW_TRACKING_URI") if name in os.environ}
-    environment = {"env_vars": passed_on | {"MEDMTL_HOME": str(home().root)}}
-    options: dict[str, Any] = {"runtime_env": environment, "log_to_driver": False}
-    threads_of_an_arm = settings.threads_of_an_arm(device)
+    variables = {name: os.environ[name] for name in (*DEFAULTS, "MLFLOW_TRACKING_URI") if name in os.environ}
+    runtime_env = {"env_vars": variables | {"MEDMTL_HOME": str(home().root)}}
+    options: dict[str, Any] = {"runtime_env": runtime_env, "log_to_driver": False}
+    threads_per_arm = settings.threads_per_arm(device)
     if settings.address is None:
-        options |= {"num_cpus": settings.at_once(device) * threads_of_an_arm, "include_dashboard": False}
+        options |= {"num_cpus": settings.parallel_arms(device) * threads_per_arm, "include_dashboard": False}
         options["_node_ip_address"] = "127.0.0.1"
     with ExitStack() as stack:
         try:
             ray = stack.enter_context(RayTaskRunner(address=settings.address, init_kwargs=options))
         except OSError as error:
             raise DataError(f"no Ray cluster answers at {settings.address} ({error}): name another address") from error
-        stack.enter_context(remote_options(num_cpus=threads_of_an_arm, num_gpus=int(on_gpu(device))))
+        stack.enter_context(remote_options(num_cpus=threads_per_arm, num_gpus=int(uses_gpu(device))))
         yield ray
 
 
-def on_gpu(device: Device) -> bool:
-    """Whether an arm on this device trains on a GPU here."""
+def uses_gpu(device: Device) -> bool:
+    """Tell whether an arm with this device setting trains on a GPU of this machine."""
     return device == "cuda" or (device == "auto" and torch.cuda.is_available())

@@ -1,0 +1,1 @@
+"""Data of a run: image stores, archives, text benchmarks, pretrained encoders and word vectors."""

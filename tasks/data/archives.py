@@ -1,4 +1,4 @@
-"""Archives of images: taken from a folder or downloaded, decoded as they come, let go if asked."""
+"""Archives of images: taken from a folder or downloaded, decoded one by one into a store, then deleted if wanted."""
 
 import hashlib
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import Field, field_validator
 
 from data_prep.errors import DataError
-from data_prep.fetch.download import Downloader, DownloadSettings, check_space
+from data_prep.fetch.download import Downloader, DownloadSettings, check_free_space
 from data_prep.fetch.remote_file import RemoteFile
 from data_prep.labels.table import LabelTable, read_labels
 from data_prep.sources.chestxray14 import (
@@ -20,7 +20,7 @@ from data_prep.sources.chestxray14 import (
     find_files,
     read_manifest,
 )
-from data_prep.store.from_archives import ArchiveSource, build_from_archives
+from data_prep.store.from_archives import ArchiveFiles, ArchiveSource, build_from_archives
 from data_prep.store.recipe import store_key
 from data_prep.store.store import Store
 from tasks.runtime.home import home
@@ -30,12 +30,16 @@ from tasks.runtime.settings import Settings
 
 
 class ArchiveSettings(Settings):
-    """Where archives of images come from, and what becomes of them."""
+    """Where the archives of images come from, which of them are used, and whether they are deleted afterwards."""
 
-    folder: Path | None = Field(None, description="take the files from this folder; nothing is downloaded then")
-    manifest: Path | None = Field(None, description="CSV of another archive of the same shape: name, url, bytes, md5")
-    parts: tuple[int, ...] = Field((), description="numbers of the archives to take; none: all")
-    discard: bool = Field(False, description="remove each archive once its images are in the store and were checked")
+    folder: Path | None = Field(None, description="folder that holds the files; then nothing is downloaded")
+    manifest: Path | None = Field(
+        None,
+        description="CSV of other archives than ChestX-ray14's, with the columns name, url, bytes, md5; "
+        "none: ChestX-ray14",
+    )
+    parts: tuple[int, ...] = Field((), description="numbers of the archives to use; none: all")
+    discard: bool = Field(False, description="delete each archive once its images are in the store and were checked")
     download: DownloadSettings = Field(DownloadSettings(), description="how to download")
 
     @field_validator("folder", "manifest")
@@ -46,41 +50,50 @@ class ArchiveSettings(Settings):
     @field_validator("parts", mode="before")
     @classmethod
     def _numbers(cls, parts: object) -> object:
-        """'1,2' as on the command line."""
+        """Accept '1,2', as on the command line."""
         return tuple(part for part in parts.split(",") if part.strip()) if isinstance(parts, str) else parts
 
 
 @dataclass(frozen=True)
-class _Supply:
-    """Gives files by name: those found in the person's folder, else downloaded ones."""
+class _FileProvider:
+    """Provides files by name: those found in the user's folder, otherwise downloaded ones."""
 
     settings: ArchiveSettings
     found: dict[str, Path]
     downloader: Downloader
 
     def fetch(self, file: RemoteFile) -> Path:
+        """Return the path of a file; download it if the user named no folder."""
         if file.name in self.found:
             return self.found[file.name]
         if self.settings.folder:
             raise DataError(
                 f"{file.name} is not in {self.settings.folder}; name the parts that are there with --parts (and the "
-                "label table with --labels), or leave --from out to download it"
+                "label table with --labels), or omit --from to download it"
             )
         check = _checks(self.settings).get(file.name, lambda path: None)
         with progress(f"fetching {file.name}", of_bytes=True) as update:
             return self.downloader.fetch(file, update, check)
 
     def discard(self, archive: RemoteFile) -> None:
+        """Delete an archive, if the settings say so."""
         if self.settings.discard:
             (self.found.get(archive.name) or self.downloader.folder / archive.name).unlink(missing_ok=True)
 
 
-def archive_store(
+def prepare_archive_store(
     settings: ArchiveSettings, labels: Path | None, size: int, unreadable_limit: float
 ) -> tuple[Store, bool]:
-    """The store of the archives' images, and whether it was there already.
+    """Build the store of the archives' images, or open it if it was built before.
 
-    labels: the label table, if not the manifest's. size: side of the images, pixels.
+    Args:
+        settings: of the archives.
+        labels: the label table, if not the manifest's.
+        size: side of the images, pixels.
+        unreadable_limit: the share of images that may be unreadable.
+
+    Returns:
+        The store, and whether it was there already.
 
     Raises:
         DataError: see `find_files`, `Downloader.fetch`, `build_from_archives`.
@@ -91,22 +104,23 @@ def archive_store(
     found = find_files(settings.folder, wanted) if settings.folder else {}
     key = home().patient_key
     with Downloader(folder, settings.download) as downloader:
-        supply = _Supply(settings, found, downloader)
-        table = _table(manifest, supply, labels)
-        source = ArchiveSource.of(table, archives, found)
+        provider = _FileProvider(settings, found, downloader)
+        table = _table(manifest, provider, labels)
+        # the downloader checks the MD5 sums of the archives that it fetches
+        files = ArchiveFiles(provider.fetch, provider.discard, verified=lambda archive: archive.name not in found)
+        source = ArchiveSource.of(table, archives, found, files)
         path = home().stores / store_key(source, size, key)
         reused = path.exists()
         if not reused:
-            _prepare(supply, manifest, archives, len(table.images) * size**2)
-        build = partial(build_from_archives, source, path, size, supply.fetch, key=key, discard=supply.discard)
-        build = partial(build, verified=lambda archive: archive.name not in found)  # the downloader has checked it
+            _check_disk_and_fetch_lists(provider, manifest, archives, len(table.images) * size**2)
+        build = partial(build_from_archives, source, path, size, key=key, unreadable_limit=unreadable_limit)
         with progress("decoding archives", of_bytes=True) as update:
-            store = build(workers=processors(), progress=update, unreadable_limit=unreadable_limit)
+            store = build(workers=processors(), progress=update)
     return store, reused
 
 
 def _manifest(settings: ArchiveSettings) -> tuple[Manifest, Path]:
-    """The manifest, and the folder that downloads of it go to."""
+    """Return the manifest, and the folder of its downloads."""
     if settings.manifest is None:
         return CHESTXRAY14, home().root / "downloads" / "chestxray14"
     manifest = read_manifest(settings.manifest)
@@ -114,29 +128,32 @@ def _manifest(settings: ArchiveSettings) -> tuple[Manifest, Path]:
     return manifest, home().root / "downloads" / f"{settings.manifest.stem}-{digest}"
 
 
-def _table(manifest: Manifest, supply: _Supply, labels: Path | None) -> LabelTable:
+def _table(manifest: Manifest, provider: _FileProvider, labels: Path | None) -> LabelTable:
     if labels:
         return read_labels(labels)
     if manifest.table is None:
         raise DataError("the manifest names no label table (.csv); name one with --labels FILE")
-    return read_labels(supply.fetch(manifest.table))
+    return read_labels(provider.fetch(manifest.table))
 
 
-def _prepare(supply: _Supply, manifest: Manifest, archives: tuple[RemoteFile, ...], store_bytes: int) -> None:
-    """Look for room on the disk before anything large is fetched, and fetch the lists."""
-    if supply.settings.folder:
+def _check_disk_and_fetch_lists(
+    provider: _FileProvider, manifest: Manifest, archives: tuple[RemoteFile, ...], store_bytes: int
+) -> None:
+    """Check the free disk space, then download the lists; do nothing if the user named a folder."""
+    if provider.settings.folder:
         return
-    folder = supply.downloader.folder
+    folder = provider.downloader.folder
     missing = [archive.bytes or 0 for archive in archives if not (folder / archive.name).exists()]
-    at_once = sum(sorted(missing)[-processors() - 2 :]) if supply.settings.discard else sum(missing)
+    # with `discard`, only the archives that are fetched and decoded at a time are on the disk: count the largest
+    archive_bytes = sum(sorted(missing)[-processors() - 2 :]) if provider.settings.discard else sum(missing)
     folder.mkdir(parents=True, exist_ok=True)
-    check_space(folder / "archives", at_once + store_bytes)
+    check_free_space(folder / "archives", archive_bytes + store_bytes)
     for file in manifest.lists:
-        LOGGER.info("list: %s", supply.fetch(file))
+        LOGGER.info("list: %s", provider.fetch(file))
 
 
 def _checks(settings: ArchiveSettings) -> dict[str, partial[None]]:
-    """What the files of ChestX-ray14 that have no published sum must look like."""
+    """Return, by file name, the checks of those ChestX-ray14 files that have no published checksum."""
     if settings.manifest is not None or CHESTXRAY14.table is None:
         return {}
     lists = {name: partial(check_list, length=length) for name, length in LIST_LENGTHS.items()}

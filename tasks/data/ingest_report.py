@@ -1,4 +1,4 @@
-"""What came of an ingest, for programs (results.json) and for people (report.html)."""
+"""The results of an ingest: results.json for programs, report.html for people."""
 
 import json
 from importlib.metadata import version
@@ -19,35 +19,46 @@ from tasks.runtime.run_folder import REPORT, RESULTS
 
 
 class DecodedRecord(StoreRecord):
-    """A store by itself, not yet split."""
+    """A store of decoded images, before any split."""
 
     path: str
     reused: bool = Field(description="the store was there already")
     images: Count
     patients: Count
-    positives: dict[str, Count] = Field(description="label -> images that have it")
-    unknown: dict[str, Count] = Field(description="label -> images of which it is not known")
-    megabytes: float = Field(description="of the store on disk, 10^6 bytes")
+    positives: dict[str, Count] = Field(description="label -> number of positive images")
+    unknown: dict[str, Count] = Field(description="label -> number of images whose label is unknown")
+    megabytes: float = Field(description="size of the store on disk, 10^6 bytes")
 
 
 class IngestResults(Record):
-    """All of results.json."""
+    """The whole results.json of an ingest."""
 
     schema_: Literal["medmtl/ingest/1"] = Field("medmtl/ingest/1", serialization_alias="schema")
-    config: dict[str, Any] = Field(description="the complete config; running it again finds the store")
+    config: dict[str, Any] = Field(description="the complete config; running it again finds the same store")
     version: str
     data: DecodedRecord
-    seconds: float = Field(description="wall time of the whole ingest")
+    seconds: float = Field(description="wall time of the whole ingest, seconds")
 
 
 @task(name="write ingest report", cache_policy=NO_CACHE)
 def report_ingest(
     ref: StoreRef, checks: tuple[CheckRecord, ...], config: dict[str, Any], seconds: float, folder: Path
 ) -> Path:
-    """Write results.json and report.html into `folder`; returns the page's path."""
+    """Write results.json and report.html of an ingest.
+
+    Args:
+        ref: the store.
+        checks: of the store.
+        config: the complete settings.
+        seconds: wall time of the ingest.
+        folder: for the two files.
+
+    Returns:
+        The path of the report.
+    """
     store = Store.open(ref.path)
     results = IngestResults(
-        config=config, version=version("medmtl"), data=_decoded(ref, store, checks), seconds=seconds
+        config=config, version=version("medmtl"), data=_store_record(ref, store, checks), seconds=seconds
     )
     write_results(results, folder / RESULTS)
     contents = {
@@ -62,17 +73,19 @@ def report_ingest(
     return page
 
 
-def _decoded(ref: StoreRef, store: Store, checks: tuple[CheckRecord, ...]) -> DecodedRecord:
-    def counted(value: int) -> dict[str, int]:
+def _store_record(ref: StoreRef, store: Store, checks: tuple[CheckRecord, ...]) -> DecodedRecord:
+    def count(value: int) -> dict[str, int]:
         return dict(zip(store.labels, (store.targets == value).sum(axis=0).tolist(), strict=True))
 
     return DecodedRecord.of(
-        ref.name, store, checks,
+        ref.name,
+        store,
+        checks,
         path=str(ref.path),
         reused=ref.reused,
         images=len(store.images),
         patients=len(np.unique(store.patients)),
-        positives=counted(1),
-        unknown=counted(-1),
+        positives=count(1),
+        unknown=count(-1),
         megabytes=sum(file.stat().st_size for file in ref.path.iterdir()) / 1e6,
-    )  # fmt: skip
+    )

@@ -1,4 +1,4 @@
-"""What a text network may begin with: a pretrained encoder's files, or vectors of words."""
+"""Pretrained parts of a text network: the files of an encoder, or word vectors such as GloVe's."""
 
 import hashlib
 import io
@@ -14,7 +14,7 @@ from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict
 
 from data_prep.errors import DataError
-from data_prep.fetch.hub import ENCODER_FILES, by_hand, fetch_from_hub
+from data_prep.fetch.hub import ENCODER_FILES, fetch_from_hub, manual_download
 from data_prep.text.vocabulary import Vocabulary, VocabularySettings
 from data_prep.text.word_vectors import read_word_vectors
 from tasks.data.texts import SentimentData, read_texts
@@ -26,7 +26,7 @@ _CONFIG, _TOKENIZER, _WEIGHTS = ENCODER_FILES
 
 
 class EncoderRef(BaseModel):
-    """An encoder's folder, and the hash of what is in it."""
+    """The folder of a pretrained encoder and the hash of its files."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -36,7 +36,7 @@ class EncoderRef(BaseModel):
 
 
 class VectorsRef(BaseModel):
-    """Word vectors, of the words that the study has, and the hash of the file's content."""
+    """A file with the vectors of the words that occur in the study's texts, and the hash of its content."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -46,30 +46,37 @@ class VectorsRef(BaseModel):
 
 @task(name="take encoder", cache_policy=NO_CACHE)
 def prepare_encoder(name: str) -> EncoderRef:
-    """The files of an encoder: a folder's, or else fetched once from the Hugging Face hub.
+    """Find the files of a pretrained encoder; download them once from the Hugging Face hub if `name` is no folder.
+
+    Args:
+        name: a folder, or the name of a model on the hub.
+
+    Returns:
+        The folder and the hash of its files.
 
     Raises:
-        DataError: a file is missing, or the hub cannot be reached; it names the command to get them by hand.
+        DataError: a file is missing, or the hub cannot be reached; the message names the command to download by hand.
     """
     folder = Path(name).expanduser().resolve()
     if not folder.is_dir():
         folder = fetch_from_hub(name, ENCODER_FILES, home().texts / "encoders" / name.replace("/", "--"))
     for file in ENCODER_FILES:
         if not (folder / file).is_file():
-            raise DataError(f"{folder} has no {file}; an encoder's folder holds {', '.join(ENCODER_FILES)}")
-    sums = []
+            raise DataError(f"{folder} has no {file}; the folder of an encoder must hold {', '.join(ENCODER_FILES)}")
+    digests = []
     for file in ENCODER_FILES:
         with (folder / file).open("rb") as stream:
-            sums.append(hashlib.file_digest(stream, "sha256").hexdigest())
-    fingerprint = "sha256:" + hashlib.sha256(json.dumps(sums).encode()).hexdigest()
-    # here, in one thread: two arms that import it at once, or lightning, which does too, have found half of it
+            digests.append(hashlib.file_digest(stream, "sha256").hexdigest())
+    fingerprint = "sha256:" + hashlib.sha256(json.dumps(digests).encode()).hexdigest()
+    # Import it here, in one thread: when two arms (or an arm and lightning) imported it at once, one of them
+    # saw a half-initialised module.
     from transformers import CONFIG_MAPPING, AutoModel  # noqa: F401
 
     return EncoderRef(name=folder.name, folder=folder, fingerprint=fingerprint)
 
 
 def read_encoder(ref: EncoderRef) -> tuple[dict[str, Any], Mapping[str, torch.Tensor]]:
-    """An encoder's configuration and weights.
+    """Read a pretrained encoder's configuration and weights.
 
     Raises:
         DataError: a file is damaged.
@@ -81,25 +88,34 @@ def read_encoder(ref: EncoderRef) -> tuple[dict[str, Any], Mapping[str, torch.Te
         config = json.loads((ref.folder / _CONFIG).read_text(encoding="utf-8"))
         weights = load_file(ref.folder / _WEIGHTS)
     except (OSError, ValueError, SafetensorError) as error:
-        remedy = by_hand(ref.name, ENCODER_FILES, ref.folder, "model")
+        remedy = manual_download(ref.name, ENCODER_FILES, ref.folder, "model")
         raise DataError(f"{ref.folder}: cannot be read ({' '.join(str(error).split())}); {remedy}") from error
     if not isinstance(config, dict):
-        raise DataError(f"{ref.folder / _CONFIG} holds no settings of an encoder")
+        raise DataError(f"{ref.folder / _CONFIG} is no encoder's configuration: expected a JSON object")
     return config, weights
 
 
 @task(name="take vectors", cache_policy=NO_CACHE)
 def prepare_vectors(file: Path, dimensions: int, data: SentimentData) -> VectorsRef:
-    """Read from a file of word vectors those of all the data's words: gigabytes, so once for all arms.
+    """Read the vectors of all words of the data's tasks from a file of word vectors.
 
-    Words that the file has not are drawn with the data's seed.
+    Such a file has gigabytes; so it is read once, and the arms read the selected vectors. Vectors of words that the
+    file does not have are drawn with the data's seed.
+
+    Args:
+        file: GloVe's text file, or its zip.
+        dimensions: of the vectors.
+        data: the sentiment tasks, with their folder.
+
+    Returns:
+        The file of the selected vectors, under MEDMTL_HOME.
 
     Raises:
         DataError: see `read_word_vectors`.
     """
     tasks = read_texts(data.model_copy(update={"limit": None}), data.tasks, keep_overlap=True)
-    everything = [part for each in tasks.values() for part in (each.train, each.val, each.test)]
-    vocabulary = Vocabulary.build(everything, VocabularySettings())
+    parts = [part for each in tasks.values() for part in (each.train, each.val, each.test)]
+    vocabulary = Vocabulary.build(parts, VocabularySettings())
     found = read_word_vectors(file, vocabulary, seed=data.seed, dimensions=dimensions)
     path = home().texts / "vectors" / f"{found.identity.removeprefix('sha256:')[:16]}.npz"
     buffer = io.BytesIO()
@@ -110,7 +126,7 @@ def prepare_vectors(file: Path, dimensions: int, data: SentimentData) -> Vectors
 
 
 def read_vectors(ref: VectorsRef, vocabulary: Vocabulary) -> np.ndarray:
-    """(v, d) float32, a row per word of the vocabulary."""
+    """Read the vectors of a vocabulary's words: (v, d) float32, one row per word."""
     with np.load(ref.path, allow_pickle=False) as arrays:
-        values, places = arrays["values"], {word: row for row, word in enumerate(arrays["words"].tolist())}
-    return values[[places[word] for word in vocabulary.words]]
+        values, rows = arrays["values"], {word: row for row, word in enumerate(arrays["words"].tolist())}
+    return values[[rows[word] for word in vocabulary.words]]

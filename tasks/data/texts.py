@@ -1,4 +1,4 @@
-"""The texts of a study: which benchmark, from where, and its tasks as every arm reads them again."""
+"""Text benchmarks of a study (GLUE or the sentiment sets): where their files are, and their tasks as arms read them."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -22,10 +22,14 @@ from tasks.runtime.settings import Settings
 
 class _TextData(Settings):
     folder: Path | None = Field(
-        None, description="where the public files lie; none: they are fetched once, to MEDMTL_HOME"
+        None, description="folder of the public files; none: they are downloaded once, to MEDMTL_HOME"
     )
-    seed: int = Field(0, ge=0, description="of the parts that are drawn and of the sentences under a limit")
-    limit: int | None = Field(None, ge=1, description="training sentences of a task, at most; none: all")
+    seed: int = Field(
+        0,
+        ge=0,
+        description="seed by which train, validation and test parts, and the sentences within `limit`, are drawn",
+    )
+    limit: int | None = Field(None, ge=1, description="maximum number of training sentences per task; none: all")
 
     @field_validator("folder")
     @classmethod
@@ -34,60 +38,66 @@ class _TextData(Settings):
 
 
 class SentimentData(_TextData):
-    """The six sets of sentences."""
+    """The six sentiment sets: sentences, each set a task."""
 
-    corpus: Literal["sentiment"] = Field("sentiment", description="the six sets of sentences")
-    tasks: tuple[str, ...] = Field(tuple(SENTIMENT), min_length=1, description="sets that take part")
+    corpus: Literal["sentiment"] = Field("sentiment", description="the six sentiment sets")
+    tasks: tuple[str, ...] = Field(tuple(SENTIMENT), min_length=1, description="the sets (tasks) to use")
     folds: int | None = Field(
-        None, ge=2, description="test the arm of seed i on fold i of so many, where there is no official test part"
+        None,
+        ge=2,
+        description="number of cross-validation folds for sets without an official test part; the arm with seed s is "
+        "tested on fold s modulo this number; none: one random test part",
     )
 
     @field_validator("tasks")
     @classmethod
-    def _known(cls, tasks: tuple[str, ...]) -> tuple[str, ...]:
-        return _known_once(tasks, tuple(SENTIMENT))
+    def _check_names(cls, tasks: tuple[str, ...]) -> tuple[str, ...]:
+        return _check_tasks(tasks, tuple(SENTIMENT))
 
 
 class GlueData(_TextData):
-    """Five tasks of GLUE."""
+    """Five tasks of the GLUE benchmark."""
 
     corpus: Literal["glue"] = Field("glue", description="five tasks of GLUE")
-    tasks: tuple[str, ...] = Field(tuple(GLUE), min_length=1, description="tasks that take part")
+    tasks: tuple[str, ...] = Field(tuple(GLUE), min_length=1, description="the tasks to use")
 
     @field_validator("tasks")
     @classmethod
-    def _known(cls, tasks: tuple[str, ...]) -> tuple[str, ...]:
-        return _known_once(tasks, tuple(GLUE))
+    def _check_names(cls, tasks: tuple[str, ...]) -> tuple[str, ...]:
+        return _check_tasks(tasks, tuple(GLUE))
 
 
-Data = TypeVar("Data", SentimentData, GlueData)
+TextDataT = TypeVar("TextDataT", SentimentData, GlueData)
 TextData = Annotated[SentimentData | GlueData, Field(discriminator="corpus")]
 
 
-def _known_once(tasks: tuple[str, ...], known: tuple[str, ...]) -> tuple[str, ...]:
+def _check_tasks(tasks: tuple[str, ...], known: tuple[str, ...]) -> tuple[str, ...]:
     for name in tasks:
         if name not in known:
             raise ValueError(f"there is no task {name!r} here{did_you_mean(name, known)}")
         if tasks.count(name) > 1:
-            raise ValueError(f"{name} stands twice among {', '.join(tasks)}; name each once")
+            raise ValueError(f"{name} is named twice in {', '.join(tasks)}; name each task once")
     return tasks
 
 
 def display_name(name: str) -> str:
-    """A task's name as it is written in print: 'SST', 'CoLA'."""
+    """Return a task's name as it is usually written: 'SST', 'CoLA'."""
     return GLUE[name].folder if name in GLUE else name.upper()
 
 
 @task(name="take texts", cache_policy=NO_CACHE)
-def prepare_texts(data: Data) -> Data:
-    """The same data with the folder that holds them, fetched where none was named.
+def prepare_texts(data: TextDataT) -> TextDataT:
+    """Find the files of a text benchmark; download them once to MEDMTL_HOME if no folder is named.
+
+    Returns:
+        The same settings with the folder.
 
     Raises:
-        DataError: the folder is none, or the files cannot be fetched; it names the command to get them by hand.
+        DataError: there is no such folder, or the download fails; the message names the command to download by hand.
     """
     if data.folder is not None:
         if not data.folder.is_dir():
-            raise DataError(f"no such folder: {data.folder}; name the one that holds the files, or none to fetch them")
+            raise DataError(f"no such folder: {data.folder}; name the folder of the files, or none to download them")
         return data
     folder = home().texts / data.corpus
     with progress(data.corpus, of_bytes=True) as update:
@@ -102,15 +112,24 @@ def prepare_texts(data: Data) -> Data:
 def read_texts(
     data: SentimentData | GlueData, overlap_group: Sequence[str], seed: int = 0, keep_overlap: bool = False
 ) -> dict[str, TextTask]:
-    """The tasks `overlap_group`, of which none is trained on what another is tested on, unless `keep_overlap`.
+    """Read tasks, without training on sentences with which another of the tasks is validated or tested.
 
-    data: with its folder. seed: of the arm, which decides the fold where there are folds. Do not change what it gives.
+    The result is cached: do not change it.
+
+    Args:
+        data: the benchmark, with its folder.
+        overlap_group: names of the tasks to read.
+        seed: of the arm; selects the fold if there are folds.
+        keep_overlap: keep such sentences in the training parts.
+
+    Returns:
+        Name -> task.
 
     Raises:
-        DataError: a file is missing, broken or in another encoding.
+        DataError: a file is missing, damaged or in another encoding.
     """
     if data.folder is None:
-        raise ValueError("the folder is not known yet: take_texts")
+        raise ValueError("the folder is not known yet: call prepare_texts first")
     if isinstance(data, GlueData):
         return read_glue(data.folder, overlap_group, seed=data.seed, limit=data.limit)
     fold = None if data.folds is None else (seed % data.folds, data.folds)

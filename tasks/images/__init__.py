@@ -1,0 +1,1 @@
+"""Image studies: arms on chest radiographs, from their inputs to training, comparison, report and model registry."""

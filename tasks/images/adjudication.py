@@ -1,4 +1,4 @@
-"""The arms' predictions scored twice: against the labels of the data, and against what radiologists agreed on."""
+"""Score the arms' predictions twice: against the data's own labels and against radiologist-adjudicated labels."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.errors import DataError
-from data_prep.labels.adjudicated import CORRESPONDING, combined_scores, combined_targets, read_adjudicated
+from data_prep.labels.adjudicated import CORRESPONDING_FINDINGS, combined_scores, combined_targets, read_adjudicated
 from data_prep.store.store import Store
 from models.evaluation.auc import score
 from tasks.records.study import AdjudicatedRecord, AdjudicatedScore, ArmRecord, ScoreRecord
@@ -17,40 +17,55 @@ MEAN = "mean"
 def score_adjudicated(
     table: Path, store: Store, rows: np.ndarray, records: Sequence[ArmRecord], predictions: Sequence[np.ndarray]
 ) -> AdjudicatedRecord:
-    """Score every arm on the test images `rows` that the table `table` knows, joined by image name.
+    """Score every arm on the test images that were adjudicated, joined by image name.
 
-    records, predictions: of the finished arms; (n, k) float32 probabilities for the n test images.
+    Args:
+        table: CSV file of adjudicated labels, see `data_prep.labels.adjudicated`.
+        store: the images and their own labels.
+        rows: row numbers of the n test images in the store.
+        records: of the finished arms.
+        predictions: of the finished arms, (n, k) float32 probabilities each.
 
     Raises:
-        DataError: the table cannot be read, knows none of the images, or speaks of findings the store has not.
+        DataError: the table cannot be read, has a complete row for none of the test images, or the store lacks a label
+            that corresponds to an adjudicated finding.
     """
-    truth = read_adjudicated(table)
-    targets = truth.targets_of(store.images[rows])
-    kept = (targets >= 0).all(axis=1)
-    if not kept.any():
-        raise DataError(f"{table}: none of the {len(rows):,} test images is among its {len(truth.images):,}")
-    adjudicated, noisy = targets[kept], combined_targets(store.targets[rows[kept]], store.labels)
-    patients = store.patients[rows[kept]]
-    findings = tuple(CORRESPONDING)
+    labels = read_adjudicated(table)
+    targets = labels.targets_of(store.images[rows])
+    complete = (targets >= 0).all(axis=1)
+    if not complete.any():
+        raise DataError(
+            f"{table}: none of the {len(rows):,} test images has a complete row among the table's "
+            f"{len(labels.images):,} images: name the table of these images, or leave out 'adjudicated'"
+        )
+    adjudicated, noisy = targets[complete], combined_targets(store.targets[rows[complete]], store.labels)
+    patients = store.patients[rows[complete]]
+    findings = tuple(CORRESPONDING_FINDINGS)
 
     def scores(record: ArmRecord, probabilities: np.ndarray) -> list[AdjudicatedScore]:
-        combined = combined_scores(probabilities[kept], store.labels)
-        against = [score(labels, combined, patients, findings, record.seed) for labels in (noisy, adjudicated)]
-        pairs = {finding: [each.labels[finding] for each in against] for finding in findings}
-        pairs[MEAN] = [each.mean for each in against]
+        combined = combined_scores(probabilities[complete], store.labels)
+        of_noisy, of_adjudicated = (
+            score(truth, combined, patients, findings, record.seed) for truth in (noisy, adjudicated)
+        )
+        pairs = {finding: (of_noisy.labels[finding], of_adjudicated.labels[finding]) for finding in findings}
+        pairs[MEAN] = (of_noisy.mean, of_adjudicated.mean)
         return [
             AdjudicatedScore(
-                method=record.method, noise=record.noise.condition(), seed=record.seed, finding=finding,
-                noisy=ScoreRecord.of(first), adjudicated=ScoreRecord.of(second),
+                method=record.method,
+                noise=record.noise.condition(),
+                seed=record.seed,
+                finding=finding,
+                noisy=ScoreRecord.of(first),
+                adjudicated=ScoreRecord.of(second),
             )
             for finding, (first, second) in pairs.items()
-        ]  # fmt: skip
+        ]
 
     return AdjudicatedRecord(
-        sha256=truth.sha256,
-        images=int(kept.sum()),
+        sha256=labels.sha256,
+        images=int(complete.sum()),
         patients=len(np.unique(patients)),
-        findings=dict(CORRESPONDING),
+        findings=dict(CORRESPONDING_FINDINGS),
         positives={
             finding: (int((noisy[:, j] == 1).sum()), int((adjudicated[:, j] == 1).sum()))
             for j, finding in enumerate(findings)

@@ -14,38 +14,52 @@ from models.training.image_training import EpochReport, Fitted, fit, predict
 from models.training.peak_memory import PeakMemory
 from models.weighting.label_trust import LabelTrust
 from tasks.arms import mlflow_runs
-from tasks.arms.base import ArmRef, OnStep, ResumableEpochs, arm_task, log_results, train_all, train_once
+from tasks.arms.base import ArmRef, OnStep, ResumableEpochs, arm_task, log_results, train_arms, train_or_reuse
 from tasks.arms.runner import RunnerSettings
 from tasks.images.inputs import load_image_inputs
 from tasks.images.model_registry import log_model
 from tasks.images.spec import ImageArm
-from tasks.records.study import ArmRecord, NoiseOnLabel, NoiseRecord, TrustRecord, scores_of
+from tasks.records.study import ArmRecord, NoiseOnLabel, NoiseRecord, TrustRecord, score_records
 
 
 @arm_task()
 def train_image_arm(arm: ImageArm, parent: str | None = None) -> ArmRef:
-    """Train an arm, score it on the test set and log all of it, or find it done.
+    """Train an arm, score it on the test set and log the results; reuse an arm that finished before.
 
-    parent: the MLflow run of the study it belongs to.
+    Args:
+        arm: with the paths of its inputs.
+        parent: the MLflow run of the study that the arm belongs to.
+
+    Returns:
+        Where the arm's results are.
 
     Raises:
-        DataError, SettingError: the inputs are not usable.
+        DataError: an input cannot be used.
+        SettingError: a setting does not fit the inputs.
         DivergenceError: a loss is not finite; the run is marked failed.
     """
-    return train_once(arm, parent, _train)
+    return train_or_reuse(arm, parent, _train)
 
 
 def train_image_arms(
     arms: Sequence[ImageArm], parent: str, runner: RunnerSettings
 ) -> tuple[list[ArmRef], list[ArmRecord]]:
-    """Train the arms, several at a time; returns those that finished, and a record of each that diverged, in order.
+    """Train the arms, several at a time.
+
+    Args:
+        arms: of one study.
+        parent: the study's MLflow run.
+        runner: how many arms train at a time.
+
+    Returns:
+        The arms that finished, and a record of each arm that diverged, both in the order of `arms`.
 
     Raises:
         DivergenceError: all of them diverged.
     """
-    outcomes = train_all(train_image_arm, arms, parent, runner)
+    outcomes = train_arms(train_image_arm, arms, parent, runner)
     finished = [outcome for _, outcome in outcomes if isinstance(outcome, ArmRef)]
-    return finished, [_failure(arm, outcome) for arm, outcome in outcomes if not isinstance(outcome, ArmRef)]
+    return finished, [_failed_record(arm, outcome) for arm, outcome in outcomes if not isinstance(outcome, ArmRef)]
 
 
 def _train(arm: ImageArm, run_id: str, on_step: OnStep) -> ArmRecord:
@@ -56,22 +70,29 @@ def _train(arm: ImageArm, run_id: str, on_step: OnStep) -> ArmRecord:
     mlflow_runs.log_dataset(f"noise: {arm.noise.name}", arm.mask.path, arm.mask.fingerprint, "noise mask")
     with epochs, PeakMemory(arm.device) as memory:
         fitted = fit(
-            network, weighting, inputs.train, inputs.val, arm.training,
-            seed=arm.seed, device=arm.device, state=epochs.state, progress=on_step,
-            on_epoch=lambda report, state: epochs.keep(report.epoch, epoch_metrics(arm.labels, report), state),
-        )  # fmt: skip
+            network,
+            weighting,
+            inputs.train,
+            inputs.val,
+            arm.training,
+            seed=arm.seed,
+            device=arm.device,
+            state=epochs.state,
+            progress=on_step,
+            on_epoch=lambda report, state: epochs.save(report.epoch, epoch_metrics(arm.labels, report), state),
+        )
 
     check_disjoint(network.trained_on, inputs.test.patients)
-    scoring = time.perf_counter()
+    scoring_started = time.perf_counter()
     predictions = {part: predict(network, getattr(inputs, part).pixels).numpy() for part in ("val", "test")}
     targets, patients = inputs.test.targets.numpy(), store.patients[inputs.split.test]
     evaluation = score(targets, predictions["test"], patients, arm.labels, arm.seed)
-    computing = sum(r.seconds + r.validation_seconds + r.weighting_seconds for r in fitted.history)
-    computing += time.perf_counter() - scoring
+    computing_seconds = sum(r.seconds + r.validation_seconds + r.weighting_seconds for r in fitted.history)
+    computing_seconds += time.perf_counter() - scoring_started
     log_model(network, inputs.test.pixels[:2].numpy())
     steps = steps_per_epoch(len(inputs.train), arm.training.batch_size)
-    trained_here = arm.training.devices == 1 and epochs.before < arm.training.epochs
-    scores, mean = scores_of(evaluation)
+    trained_here = arm.training.devices == 1 and epochs.resumed_epochs < arm.training.epochs
+    scores, mean = score_records(evaluation)
     record = ArmRecord(
         method=arm.method.name,
         noise=_noise_record(arm, mask),
@@ -85,7 +106,7 @@ def _train(arm: ImageArm, run_id: str, on_step: OnStep) -> ArmRecord:
         best_epoch=fitted.best_epoch,
         images_per_second=float(np.median([report.images_per_second for report in fitted.history])),
         seconds=epochs.seconds,
-        computing_seconds=computing,
+        computing_seconds=computing_seconds,
         step_seconds=float(np.median([report.seconds for report in fitted.history])) / steps,
         weighting_seconds=sum(report.weighting_seconds for report in fitted.history),
         peak_memory_mib=memory.mib if trained_here else None,
@@ -94,7 +115,7 @@ def _train(arm: ImageArm, run_id: str, on_step: OnStep) -> ArmRecord:
     )
     mlflow.log_artifact(str(arm.mask.path), "noise")
     mlflow.set_tags({"medmtl.compilation": fitted.compilation, "medmtl.placement": fitted.placement})
-    log_results(arm, run_id, record, predictions, _metrics(record, fitted), epochs.last_ms)
+    log_results(arm, run_id, record, predictions, _test_metrics(record, fitted), epochs.last_timestamp_ms)
     return record
 
 
@@ -104,13 +125,16 @@ def _noise_record(arm: ImageArm, mask: NoiseMask) -> NoiseRecord:
     if isinstance(noise, NoNoise):
         return NoiseRecord(**condition)
     summary = {
-        found.label: NoiseOnLabel(
-            known=found.known, selected=found.selected, changed=found.changed,
-            prevalence_before=found.prevalence_before, prevalence_after=found.prevalence_after,
+        row.label: NoiseOnLabel(
+            known=row.known,
+            selected=row.selected,
+            changed=row.changed,
+            prevalence_before=row.prevalence_before,
+            prevalence_after=row.prevalence_after,
         )
-        for found in mask.summary()
-        if found.selected or found.label in noise.labels
-    }  # fmt: skip
+        for row in mask.summary()
+        if row.selected or row.label in noise.labels
+    }
     return NoiseRecord(**condition, labels=noise.labels, mask=mask.fingerprint, summary=summary)
 
 
@@ -119,22 +143,30 @@ def _trust(labels: tuple[str, ...], trust: LabelTrust | None) -> tuple[TrustReco
     return tuple(TrustRecord(**{key: None if value != value else value for key, value in row.items()}) for row in rows)
 
 
-def _failure(arm: ImageArm, error: Exception) -> ArmRecord:
-    nothing = Score(None, None, None, str(error))
-    scores, mean = scores_of(Evaluation({}, nothing, ()))
+def _failed_record(arm: ImageArm, error: Exception) -> ArmRecord:
+    scores, mean = score_records(Evaluation({}, Score(None, None, None, str(error)), ()))
     return ArmRecord(
-        method=arm.method.name, noise=_noise_record(arm, NoiseMask.load(arm.mask.path)), seed=arm.seed,
-        labels=(), scores=scores, mean=mean, best_epoch=None, images_per_second=None, seconds=0.0,
-        hash=arm.hash, status="failed", reason=str(error),
-    )  # fmt: skip
+        method=arm.method.name,
+        noise=_noise_record(arm, NoiseMask.load(arm.mask.path)),
+        seed=arm.seed,
+        labels=(),
+        scores=scores,
+        mean=mean,
+        best_epoch=None,
+        images_per_second=None,
+        seconds=0.0,
+        hash=arm.hash,
+        status="failed",
+        reason=str(error),
+    )
 
 
 def epoch_metrics(labels: tuple[str, ...], report: EpochReport) -> dict[str, float]:
-    """What MLflow shows of an epoch; a slash makes a group of charts."""
+    """Return the metrics of an epoch for MLflow, which shows names with a common part before the slash as a group."""
     per_label = {"train_loss": report.losses, "val_auc": report.val_auc, "weight": report.weights}
     metrics = {
-        f"{what}/{label}": value
-        for what, values in per_label.items()
+        f"{name}/{label}": value
+        for name, values in per_label.items()
         for label, value in zip(labels, values, strict=True)
     }
     return metrics | {
@@ -147,11 +179,11 @@ def epoch_metrics(labels: tuple[str, ...], report: EpochReport) -> dict[str, flo
     }
 
 
-def _metrics(record: ArmRecord, fitted: Fitted) -> dict[str, float | None]:
+def _test_metrics(record: ArmRecord, fitted: Fitted) -> dict[str, float | None]:
     costs = ("step_seconds", "weighting_seconds", "peak_memory_mib")
-    scores = {f"test_auc/{label}": found.value for label, found in record.scores.items()}
+    aucs = {f"test_auc/{label}": found.value for label, found in record.scores.items()}
     return (
-        scores
+        aucs
         | {f"cost/{name}": getattr(record, name) for name in costs}
         | {
             "test_auc_mean": record.mean.value,
@@ -163,8 +195,9 @@ def _metrics(record: ArmRecord, fitted: Fitted) -> dict[str, float | None]:
     )
 
 
-def _weights(labels: tuple[str, ...], fitted: Fitted, steps: int) -> tuple[dict[str, float], ...]:
-    """steps: in an epoch."""
+def _weights(labels: tuple[str, ...], fitted: Fitted, epoch_steps: int) -> tuple[dict[str, float], ...]:
+    """Return the task weights after each epoch, with the number of training steps made by then."""
     return tuple(
-        {"step": report.epoch * steps} | dict(zip(labels, report.weights, strict=True)) for report in fitted.history
+        {"step": report.epoch * epoch_steps} | dict(zip(labels, report.weights, strict=True))
+        for report in fitted.history
     )

@@ -1,4 +1,4 @@
-"""What an evaluation found, for programs (results.json) and for people (report.html)."""
+"""Report of a model evaluation: results.json for programs, report.html for people."""
 
 import json
 from pathlib import Path
@@ -20,24 +20,26 @@ _PARTS = {"val": "validation", "test": "test"}
 
 @task(name="write evaluation report", cache_policy=NO_CACHE)
 def report_evaluation(results: EvaluationResults, folder: Path) -> Path:
-    """Write results.json and report.html into `folder`; returns the page's path."""
+    """Write results.json and report.html into `folder` and return the path of report.html."""
     write_results(results, folder / RESULTS)
     contents = {
         "results": results,
-        "columns": [(model, part, word) for model in results.models for part, word in _PARTS.items()],
+        "columns": [(model, part, part_name) for model in results.models for part, part_name in _PARTS.items()],
         "rows": _rows(results),
         "config": json.dumps(results.config, indent=2, ensure_ascii=False),
     }
     page = write_page("evaluation.html.j2", contents, (np.empty((0, 1, 1), np.uint8), ()), folder / REPORT)
     create_markdown_artifact(
-        f"{results.reason}\n\n[{page}]({page.as_uri()})", key="evaluation", description="promotion"
+        f"{results.reason}\n\n[{page}]({page.as_uri()})",
+        key="evaluation",
+        description="whether the challenger was promoted",
     )
     LOGGER.info("report: %s", page)
     return page
 
 
 def _rows(results: EvaluationResults) -> list[tuple[str, list[ScoreRecord | None]]]:
-    """A row per label and one for the mean, with each model's score on each part."""
+    """Return a row per label and one for the mean, with each model's score on each part of the split."""
     labels = dict.fromkeys(label for model in results.models for label in model.scores["val"])
     rows: list[tuple[str, list[Any]]] = [
         (label, [model.scores[part].get(label) for model in results.models for part in _PARTS]) for label in labels

@@ -1,4 +1,4 @@
-"""What an arm trains on and is scored on, and its network at the start."""
+"""Inputs of an image arm: training, validation and test examples, the initial network and the weighting method."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,8 +21,10 @@ from tasks.runtime.readers_writer_lock import exclusive
 
 @dataclass(frozen=True)
 class ImageInputs:
-    """The store and its split, the noise, the examples of each part with the arm's labels (noisy in training only), the
-    network and its weighting, both at their start."""
+    """The inputs of an image arm.
+
+    The examples have the arm's labels, noisy in training only. Network and weighting are in their initial state.
+    """
 
     store: Store
     split: Split
@@ -35,35 +37,36 @@ class ImageInputs:
 
 
 def load_image_inputs(arm: ImageArm) -> ImageInputs:
-    """Open and split the store and make the network; no pixels are read but for their mean and deviation.
+    """Open and split the store and create the network; pixels are read only for their mean and standard deviation.
 
     Raises:
         DataError: the store or the weights file cannot be read.
-        SettingError: the network's settings do not fit the images or the weights, or the method's the labels.
+        SettingError: the network's settings do not fit the images or the weights file, or the method's settings do
+            not fit the labels.
     """
     store = Store.open(arm.store.path)
     split = make_split(arm.split, store.images, store.patients)
     mask = NoiseMask.load(arm.mask.path)
     columns = [store.labels.index(label) for label in arm.labels]
-    train = _part(store, split.train, mask.targets)
-    val, test = (_part(store, rows, store.targets[rows][:, columns]) for rows in (split.val, split.test))
-    weights = _pretrained(arm.network)
+    train = _examples(store, split.train, mask.targets)
+    val, test = (_examples(store, rows, store.targets[rows][:, columns]) for rows in (split.val, split.test))
+    weights = _pretrained_weights(arm.network)
     with exclusive():
         network = initial_network(arm.network, arm.labels, train.pixels, seed=arm.seed, weights=weights)
-    harm = realised_noise(torch.from_numpy(mask.clean), torch.from_numpy(mask.targets))
-    weighting = make_weighting(arm.method, len(arm.labels), seed=arm.seed, label_noise=harm)
+    label_noise = realised_noise(torch.from_numpy(mask.clean), torch.from_numpy(mask.targets))
+    weighting = make_weighting(arm.method, len(arm.labels), seed=arm.seed, label_noise=label_noise)
     return ImageInputs(store, split, mask, train, val, test, network, weighting)
 
 
-def _part(store: Store, rows: np.ndarray, targets: np.ndarray) -> Examples:
+def _examples(store: Store, rows: np.ndarray, targets: np.ndarray) -> Examples:
     return examples(store.pixels, targets, hashed_patients(store.population, store.patients[rows]), rows)
 
 
-def _pretrained(network: NetworkSettings) -> Mapping[str, torch.Tensor] | None:
-    """The contents of the weights file, if one is named.
+def _pretrained_weights(network: NetworkSettings) -> Mapping[str, torch.Tensor] | None:
+    """Read the weights file, if the settings name one.
 
     Raises:
-        DataError: it cannot be read.
+        DataError: the file cannot be read.
     """
     if network.weights_file is None:
         return None
@@ -73,7 +76,7 @@ def _pretrained(network: NetworkSettings) -> Mapping[str, torch.Tensor] | None:
 
             return load_file(network.weights_file)
         return torch.load(network.weights_file, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch, pickle and safetensors each raise their own
+    except Exception as error:  # torch, pickle and safetensors raise errors of their own
         raise DataError(
             f"cannot read the weights in {network.weights_file} ({type(error).__name__}: {error}): "
             "give a safetensors file, or a state dict saved by torch"

@@ -1,4 +1,7 @@
-"""The model as MLflow keeps it: an exported program from raw pixels to probabilities, loadable without this project."""
+"""Models in MLflow and its model registry: exported programs from raw pixels to probabilities.
+
+A logged model loads without this project installed.
+"""
 
 import json
 import warnings
@@ -19,15 +22,22 @@ from tasks.runtime.progress import LOGGER
 from tasks.runtime.readers_writer_lock import exclusive
 
 NAME = "model"
-FACTS = "medmtl.json"
+MODEL_FACTS = "medmtl.json"
 CHAMPION, CHALLENGER = "champion", "challenger"  # aliases in the registry, see `tasks.images.promotion`
 
 
 def log_model(network: MultiTaskNetwork, example: np.ndarray) -> str:
-    """Log the network to the active run; returns the model's URI.
+    """Log the network as a model of the active MLflow run.
 
-    example: (2, 1, s, s) uint8; two images, because a batch of one would be exported as a constant.
-    The labels in the order of the outputs and the hashed training patients go with it as `medmtl.json`.
+    The artifact `medmtl.json` holds the labels in the order of the outputs, the image size and the hashed training
+    patients.
+
+    Args:
+        network: trained.
+        example: (2, 1, s, s) uint8; two images, because a batch size of one would be exported as a constant.
+
+    Returns:
+        The model's URI.
     """
     size, k = network.size, len(network.labels)
     signature = ModelSignature(
@@ -36,10 +46,10 @@ def log_model(network: MultiTaskNetwork, example: np.ndarray) -> str:
     )
     run_id = mlflow.active_run().info.run_id
     facts = {"labels": list(network.labels), "size": size, "trained_on": list(network.trained_on)}
-    for half_logged in _models_of(run_id):
-        MlflowClient().delete_logged_model(half_logged.model_id)
+    for incomplete in _models_of(run_id):  # left by a run that was killed while it logged its model
+        MlflowClient().delete_logged_model(incomplete.model_id)
     with exclusive(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's and MLflow's advice to their own developers
+        warnings.simplefilter("ignore")  # of the exporter and MLflow; they do not concern the user
         info = mlflow.pytorch.log_model(
             Probabilities(network),
             name=NAME,
@@ -47,40 +57,45 @@ def log_model(network: MultiTaskNetwork, example: np.ndarray) -> str:
             input_example=example,
             pip_requirements=[f"torch=={version('torch')}", f"mlflow=={version('mlflow')}", "numpy"],
             metadata={"labels": json.dumps(facts["labels"])},
-            validate_serving_input=False,  # MLflow would load the model once more, while all other arms wait
+            validate_serving_input=False,  # it would load the model again while all other arms wait
         )
-    mlflow.log_dict(facts, FACTS)
+    mlflow.log_dict(facts, MODEL_FACTS)
     return info.model_uri
 
 
 @task(name="register model", cache_policy=NO_CACHE)
 def register_model(run_id: str, name: str) -> str:
-    """Put a finished arm's model into MLflow's registry as a new version of `name`, once, and as its challenger.
+    """Register a finished arm's model as a new version of `name` and as its challenger; once for each run.
 
-    Returns the version.
+    Args:
+        run_id: the arm's MLflow run.
+        name: of the registered model; created if it does not exist.
+
+    Returns:
+        The version.
     """
     client = MlflowClient()
-    for known in client.search_model_versions(f"name = '{name}'"):
-        if known.run_id == run_id:
-            LOGGER.info("model: already registered as %s version %s", name, known.version)
-            return str(known.version)
+    for existing in client.search_model_versions(f"name = '{name}'"):
+        if existing.run_id == run_id:
+            LOGGER.info("model: already registered as %s version %s", name, existing.version)
+            return str(existing.version)
     if not client.search_registered_models(f"name = '{name}'"):
         client.create_registered_model(name)
     (model_id,) = (model.model_id for model in _models_of(run_id))
-    made = client.create_model_version(name, f"models:/{model_id}", run_id=run_id, model_id=model_id)
-    client.set_registered_model_alias(name, CHALLENGER, made.version)
-    LOGGER.info("model: registered as %s version %s, the %s", name, made.version, CHALLENGER)
-    return str(made.version)
+    created = client.create_model_version(name, f"models:/{model_id}", run_id=run_id, model_id=model_id)
+    client.set_registered_model_alias(name, CHALLENGER, created.version)
+    LOGGER.info("model: registered as %s version %s, alias %s", name, created.version, CHALLENGER)
+    return str(created.version)
 
 
 def _models_of(run_id: str) -> list[LoggedModel]:
-    """One, unless the run was killed while it logged one."""
+    """Return the models logged by a run: one, or an incomplete one if the run was killed while it logged."""
     client = MlflowClient()
     experiment = client.get_run(run_id).info.experiment_id
     return list(client.search_logged_models([experiment], f"source_run_id = '{run_id}'"))
 
 
 def best_arm(run_ids: Sequence[str]) -> str:
-    """The run whose chosen epoch has the highest mean validation AUC; the first of equals."""
+    """Return the run whose best epoch has the highest mean validation AUC; the first one if several are equal."""
     client = MlflowClient()
     return max(run_ids, key=lambda run_id: client.get_run(run_id).data.metrics.get("best_val_auc_mean", 0.0))

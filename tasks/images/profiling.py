@@ -1,4 +1,4 @@
-"""Where the time of a training goes: measured on the very arm that would be trained, logging included."""
+"""Profile an image arm: time of each part of training, on the arm that would be trained, with its logging."""
 
 import json
 import time
@@ -27,49 +27,63 @@ PROFILE = "profile.json"
 
 @task(name="profile arm", cache_policy=NO_CACHE)
 def profile_arm(arm: ImageArm, folder: Path) -> Path:
-    """Train a copy of the arm's network with a clock running, and write where the time went to `folder`/profile.json.
+    """Train the arm's network for a short time, measure the parts of training and write them to a file.
 
-    Checkpoints and metrics are written as in a training, into `folder` and a run of its own in MLflow.
+    Checkpoints and metrics are written as in a real training, but into `folder` and into a separate MLflow run.
+
+    Args:
+        arm: to profile.
+        folder: profile.json is written into.
+
+    Returns:
+        Path of profile.json.
 
     Raises:
-        DataError, SettingError: see `load_image_inputs`, `models.training.profiling.profile`.
+        DataError, SettingError: see `load_image_inputs` and `models.training.profiling.profile`.
     """
     torch.set_num_threads(arm.threads)
     inputs = load_image_inputs(arm)
     title, checkpoint = f"profile · {arm.title}", folder / "checkpoint.pt"
-    run_id = mlflow_runs.new_run(mlflow_runs.connect(), title, {"medmtl.kind": "profile"}, {"arm": arm.hash})
+    run_id = mlflow_runs.create_run(mlflow_runs.connect(), title, {"medmtl.kind": "profile"}, {"arm": arm.hash})
 
-    def keep(report: EpochReport, state: dict[str, Any]) -> None:
-        keeper.keep(state, epoch_metrics(arm.labels, report), report.epoch, time.time_ns() // 1_000_000)
+    def save(report: EpochReport, state: dict[str, Any]) -> None:
+        writer.save(state, epoch_metrics(arm.labels, report), report.epoch, time.time_ns() // 1_000_000)
 
-    with mlflow_runs.running(run_id), progress(title) as update, interruptible() as raise_if_stopped:
+    with mlflow_runs.active_run(run_id), progress(title) as update, interruptible() as raise_if_stopped:
 
         def on_step(done: int, total: int) -> None:
             raise_if_stopped()
             update(done, total)
 
-        with AsyncCheckpointWriter(run_id, checkpoint) as keeper:
-            found = profile(
-                inputs.network, inputs.weighting, inputs.train, inputs.val, arm.training,
-                seed=arm.seed, device=arm.device, on_epoch=keep, progress=on_step,
-            )  # fmt: skip
+        with AsyncCheckpointWriter(run_id, checkpoint) as writer:
+            profiled = profile(
+                inputs.network,
+                inputs.weighting,
+                inputs.train,
+                inputs.val,
+                arm.training,
+                seed=arm.seed,
+                device=arm.device,
+                on_epoch=save,
+                progress=on_step,
+            )
     checkpoint.unlink(missing_ok=True)
     path = folder / PROFILE
-    write_atomically(path, json.dumps(asdict(found), indent=1).encode())
-    rows = table(found)
+    write_atomically(path, json.dumps(asdict(profiled), indent=1).encode())
+    rows = profile_table(profiled)
     create_table_artifact(rows, key="profile", description=title)
     for row in rows:
-        LOGGER.info("%(part)-12s %(milliseconds)9s ms a step %(share)7s", row)
+        LOGGER.info("%(part)-12s %(milliseconds)9s ms per step %(share)7s", row)
     LOGGER.info("profile: %s", path)
     return path
 
 
-def table(found: Profile) -> list[dict[str, str]]:
-    """A row for each part of training, for a whole step left alone, and for the least that it could take."""
-    floor = found.floor
-    rows = [(row.part, row.seconds, f"{row.share:.1%}") for row in found.rows]
+def profile_table(profiled: Profile) -> list[dict[str, str]]:
+    """Return a row for each part of training, for a whole step timed without interruption, and for its lower bound."""
+    floor = profiled.floor
+    rows = [(row.part, row.seconds, f"{row.share:.1%}") for row in profiled.rows]
     rows += [
-        ("whole step", found.step_seconds, f"{found.of_floor:.1f} x floor"),
+        ("whole step", profiled.step_seconds, f"{profiled.of_floor:.1f} x floor"),
         ("floor", floor.seconds, ""),
         ("operations", floor.operation_seconds, f"{floor.limits.operations_per_second / 1e9:,.0f} G/s"),
         ("bytes", floor.byte_seconds, f"{floor.limits.bytes_per_second / 1e9:,.0f} GB/s"),

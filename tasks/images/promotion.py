@@ -1,7 +1,7 @@
-"""Which registered model serves: a challenger takes the champion's place when validation patients say it may.
+"""Promotion in the model registry: compare the challenger with the champion on validation patients.
 
-Both are scored on the same patients of the validation part, whom neither was trained on. The test part is scored too
-and reported; it decides nothing.
+Both models are scored on the same validation patients, on whom neither was trained. The test part is also scored and
+reported, but does not affect the decision.
 """
 
 import tempfile
@@ -24,27 +24,27 @@ from models.evaluation.leakage import check_disjoint, hashed_patients
 from models.evaluation.paired import Comparison, Unit, compare
 from tasks.arms import mlflow_runs
 from tasks.data.ingest import StoreRef
-from tasks.images.model_registry import CHALLENGER, CHAMPION, FACTS
-from tasks.records.study import MeanRecord, Record, ScoreRecord, scores_of
+from tasks.images.model_registry import CHALLENGER, CHAMPION, MODEL_FACTS
+from tasks.records.study import MeanRecord, Record, ScoreRecord, score_records
 from tasks.runtime.progress import LOGGER, progress
 from tasks.runtime.settings import Settings
 
-_BATCH = 256  # images a model is given at a time
+_BATCH_SIZE = 256  # images
 
 
 class PromotionSettings(Settings):
-    """When a challenger becomes champion."""
+    """The rule by which a challenger becomes the champion."""
 
     rule: Literal["better", "not_worse", "never"] = Field(
         "better",
         description="better: the whole 95 % interval of the difference in mean validation AUC lies above 0; "
         "not_worse: above minus the margin; never: only report",
     )
-    margin: float = Field(0.01, ge=0, le=1, description="loss of mean AUC that not_worse puts up with")
+    margin: float = Field(0.01, ge=0, le=1, description="for not_worse: the loss of mean AUC that is accepted")
 
 
 class ModelRecord(Record):
-    """A registered model, scored."""
+    """A registered model and its scores."""
 
     version: str
     role: str = Field(description="champion or challenger")
@@ -53,7 +53,7 @@ class ModelRecord(Record):
 
 
 class EvaluationResults(Record):
-    """All of results.json of an evaluation."""
+    """The contents of an evaluation's results.json."""
 
     schema_: Literal["medmtl/evaluation/1"] = Field("medmtl/evaluation/1", serialization_alias="schema")
     config: dict[str, Any]
@@ -69,8 +69,8 @@ class EvaluationResults(Record):
 
 
 @dataclass(frozen=True)
-class _Registered:
-    """A version in the registry, and what it says of itself."""
+class _RegisteredModel:
+    """A model version in the registry, loaded, with the facts logged with it."""
 
     version: str
     role: str
@@ -79,37 +79,44 @@ class _Registered:
     trained_on: tuple[str, ...]
     predict: Any
 
-    def scores(self, pixels: np.ndarray) -> np.ndarray:
-        """(n, s, s) uint8 -> (n, k) float32 probabilities."""
-        parts = []
+    def predict_all(self, pixels: np.ndarray) -> np.ndarray:
+        """Predict probabilities: (n, s, s) uint8 -> (n, k) float32."""
+        batches = []
         with progress(f"{self.role}, version {self.version}") as update:
-            for start in range(0, len(pixels), _BATCH):
-                parts.append(np.asarray(self.predict(pixels[start : start + _BATCH, None])))
-                update(min(start + _BATCH, len(pixels)), len(pixels))
-        return np.concatenate(parts)
+            for start in range(0, len(pixels), _BATCH_SIZE):
+                batches.append(np.asarray(self.predict(pixels[start : start + _BATCH_SIZE, None])))
+                update(min(start + _BATCH_SIZE, len(pixels)), len(pixels))
+        return np.concatenate(batches)
 
 
 @task(name="evaluate models", cache_policy=NO_CACHE)
 def evaluate_models(
     name: str, ref: StoreRef, split: SplitSettings, rule: PromotionSettings, config: dict[str, Any]
 ) -> EvaluationResults:
-    """Score the registered champion and challenger of `name`, and promote the challenger if the rule allows.
+    """Score the registered champion and challenger of `name`, and promote the challenger if the rule allows it.
 
-    The reason is kept as a tag of the challenger's version.
+    The reason is stored as a tag of the challenger's version.
+
+    Args:
+        name: of the registered model.
+        ref: the store of images and labels.
+        split: the models are scored on its validation and test parts.
+        rule: when the challenger is promoted.
+        config: the complete settings, for the results.
 
     Raises:
-        DataError: there is no such model, or its labels or size are not the store's.
-        SettingError: a model was trained on patients to be scored.
+        DataError: there is no such model, or the store lacks its labels or has images of another size.
+        SettingError: a model was trained on patients on whom it would be scored.
     """
     mlflow_runs.connect()
     client = MlflowClient()
     store = Store.open(ref.path)
-    found = make_split(split, store.images, store.patients)
-    models = [model for role in (CHAMPION, CHALLENGER) if (model := _registered(client, name, role)) is not None]
+    parts = make_split(split, store.images, store.patients)
+    models = [model for role in (CHAMPION, CHALLENGER) if (model := _load_model(client, name, role)) is not None]
     if not models:
         raise DataError(_no_such_model(client, name))
-    scored = {model.role: _score(model, store, found) for model in models}
-    difference = _difference(scored, store, found) if len(models) == 2 else None
+    scored = {model.role: _score(model, store, parts) for model in models}
+    difference = _difference(scored, store, parts) if len(models) == 2 else None
     promoted, reason = _decide(rule, difference, tuple(scored))
     if promoted:
         version = next(model.version for model in models if model.role == CHALLENGER)
@@ -120,27 +127,33 @@ def evaluate_models(
             client.set_model_version_tag(name, model.version, "medmtl.promotion", reason)
     LOGGER.info("%s: %s", name, reason)
     return EvaluationResults(
-        config=config, model_name=name, data=store.fingerprint, split=found.fingerprint,
+        config=config,
+        model_name=name,
+        data=store.fingerprint,
+        split=parts.fingerprint,
         models=tuple(record for record, _ in scored.values()),
-        delta=difference and difference.delta, lo=difference and difference.lo, hi=difference and difference.hi,
-        promoted=promoted, reason=reason,
-    )  # fmt: skip
+        delta=difference and difference.delta,
+        lo=difference and difference.lo,
+        hi=difference and difference.hi,
+        promoted=promoted,
+        reason=reason,
+    )
 
 
-def _registered(client: MlflowClient, name: str, role: str) -> _Registered | None:
+def _load_model(client: MlflowClient, name: str, role: str) -> _RegisteredModel | None:
     try:
         version = client.get_model_version_by_alias(name, role)
     except MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):  # no such model, no such alias
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):  # no such model; no such alias
             return None
         raise
     try:
         with tempfile.TemporaryDirectory() as folder:
-            facts = mlflow.artifacts.load_dict(f"runs:/{version.run_id}/{FACTS}")
+            facts = mlflow.artifacts.load_dict(f"runs:/{version.run_id}/{MODEL_FACTS}")
             model = mlflow.pyfunc.load_model(f"models:/{name}/{version.version}", dst_path=folder)
     except (MlflowException, OSError) as error:
-        raise DataError(f"{name} version {version.version} cannot be loaded ({error}): register it anew") from error
-    return _Registered(
+        raise DataError(f"{name} version {version.version} cannot be loaded ({error}): register it again") from error
+    return _RegisteredModel(
         str(version.version), role, tuple(facts["labels"]), facts["size"], tuple(facts["trained_on"]), model.predict
     )
 
@@ -148,56 +161,77 @@ def _registered(client: MlflowClient, name: str, role: str) -> _Registered | Non
 def _no_such_model(client: MlflowClient, name: str) -> str:
     known = [model.name for model in client.search_registered_models()]
     if name in known:
-        return f"{name} has neither a {CHAMPION} nor a {CHALLENGER}: set an alias in MLflow, or train one"
-    return f"MLflow knows no model {name!r}{did_you_mean(name, known)}; medmtl train registers one"
+        return (
+            f"{name} has neither a {CHAMPION} nor a {CHALLENGER}: set one of these aliases in MLflow, or train a model"
+        )
+    hint = did_you_mean(name, known) if known else ""
+    return f"MLflow has no registered model {name!r}{hint}; medmtl train registers one"
 
 
-def _score(model: _Registered, store: Store, split: Split) -> tuple[ModelRecord, dict[str, np.ndarray]]:
-    """Scores by part, and the predictions on the validation part with the store's labels in the model's order."""
+def _score(model: _RegisteredModel, store: Store, split: Split) -> tuple[ModelRecord, dict[str, np.ndarray]]:
+    """Score a model on validation and test patients.
+
+    Returns:
+        The scores, and the predictions by part with the labels in the model's order.
+
+    Raises:
+        DataError: the store lacks a label of the model, or has images of another size.
+        SettingError: the model was trained on one of the patients.
+    """
     missing = sorted(set(model.labels) - set(store.labels))
     if missing or model.size != store.size:
-        what = f"label {missing[0]!r} is not among the store's" if missing else f"it takes images of {model.size} px"
-        raise DataError(f"{model.role} version {model.version} does not fit these data: {what} (size {store.size})")
+        problem = (
+            f"the store has no label {missing[0]!r}"
+            if missing
+            else f"it takes images of {model.size} px, the store's have {store.size} px"
+        )
+        raise DataError(
+            f"{model.role} version {model.version} does not fit these data: {problem}; "
+            f"give data with the model's {len(model.labels)} labels at {model.size} px"
+        )
     columns = [store.labels.index(label) for label in model.labels]
     scores, means, predictions = {}, {}, {}
     for part in ("val", "test"):
         rows = getattr(split, part)
         patients = store.patients[rows]
         check_disjoint(model.trained_on, hashed_patients(store.population, patients))
-        predictions[part] = model.scores(store.pixels[rows])
+        predictions[part] = model.predict_all(store.pixels[rows])
         evaluation = score(store.targets[rows][:, columns], predictions[part], patients, model.labels, seed=0)
-        scores[part], means[part] = scores_of(evaluation)
+        scores[part], means[part] = score_records(evaluation)
     return ModelRecord(version=model.version, role=model.role, scores=scores, mean=means), predictions
 
 
 def _difference(scored: dict[str, tuple[ModelRecord, dict[str, np.ndarray]]], store: Store, split: Split) -> Comparison:
-    """Challenger minus champion on validation patients, over the labels that both have."""
-    (champion, of_champion), (challenger, of_challenger) = scored[CHAMPION], scored[CHALLENGER]
-    mine, others = list(challenger.scores["val"]), list(champion.scores["val"])
-    common = [label for label in mine if label in others]
+    """Compare challenger minus champion on the validation patients, over the labels that both have."""
+    champion_labels, challenger_labels = (list(scored[role][0].scores["val"]) for role in (CHAMPION, CHALLENGER))
+    common = [label for label in challenger_labels if label in champion_labels]
     if not common:
-        raise DataError("champion and challenger have no label in common: they cannot be compared")
+        raise DataError(
+            f"champion and challenger have no label in common, so they cannot be compared: {champion_labels} and "
+            f"{challenger_labels}; train a challenger with labels of the champion"
+        )
     targets = store.targets[split.val][:, [store.labels.index(label) for label in common]]
-    pair = (
-        predictions["val"][:, [labels.index(label) for label in common]]
-        for predictions, labels in ((of_challenger, mine), (of_champion, others))
+    challenger, champion = (
+        scored[role][1]["val"][:, [labels.index(label) for label in common]]
+        for role, labels in ((CHALLENGER, challenger_labels), (CHAMPION, champion_labels))
     )
-    first, second = pair
-    return compare({"validation": Unit(targets, {0: first}, {0: second})}, store.patients[split.val])
+    return compare({"validation": Unit(targets, {0: challenger}, {0: champion})}, store.patients[split.val])
 
 
 def _decide(rule: PromotionSettings, difference: Comparison | None, roles: tuple[str, ...]) -> tuple[bool, str]:
+    """Return whether to promote the challenger, and the reason."""
     if roles == (CHAMPION,):
-        return False, "there is no challenger: the champion stays"
+        return False, "not promoted: there is no challenger, the champion stays"
     if rule.rule == "never":
         return False, "not promoted: the rule is to report only"
     if difference is None:
         return True, "promoted: there was no champion"
     if difference.delta is None or difference.lo is None:
-        return False, f"not promoted: nothing can be said of the difference ({difference.reason})"
-    least = 0.0 if rule.rule == "better" else -rule.margin
-    said = (
-        f"mean validation AUC {difference.delta:+.4f} [{difference.lo:+.4f}, {difference.hi:+.4f}] against the "
-        f"champion; the rule {rule.rule!r} asks for an interval above {least:g}"
+        return False, f"not promoted: the difference has no interval ({difference.reason})"
+    threshold = 0.0 if rule.rule == "better" else -rule.margin
+    promoted = difference.lo > threshold
+    return promoted, (
+        f"{'promoted' if promoted else 'not promoted'}: mean validation AUC {difference.delta:+.4f} "
+        f"[{difference.lo:+.4f}, {difference.hi:+.4f}] compared with the champion; the rule {rule.rule!r} requires an "
+        f"interval above {threshold:g}"
     )
-    return difference.lo > least, f"{'promoted' if difference.lo > least else 'not promoted'}: {said}"

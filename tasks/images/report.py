@@ -1,6 +1,4 @@
-"""report.html: what a study found, on one page that needs nothing beside it: no script, no style, no font,
-no picture.
-"""
+"""Report of an image study: figures, tables and report.html, one page that needs no other file."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -26,13 +24,17 @@ from tasks.records.study import (
     NoiseOnLabel,
     ScoreRecord,
     StudyResults,
-    average,
+    average_scores,
     read_results,
 )
-from tasks.records.summary_text import Verdict, answer, described, listed, question, verdict
-from tasks.reporting import figures
+from tasks.records.summary_text import Verdict, answer, describe_condition, join_names, question, verdict
+from tasks.reporting.difference_figures import cost_against_benefit, differences
+from tasks.reporting.figure_style import MAX_METHODS_PER_PANEL, first_and_noisiest, metric_title
+from tasks.reporting.label_figures import labels_by_method
 from tasks.reporting.log_report import log_report
+from tasks.reporting.noise_figures import prevalence_under_noise, score_against_noise
 from tasks.reporting.page import example_images, thousands, write_page
+from tasks.reporting.weight_figures import weights_over_training
 from tasks.runtime.run_folder import REPORT
 
 PARTS = ("train", "val", "test")
@@ -40,53 +42,71 @@ PARTS = ("train", "val", "test")
 
 @task(name="write report", cache_policy=NO_CACHE)
 def publish_report(results: Path, store: StoreRef, split: SplitSettings, run_id: str) -> Path:
-    """Write report.html beside results.json, and log both, the config and the mean scores to the study's run."""
-    read = read_results(results)
+    """Write report.html next to results.json; log both, the figures, the config and the mean scores to MLflow.
+
+    Args:
+        results: path of results.json.
+        store: the images, of which some are shown.
+        split: the images shown are of its training part.
+        run_id: the study's run in MLflow.
+
+    Returns:
+        Path of report.html.
+    """
+    study = read_results(results)
     opened = Store.open(store.path)
     examples = example_images(opened, make_split(split, opened.images, opened.patients).train)
-    drawn = draw_figures(read)
-    report = write_report(read, drawn, *examples, results.with_name(REPORT))
-    log_report(report, drawn, _mean_scores(read), run_id)
+    figures = draw_figures(study)
+    report = write_report(study, figures, *examples, results.with_name(REPORT))
+    log_report(report, figures, _mean_scores(study), run_id)
     return report
 
 
 def write_report(
     results: StudyResults,
-    drawn: Mapping[str, Markup | None],
+    figures: Mapping[str, Markup | None],
     examples: NDArray[np.uint8],
     captions: Sequence[str],
     out: Path,
 ) -> Path:
-    """Write the report to the file `out` and return it.
+    """Write the report to the file `out`. The same input gives the same bytes.
 
-    drawn: their figures, see `draw_figures`.
-    examples: (m, s, s) uint8, m may be 0; captions: m, what each shows. The same input gives the same bytes.
-    Names of images, labels and reasons come from outside: everything but our own figures is escaped.
+    Names of images and labels and reasons come from outside: everything except the figures is escaped.
+
+    Args:
+        results: of the study.
+        figures: see `draw_figures`.
+        examples: example images, (m, s, s) uint8, m may be 0.
+        captions: m, what each example shows.
+        out: the HTML file to write.
+
+    Returns:
+        `out`.
     """
-    return write_page("study.html.j2", _contents(results, drawn), (examples, captions), out)
+    return write_page("study.html.j2", _template_contents(results, figures), (examples, captions), out)
 
 
-def _contents(results: StudyResults, drawn: Mapping[str, Markup | None]) -> dict[str, Any]:
-    """All that the template shows, by name."""
+def _template_contents(results: StudyResults, figures: Mapping[str, Markup | None]) -> dict[str, Any]:
+    """Return everything that the template shows, by name."""
     finished = [arm for arm in results.arms if arm.status == "finished"]
     return {
         "results": results,
         "data": results.data,
-        "metric": figures.score_name(results),
+        "metric": metric_title(results),
         "question": question(results),
         "answer": answer(results),
-        "covered": _covered(results),
+        "interval_note": _interval_note(results),
         "seeds": sorted({arm.seed for arm in results.arms}),
         "finished": finished,
         "failed": [arm for arm in results.arms if arm.status == "failed"],
-        "noisiest": figures.ends_of_noise(results)[-1] if results.arms else None,
-        "figures": drawn,
+        "noisiest": first_and_noisiest(results)[-1] if results.arms else None,
+        "figures": figures,
         "comparisons": _comparisons(results),
         "costs": method_costs(results),
-        "many": len(results.methods) > figures.TOGETHER,
+        "many_methods": len(results.methods) > MAX_METHODS_PER_PANEL,
         "Verdict": Verdict,
         "label_tables": _label_tables(results),
-        "unit_rows": _unit_rows(results),
+        "condition_rows": _condition_rows(results),
         "trust_tables": sorted((arm for arm in finished if arm.trust), key=lambda arm: -arm.noise.rate),
         "noise_rows": _noise_rows(results),
         "adjudicated_tables": _adjudicated_tables(results),
@@ -98,90 +118,88 @@ def _contents(results: StudyResults, drawn: Mapping[str, Markup | None]) -> dict
 
 
 def draw_figures(results: StudyResults) -> dict[str, Markup | None]:
-    """Our own SVG, in which matplotlib has escaped every text; None for a figure that has nothing to show."""
-    shared: dict[str, Callable[[StudyResults], str | None]] = {
-        "against_noise": figures.score_against_noise,
-        "labels": figures.labels_by_method,
-        "weights": figures.weights_over_training,
-        "prevalence": figures.prevalence_under_noise,
-    }  # of labels that all arms share
-    drawn = {name: None if results.in_units else draw(results) for name, draw in shared.items()}
-    drawn |= {"differences": figures.differences(results), "cost": figures.cost_against_benefit(results)}
+    """Draw the report's figures as SVG by name, every text in them escaped; None for a figure with nothing to show."""
+    of_shared_labels: dict[str, Callable[[StudyResults], str | None]] = {
+        "against_noise": score_against_noise,
+        "labels": labels_by_method,
+        "weights": weights_over_training,
+        "prevalence": prevalence_under_noise,
+    }
+    drawn = {name: None if results.labels_differ else draw(results) for name, draw in of_shared_labels.items()}
+    drawn |= {"differences": differences(results), "cost": cost_against_benefit(results)}
     return {name: Markup(svg) if svg else None for name, svg in drawn.items()}
 
 
-def _covered(results: StudyResults) -> str:
-    """What the intervals of the answer are over."""
-    scored = max((len(arm.mean.labels) for arm in results.arms), default=0)
-    pairs = max((comparison.n_pairs for comparison in results.comparisons), default=0)
+def _interval_note(results: StudyResults) -> str:
+    """Say what the differences are averaged over and what their intervals cover."""
+    n_labels = max((len(arm.mean.labels) for arm in results.arms), default=0)
+    n_pairs = max((comparison.n_pairs for comparison in results.comparisons), default=0)
     patients = results.data.patients.get("test")
-    of = f" ({thousands(patients)} in the test set)" if patients else ""
-    networks = "one pair of networks" if pairs == 1 else f"{pairs} pairs of networks"
-    labels = "one label" if scored == 1 else f"{scored} labels"
-    over = listed(list(dict.fromkeys(comparison.over for comparison in results.comparisons)), "or")
+    test_set = f" ({thousands(patients)} patients in the test set)" if patients else ""
+    networks = "one pair of networks" if n_pairs == 1 else f"{n_pairs} pairs of networks"
+    labels = "one label" if n_labels == 1 else f"{n_labels} labels"
+    over = join_names(list(dict.fromkeys(comparison.over for comparison in results.comparisons)), "or")
     limits = "".join(
         f" {limit[0].upper()}{limit[1:]}." for limit in dict.fromkeys(c.limit for c in results.comparisons) if limit
     )
     return (
-        f"Differences are in the mean {figures.score_name(results)} of {labels}, averaged over {networks} "
-        "of the same seed. "
-        f"The 95 % intervals are over {over}{of}.{limits}"
+        f"Differences are in the mean {metric_title(results)} of {labels}, averaged over {networks}; "
+        "the two networks of a pair have the same seed. "
+        f"The 95 % intervals cover the choice of {over}{test_set}.{limits}"
     )
 
 
 def _comparisons(results: StudyResults) -> list[tuple[str, list[tuple[ComparisonRecord, Verdict]]]]:
-    """Condition by condition, each comparison with what may be said of it."""
+    """Return for each condition its comparisons, each with its conclusion."""
     conditions = dict.fromkeys(comparison.noise for comparison in results.comparisons)
     return [
-        (described(condition), [(c, verdict(c)) for c in results.comparisons if c.noise == condition])
+        (describe_condition(condition), [(c, verdict(c)) for c in results.comparisons if c.noise == condition])
         for condition in conditions
     ]
 
 
-def _unit_rows(results: StudyResults) -> list[tuple[str, list[ScoreRecord]]]:
-    """A row per condition that has labels of its own, with the mean score of each method, averaged over seeds."""
-    if not results.in_units:
+def _condition_rows(results: StudyResults) -> list[tuple[str, list[ScoreRecord]]]:
+    """Return a row per condition with each method's mean score over seeds; empty if the labels are shared."""
+    if not results.labels_differ:
         return []
-    return [
-        (
-            condition.name,
-            [average([arm.mean for arm in results.finished(method, condition)]) for method in results.methods],
-        )
-        for condition in results.conditions
-    ]
+    rows = []
+    for condition in results.conditions:
+        arms = [results.finished_arms(method, condition) for method in results.methods]
+        rows.append((condition.name, [average_scores([arm.mean for arm in of_method]) for of_method in arms]))
+    return rows
 
 
 def _label_tables(results: StudyResults) -> list[dict[str, Any]]:
-    """One table per condition: a row per label, a score per method, averaged over seeds; the best in bold."""
+    """Return one table per condition: a row per label with a score per method, averaged over seeds."""
     tables: list[dict[str, Any]] = []
-    if results.in_units:
+    if results.labels_differ:
         return tables
     for condition in results.conditions:
-        arms = {method: results.finished(method, condition) for method in results.methods}
+        arms = {method: results.finished_arms(method, condition) for method in results.methods}
         rows = []
         for label in results.labels:
-            scores = [average([arm.scores[label] for arm in of_method]) for of_method in arms.values()]
+            scores = [average_scores([arm.scores[label] for arm in of_method]) for of_method in arms.values()]
             rows.append({"label": label, "noisy": label in condition.labels, "scores": scores})
-        means = [average([arm.mean for arm in of_method]) for of_method in arms.values()]
+        means = [average_scores([arm.mean for arm in of_method]) for of_method in arms.values()]
         tables.append({"title": condition.title, "rows": rows, "means": means})
     return tables
 
 
 def _adjudicated_tables(results: StudyResults) -> list[dict[str, Any]]:
-    """One table per condition: a row per finding, for each method the scores against both truths, over seeds."""
-    truth = results.adjudicated
-    if truth is None:
+    """Return one table per condition: a row per finding, per method the mean scores against both sets of labels."""
+    adjudicated = results.adjudicated
+    if adjudicated is None:
         return []
 
     def scores(condition: NoiseCondition, finding: str) -> list[ScoreRecord]:
-        of_finding = [row for row in truth.scores if row.noise == condition and row.finding == finding]
+        of_finding = [row for row in adjudicated.scores if row.noise == condition and row.finding == finding]
         return [
-            average([getattr(row, against) for row in of_finding if row.method == method])
+            average_scores([getattr(row, labels) for row in of_finding if row.method == method])
             for method in results.methods
-            for against in ("noisy", "adjudicated")
+            for labels in ("noisy", "adjudicated")
         ]
 
-    findings = (*truth.findings, MEAN)
+    findings = (*adjudicated.findings, MEAN)
     return [
         {"title": condition.title, "rows": {finding: scores(condition, finding) for finding in findings}}
         for condition in results.conditions
@@ -189,27 +207,27 @@ def _adjudicated_tables(results: StudyResults) -> list[dict[str, Any]]:
 
 
 def _noise_rows(results: StudyResults) -> list[dict[str, Any]]:
-    """What the masks did to each label, over the seeds; the methods of a seed share its mask."""
+    """Return what the masks did to each label, as ranges over the seeds; all methods of a seed share its mask."""
     masks: dict[tuple[NoiseCondition, str], dict[int, NoiseOnLabel]] = {}
     for arm in results.arms:
-        for label, done in arm.noise.summary.items():
-            masks.setdefault((arm.noise.condition(), label), {})[arm.seed] = done
+        for label, summary in arm.noise.summary.items():
+            masks.setdefault((arm.noise.condition(), label), {})[arm.seed] = summary
     return [
         {
             "condition": condition,
             "label": label,
-            "known": _span([done.known for done in seeds.values()]),
-            "selected": _span([done.selected for done in seeds.values()]),
-            "changed": _span([done.changed for done in seeds.values()]),
-            "before": _span([done.prevalence_before for done in seeds.values()], "{:.1%}"),
-            "after": _span([done.prevalence_after for done in seeds.values()], "{:.1%}"),
+            "known": _range_text([mask.known for mask in seeds.values()]),
+            "selected": _range_text([mask.selected for mask in seeds.values()]),
+            "changed": _range_text([mask.changed for mask in seeds.values()]),
+            "before": _range_text([mask.prevalence_before for mask in seeds.values()], "{:.1%}"),
+            "after": _range_text([mask.prevalence_after for mask in seeds.values()], "{:.1%}"),
         }
         for (condition, label), seeds in masks.items()
     ]
 
 
-def _span(numbers: Sequence[float | None], form: str = "{:,}") -> str:
-    """'257–263' over the seeds, or one number where they agree."""
+def _range_text(numbers: Sequence[float | None], form: str = "{:,}") -> str:
+    """Format as '257–263', or as one number if all are the same."""
     known = sorted(number for number in numbers if number is not None)
     ends = dict.fromkeys(form.format(number) for number in (known[:1] + known[-1:]))
     return "–".join(ends).replace("%", " %") or "–"

@@ -1,4 +1,4 @@
-"""An imaging arm: a method, a noise condition and a seed; `tasks.arms.base` says what it is to be an arm."""
+"""Specification of an image arm: method, noise condition, seed and inputs; see `tasks.arms.base` for arms."""
 
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,11 +13,11 @@ from models.weighting.registry import WeightingSettings
 from tasks.arms.base import BaseArm
 from tasks.data.ingest import StoreRef
 
-ARM_VERSION = 3  # raise it when the same settings would train to other numbers
+ARM_VERSION = 3  # raise it when the same settings give other numbers than before
 
 
 class MaskRef(BaseModel):
-    """Where a noise mask is, and the hash of what is in it."""
+    """Reference to a noise mask: its file, and the hash of its contents."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -26,7 +26,7 @@ class MaskRef(BaseModel):
 
 
 class ImageArm(BaseArm):
-    """All that determines an arm, and where its inputs are."""
+    """Everything that determines the result of an image arm, and where its inputs are."""
 
     version: ClassVar[int] = ARM_VERSION
 
@@ -43,16 +43,16 @@ class ImageArm(BaseArm):
 
     @property
     def title(self) -> str:
-        """See `BaseArm`."""
+        """See the base class."""
         return f"{self.method.name} · {self.condition} · seed {self.seed}"
 
     @property
     def epochs(self) -> int:
-        """See `BaseArm`."""
+        """See the base class."""
         return self.training.epochs
 
-    def determined_by(self) -> list[Any]:
-        """See `BaseArm`."""
+    def hash_inputs(self) -> list[Any]:
+        """See the base class."""
         settings = {name: getattr(self, name).model_dump(mode="json") for name in ("noise", "method", "network")}
         settings["training"] = self.training.determining()
         return [
@@ -61,6 +61,6 @@ class ImageArm(BaseArm):
         ]
 
     def parameters(self) -> dict[str, Any]:
-        """See `BaseArm`."""
+        """See the base class."""
         shown = self.model_dump(mode="json", exclude={"store", "mask", "split_fingerprint"})
         return shown | {"data": {"name": self.store.name, "fingerprint": self.store.fingerprint}}

@@ -1,4 +1,4 @@
-"""What each method of a study cost: its time per step beside the baseline's, its work after epochs, its memory."""
+"""The cost of each method of a study: time per training step relative to the baseline, time after epochs, memory."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,33 +9,33 @@ from tasks.records.study import StudyResults
 
 @dataclass(frozen=True)
 class MethodCost:
-    """Medians over a method's arms; null where nothing was measured."""
+    """Medians over a method's arms; None if nothing was measured."""
 
     method: str
     step_seconds: float
-    of_baseline: float | None  # time per step: median ratio to the baseline's under the same condition and seed
-    weighting_seconds: float | None  # after epochs, of a whole training
+    relative_step_time: float | None  # median ratio to the baseline's step time with the same condition and seed
+    weighting_seconds: float | None  # the weighting's work after epochs, summed over the whole training
     peak_memory_mib: float | None
 
 
 def method_costs(results: StudyResults) -> list[MethodCost]:
-    """The methods whose steps were timed, in the study's order."""
+    """Return the costs of the methods whose steps were timed, in the study's order."""
     timed = [arm for arm in results.arms if arm.status == "finished" and arm.step_seconds]
     of_baseline = {(a.noise.name, a.seed): a.step_seconds for a in timed if a.method == results.baseline}
-    found = []
+    costs = []
     for method in dict.fromkeys(arm.method for arm in timed):
         arms = [arm for arm in timed if arm.method == method]
         steps = {(arm.noise.name, arm.seed): arm.step_seconds for arm in arms if arm.step_seconds}
-        found.append(
+        costs.append(
             MethodCost(
                 method,
                 median(steps.values()),
-                _median([taken / base for key, taken in steps.items() if (base := of_baseline.get(key))]),
+                _median([seconds / base for key, seconds in steps.items() if (base := of_baseline.get(key))]),
                 _median([arm.weighting_seconds for arm in arms]),
                 _median([arm.peak_memory_mib for arm in arms]),
             )
         )
-    return found
+    return costs
 
 
 def _median(numbers: Sequence[float | None]) -> float | None:

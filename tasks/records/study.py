@@ -1,7 +1,7 @@
-"""What a study found, as results.json holds it (schema `medmtl/study/1`), whatever the metric.
+"""The schema of a study's results.json (`medmtl/study/1`), for any metric.
 
-A number that is not there is null and stands beside its reason; NaN and infinity are refused when a record is
-made. Every interval is a 95 % interval and names what it is over.
+A missing number is null, with its reason in the same record; NaN and infinity are rejected when a record is made.
+Every interval is a 95 % interval, and says what it is over.
 """
 
 import json
@@ -26,183 +26,202 @@ Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
 class Record(BaseModel):
-    # 'constants': a NaN within a free-form config reaches the writer, which refuses it, instead of becoming null
+    """A part of a results file: immutable, with known keys and finite numbers only."""
+
+    # 'constants': a NaN inside the free-form config reaches the writer, which rejects it, instead of becoming null
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, serialize_by_alias=True, ser_json_inf_nan="constants"
     )
 
 
 class ScoreRecord(Record):
-    """A score with its interval; `value`, or `lo` and `hi`, are null for the given reason."""
+    """A score with its interval; where `value`, or `lo` and `hi`, are null, `reason` says why."""
 
     value: FiniteFloat | None
     lo: FiniteFloat | None
     hi: FiniteFloat | None
-    over: Sampled = Field("patients", description="what the interval covers the choice of")
+    over: Sampled = Field("patients", description="the sample whose choice the interval covers")
     reason: str | None = None
-    parts: dict[str, FiniteFloat] = Field({}, description="the metrics that the value is the mean of, by their names")
+    parts: dict[str, FiniteFloat] = Field({}, description="metric name -> its value, if the value is their mean")
 
     @classmethod
     def of(cls, score: Score) -> Self:
+        """Make the record of a score."""
         return cls(value=score.value, lo=score.lo, hi=score.hi, reason=score.reason)
 
 
 class MeanRecord(ScoreRecord):
-    """A mean of scores."""
+    """The mean of the labels' scores."""
 
-    labels: tuple[str, ...] = Field(description="the labels in the mean: those that could be scored")
+    labels: tuple[str, ...] = Field(description="the labels in the mean: those with a score")
 
 
 class NoiseCondition(Record):
-    """What was done to the training labels; arms with equal conditions are compared with one another."""
+    """The noise added to the training labels; arms with equal conditions are compared with one another."""
 
-    kind: str = Field(description="noise model; 'none' leaves the labels alone")
-    rate: Share = Field(0.0, description="by which conditions of one kind are ordered: mostly the share selected")
+    kind: str = Field(description="noise model; 'none' leaves the labels unchanged")
+    rate: Share = Field(
+        0.0, description="order of the conditions of one kind; for most kinds the share of entries selected"
+    )
     labels: tuple[str, ...] = Field((), description="the labels that were made noisy")
-    title: str = Field("no added noise", description="what was done, without the labels")
-    name: str = Field("clean", description="tells the study's conditions apart")
+    title: str = Field("no added noise", description="the noise in words, without the labels")
+    name: str = Field("clean", description="unique name of the condition within the study")
 
     def condition(self) -> "NoiseCondition":
-        """Without what differs from seed to seed."""
+        """Return the condition without the fields that differ between seeds."""
         return NoiseCondition(kind=self.kind, rate=self.rate, labels=self.labels, title=self.title, name=self.name)
 
 
 class NoiseOnLabel(Record):
-    """What one mask did to one label."""
+    """The effect of one noise mask on one label."""
 
     known: Count = Field(description="training rows whose label is known")
-    selected: Count = Field(description="entries the mask selected")
-    changed: Count = Field(description="selected entries whose value became another")
-    prevalence_before: Share | None = Field(description="share of positives among the known rows; null if none")
-    prevalence_after: Share | None
+    selected: Count = Field(description="entries that the mask selected")
+    changed: Count = Field(description="selected entries whose value the noise changed")
+    prevalence_before: Share | None = Field(
+        description="share of positives among the known rows before the noise; null without known rows"
+    )
+    prevalence_after: Share | None = Field(description="the same after the noise")
 
 
 class TrustRecord(Record):
-    """How noisy a method found a label to be, from the training labels alone."""
+    """A method's estimate of the noise of a label, from the training labels only."""
 
     label: str
-    rank: Count = Field(description="1: trusted most")
-    noise: FiniteFloat | None = Field(description="estimated share of random entries; null where it has no basis")
+    rank: Count = Field(description="1: the most trusted label")
+    noise: FiniteFloat | None = Field(description="estimated share of random entries; null if it cannot be estimated")
     lo: FiniteFloat | None
     hi: FiniteFloat | None
-    anchors: Count = Field(description="images that the estimate rests on")
+    anchors: Count = Field(description="images on which the estimate is based")
 
 
 class NoiseRecord(NoiseCondition):
-    """The condition, and the very mask that one seed drew."""
+    """A noise condition, and the noise mask drawn for one seed."""
 
     mask: str | None = Field(None, description="fingerprint 'sha256:...' of the mask; null without noise")
-    summary: dict[str, NoiseOnLabel] = Field({}, description="per noisy label")
+    summary: dict[str, NoiseOnLabel] = Field({}, description="noisy label -> effect of the mask on it")
 
 
 class SimilarityRecord(Record):
     """The covariance similarity of two tasks' training embeddings, in [0, 1] (`models.networks.alignment`)."""
 
     tasks: tuple[str, str]
-    start: FiniteFloat | None = Field(description="of the embeddings that training began with")
+    start: FiniteFloat | None = Field(description="of the embeddings before training")
     before: FiniteFloat | None = Field(description="of the trained embeddings, without alignment matrices")
-    after: FiniteFloat | None = Field(
-        description="of the trained embeddings, aligned; null where there is no alignment"
-    )
+    after: FiniteFloat | None = Field(description="of the trained embeddings after alignment; null without alignment")
 
 
 class ArmRecord(Record):
-    """One method under one noise condition with one seed."""
+    """One arm: a method under one noise condition with one seed."""
 
     method: str
     noise: NoiseRecord
     seed: int
-    labels: tuple[str, ...] = Field(description="the labels, or tasks, trained on, in the order of the heads")
-    metric: str = Field("auc", description="what `scores` and `mean` measure on the test set")
+    labels: tuple[str, ...] = Field(description="the labels, or tasks, of the arm, in the order of its heads")
+    metric: str = Field("auc", description="the metric of `scores` and `mean` on the test set")
     scores: dict[str, ScoreRecord]
     mean: MeanRecord
     weights: tuple[dict[str, FiniteFloat], ...] = Field(
         (), description="the task weights over training: 'step' (optimiser step) and one key per label"
     )
-    facts: dict[str, FiniteFloat] = Field({}, description="what the method chose at its last refresh, such as a rank")
-    similarity: tuple[SimilarityRecord, ...] = Field((), description="of every two tasks, where there are several")
-    trust: tuple[TrustRecord, ...] = Field((), description="label trust, the least trusted first; if it estimates it")
-    best_epoch: Count | None = Field(description="the epoch selected on validation, from 1")
+    facts: dict[str, FiniteFloat] = Field(
+        {}, description="diagnostics of the method, such as the rank that it chose at its last refresh"
+    )
+    similarity: tuple[SimilarityRecord, ...] = Field((), description="of every two tasks, if there are several")
+    trust: tuple[TrustRecord, ...] = Field(
+        (), description="label trust, the least trusted label first; empty if the method does not estimate it"
+    )
+    best_epoch: Count | None = Field(description="the epoch selected on validation, counted from 1")
     images_per_second: FiniteFloat | None = Field(description="training images, or texts, per second")
-    seconds: FiniteFloat = Field(description="the whole arm, wall time in seconds")
-    computing_seconds: FiniteFloat | None = Field(None, description="of them in training and evaluation")
-    step_seconds: FiniteFloat | None = Field(None, description="per training step alone, median over epochs")
-    weighting_seconds: FiniteFloat | None = Field(None, description="what the weighting did after epochs, all of them")
+    seconds: FiniteFloat = Field(description="wall time of the whole arm, seconds")
+    computing_seconds: FiniteFloat | None = Field(None, description="the part of `seconds` in training and evaluation")
+    step_seconds: FiniteFloat | None = Field(None, description="time of one training step, median over epochs, seconds")
+    weighting_seconds: FiniteFloat | None = Field(
+        None, description="time of the weighting's work after epochs, summed over all epochs, seconds"
+    )
     peak_memory_mib: FiniteFloat | None = Field(
         None,
-        description="most memory that training took, MiB: of its GPU, else of its process; null where it shared either",
+        description="peak memory of training, MiB: of its GPU, or of its process on a CPU; null if it was shared",
     )
     mlflow_run_id: str | None = None
     status: Literal["finished", "failed"] = "finished"
-    reason: str | None = Field(None, description="why an arm failed")
+    reason: str | None = Field(None, description="why the arm failed")
     reused: bool = Field(False, description="taken from an earlier run with the same hash")
-    hash: str | None = Field(None, description="of all that determines the arm")
+    hash: str | None = Field(None, description="of everything on which the arm's numbers depend")
 
 
 class SeedDelta(Record):
-    unit: str = Field("", description="the condition that the two networks were trained under")
+    """The difference between two networks of the same seed and condition: method minus baseline."""
+
+    unit: str = Field("", description="the condition under which the two networks were trained")
     seed: int
     delta: FiniteFloat
 
 
 class ComparisonRecord(Record):
-    """Mean score of a method minus that of the baseline under one noise condition."""
+    """The mean score of a method minus that of the baseline under one noise condition."""
 
     method: str
     baseline: str
     noise: NoiseCondition
-    experiment: str | None = Field(None, description="of a study on texts: which of its experiments it belongs to")
-    over_all: bool = Field(False, description="of a study on texts: over all of the experiment's conditions at once")
+    experiment: str | None = Field(None, description="in a study on texts: the experiment of the comparison")
+    over_all: bool = Field(False, description="in a study on texts: over all conditions of the experiment at once")
     metric: str = "auc"
     delta: FiniteFloat | None
     lo: FiniteFloat | None
     hi: FiniteFloat | None
-    over: Over = Field("patients", description="what the interval covers the choice of")
-    p_value: Share | None = Field(description="two-sided")
-    p_adjusted: Share | None = Field(description="Holm's adjustment over the study's comparisons")
-    n_pairs: Count = Field(description="pairs of networks: conditions with a seed that both methods have")
+    over: Over = Field("patients", description="the samples whose choice the interval covers")
+    p_value: Share | None = Field(description="two-sided, not adjusted")
+    p_adjusted: Share | None = Field(description="after Holm's adjustment over the study's comparisons")
+    n_pairs: Count = Field(description="pairs of networks with the same condition and seed, one of each method")
     by_seed: tuple[SeedDelta, ...] = Field((), description="the difference of each pair of networks")
-    detectable: FiniteFloat | None = Field(None, description="smallest true difference seen with 80 % power")
-    limit: str | None = Field(None, description="why the interval is not over more")
+    detectable: FiniteFloat | None = Field(
+        None, description="minimum detectable effect: the smallest true difference found with 80 % power"
+    )
+    limit: str | None = Field(None, description="why the interval does not cover more samples, such as seeds")
     reason: str | None = None
 
     @classmethod
-    def of(cls, method: str, baseline: str, noise: NoiseCondition, found: Comparison) -> Self:
-        """Not yet adjusted: see `adjust`."""
+    def of(cls, method: str, baseline: str, noise: NoiseCondition, comparison: Comparison) -> Self:
+        """Make the record of a comparison; its p-value is not adjusted yet, see `adjust_p_values`."""
         return cls(
             method=method,
             baseline=baseline,
             noise=noise.condition(),
-            delta=found.delta,
-            lo=found.lo,
-            hi=found.hi,
-            p_value=found.p_value,
+            delta=comparison.delta,
+            lo=comparison.lo,
+            hi=comparison.hi,
+            p_value=comparison.p_value,
             p_adjusted=None,
-            n_pairs=found.n_pairs,
+            n_pairs=comparison.n_pairs,
             by_seed=tuple(
                 SeedDelta(unit=unit, seed=seed, delta=delta)
-                for unit, of_unit in found.by_unit.items()
+                for unit, of_unit in comparison.by_unit.items()
                 for seed, delta in of_unit.items()
             ),
-            over=found.over,
-            detectable=found.detectable,
-            limit=found.limit,
-            reason=found.reason,
+            over=comparison.over,
+            detectable=comparison.detectable,
+            limit=comparison.limit,
+            reason=comparison.reason,
         )
 
 
 class SplitRecord(Record):
+    """The split into train, validation and test."""
+
     name: str
     fingerprint: str
 
 
 class QuarantinedImage(Record):
+    """An image file that was set aside."""
+
     image: str
     reason: str
 
 
 class CheckRecord(Record):
-    """A rule that the data must keep, what was found, and 'ok' or 'BROKEN'."""
+    """A rule for the data, what was found, and the result: 'ok' or 'BROKEN'."""
 
     rule: str
     found: str
@@ -210,10 +229,10 @@ class CheckRecord(Record):
 
 
 class StoreRecord(Record):
-    """A store, and what did not come into it."""
+    """A store, and the files and table rows left out of it."""
 
     name: str
-    population: str = Field("", description="whose patients: sets that share them are never mixed up")
+    population: str = Field("", description="the group of patients; within it, one patient has one key")
     fingerprint: str = Field(description="'sha256:...' of the store")
     labels: tuple[str, ...]
     size: Count | None = Field(None, description="side of the stored images in pixels")
@@ -224,7 +243,7 @@ class StoreRecord(Record):
 
     @classmethod
     def of(cls, name: str, store: Store, checks: tuple[CheckRecord, ...], **more: Any) -> Self:
-        """The store's own fields; more: the fields that a subclass adds."""
+        """Make the record of a store; `more` holds the fields that a subclass adds."""
         return cls(
             name=name,
             population=store.population,
@@ -240,15 +259,15 @@ class StoreRecord(Record):
 
     @property
     def by_reason(self) -> dict[str, list[str]]:
-        """The files set aside for each reason, the commonest reason first."""
-        found: dict[str, list[str]] = defaultdict(list)
+        """Reason -> files set aside for it, the most frequent reason first."""
+        images: dict[str, list[str]] = defaultdict(list)
         for entry in self.quarantined:
-            found[entry.reason].append(entry.image)
-        return dict(sorted(found.items(), key=lambda item: -len(item[1])))
+            images[entry.reason].append(entry.image)
+        return dict(sorted(images.items(), key=lambda item: -len(item[1])))
 
 
 class TaskRecord(Record):
-    """One task on texts, as it is where no other is trained beside it."""
+    """One task on texts, with the texts that it has as a single task."""
 
     name: str
     fingerprint: str = Field(description="'sha256:...' of its texts, labels and parts")
@@ -260,17 +279,17 @@ class TaskRecord(Record):
 
 
 class DataRecord(StoreRecord):
-    """The data that a study stood on."""
+    """The data of a study."""
 
     split: SplitRecord
-    tasks: tuple[TaskRecord, ...] = Field((), description="of a study on texts; `labels` are their names")
+    tasks: tuple[TaskRecord, ...] = Field((), description="in a study on texts; `labels` are their names")
     n: dict[str, Count] = Field(description="images, or texts of all tasks, in train, val and test")
     patients: dict[str, Count] = Field({}, description="patients in train, val and test")
     positives: dict[str, dict[str, Count]] = Field(description="part of the split -> label -> positive images")
 
 
 class AdjudicatedScore(Record):
-    """A finding, or the mean over the findings, of one arm: the same images against two tables of labels."""
+    """One arm's scores for a finding (or their mean) on the same images: with noisy and with adjudicated labels."""
 
     method: str
     noise: NoiseCondition
@@ -281,70 +300,72 @@ class AdjudicatedScore(Record):
 
 
 class AdjudicatedRecord(Record):
-    """How the arms do against labels on which radiologists agreed, where there are any."""
+    """The arms' scores with labels that were adjudicated by radiologists."""
 
     sha256: str = Field(description="of the table's bytes")
-    images: Count = Field(description="test images that were adjudicated")
+    images: Count = Field(description="test images with adjudicated labels")
     patients: Count
-    findings: dict[str, tuple[str, ...]] = Field(description="adjudicated finding -> the labels it corresponds to")
+    findings: dict[str, tuple[str, ...]] = Field(description="adjudicated finding -> the data's labels that match it")
     positives: dict[str, tuple[Count, Count]] = Field(
-        description="finding -> positive by the noisy labels, adjudicated"
+        description="finding -> positive images by the noisy labels, and by the adjudicated ones"
     )
     scores: tuple[AdjudicatedScore, ...]
 
 
 class RunsRecord(Record):
-    """Where a person sees the arms' MLflow runs."""
+    """Where to look at the arms' MLflow runs."""
 
-    address: str | None = Field(None, pattern="^https?://", description="a run's page, once its id is appended")
-    command: str | None = Field(None, description="opens MLflow's pages where no server shows them")
+    address: str | None = Field(None, pattern="^https?://", description="URL of a run's page without the run's id")
+    command: str | None = Field(None, description="opens MLflow's pages, if there is no MLflow server")
 
 
 class StudyResults(Record):
-    """All of results.json."""
+    """The whole results.json of a study."""
 
     schema_: Literal["medmtl/study/1"] = Field(SCHEMA, alias="schema")
     config: dict[str, Any] = Field(description="the complete config; running it again repeats the study")
     version: str
     git: str | None = Field(description="commit of the code, with '+' if files were changed; null outside git")
-    environment: dict[str, str] = Field({}, description="what else may matter: Python, torch, processor, ...")
+    environment: dict[str, str] = Field({}, description="versions and machine: Python, torch, processor, ...")
     data: DataRecord
     arms: tuple[ArmRecord, ...]
     comparisons: tuple[ComparisonRecord, ...]
-    runs: RunsRecord = Field(RunsRecord(), description="where the arms' runs are shown")
-    adjudicated: AdjudicatedRecord | None = Field(None, description="against a second truth, where one was given")
-    seconds: FiniteFloat | None = Field(None, description="the whole study, wall time in seconds")
-    notes: tuple[str, ...] = Field((), description="what the reader should know: what was reused, what was left out")
+    runs: RunsRecord = Field(RunsRecord(), description="where to look at the arms' runs")
+    adjudicated: AdjudicatedRecord | None = Field(
+        None, description="scores with radiologists' labels, if such a table was given"
+    )
+    seconds: FiniteFloat | None = Field(None, description="wall time of the whole study, seconds")
+    notes: tuple[str, ...] = Field((), description="notes for the reader: what was reused, what was left out")
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """In the order in which they appear."""
+        """The methods, in the order of the arms."""
         return tuple(dict.fromkeys(arm.method for arm in self.arms))
 
     @property
     def baseline(self) -> str:
-        """The method that the others were compared with; the first where nothing was."""
+        """The method with which the others were compared; the first method if there is no comparison."""
         return self.comparisons[0].baseline if self.comparisons else self.methods[0]
 
     @property
     def conditions(self) -> tuple[NoiseCondition, ...]:
-        """Clean first, then each kind of noise by its rate."""
-        found = dict.fromkeys(arm.noise.condition() for arm in self.arms)
-        kinds = list(dict.fromkeys(condition.kind for condition in found))
-        return tuple(sorted(found, key=lambda c: (c.kind != "none", kinds.index(c.kind), c.rate)))
+        """The noise conditions: clean first, then each kind of noise ordered by rate."""
+        conditions = dict.fromkeys(arm.noise.condition() for arm in self.arms)
+        kinds = list(dict.fromkeys(condition.kind for condition in conditions))
+        return tuple(sorted(conditions, key=lambda c: (c.kind != "none", kinds.index(c.kind), c.rate)))
 
     @property
-    def in_units(self) -> bool:
-        """Whether the conditions train on labels of their own, so that methods are compared over all of them."""
+    def labels_differ(self) -> bool:
+        """Whether the labels differ between conditions, so that methods are compared over all conditions at once."""
         return len({arm.labels for arm in self.arms if arm.labels}) > 1
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The labels trained on, where all arms share them."""
+        """The labels of the arms, if all arms have the same."""
         return next((arm.labels for arm in self.arms if arm.labels), self.data.labels)
 
-    def finished(self, method: str, condition: NoiseCondition) -> tuple[ArmRecord, ...]:
-        """The arms of a method under a condition, one per seed, that came to an end."""
+    def finished_arms(self, method: str, condition: NoiseCondition) -> tuple[ArmRecord, ...]:
+        """Return the finished arms of a method under a condition, one per seed."""
         return tuple(
             arm
             for arm in self.arms
@@ -352,11 +373,11 @@ class StudyResults(Record):
         )
 
 
-def average(scores: Sequence[ScoreRecord]) -> ScoreRecord:
-    """Value and ends of the interval averaged over seeds; null with a reason where one of them is.
+def average_scores(scores: Sequence[ScoreRecord]) -> ScoreRecord:
+    """Average the value and the interval's ends over seeds; if one is null, the result is null with its reason.
 
-    The averaged interval is over patients like its parts, and rather too wide than too narrow: the mean of
-    several models varies no more with the patients than one of them does.
+    Each interval is over patients, and so is the averaged one. It is too wide rather than too narrow: the mean of
+    several models varies with the patients no more than a single model does.
     """
     if not scores:
         return ScoreRecord(value=None, lo=None, hi=None, reason="no arm finished")
@@ -373,8 +394,8 @@ def average(scores: Sequence[ScoreRecord]) -> ScoreRecord:
     return ScoreRecord(value=value, lo=lo, hi=hi, reason=reason)
 
 
-def scores_of(evaluation: Evaluation, over: Sampled = "patients") -> tuple[dict[str, ScoreRecord], MeanRecord]:
-    """An evaluation as an arm's `scores` and `mean`."""
+def score_records(evaluation: Evaluation, over: Sampled = "patients") -> tuple[dict[str, ScoreRecord], MeanRecord]:
+    """Turn an evaluation into an arm's `scores` and `mean`, with intervals `over` the given sample."""
     scores = {label: ScoreRecord.of(score) for label, score in evaluation.labels.items()}
     mean = MeanRecord(labels=evaluation.scored, **ScoreRecord.of(evaluation.mean).model_dump())
     return {label: score.model_copy(update={"over": over}) for label, score in scores.items()}, mean.model_copy(
@@ -382,8 +403,8 @@ def scores_of(evaluation: Evaluation, over: Sampled = "patients") -> tuple[dict[
     )
 
 
-def adjust(comparisons: Sequence[ComparisonRecord]) -> tuple[ComparisonRecord, ...]:
-    """The same comparisons with p-values adjusted over all of them."""
+def adjust_p_values(comparisons: Sequence[ComparisonRecord]) -> tuple[ComparisonRecord, ...]:
+    """Return the comparisons with `p_adjusted`: Holm's adjustment over all of them."""
     adjusted = holm([comparison.p_value for comparison in comparisons])
     return tuple(
         comparison.model_copy(update={"p_adjusted": p}) for comparison, p in zip(comparisons, adjusted, strict=True)
@@ -391,29 +412,31 @@ def adjust(comparisons: Sequence[ComparisonRecord]) -> tuple[ComparisonRecord, .
 
 
 def write_results(results: Record, path: Path) -> None:
-    """Write a results.json whole or not at all: a reader never sees half a file.
+    """Write a results.json atomically, so that a reader never sees a part of a file.
 
     Raises:
-        ValueError: a number in it is not finite.
+        ValueError: a number in the results is not finite.
     """
     text = json.dumps(results.model_dump(mode="json"), indent=1, ensure_ascii=False, allow_nan=False)
     write_atomically(path, (text + "\n").encode())
 
 
 def read_results(path: Path) -> StudyResults:
-    """Read results.json; DataError if it is not one, is damaged, or is of a schema that this version does
-    not know.
+    """Read a study's results.json.
+
+    Raises:
+        DataError: the file cannot be read, is damaged, or has a schema that this version does not know.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"cannot read {path} as results of a study: {error}") from error
-    schema = found.get("schema") if isinstance(found, Mapping) else None
+    schema = content.get("schema") if isinstance(content, Mapping) else None
     if schema != SCHEMA:
         raise DataError(f"{path} has schema {schema!r}; this version of medmtl reads {SCHEMA!r}")
     try:
-        return StudyResults.model_validate(found)
+        return StudyResults.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise DataError(f"{path} is damaged: {where}: {first['msg']} ({error.error_count()} in all)") from error
+        key = ".".join(map(str, first["loc"]))
+        raise DataError(f"{path} is damaged: {key}: {first['msg']} ({error.error_count()} errors in all)") from error

@@ -13,13 +13,20 @@ from tasks.runtime.run_folder import CONFIG, RESULTS
 
 
 def log_report(report: Path, figures: Mapping[str, str | None], scores: Mapping[str, float], run_id: str) -> None:
-    """Log the report, what lies beside it, its figures (SVG) and the arms' mean scores to the study's run."""
+    """Log the report, results.json, config.yaml, the figures and the arms' mean scores to the study's MLflow run.
+
+    Args:
+        report: path of report.html; results.json and config.yaml are in the same folder.
+        figures: SVG by name; None for a figure with nothing to show.
+        scores: metrics of the run, by name.
+        run_id: the study's run.
+    """
     for path in (report.with_name(RESULTS), report, report.with_name(CONFIG)):
         mlflow.log_artifact(str(path))
     for name, svg in figures.items():
         if svg:
             mlflow.log_text(svg, f"figures/{name}.svg")
-    started = MlflowClient().get_run(run_id).info.start_time  # the same when a killed study writes its report again
+    started = MlflowClient().get_run(run_id).info.start_time  # so that a report written again has the same time
     mlflow_runs.log_metrics(run_id, scores, step=0, timestamp_ms=started)
     create_markdown_artifact(f"[{report}]({report.as_uri()})", key="report", description="the study's report")
     LOGGER.info("report: %s", report)

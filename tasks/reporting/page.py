@@ -1,5 +1,7 @@
-"""Pages for people: one file that needs nothing beside it, every text from outside escaped."""
+"""HTML report pages: one self-contained file per report; every text from outside is escaped."""
 
+import base64
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,73 +11,103 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
+from PIL import Image
 
 from data_prep.store.store import Store
 from tasks.records.study import ScoreRecord
 from tasks.records.summary_text import signed
-from tasks.reporting.figures import png_data_uri
 from tasks.runtime.atomic_files import write_atomically
 
-PICTURES = 12
-PICTURE_PIXELS = 96
-"""Larger images are reduced to this side: names that were burned into a radiograph cannot be read at it."""
+MAX_EXAMPLES = 12
+EXAMPLE_PIXELS = 96
+"""Larger example images are reduced to this side, at which names burned into a radiograph cannot be read."""
 
 
 def write_page(
-    template: str, contents: dict[str, Any], pictures: tuple[NDArray[np.uint8], Sequence[str]], out: Path
+    template: str, contents: dict[str, Any], examples: tuple[NDArray[np.uint8], Sequence[str]], out: Path
 ) -> Path:
-    """Write the page that the template gives to the file `out` and return it.
+    """Render a template to the file `out`. The same input gives the same bytes.
 
-    pictures: (m, s, s) uint8, m may be 0, and m captions. The same input gives the same bytes.
+    Args:
+        template: file name in the folder of templates.
+        contents: what the template shows, by name; `examples` and `example_size` are added.
+        examples: (m, s, s) uint8 images, m may be 0, and m captions.
+        out: the HTML file to write.
+
+    Returns:
+        `out`.
+
+    Raises:
+        ValueError: the number of captions is not that of the images.
     """
-    images, captions = pictures
+    images, captions = examples
     if len(images) != len(captions):
-        raise ValueError(f"every picture needs a caption; got {len(images)} pictures, {len(captions)} captions")
-    loader = jinja2.FileSystemLoader(Path(__file__).with_name("templates"))
-    environment = jinja2.Environment(
-        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        raise ValueError(f"every example image needs a caption; got {len(images)} images, {len(captions)} captions")
+    templates = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    environment.filters |= {"score": _score, "signed": signed, "thousands": thousands, "p": _p_value, "plain": _plain}
-    page = environment.get_template(template).render(
+    templates.filters |= {
+        "score": _format_score,
+        "signed": signed,
+        "thousands": thousands,
+        "p": _format_p_value,
+        "plain": _without_underscores,
+    }
+    page = templates.get_template(template).render(
         **contents,
         examples=[(png_data_uri(_reduced(image)), caption) for image, caption in zip(images, captions, strict=True)],
-        picture_note=_note(images),
+        example_size=_example_size(images),
     )
     write_atomically(out, page.encode())
     return out
 
 
 def example_images(store: Store, rows: NDArray[np.int64]) -> tuple[NDArray[np.uint8], list[str]]:
-    """Images among `rows`, (m, s, s) uint8, with their findings: one of each label in turn, and one without any."""
+    """Choose example images among `rows`: one without any finding, and one of each label in turn.
+
+    Returns:
+        The images, (m, s, s) uint8 with m at most `MAX_EXAMPLES`, and a caption for each: its findings.
+    """
     targets = store.targets[rows]
     wanted = [np.flatnonzero(targets[:, label] == 1)[:1] for label in range(len(store.labels))]
     wanted.insert(0, np.flatnonzero((targets == 1).sum(axis=1) == 0)[:1])
-    chosen = rows[np.unique(np.concatenate(wanted))[:PICTURES]]
-    titles = [", ".join(np.array(store.labels)[store.targets[row] == 1]) or "no finding" for row in chosen]
-    return store.pixels[chosen], titles
+    chosen = rows[np.unique(np.concatenate(wanted))[:MAX_EXAMPLES]]
+    captions = [", ".join(np.array(store.labels)[store.targets[row] == 1]) or "no finding" for row in chosen]
+    return store.pixels[chosen], captions
+
+
+def png_data_uri(pixels: NDArray[np.uint8]) -> str:
+    """Return a grey image (s, s) uint8 as a data URI, an address that contains the image itself."""
+    if pixels.dtype != np.uint8 or pixels.ndim != 2:
+        raise ValueError(f"an example must be (s, s) uint8; got {pixels.shape} {pixels.dtype}")
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def thousands(number: int | float | None) -> str:
-    """'22,433', with a dash for what is not known."""
+    """Format a number as '22,433', with a dash for None."""
     return "–" if number is None else f"{number:,.0f}"
 
 
 def _reduced(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    if len(image) <= PICTURE_PIXELS:
+    if len(image) <= EXAMPLE_PIXELS:
         return image
-    return cv2.resize(image, (PICTURE_PIXELS, PICTURE_PIXELS), interpolation=cv2.INTER_AREA).astype(np.uint8)
+    return cv2.resize(image, (EXAMPLE_PIXELS, EXAMPLE_PIXELS), interpolation=cv2.INTER_AREA).astype(np.uint8)
 
 
-def _note(images: NDArray[np.uint8]) -> str:
+def _example_size(images: NDArray[np.uint8]) -> str:
     side = images.shape[-1]
-    reduced = f", reduced to {PICTURE_PIXELS} for this page" if side > PICTURE_PIXELS else ""
+    reduced = f", reduced to {EXAMPLE_PIXELS} for this page" if side > EXAMPLE_PIXELS else ""
     return f"{side} × {side} pixels{reduced}"
 
 
-def _score(score: ScoreRecord) -> Markup:
-    """'0.842 (0.81–0.87)', or a dash that says why on being pointed at (the reason is also written out
-    below).
-    """
+def _format_score(score: ScoreRecord) -> Markup:
+    """Format as '0.842 0.810–0.870', or a dash whose tooltip gives the reason (which the page also prints)."""
     if score.value is None:
         return Markup('<span class="none" title="{}">–</span>').format(score.reason or "")
     value = Markup("<b>{}</b>").format(f"{score.value:.3f}")
@@ -84,13 +116,12 @@ def _score(score: ScoreRecord) -> Markup:
     return value + Markup(' <span class="interval">{}</span>').format(f"{score.lo:.3f}–{score.hi:.3f}")
 
 
-def _p_value(p: float | None) -> str:
-    """Two digits; below what the normal distribution's tail can carry, only a bound."""
+def _format_p_value(p: float | None) -> str:
+    """Format with two digits; below what the normal distribution's tail can represent, only a bound."""
     if p is None:
         return "–"
     return "< 1e-15" if p < 1e-15 else f"{p:.2g}"
 
 
-def _plain(name: str) -> str:
-    """A label as it is written in a sentence."""
+def _without_underscores(name: str) -> str:
     return name.replace("_", " ")

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and training states that can be read back safely."""
+"""Atomic file writes, and checkpoints (training states) that are read back without executing anything."""
 
 import glob
 import io
@@ -10,21 +10,22 @@ from typing import Any
 import torch
 
 from data_prep.errors import DataError
-from tasks.runtime.processes import is_gone, this_process
+from tasks.runtime.processes import has_exited, process_name
 
 UNFINISHED = ".unfinished"
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write to a temporary name beside `path`, flush to the disk, rename: a kill leaves the old file or the new.
+    """Write a file so that a kill leaves either the old content or the new, never a part.
 
-    What killed processes left under such names is removed.
+    Writes to a temporary name in the same folder, flushes to the disk, then renames. Temporary files of processes
+    that no longer run are removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    for left in path.parent.glob(f"{glob.escape(path.name)}.*{UNFINISHED}"):
-        if is_gone(left.name[len(path.name) + 1 : -len(UNFINISHED)]):
-            left.unlink(missing_ok=True)
-    unfinished = path.with_name(f"{path.name}.{this_process()}{UNFINISHED}")
+    for leftover in path.parent.glob(f"{glob.escape(path.name)}.*{UNFINISHED}"):
+        if has_exited(leftover.name[len(path.name) + 1 : -len(UNFINISHED)]):
+            leftover.unlink(missing_ok=True)
+    unfinished = path.with_name(f"{path.name}.{process_name()}{UNFINISHED}")
     try:
         with unfinished.open("wb") as file:
             file.write(content)
@@ -36,21 +37,24 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def write_state(state: Mapping[str, Any], path: Path) -> None:
-    """Write nested plain values and tensors."""
+    """Write a training state (nested plain values and tensors) atomically."""
     buffer = io.BytesIO()
     torch.save(dict(state), buffer)
     write_atomically(path, buffer.getvalue())
 
 
 def read_state(path: Path) -> dict[str, Any] | None:
-    """What `write_state` wrote, or None where there is nothing. Nothing in the file is executed.
+    """Read a training state that `write_state` wrote. Nothing in the file is executed.
+
+    Returns:
+        The state, or None if there is no such file.
 
     Raises:
-        DataError: the file is damaged; training from the start in silence would hide it.
+        DataError: the file is damaged. It is not ignored: that would restart the training without saying so.
     """
     if not path.exists():
         return None
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # zip, pickle and torch each raise their own
+    except Exception as error:  # zip, pickle and torch each raise their own exceptions
         raise DataError(f"the checkpoint {path} is damaged ({error}): delete it to train from the start") from error

@@ -1,4 +1,4 @@
-"""Where medmtl keeps what outlives a run: stores, checkpoints, and the databases of Prefect and MLflow."""
+"""MEDMTL_HOME: the folder of everything that outlives a run (stores, checkpoints, Prefect's and MLflow's databases)."""
 
 import os
 from dataclasses import dataclass
@@ -11,61 +11,61 @@ from data_prep.errors import DataError
 
 @dataclass(frozen=True)
 class Home:
-    """The folder that outlives a run; every path below it is made when it is first needed."""
+    """MEDMTL_HOME and the paths below it, each created when it is first needed."""
 
     root: Path
 
     @property
     def phantoms(self) -> Path:
-        """Rendered phantoms, one folder per content hash."""
+        """Rendered phantoms, one folder per hash of their settings."""
         return self.root / "phantoms"
 
     @property
     def stores(self) -> Path:
-        """Decoded pixels, one folder per hash of what went in."""
+        """Stores of decoded images, one folder per hash of their inputs."""
         return self.root / "stores"
 
     @property
     def arms(self) -> Path:
-        """Checkpoints of arms that are not finished; a finished arm lives in MLflow."""
+        """Checkpoints of unfinished arms; a finished arm is kept in MLflow only."""
         return self.root / "arms"
 
     @property
     def texts(self) -> Path:
-        """Text benchmarks, word vectors and encoders that were fetched, one folder each."""
+        """Downloaded text benchmarks and encoders, and word vectors, one folder each."""
         return self.root / "texts"
 
     @property
     def tokens(self) -> Path:
-        """Encoded texts, one file per content hash."""
+        """Tokenised texts, one file per content hash."""
         return self.root / "tokens"
 
     @property
     def prefect(self) -> Path:
-        """Prefect's database and cached results, used when no server is named."""
+        """Prefect's database and cached results, used if PREFECT_API_URL names no server."""
         return self.root / "prefect"
 
     @property
     def tracking_uri(self) -> str:
-        """MLflow's store: the environment's if it names one, else SQLite under the home."""
+        """MLflow's tracking URI: MLFLOW_TRACKING_URI if it is set, else SQLite under MEDMTL_HOME."""
         return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.root / 'mlflow.db'}"
 
     @property
     def patient_key(self) -> bytes:
-        """The secret (32 bytes) that makes patient keys opaque; made once, readable by its owner only."""
+        """The secret (32 bytes) that makes patient keys opaque; created once, readable by its owner only."""
         path = self.root / "patient.key"
-        with FileLock(f"{path}.lock"):  # two commands at once would each make one
-            if not path.exists() or not path.stat().st_size:  # a kill may have come before it was written
+        with FileLock(f"{path}.lock"):  # without it, two commands at once would each create a key
+            if not path.exists() or not path.stat().st_size:  # empty after a kill between creation and write
                 with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file:
                     file.write(os.urandom(32))
             return path.read_bytes()
 
 
 def home() -> Home:
-    """The folder named by MEDMTL_HOME, or ~/.medmtl.
+    """Return the folder named by MEDMTL_HOME, by default ~/.medmtl; create it if it does not exist.
 
     Raises:
-        DataError: the folder cannot be made or written.
+        DataError: the folder cannot be created or written.
     """
     root = Path(os.environ.get("MEDMTL_HOME") or Path.home() / ".medmtl").absolute()
     try:

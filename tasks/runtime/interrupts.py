@@ -1,8 +1,8 @@
-"""A request to stop that cannot get lost.
+"""Interruption by SIGINT or SIGTERM that cannot get lost, in any thread.
 
-Python raises a signal's exception wherever the program happens to be, and if that is inside a callback of some
-library, it is printed or dropped and the program goes on. Only the main thread gets it at all. Long work therefore
-asks again at every step, in whatever thread it runs.
+Python raises the exception of a signal wherever the main thread happens to be. Inside a callback of a library, that
+exception may be printed or dropped, and the program goes on. Other threads never receive it. Long work therefore
+calls `raise_if_stopped` at every step, in whatever thread it runs.
 """
 
 import signal
@@ -12,51 +12,53 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-STOPS = (signal.SIGINT, signal.SIGTERM)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 _stopped = threading.Event()
 
 
 @contextmanager
 def interruptible() -> Iterator[Callable[[], None]]:
-    """Yield `raise_if_stopped`, which raises again whatever a stop signal has raised since, by the handlers of before.
+    """Record stop signals, so that one whose exception was swallowed is raised again.
 
-    In another thread than the main one `raise_if_stopped` raises KeyboardInterrupt, if the main thread is within a
-    `interruptible` of its own that was told to stop.
+    Yields:
+        `raise_if_stopped`. In the main thread: if a stop signal has arrived since, it calls the signal handler that
+        was installed before, which raises again. In another thread: it raises KeyboardInterrupt if the main thread
+        received a stop signal within its own `interruptible`, or `interrupt_all` was called.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield _ask_elsewhere
+        yield _raise_if_stopped
         return
-    handlers: dict[int, Any] = {number: signal.getsignal(number) for number in STOPS}
-    came: list[int] = []
+    handlers: dict[int, Any] = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    received: list[int] = []
 
-    def note(number: int, frame: FrameType | None) -> None:
-        came.append(number)
+    def record(number: int, frame: FrameType | None) -> None:
+        received.append(number)
         _stopped.set()
         _handle(handlers[number], number, frame)
 
-    for number in STOPS:
-        signal.signal(number, note)
+    for number in STOP_SIGNALS:
+        signal.signal(number, record)
     try:
-        yield lambda: _handle(handlers[came[0]], came[0], None) if came else None
+        yield lambda: _handle(handlers[received[0]], received[0], None) if received else None
     finally:
         _stopped.clear()
-        for number in STOPS:
+        for number in STOP_SIGNALS:
             signal.signal(number, handlers[number])
 
 
 def interrupt_all() -> None:
-    """Let `raise_if_stopped` raise in every other thread."""
+    """Make `raise_if_stopped` raise in every thread other than the main one."""
     _stopped.set()
 
 
 def _handle(handler: Any, number: int, frame: FrameType | None) -> None:
     if callable(handler):
         handler(number, frame)
-    else:  # the operating system's default, which ends the process without a word
+    else:  # the operating system's default, which would end the process at once
         raise KeyboardInterrupt
 
 
-def _ask_elsewhere() -> None:
+def _raise_if_stopped() -> None:
     if _stopped.is_set():
         raise KeyboardInterrupt

@@ -1,8 +1,8 @@
-"""A Prefect server on this machine for the length of one command.
+"""A local Prefect server for the duration of one command.
 
-Prefect's own ephemeral server is ended before the last task states reach its database. This one is a child
-process on 127.0.0.1 that is stopped only once every run of ours has reached a final state, and that ends by
-itself when the command is killed. Where PREFECT_API_URL names a server, that one is used instead.
+Prefect's own ephemeral server stops before the last task states reach its database. This one is a child process on
+127.0.0.1. It is stopped only when every run of this process has a final state, and it ends by itself if the command
+is killed. If PREFECT_API_URL names a server, that one is used instead.
 """
 
 import os
@@ -19,22 +19,28 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks.runtime.processes import is_gone, this_process
+from tasks.runtime.processes import has_exited, process_name
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun, TaskRun
 
-SERVE = ("-m", "tasks.runtime.prefect_server")  # what the child runs, with a port
-START_SECONDS = 120.0  # a cold disk and two busy cores took 20
-SETTLE_SECONDS = 20.0  # task states travel by an event queue; they arrive within a second or two
+SERVE = ("-m", "tasks.runtime.prefect_server")  # Python arguments of the child process; the port follows
+START_SECONDS = 120.0  # 20 were measured with a cold disk and two busy cores
+FINAL_STATE_SECONDS = 20.0  # task states pass through an event queue and arrive within a second or two
 
 
 @contextmanager
 def prefect_server(folder: Path) -> Iterator[str]:
-    """Run a server on the database in `folder`; yields its API URL and sets PREFECT_API_URL to it.
+    """Run a Prefect server, and set PREFECT_API_URL and PREFECT_HOME accordingly.
 
-    Enter it before prefect is imported. The server answers some seconds after this yields: call
-    `wait_until_up` before the first flow, and do slow imports in between.
+    Enter it before prefect is imported. The server answers some seconds after this yields: call `wait_until_up`
+    before the first flow, and do slow imports in between.
+
+    Args:
+        folder: of the server's database and log.
+
+    Yields:
+        The URL of the server's API; the one in PREFECT_API_URL if it is set, and then no server is started.
     """
     if url := os.environ.get("PREFECT_API_URL"):
         yield url
@@ -44,18 +50,22 @@ def prefect_server(folder: Path) -> Iterator[str]:
     port = _free_port()
     url = os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
     with (folder / "server.log").open("ab") as log:
-        # Its standard input is a pipe that we hold: when we are gone, however that came, it closes and the server
-        # ends. Its own session keeps a Ctrl-C meant for us from reaching it before the states are settled.
+        # The server's standard input is a pipe from this process: however this process ends, the pipe closes and the
+        # server ends. A session of its own protects the server from a Ctrl-C in this terminal: it must live until
+        # the final states have reached it.
         server = subprocess.Popen(
             [sys.executable, *SERVE, str(port)],
-            stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True,
-        )  # fmt: skip
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
         try:
             yield url
-            settle()
+            wait_for_final_states()
         except BaseException:
-            with suppress(Exception):  # the error on its way out matters more than the record of it
-                settle()
+            with suppress(Exception):  # the original error matters more than its record in Prefect
+                wait_for_final_states()
             raise
         finally:
             del os.environ["PREFECT_API_URL"]
@@ -72,10 +82,10 @@ def _stop(server: subprocess.Popen[bytes]) -> None:
 
 
 def wait_until_up(url: str, seconds: float = START_SECONDS) -> None:
-    """Return when the server at `url` answers.
+    """Wait until the server at `url` answers.
 
     Raises:
-        TimeoutError: it has not answered in `seconds`.
+        TimeoutError: it has not answered within `seconds`.
     """
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -86,24 +96,24 @@ def wait_until_up(url: str, seconds: float = START_SECONDS) -> None:
             time.sleep(0.1)
     raise TimeoutError(
         f"no Prefect server answers at {url} after {seconds:.0f} s: its log is server.log in the prefect folder "
-        "of MEDMTL_HOME; unset PREFECT_API_URL to use a server of our own"
+        "of MEDMTL_HOME; unset PREFECT_API_URL to let medmtl start a local server"
     )
 
 
 def process_tag() -> str:
-    """The tag that our flow runs carry, so that their record can be put right when we are gone."""
-    return f"process:{this_process()}"
+    """Return the tag of this process's flow runs, by which a later command finds the runs of a killed one."""
+    return f"process:{process_name()}"
 
 
-def settle(seconds: float = SETTLE_SECONDS) -> None:
-    """Wait until the server has our last log lines, and a final state for every run of this process.
+def wait_for_final_states(seconds: float = FINAL_STATE_SECONDS) -> None:
+    """Wait until the server has this process's last log lines, and a final state for each of its runs.
 
     Raises:
-        TimeoutError: some are not final after `seconds`.
+        TimeoutError: some runs have no final state after `seconds`.
     """
     from prefect.logging.handlers import APILogHandler
 
-    APILogHandler().flush()  # log lines travel in batches; the last one must find the server still there
+    APILogHandler().flush()  # log lines are sent in batches; send the last one while the server still runs
     deadline = time.monotonic() + seconds
     while unfinished := _unfinished_runs(lambda tag: tag == process_tag()):
         if time.monotonic() > deadline:
@@ -111,39 +121,40 @@ def settle(seconds: float = SETTLE_SECONDS) -> None:
         time.sleep(0.1)
 
 
-def crash_orphans() -> int:
-    """Set to CRASHED what a killed process of this machine left RUNNING; returns how many runs.
+def mark_orphans_crashed() -> int:
+    """Set runs that a killed process of this machine left RUNNING to CRASHED; Prefect never does so itself.
 
-    Prefect itself leaves them RUNNING for ever.
+    Returns:
+        The number of such runs.
     """
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.objects import FlowRun, State
     from prefect.states import Crashed
 
-    orphans = _unfinished_runs(lambda tag: is_gone(tag.removeprefix("process:")))
-    gone: State = Crashed(message="its process ended without a word")
+    orphans = _unfinished_runs(lambda tag: has_exited(tag.removeprefix("process:")))
+    crashed: State = Crashed(message="its process was killed")
     with get_client(sync_client=True) as client:
         for run in orphans:
-            put = client.set_flow_run_state if isinstance(run, FlowRun) else client.set_task_run_state
-            put(run.id, gone, force=True)
+            set_state = client.set_flow_run_state if isinstance(run, FlowRun) else client.set_task_run_state
+            set_state(run.id, crashed, force=True)
     return len(orphans)
 
 
-def _unfinished_runs(of_process: Callable[[str], bool]) -> "list[FlowRun | TaskRun]":
-    """Flow runs with a process tag that `of_process` accepts, and their task runs, without a final state."""
+def _unfinished_runs(has_tag: Callable[[str], bool]) -> "list[FlowRun | TaskRun]":
+    """Return flow runs with a tag that `has_tag` accepts, and their task runs, if they have no final state."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import TaskRunFilter
     from prefect.client.schemas.sorting import FlowRunSort, TaskRunSort
 
-    page = 200  # the most the server gives at once; the newest are the ones that can be unfinished
+    page = 200  # the server's maximum; unfinished runs are among the newest
     with get_client(sync_client=True) as client:
         flows = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=page)
-        ours = [run for run in flows if any(map(of_process, run.tags))]
-        if not ours:
+        tagged = [run for run in flows if any(map(has_tag, run.tags))]
+        if not tagged:
             return []
-        of_ours = TaskRunFilter.model_validate({"flow_run_id": {"any_": [run.id for run in ours]}})
-        tasks = client.read_task_runs(task_run_filter=of_ours, sort=TaskRunSort.ID_DESC, limit=page)
-    runs: list[FlowRun | TaskRun] = [*tasks, *ours]
+        of_tagged = TaskRunFilter.model_validate({"flow_run_id": {"any_": [run.id for run in tagged]}})
+        tasks = client.read_task_runs(task_run_filter=of_tagged, sort=TaskRunSort.ID_DESC, limit=page)
+    runs: list[FlowRun | TaskRun] = [*tasks, *tagged]
     return [run for run in runs if run.state is None or not run.state.is_final()]
 
 
@@ -154,7 +165,7 @@ def _free_port() -> int:
 
 
 def _serve(port: int) -> None:
-    """The child: Prefect's server until the pipe on standard input closes or SIGTERM comes."""
+    """Run Prefect's server in the child process until its standard input closes or SIGTERM arrives."""
     import uvicorn
 
     def stop_with_parent() -> None:
@@ -163,9 +174,13 @@ def _serve(port: int) -> None:
 
     threading.Thread(target=stop_with_parent, daemon=True).start()
     uvicorn.run(
-        "prefect.server.api.server:create_app", factory=True, host="127.0.0.1", port=port,
-        log_level="critical", timeout_graceful_shutdown=3,
-    )  # fmt: skip
+        "prefect.server.api.server:create_app",
+        factory=True,
+        host="127.0.0.1",
+        port=port,
+        log_level="critical",
+        timeout_graceful_shutdown=3,
+    )
 
 
 if __name__ == "__main__":

@@ -1,20 +1,23 @@
-"""Processors that may be used, and which process owns a run, so that its record can be put right once it is gone."""
+"""Processes: the name of this one, whether a named one still runs, and the processors available.
+
+A run carries its process's name, so that a later command can correct its state after a kill.
+"""
 
 import os
 import socket
 
 
-def this_process() -> str:
-    """This process by name: host and process number."""
+def process_name() -> str:
+    """Return the name of this process: 'host:process number'."""
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
-def is_gone(process: str) -> bool:
-    """Whether `process` (as `this_process` names it) ran on this machine and no longer does.
+def has_exited(name: str) -> bool:
+    """Tell whether the process of this name (see `process_name`) ran on this machine and has ended.
 
-    False for another machine's processes and for names that are none: nothing is known about them.
+    False for processes of other machines and for text that is no process name: nothing is known about them.
     """
-    host, _, number = process.rpartition(":")
+    host, _, number = name.rpartition(":")
     if host != socket.gethostname() or not number.isdigit():
         return False
     try:
@@ -22,10 +25,10 @@ def is_gone(process: str) -> bool:
     except ProcessLookupError:
         return True
     except PermissionError:
-        return False  # somebody else's process has the number now, or ours changed its user
+        return False  # another user's process has the number now, or the process changed its user
     return False
 
 
 def processors() -> int:
-    """Number of processors that this process may use."""
+    """Return the number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""What is being done, how far, and how long still: bars on a terminal, plain lines elsewhere."""
+"""Log lines and progress: bars on a terminal, plain lines elsewhere; each with the time left."""
 
 import logging
 import sys
@@ -24,15 +24,16 @@ from rich.progress import (
 from rich.text import Text
 
 LOGGER = logging.getLogger("medmtl")
-LINE_SECONDS = 10.0  # without a terminal, at most one line of progress in this time
+LINE_SECONDS = 10.0  # without a terminal: the least time between two progress lines
 
 
 class _Amount(ProgressColumn):
-    """How many of how many; for bytes also how fast."""
+    """The number done of the total; for bytes also the speed."""
 
     _items, _bytes, _speed = MofNCompleteColumn(), DownloadColumn(), TransferSpeedColumn()
 
     def render(self, task: Task) -> Text:
+        """Return the text of the column."""
         if not task.fields["of_bytes"]:
             return self._items.render(task)
         return Text(" ").join([self._bytes.render(task), self._speed.render(task)])
@@ -40,13 +41,20 @@ class _Amount(ProgressColumn):
 
 _console = Console(stderr=True)
 _bars = Progress(
-    SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), _Amount(), TimeElapsedColumn(),
-    TextColumn("left"), TimeRemainingColumn(), console=_console, transient=True,
-)  # fmt: skip
+    SpinnerColumn(),
+    TextColumn("{task.description}"),
+    BarColumn(),
+    _Amount(),
+    TimeElapsedColumn(),
+    TextColumn("left"),
+    TimeRemainingColumn(),
+    console=_console,
+    transient=True,
+)
 
 
-def show_lines(level: int = logging.INFO) -> None:
-    """Let our own log lines appear on standard error, above the bars where there are any."""
+def configure_logging(level: int = logging.INFO) -> None:
+    """Send medmtl's log lines to standard error, above the progress bars if there are any."""
     if _console.is_terminal:
         handler: logging.Handler = RichHandler(console=_console, show_path=False, show_level=False, markup=False)
         handler.setFormatter(logging.Formatter("%(message)s", datefmt="%H:%M:%S"))
@@ -59,15 +67,20 @@ def show_lines(level: int = logging.INFO) -> None:
 
 
 @contextmanager
-def progress(what: str, of_bytes: bool = False) -> Iterator[Callable[[int, int], None]]:
-    """Yield `update(done, total)`; call it as often as convenient. Bytes are shown as MB, with their speed.
+def progress(description: str, of_bytes: bool = False) -> Iterator[Callable[[int, int], None]]:
+    """Show the progress of some work; bars may be nested, such as epochs within arms.
 
-    Bars may stand inside one another: the outer one counts arms, say, and the inner one epochs.
+    Args:
+        description: of the work, shown before the numbers.
+        of_bytes: the counts are bytes, shown as MB with their speed.
+
+    Yields:
+        `update(done, total)`, to be called as often as convenient.
     """
     if not _console.is_terminal:
-        yield _lines(what, of_bytes)
+        yield _lines(description, of_bytes)
         return
-    bar = _bars.add_task(what, total=None, of_bytes=of_bytes)
+    bar = _bars.add_task(description, total=None, of_bytes=of_bytes)
     _bars.start()
     try:
         yield lambda done, total: _bars.update(bar, completed=done, total=total)
@@ -77,15 +90,15 @@ def progress(what: str, of_bytes: bool = False) -> Iterator[Callable[[int, int],
             _bars.stop()
 
 
-def spoken(seconds: float) -> str:
-    """A time as people say it: '8 s', '12 min', '3 h 05 min'."""
+def format_duration(seconds: float) -> str:
+    """Format a duration for people: '8 s', '12 min', '3 h 05 min'."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def _lines(what: str, of_bytes: bool) -> Callable[[int, int], None]:
+def _lines(description: str, of_bytes: bool) -> Callable[[int, int], None]:
     start = last = time.monotonic()
 
     def update(done: int, total: int) -> None:
@@ -99,6 +112,6 @@ def _lines(what: str, of_bytes: bool) -> Callable[[int, int], None]:
                 if of_bytes
                 else f"{done} of {total}"
             )
-            LOGGER.info("%s: %s, %s left", what, amount, spoken(max(total - done, 0) / rate))
+            LOGGER.info("%s: %s, %s left", description, amount, format_duration(max(total - done, 0) / rate))
 
     return update

@@ -1,7 +1,7 @@
-"""Threads that train side by side, and work that one of them does while none trains.
+"""A readers-writer lock: threads train in `shared` mode, or one thread works in `exclusive` mode while none trains.
 
-PyTorch's exporter switches oneDNN off for the whole process while it works, and its constructors draw from the
-process's one generator. A thread that trained meanwhile would get other last bits than one that trains by itself.
+PyTorch's exporter switches oneDNN off for the whole process while it runs, and PyTorch's constructors draw from the
+process's one global generator. A thread that trained at the same time would get different last bits than without.
 """
 
 import threading
@@ -9,27 +9,34 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 _changed = threading.Condition()
-_readers: set[int] = set()  # threads
-_writers: list[int] = []  # the thread that works while none trains, and behind it those that wait to
+_readers: set[int] = set()  # identifiers of the threads that train
+_writers: list[int] = []  # first the thread in exclusive mode, then those that wait for it
 
 
 @contextmanager
 def shared() -> Iterator[Callable[[], None]]:
-    """Train in this thread; yields what to call at every step: it waits while another thread is `exclusive`."""
-    _begin()
+    """Hold the lock in shared mode while this thread trains.
+
+    Yields:
+        A function to call at every step: it waits while another thread holds or wants the lock in exclusive mode.
+    """
+    _acquire_shared()
     try:
-        yield _give_way
+        yield _pause_for_exclusive
     finally:
-        _end()
+        _release_shared()
 
 
 @contextmanager
 def exclusive() -> Iterator[None]:
-    """Work while no thread trains and no other one is alone; this one's own training, if any, rests meanwhile."""
+    """Hold the lock in exclusive mode: no other thread holds it in either mode.
+
+    A thread that holds it in shared mode releases that meanwhile, and takes it again afterwards.
+    """
     thread = threading.get_ident()
-    trains = thread in _readers
-    if trains:
-        _end()
+    was_shared = thread in _readers
+    if was_shared:
+        _release_shared()
     try:
         with _changed:
             _writers.append(thread)
@@ -39,23 +46,23 @@ def exclusive() -> Iterator[None]:
         with _changed:
             _writers.remove(thread)
             _changed.notify_all()
-        if trains:
-            _begin()
+        if was_shared:
+            _acquire_shared()
 
 
-def _begin() -> None:
+def _acquire_shared() -> None:
     with _changed:
         _changed.wait_for(lambda: not _writers)
         _readers.add(threading.get_ident())
 
 
-def _end() -> None:
+def _release_shared() -> None:
     with _changed:
         _readers.discard(threading.get_ident())
         _changed.notify_all()
 
 
-def _give_way() -> None:
+def _pause_for_exclusive() -> None:
     if _writers:
-        _end()
-        _begin()
+        _release_shared()
+        _acquire_shared()

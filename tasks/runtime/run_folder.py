@@ -1,4 +1,4 @@
-"""The folder of a run: its config first, then its results; another run's results are never overwritten unasked."""
+"""The output folder of a run: config.yaml, results.json, report.html; another run's are only replaced with --force."""
 
 import hashlib
 from pathlib import Path
@@ -13,19 +13,28 @@ CONFIG, RESULTS, REPORT = "config.yaml", "results.json", "report.html"
 
 
 def as_yaml(settings: BaseModel) -> str:
-    """The settings as YAML, complete and in the order of their definition."""
+    """Return all settings as YAML, in the order of their definition."""
     return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
 def settings_hash(settings: BaseModel) -> str:
-    """8 hexadecimal digits that differ where the settings differ."""
+    """Return 8 hexadecimal digits of the hash of the settings."""
     return hashlib.sha256(as_yaml(settings).encode()).hexdigest()[:8]
 
 
 def prepare_run_folder(out: Path | None, kind: str, settings: BaseModel, force: bool) -> Path:
-    """Make the folder `out`, by default runs/<kind>-<hash of the settings>, and write config.yaml into it.
+    """Create the output folder of a run and write config.yaml into it.
 
-    A folder with the same settings is taken up again: that is how a stopped run goes on.
+    A folder that holds the same settings is used again: that is how a stopped run is resumed.
+
+    Args:
+        out: the folder; by default runs/<kind>-<hash of the settings>.
+        kind: of run, such as 'study'.
+        settings: written to config.yaml.
+        force: replace the results of another run.
+
+    Returns:
+        The folder.
 
     Raises:
         DataError: the folder holds results of other settings (and `force` is off), or cannot be written.
@@ -39,7 +48,7 @@ def prepare_run_folder(out: Path | None, kind: str, settings: BaseModel, force: 
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name in (RESULTS, REPORT):
-            (folder / name).unlink(missing_ok=True)  # what is there when this run ends is this run's
+            (folder / name).unlink(missing_ok=True)  # files that are there when this run ends are its own
         write_atomically(folder / CONFIG, config.encode())
     except OSError as error:
         raise DataError(f"cannot write {folder} ({error.strerror}): choose another folder with --out") from error

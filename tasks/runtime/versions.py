@@ -1,4 +1,4 @@
-"""What results were made with: the code, its parts, the machine."""
+"""Versions behind a result: the code's commit, the libraries, the machine."""
 
 import platform
 import subprocess
@@ -9,18 +9,18 @@ import torch
 
 
 def versions() -> dict[str, str]:
-    """What may change the last bits, or the speed, of a result."""
+    """Return everything that may change the last bits, or the speed, of a result: versions, device, threads."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else torch.backends.cpu.get_cpu_capability()
-    parts = {part: version(part) for part in ("torch", "timm", "mlflow", "prefect")}
+    packages = {name: version(name) for name in ("torch", "timm", "mlflow", "prefect")}
     return (
         {"python": platform.python_version(), "system": platform.platform(), "device": device}
         | {"threads": str(torch.get_num_threads())}
-        | parts
+        | packages
     )
 
 
 def git_commit() -> str | None:
-    """The commit of this code, with '+' behind it if tracked files differ from it; None outside git."""
+    """Return the commit of this code, followed by '+' if tracked files were changed; None outside git."""
     here = Path(__file__).parent
     try:
         commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True)

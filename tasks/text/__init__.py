@@ -1,0 +1,1 @@
+"""Multi-task learning on texts (GLUE, sentiment): plan, train, compare and report studies of covariance alignment."""

@@ -1,4 +1,4 @@
-"""The figures of a study on texts, in the style of `tasks.reporting.figures`."""
+"""Figures of a study on texts: forest plots, the similarity map and the capacity curve."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,37 +11,44 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import NullLocator
 
 from tasks.records.study import ComparisonRecord, SimilarityRecord, StudyResults
-from tasks.reporting.figures import COLOURS, FAINT, INK, SETTINGS, WIDTH, styles, to_svg
-from tasks.text.tables import WidthRow, against_alone, experiments_of, similarities, width_rows
+from tasks.reporting.figure_style import COLOURS, FAINT, INK, RC_PARAMS, WIDTH, method_styles, to_svg
+from tasks.text.outcomes import WidthRow, against_single, experiments_of, similarities, width_rows
 
-ONE_SEED: dict[str, Any] = {"marker": "o", "linestyle": "", "markersize": 4, "mew": 0.8, "markerfacecolor": "white"}
+SEED_MARKER: dict[str, Any] = {"marker": "o", "linestyle": "", "markersize": 4, "mew": 0.8, "markerfacecolor": "white"}
 
 
-def forest(comparisons: Sequence[ComparisonRecord], metric: str, name: str) -> str | None:
-    """A row per condition, a marker per method with its interval, open circles for the single seeds; all at once in
-    the last row.
+def forest_plot(comparisons: Sequence[ComparisonRecord], metric: str, name: str) -> str | None:
+    """Draw a forest plot: a row per condition, then one over all conditions; a marker with interval per method.
 
-    comparisons: against one baseline. None where nothing was compared.
+    Open circles are single seeds.
+
+    Args:
+        comparisons: comparisons with one baseline.
+        metric: name of the metric.
+        name: name of the figure, unique within a page.
+
+    Returns:
+        SVG; None if nothing was compared.
     """
     shown = [found for found in comparisons if found.delta is not None]
     if not shown:
         return None
     rows = list(dict.fromkeys(found.noise.name for found in sorted(shown, key=lambda found: found.over_all)))
-    look = styles(list(dict.fromkeys(found.method for found in shown)))
+    look = method_styles(list(dict.fromkeys(found.method for found in shown)))
     step = 0.62 / max(2, len(look))
-    with rc_context(SETTINGS):
+    with rc_context(RC_PARAMS):
         figure = Figure(figsize=(WIDTH, 1.0 + 0.17 * len(rows) * max(2, len(look))), layout="constrained")
         axes = figure.subplots()
         axes.axvline(0, color=INK, linewidth=0.8)
         for found in shown:
-            style, place = look[found.method], list(look).index(found.method)
-            y = rows.index(found.noise.name) + step * (place - (len(look) - 1) / 2)
+            style, index = look[found.method], list(look).index(found.method)
+            y = rows.index(found.noise.name) + step * (index - (len(look) - 1) / 2)
             if found.lo is not None and found.hi is not None:
                 axes.hlines(y, found.lo, found.hi, color=style.colour, linewidth=1.5)
             axes.plot([found.delta or 0.0], [y], style.marker, color=style.colour, markersize=5.5, zorder=3)
             if not found.over_all:
-                of_seeds = [seed.delta for seed in found.by_seed]
-                axes.plot(of_seeds, [y] * len(of_seeds), color=style.colour, **ONE_SEED)
+                deltas = [seed.delta for seed in found.by_seed]
+                axes.plot(deltas, [y] * len(deltas), color=style.colour, **SEED_MARKER)
         if shown[-1].over_all or any(found.over_all for found in shown):
             axes.axhline(len(rows) - 1.5, color=FAINT, linewidth=1)
         axes.set_yticks(range(len(rows)), rows)
@@ -59,13 +66,17 @@ def forest(comparisons: Sequence[ComparisonRecord], metric: str, name: str) -> s
 
 
 def similarity_map(pairs: Sequence[SimilarityRecord], tasks: Sequence[str]) -> str | None:
-    """A map: below the diagonal the similarity without alignment matrices, above it with them; beside it, pair by
-    pair, from the one to the other. None where there is no similarity.
+    """Draw the covariance similarity of each pair of tasks, without and with the alignment matrices.
+
+    Left: a map, without the matrices below the diagonal and with them above it. Right: the change for each pair.
+
+    Returns:
+        SVG; None if there are no pairs.
     """
     if not pairs:
         return None
     values = [value for pair in pairs for value in (pair.before, pair.after) if value is not None]
-    with rc_context(SETTINGS):
+    with rc_context(RC_PARAMS):
         figure = Figure(figsize=(WIDTH, max(3.0, 0.7 + 0.2 * len(pairs))), layout="constrained")
         axes, changes = figure.subplots(1, 2, width_ratios=(1.15, 1))
         for pair in pairs:
@@ -84,7 +95,7 @@ def similarity_map(pairs: Sequence[SimilarityRecord], tasks: Sequence[str]) -> s
 
 
 def _draw_changes(axes: Axes, pairs: Sequence[SimilarityRecord]) -> None:
-    """Each pair's similarity without the matrices (open) and with them (filled)."""
+    """Draw the similarity of each pair without the matrices (open marker) and with them (filled marker)."""
     for y, pair in enumerate(pairs):
         if pair.before is None or pair.after is None:
             continue
@@ -111,11 +122,15 @@ def _cell(axes: Axes, column: int, row: int, value: float | None, values: Sequen
 
 
 def capacity_curve(rows: Sequence[WidthRow], metric: str) -> str | None:
-    """Mean test score against the width of the shared module, in one network and alone; None without such arms."""
+    """Draw the mean test score against the encoder's width, for one network and for single-task networks.
+
+    Returns:
+        SVG; None without rows.
+    """
     if not rows:
         return None
-    look = styles(["single", "joint"])
-    with rc_context(SETTINGS):
+    look = method_styles(["single", "joint"])
+    with rc_context(RC_PARAMS):
         figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
         axes = figure.subplots()
         widths = [row.width for row in rows]
@@ -124,21 +139,21 @@ def capacity_curve(rows: Sequence[WidthRow], metric: str) -> str | None:
             known = [(w, value) for w, value in zip(widths, values, strict=True) if value is not None]
             axes.plot(*np.array(known).T, style.marker, color=style.colour, linestyle=style.dashes, label=method)
             for width, seeds in zip(widths, [row.seeds(method) for row in rows], strict=True):
-                axes.plot([width] * len(seeds), seeds, color=style.colour, **ONE_SEED)
+                axes.plot([width] * len(seeds), seeds, color=style.colour, **SEED_MARKER)
         axes.set_xscale("log")
         axes.set_xticks(widths, [str(width) for width in widths])
         axes.xaxis.set_minor_locator(NullLocator())
-        axes.set_xlabel("width of the shared module (all tasks in one network), or of each task's own")
+        axes.set_xlabel("width of the encoder (joint: one network for all tasks, single: one for each task)")
         axes.set_ylabel(f"mean test {metric}")
         axes.grid(axis="y")
         figure.legend(loc="outside upper left", ncols=2, handlelength=3.2)
         return to_svg(figure, "capacity")
 
 
-def draw(results: StudyResults, metric: str) -> dict[str, str | None]:
-    """All figures of a study's report, by name."""
+def draw_figures(results: StudyResults, metric: str) -> dict[str, str | None]:
+    """Draw all figures of a study's report; returns SVG by name, None for a figure without content."""
     drawn = {
-        f"forest_{kind}": forest(against_alone(results, kind), metric, f"forest-{kind}")
+        f"forest_{kind}": forest_plot(against_single(results, kind), metric, f"forest-{kind}")
         for kind in experiments_of(results)
         if kind not in ("overlap", "capacity")
     }

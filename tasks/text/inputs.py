@@ -1,4 +1,4 @@
-"""What a text arm trains on and is scored on, and its network at the start."""
+"""Inputs of a text arm: encoded texts of its tasks, and the initial network."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -10,13 +10,13 @@ import numpy as np
 from mlflow.exceptions import MlflowException
 
 from data_prep.errors import DataError
-from data_prep.text.overlap import normalised
+from data_prep.text.sentence_key import sentence_keys
 from data_prep.text.subwords import Subwords
 from data_prep.text.task import Texts, TextTask
-from data_prep.text.token_cache import Encoder, tokenised
+from data_prep.text.token_cache import Encoder, cached_tokens
 from data_prep.text.vocabulary import Vocabulary, VocabularySettings
 from models.data.text_batches import TextExamples, text_examples
-from models.networks.text import TextNetwork, initial_text_network, transferred
+from models.networks.text import TextNetwork, initial_text_network, transfer_network
 from tasks.data.pretrained import read_encoder, read_vectors
 from tasks.data.texts import read_texts
 from tasks.runtime.atomic_files import read_state
@@ -24,11 +24,19 @@ from tasks.runtime.home import home
 from tasks.text.spec import TextArm
 
 NETWORK = "network.pt"
+"""File name of a trained network among the artifacts of its MLflow run."""
 
 
 @dataclass(frozen=True)
 class TextInputs:
-    """Where the files lie, the tasks trained on, the examples of each part of each, the network."""
+    """The inputs of an arm; dictionaries are by task.
+
+    Attributes:
+        folder: folder of the data.
+        tasks: the tasks trained on.
+        train, val, test: encoded examples of each part.
+        network: the initial network.
+    """
 
     folder: Path
     tasks: Mapping[str, TextTask]
@@ -38,36 +46,32 @@ class TextInputs:
     network: TextNetwork
 
     def test_keys(self, name: str) -> np.ndarray:
-        """(n,) uint64, the same for the same test sentence (or pair) whatever arm and task it is read for."""
-        texts = self.tasks[name].test
-        seconds = texts.second or ("",) * len(texts)
-        digests = [
-            hashlib.sha256(f"{normalised(first)}|{normalised(second)}".encode()).digest()[:8]
-            for first, second in zip(texts.first, seconds, strict=True)
-        ]
+        """Return (n,) uint64, equal for the same test sentence (or pair) in all arms and tasks."""
+        keys = sentence_keys(self.tasks[name].test)
+        digests = [hashlib.sha256(key.encode()).digest()[:8] for key in keys]
         return np.frombuffer(b"".join(digests), dtype="<u8")
 
 
 def load_text_inputs(arm: TextArm) -> TextInputs:
-    """Read and encode the texts and make the network.
+    """Read and encode the texts, and build the initial network.
 
     Raises:
-        DataError: a file cannot be read, or is no longer what it was when the arms were planned.
-        SettingError: the network's settings do not fit the texts or the weights.
+        DataError: a file cannot be read, or its content changed after the arms were planned.
+        SettingError: the settings of the network do not fit the texts or the pretrained weights.
     """
     read = _read(arm, arm.overlap_group, arm.tasks)
-    words = _read(arm, tuple(arm.vocabulary_tasks), arm.vocabulary_tasks) if arm.vocabulary_tasks else read
-    encoder = _encoder(arm, list(words.values()))
+    vocabulary_tasks = _read(arm, tuple(arm.vocabulary_tasks), arm.vocabulary_tasks) if arm.vocabulary_tasks else read
+    encoder = _encoder(arm, list(vocabulary_tasks.values()))
     parts = {
         part: {name: _examples(getattr(task, part), encoder, home().tokens) for name, task in read.items()}
         for part in ("train", "val", "test")
     }
-    assert arm.data.folder is not None  # or nothing could have been read
+    assert arm.data.folder is not None  # for the type checker: reading fails without a folder
     return TextInputs(arm.data.folder, read, **parts, network=_network(arm, encoder, read))
 
 
 def _read(arm: TextArm, overlap_group: tuple[str, ...], wanted: Mapping[str, str]) -> dict[str, TextTask]:
-    """The tasks that are wanted, of the given fingerprints, out of those that are kept apart from one another."""
+    """Read the overlap group and return the wanted tasks (name -> fingerprint), after checking their fingerprints."""
     read = read_texts(arm.data, overlap_group, arm.seed, arm.keep_overlap)
     for name, fingerprint in wanted.items():
         if read[name].fingerprint != fingerprint:
@@ -82,7 +86,7 @@ def _encoder(arm: TextArm, vocabulary_tasks: Sequence[TextTask]) -> Encoder:
 
 
 def _examples(texts: Texts, encoder: Encoder, cache: Path) -> TextExamples:
-    tokens = tokenised(texts, encoder, cache)
+    tokens = cached_tokens(texts, encoder, cache)
     return text_examples(tokens.ids, tokens.offsets, texts.labels, tokens.types)
 
 
@@ -91,7 +95,7 @@ def _network(arm: TextArm, encoder: Encoder, read: Mapping[str, TextTask]) -> Te
     if arm.source is not None:
         (target,) = arm.tasks
         source = TextNetwork.restore(_kept_network(arm.source.run_id))
-        return transferred(source, target, classes[target], arm.network.alignment, seed=arm.seed)
+        return transfer_network(source, target, classes[target], arm.network.alignment, seed=arm.seed)
     if arm.encoder is not None:
         config, weights = read_encoder(arm.encoder)
         return initial_text_network(arm.network, classes, seed=arm.seed, config=config, weights=weights)
@@ -103,13 +107,12 @@ def _network(arm: TextArm, encoder: Encoder, read: Mapping[str, TextTask]) -> Te
 
 
 def _kept_network(run_id: str | None) -> dict:
+    remedy = "delete that run in MLflow, and the arm is trained again"
     try:
         path = Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=NETWORK))
     except (MlflowException, OSError) as error:
-        raise DataError(
-            f"MLflow has run {run_id} but not its network ({error}): delete the run there, and it is trained anew"
-        ) from error
+        raise DataError(f"MLflow has run {run_id} but not its network ({error}): {remedy}") from error
     state = read_state(path)
     if state is None:
-        raise DataError(f"MLflow has run {run_id} but not its network: delete the run there, and it is trained anew")
+        raise DataError(f"MLflow has run {run_id} but not its network: {remedy}")
     return state

@@ -1,15 +1,16 @@
-"""Which arms a study on texts has, and which of them are held against which.
+"""Plan of a study on texts: which arms are trained, and which arms are compared with which baseline.
 
-* ``singles``: every task alone.
-* ``pairs``: every two tasks in one network, with alignment and without, against the two alone; with `control` also
-  against each alone behind a matrix of its own, which can speed learning but has no other task to align with.
-* ``together``: all tasks in one network, likewise.
-* ``transfer``: a network trained on one task, fine-tuned on each other, with alignment and without.
-* ``capacity``: all tasks in one network and each alone, at several widths of the shared module.
+* ``singles``: a single-task network for each task.
+* ``pairs``: each pair of tasks in one network, with and without alignment, against single-task networks; with `control`
+  also against a capacity control: a single task with its own alignment matrix. The matrix can speed up learning there,
+  but there is no other task to align with.
+* ``together``: the same comparisons for one network with all tasks.
+* ``transfer``: a network trained on the source task and fine-tuned on each other task, with and without alignment.
+* ``capacity``: one network for all tasks against single-task networks, at several widths of the encoder.
 
-No arm is trained twice: those that compare with several others stand in each of their comparisons. A network alone
-sees the data that the one it is held against sees, so where tasks share sentences (`data_prep.text.overlap`) a task has
-an arm for each of its data.
+No arm is trained twice: an arm can take part in several comparisons. Both sides of a comparison are trained on the same
+data. Where tasks share sentences (`data_prep.text.overlap`), the training data of a task depends on the other tasks of
+its overlap group, so a task can have several single-task arms.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,12 +31,13 @@ from tasks.arms.base import ArmRef
 from tasks.arms.runner import Device
 from tasks.data.pretrained import EncoderRef, VectorsRef
 from tasks.data.texts import GlueData, SentimentData, display_name, read_texts
-from tasks.records.summary_text import listed
+from tasks.records.summary_text import join_names
 from tasks.runtime.progress import LOGGER
 from tasks.text.spec import Source, TextArm
 
 SINGLE, JOINT, ALIGNED = "single", "joint", "aligned"
 SINGLE_MATRIX = "single, own matrix"
+"""The capacity control: a single task with its own alignment matrix."""
 SOURCE, TRANSFER, TRANSFER_ALIGNED = "source", "transfer", "transfer aligned"
 LEAKY = "joint, shared sentences left in"
 
@@ -43,10 +45,16 @@ Experiment = Literal["singles", "pairs", "together", "transfer", "capacity"]
 
 
 class Contrast(BaseModel):
-    """A method against a baseline on the tests of some tasks.
+    """A comparison of a method with a baseline on the test parts of some tasks.
 
-    arms: seed -> the hashes of the method's arms and of the baseline's, which know the tasks between them.
-    kind: contrasts of a kind are also taken together; 'overlap' stands for those with shared sentences left in.
+    Attributes:
+        kind: the experiment, or 'overlap' for pairs whose shared sentences stay in the training parts. Contrasts of one
+            kind, method and baseline are also compared over all their conditions.
+        condition: name of the tasks, or of the encoder's width.
+        method: name of the method.
+        baseline: name of the method it is compared with.
+        tasks: display names of the tasks.
+        arms: seed -> hashes of the arms of the method and of the baseline; on each side they cover all the tasks.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -60,7 +68,12 @@ class Contrast(BaseModel):
 
 
 class TextPlan(BaseModel):
-    """The arms in stages, of which a later one may begin with networks of an earlier one; and what is compared."""
+    """The arms and the comparisons of a study.
+
+    Attributes:
+        stages: arms in the order of training; an arm of a later stage can be fine-tuned from one of an earlier stage.
+        contrasts: the comparisons.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -69,12 +82,26 @@ class TextPlan(BaseModel):
 
     @property
     def arms(self) -> list[TextArm]:
-        """Of all stages."""
+        """The arms of all stages."""
         return [arm for stage in self.stages for arm in stage]
 
 
-class TextMethod(BaseModel):
-    """How every arm of a study is trained. widths: of the shared module, for the capacity curve."""
+class TextPlanSettings(BaseModel):
+    """Settings from which the arms of a study are planned.
+
+    Attributes:
+        encoder: settings of the encoder.
+        align: kind of the alignment matrices, for methods with alignment.
+        training: settings of the training.
+        max_length: maximum number of words (or subwords) of a text that are read.
+        fine_tuning_epochs: epochs on the target task, for transfer.
+        pretrained: pretrained encoder, if any.
+        vectors: pretrained word vectors, if any.
+        source: source task of transfer.
+        widths: widths of the encoder, for capacity.
+        leave_overlap: also train pairs with their shared sentences left in the training parts.
+        control: also train the capacity control.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -91,14 +118,22 @@ class TextMethod(BaseModel):
     control: bool = False
 
 
-def with_sources(arms: Sequence[TextArm], done: Mapping[str, ArmRef]) -> list[TextArm]:
-    """The arms, told the runs of those that they begin with; without those whose source did not finish."""
-    known = [arm for arm in arms if arm.source is None or arm.source.hash in done]
+def resolve_sources(arms: Sequence[TextArm], finished: Mapping[str, ArmRef]) -> list[TextArm]:
+    """Add the MLflow run of its source arm to each arm that has one; leave out arms whose source did not finish.
+
+    Args:
+        arms: the arms of a stage.
+        finished: arms of earlier stages, by hash.
+
+    Returns:
+        The arms that can be trained, with unchanged hashes.
+    """
+    trainable = [arm for arm in arms if arm.source is None or arm.source.hash in finished]
     return [
-        arm.model_copy(update={"source": Source(hash=arm.source.hash, run_id=done[arm.source.hash].run_id)})
+        arm.model_copy(update={"source": Source(hash=arm.source.hash, run_id=finished[arm.source.hash].run_id)})
         if arm.source
         else arm
-        for arm in known
+        for arm in trainable
     ]
 
 
@@ -106,17 +141,25 @@ def with_sources(arms: Sequence[TextArm], done: Mapping[str, ArmRef]) -> list[Te
 def plan_texts(
     data: SentimentData | GlueData,
     experiments: Sequence[Experiment],
-    how: TextMethod,
+    settings: TextPlanSettings,
     seeds: Sequence[int],
     device: Device,
     threads: int,
 ) -> TextPlan:
-    """List the arms of the experiments. data: with their folder.
+    """Plan the arms and the comparisons of the experiments.
+
+    Args:
+        data: the benchmark, with its folder.
+        experiments: the experiments.
+        settings: settings of the arms.
+        seeds: training seeds; each arm is planned once per seed.
+        device: device of the training.
+        threads: CPU threads of an arm.
 
     Raises:
-        DataError: a file cannot be read, or the tasks do not suffice for an experiment.
+        DataError: a file cannot be read, or an experiment needs other tasks.
     """
-    planner = _Planner(data, how, tuple(seeds), device, threads)
+    planner = _Planner(data, settings, tuple(seeds), device, threads)
     for experiment in experiments:
         getattr(planner, experiment)()
     sources = {hash: arm for hash, arm in planner.arms.items() if arm.keep_network}
@@ -128,8 +171,10 @@ def plan_texts(
 
 @dataclass
 class _Planner:
+    """Collects arms (by hash) and comparisons; it has a method for each value of `Experiment`."""
+
     data: SentimentData | GlueData
-    how: TextMethod
+    settings: TextPlanSettings
     seeds: tuple[int, ...]
     device: Device
     threads: int
@@ -139,103 +184,119 @@ class _Planner:
     # --- Experiments ---
 
     def singles(self) -> None:
-        """Every task alone."""
+        """Plan a single-task network for each task."""
         for name in self.data.tasks:
             for seed in self.seeds:
                 self._arm(SINGLE, (name,), (name,), seed)
 
     def pairs(self) -> None:
-        """Every two tasks."""
+        """Plan the comparisons for each pair of tasks."""
         for pair in combinations(self._at_least_two("pairs"), 2):
             self._compare_group("pairs", pair)
-            if self.how.leave_overlap and self._share_sentences(pair):
-                self._compare_leak(pair)
+            if self.settings.leave_overlap and self._share_sentences(pair):
+                self._compare_overlap(pair)
 
     def together(self) -> None:
-        """All tasks."""
+        """Plan the comparisons for the group of all tasks."""
         self._compare_group("together", self._at_least_two("together"))
 
     def transfer(self) -> None:
-        """From one task to each other."""
-        source = self.how.source
+        """Plan the transfer from the source task to each other task."""
+        source = self.settings.source
         if source not in self.data.tasks:
-            raise DataError(f"transfer begins with {source}, which is not among {listed(self.data.tasks)}: add it")
+            raise DataError(
+                f"the source task of transfer, {source}, is not among the tasks {join_names(self.data.tasks)}: add it"
+            )
         for target in self._at_least_two("transfer"):
             if target != source:
                 self._compare_transfer(source, target)
 
     def capacity(self) -> None:
-        """All tasks together and each alone, at every width."""
+        """Plan one network for all tasks and single-task networks, at each width."""
         group = self._at_least_two("capacity")
-        for width in self.how.widths:
+        for width in self.settings.widths:
             condition = f"width {width}"
             joint = {seed: [self._arm(JOINT, group, group, seed, condition, width=width)] for seed in self.seeds}
-            alone = {
+            single = {
                 seed: [
-                    self._arm(SINGLE, (n,), group, seed, f"{display_name(n)}, {condition}", width=width) for n in group
+                    self._arm(SINGLE, (name,), group, seed, f"{display_name(name)}, {condition}", width=width)
+                    for name in group
                 ]
                 for seed in self.seeds
             }
-            self._contrast("capacity", condition, JOINT, SINGLE, group, joint, alone)
+            self._contrast("capacity", condition, JOINT, SINGLE, group, joint, single)
 
     # --- Comparisons ---
 
     def _compare_group(self, kind: str, group: tuple[str, ...]) -> None:
-        """The group's network, with alignment and without, against each of its tasks alone."""
-        condition = _named(group)
-        found = {
+        """Compare one network for the group, with and without alignment, with single-task networks."""
+        condition = _group_name(group)
+        multi = {
             method: {seed: [self._arm(method, group, group, seed, condition)] for seed in self.seeds}
             for method in (JOINT, ALIGNED)
         }
-        alone = {seed: [self._arm(SINGLE, (name,), group, seed) for name in group] for seed in self.seeds}
+        single = {seed: [self._arm(SINGLE, (name,), group, seed) for name in group] for seed in self.seeds}
         for method in (JOINT, ALIGNED):
-            self._contrast(kind, condition, method, SINGLE, group, found[method], alone)
-        self._contrast(kind, condition, ALIGNED, JOINT, group, found[ALIGNED], found[JOINT])
-        if self.how.control:
-            own = {seed: [self._arm(SINGLE_MATRIX, (name,), group, seed) for name in group] for seed in self.seeds}
-            self._contrast(kind, condition, SINGLE_MATRIX, SINGLE, group, own, alone)
-            self._contrast(kind, condition, ALIGNED, SINGLE_MATRIX, group, found[ALIGNED], own)
+            self._contrast(kind, condition, method, SINGLE, group, multi[method], single)
+        self._contrast(kind, condition, ALIGNED, JOINT, group, multi[ALIGNED], multi[JOINT])
+        if self.settings.control:
+            control = {seed: [self._arm(SINGLE_MATRIX, (name,), group, seed) for name in group] for seed in self.seeds}
+            self._contrast(kind, condition, SINGLE_MATRIX, SINGLE, group, control, single)
+            self._contrast(kind, condition, ALIGNED, SINGLE_MATRIX, group, multi[ALIGNED], control)
 
-    def _compare_leak(self, group: tuple[str, ...]) -> None:
-        """The group's network without alignment, with the sentences left in that its tasks share, against the same
-        without them, and against each task alone, which then loses none.
+    def _compare_overlap(self, group: tuple[str, ...]) -> None:
+        """Compare joint training that keeps the group's shared sentences with two baselines.
+
+        The baselines are joint training without these sentences, and single-task networks that keep them.
         """
-        condition = _named(group)
-        leaky, clean, alone = {}, {}, {}
+        condition = _group_name(group)
+        leaky, clean, single = {}, {}, {}
         for seed in self.seeds:
             leaky[seed] = [self._arm(LEAKY, group, group, seed, condition, keep_overlap=True)]
             clean[seed] = [self._arm(JOINT, group, group, seed, condition)]
-            alone[seed] = [self._arm(SINGLE, (name,), group, seed, keep_overlap=True) for name in group]
+            single[seed] = [self._arm(SINGLE, (name,), group, seed, keep_overlap=True) for name in group]
         self._contrast("overlap", condition, LEAKY, JOINT, group, leaky, clean)
-        self._contrast("overlap", condition, LEAKY, SINGLE, group, leaky, alone)
+        self._contrast("overlap", condition, LEAKY, SINGLE, group, leaky, single)
 
     def _compare_transfer(self, source: str, target: str) -> None:
+        """Compare fine-tuning from the source, with and without alignment, with a single-task network."""
         group, condition = (source, target), f"{display_name(source)} to {display_name(target)}"
-        tuned: dict[str, dict[int, list[TextArm]]] = {TRANSFER: {}, TRANSFER_ALIGNED: {}}
+        fine_tuned: dict[str, dict[int, list[TextArm]]] = {TRANSFER: {}, TRANSFER_ALIGNED: {}}
         for seed in self.seeds:
-            begin = self._arm(
-                SOURCE, (source,), group, seed, f"{display_name(source)}, for {display_name(target)}", keep=True
-            )
-            for method in tuned:
-                tuned[method][seed] = [self._arm(method, (target,), group, seed, condition, source=begin)]
-        alone = {seed: [self._arm(SINGLE, (target,), group, seed)] for seed in self.seeds}
-        for method, arms in tuned.items():
-            self._contrast("transfer", condition, method, SINGLE, (target,), arms, alone)
-        self._contrast(
-            "transfer", condition, TRANSFER_ALIGNED, TRANSFER, (target,), tuned[TRANSFER_ALIGNED], tuned[TRANSFER]
-        )
+            source_condition = f"{display_name(source)}, for {display_name(target)}"
+            source_arm = self._arm(SOURCE, (source,), group, seed, source_condition)
+            for method in fine_tuned:
+                fine_tuned[method][seed] = [self._arm(method, (target,), group, seed, condition, source=source_arm)]
+        single = {seed: [self._arm(SINGLE, (target,), group, seed)] for seed in self.seeds}
+        plain, aligned = fine_tuned[TRANSFER], fine_tuned[TRANSFER_ALIGNED]
+        self._contrast("transfer", condition, TRANSFER, SINGLE, (target,), plain, single)
+        self._contrast("transfer", condition, TRANSFER_ALIGNED, SINGLE, (target,), aligned, single)
+        self._contrast("transfer", condition, TRANSFER_ALIGNED, TRANSFER, (target,), aligned, plain)
 
     def _contrast(
-        self, kind: str, condition: str, method: str, baseline: str, tasks: tuple[str, ...],
-        arms: dict[int, list[TextArm]], others: dict[int, list[TextArm]],
-    ) -> None:  # fmt: skip
-        hashes = {seed: tuple(tuple(arm.hash for arm in found[seed]) for found in (arms, others)) for seed in arms}
+        self,
+        kind: str,
+        condition: str,
+        method: str,
+        baseline: str,
+        tasks: tuple[str, ...],
+        method_arms: dict[int, list[TextArm]],
+        baseline_arms: dict[int, list[TextArm]],
+    ) -> None:
+        hashes = {
+            seed: tuple(tuple(arm.hash for arm in side[seed]) for side in (method_arms, baseline_arms))
+            for seed in method_arms
+        }
         self.contrasts.append(
             Contrast(
-                kind=kind, condition=condition, method=method, baseline=baseline,
-                tasks=tuple(map(display_name, tasks)), arms=hashes,
+                kind=kind,
+                condition=condition,
+                method=method,
+                baseline=baseline,
+                tasks=tuple(map(display_name, tasks)),
+                arms=hashes,
             )
-        )  # fmt: skip
+        )
 
     # --- Arms ---
 
@@ -250,26 +311,38 @@ class _Planner:
         keep_overlap: bool = False,
         width: int | None = None,
         source: TextArm | None = None,
-        keep: bool = False,
     ) -> TextArm:
-        """The arm with these tasks, of those whose sentences are kept apart; the same arm again if it is there."""
+        """Return the arm of these tasks of an overlap group; add it to the plan unless it is already there.
+
+        Args:
+            method: name of the method; it decides about alignment, and a source arm's network is kept.
+            tasks: the tasks to train on.
+            overlap_group: the tasks that are read as one group, see `TextArm`.
+            seed: training seed.
+            condition: name of the condition; None for a single task: its name.
+            keep_overlap: keep shared sentences in the training parts.
+            width: width of the encoder; None: that of the settings.
+            source: source arm of a transfer.
+        """
         is_aligned = method in (ALIGNED, TRANSFER_ALIGNED, SINGLE_MATRIX)
-        words = self._fingerprints(self.data.tasks, seed, keep_overlap) if keep or source else {}
+        is_source = method == SOURCE
+        # source and target share a table of embeddings, so they need one vocabulary
+        vocabulary_tasks = self._fingerprints(self.data.tasks, seed, keep_overlap) if is_source or source else {}
         arm = TextArm(
             method=method,
-            condition=condition or self._alone(tasks, overlap_group, seed, keep_overlap),
+            condition=condition or self._single_condition(tasks, overlap_group, seed, keep_overlap),
             data=self.data,
             overlap_group=overlap_group,
             tasks={name: self._fingerprints(overlap_group, seed, keep_overlap)[name] for name in tasks},
-            vocabulary_tasks=words,
+            vocabulary_tasks=vocabulary_tasks,
             keep_overlap=keep_overlap,
-            network=self._network(self.how.align if is_aligned else "none", width),
+            network=self._network(self.settings.align if is_aligned else "none", width),
             training=self._training(is_aligned, fine_tuning=source is not None),
-            max_length=self.how.max_length,
-            encoder=self.how.pretrained,
-            vectors=self.how.vectors,
+            max_length=self.settings.max_length,
+            encoder=self.settings.pretrained,
+            vectors=self.settings.vectors,
             source=source and Source(hash=source.hash),
-            keep_network=keep,
+            keep_network=is_source,
             seed=seed,
             device=self.device,
             threads=self.threads,
@@ -277,42 +350,49 @@ class _Planner:
         return self.arms.setdefault(arm.hash, arm)
 
     def _network(self, alignment: AlignmentKind, width: int | None) -> TextNetworkSettings:
-        encoder = self.how.encoder
+        encoder = self.settings.encoder
         if width is not None:
             if not isinstance(encoder, WordEncoderSettings):
-                raise DataError("the capacity curve is for encoders over words: lstm, cnn or mlp")
+                raise DataError("the capacity experiment needs an encoder over words: lstm, cnn or mlp")
             encoder = encoder.model_copy(update={"width": width})
         return TextNetworkSettings(encoder=encoder, alignment=alignment)
 
     def _training(self, is_aligned: bool, fine_tuning: bool) -> TextTrainingSettings:
-        """What has no effect on an arm stands at its default, so that the arm is known again whatever it says."""
-        plain = TextTrainingSettings()
-        changes: dict[str, Any] = {"freeze_shared": self.how.training.freeze_shared and fine_tuning}
+        """Return the training settings, with those that have no effect on the arm reset to their defaults.
+
+        So an arm keeps its hash, and is reused, when only such settings change.
+        """
+        defaults = TextTrainingSettings()
+        changes: dict[str, Any] = {"freeze_shared": self.settings.training.freeze_shared and fine_tuning}
         if fine_tuning:
-            changes["epochs"] = self.how.fine_tuning_epochs
+            changes["epochs"] = self.settings.fine_tuning_epochs
         if not is_aligned:
-            changes |= {"schedule": plain.schedule, "alignment_share": plain.alignment_share}
-        return self.how.training.model_copy(update=changes)
+            changes |= {"schedule": defaults.schedule, "alignment_share": defaults.alignment_share}
+        return self.settings.training.model_copy(update=changes)
 
     def _fingerprints(self, overlap_group: Iterable[str], seed: int, keep_overlap: bool) -> dict[str, str]:
         read = read_texts(self.data, tuple(overlap_group), seed, keep_overlap)
         return {name: each.fingerprint for name, each in read.items()}
 
-    def _alone(self, tasks: tuple[str, ...], overlap_group: tuple[str, ...], seed: int, keep_overlap: bool) -> str:
-        """The condition of a task alone: its name, and whose sentences it does without."""
+    def _single_condition(
+        self, tasks: tuple[str, ...], overlap_group: tuple[str, ...], seed: int, keep_overlap: bool
+    ) -> str:
+        """Return a single task's name, with the other tasks of the group if they change its data."""
         (name,) = tasks
-        here, own = (self._fingerprints(names, seed, keep_overlap)[name] for names in (overlap_group, tasks))
+        in_group, ungrouped = (self._fingerprints(names, seed, keep_overlap)[name] for names in (overlap_group, tasks))
+        if in_group == ungrouped:
+            return display_name(name)
         others = [other for other in overlap_group if other != name]
-        return display_name(name) if here == own else f"{display_name(name)}, kept apart from {_named(others)}"
+        return f"{display_name(name)}, kept apart from {_group_name(others)}"
 
     def _share_sentences(self, group: tuple[str, ...]) -> bool:
         return self._fingerprints(group, self.seeds[0], False) != self._fingerprints(group, self.seeds[0], True)
 
     def _at_least_two(self, experiment: str) -> tuple[str, ...]:
         if len(self.data.tasks) < 2:
-            raise DataError(f"{experiment} takes two tasks or more; got {listed(self.data.tasks)}")
+            raise DataError(f"{experiment} needs at least two tasks; got only {join_names(self.data.tasks)}: add one")
         return self.data.tasks
 
 
-def _named(group: Sequence[str]) -> str:
-    return listed([display_name(name) for name in group])
+def _group_name(group: Sequence[str]) -> str:
+    return join_names([display_name(name) for name in group])

@@ -1,6 +1,6 @@
-"""A text arm: a network for one task or several, with alignment or without, from a seed.
+"""Specification of a text arm: one training of a network on one or several text tasks, with one seed.
 
-`tasks.arms.base` says what it is to be an arm.
+`tasks.arms.base` describes what all arms have in common.
 """
 
 from typing import Any, ClassVar
@@ -13,11 +13,16 @@ from tasks.arms.base import BaseArm
 from tasks.data.pretrained import EncoderRef, VectorsRef
 from tasks.data.texts import TextData
 
-TEXT_ARM_VERSION = 2  # raise it when the same settings would train to other numbers
+TEXT_ARM_VERSION = 2  # raise it when the same settings would give other numbers
 
 
 class Source(BaseModel):
-    """The arm that another begins with: its hash, and its run once it is known."""
+    """The source arm of a transfer: the arm whose trained network another arm is fine-tuned from.
+
+    Attributes:
+        hash: hash of the source arm.
+        run_id: its MLflow run; None until it has finished.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -26,10 +31,25 @@ class Source(BaseModel):
 
 
 class TextArm(BaseArm):
-    """All that determines an arm, and where its inputs are.
+    """A text arm: everything that determines its results, and where its inputs are stored.
 
-    together: the tasks of which none is trained on what another is tested on. tasks: those trained on, of these, each
-    with the fingerprint of its data. words_of: the same of other tasks, if their training texts number the words.
+    Attributes:
+        method: name of the method (constants of `tasks.text.plan`).
+        condition: name of the condition in results and reports, such as the tasks or the encoder's width.
+        data: the benchmark, with its folder.
+        overlap_group: tasks that are read as one group: a sentence in the validation or test part of one task is
+            removed from the training parts of the others (`data_prep.text.overlap`). MLflow shows it as `together`.
+        tasks: the tasks of the group that the network is trained on, each with the fingerprint of its data.
+        vocabulary_tasks: the tasks whose training texts define the vocabulary, each with its fingerprint; empty if
+            these are `tasks`. MLflow shows it as `words_of`.
+        keep_overlap: keep the shared sentences in the training parts.
+        network: settings of the encoder and of the alignment matrices.
+        training: settings of the training.
+        max_length: maximum number of words (or subwords) of a text that are read.
+        encoder: pretrained encoder, if any.
+        vectors: pretrained word vectors, if any.
+        source: source arm of a transfer, if any.
+        keep_network: log the trained network to MLflow, so that other arms can be fine-tuned from it.
     """
 
     version: ClassVar[int] = TEXT_ARM_VERSION
@@ -37,9 +57,9 @@ class TextArm(BaseArm):
     method: str
     condition: str
     data: TextData
-    overlap_group: tuple[str, ...]
+    overlap_group: tuple[str, ...] = Field(serialization_alias="together")
     tasks: dict[str, str]
-    vocabulary_tasks: dict[str, str] = Field({})
+    vocabulary_tasks: dict[str, str] = Field({}, serialization_alias="words_of")
     keep_overlap: bool = False
     network: TextNetworkSettings
     training: TextTrainingSettings
@@ -51,21 +71,22 @@ class TextArm(BaseArm):
 
     @property
     def title(self) -> str:
-        """See `BaseArm`."""
+        """Method, condition and seed, as shown in MLflow, in Prefect and on the terminal."""
         return f"{self.method} · {self.condition} · seed {self.seed}"
 
     @property
     def epochs(self) -> int:
-        """See `BaseArm`."""
+        """Number of epochs of the whole training."""
         return self.training.epochs
 
-    def determined_by(self) -> list[Any]:
-        """See `BaseArm`."""
+    def hash_inputs(self) -> list[Any]:
+        """Return the values that determine the numbers: settings and fingerprints, no paths."""
         settings = [self.network.model_dump(mode="json"), self.training.model_dump(mode="json"), self.max_length]
-        begins_with = [each and each.fingerprint for each in (self.encoder, self.vectors)]
-        inputs = [list(self.tasks.items()), list(self.vocabulary_tasks.items())]
-        return [settings, begins_with, inputs, self.seed, self.source and self.source.hash, self.keep_network]
+        pretrained = [each and each.fingerprint for each in (self.encoder, self.vectors)]
+        tasks = [list(self.tasks.items()), list(self.vocabulary_tasks.items())]
+        return [settings, pretrained, tasks, self.seed, self.source and self.source.hash, self.keep_network]
 
     def parameters(self) -> dict[str, Any]:
-        """See `BaseArm`."""
-        return self.model_dump(mode="json", exclude={"encoder": {"folder"}, "vectors": {"path"}, "data": {"folder"}})
+        """Return the parameters that MLflow shows, under the aliases of their fields and without paths."""
+        paths = {"encoder": {"folder"}, "vectors": {"path"}, "data": {"folder"}}
+        return self.model_dump(mode="json", by_alias=True, exclude=paths)

@@ -1,0 +1,1 @@
+"""The theory of transfer between tasks, run: computations, records, summary, figures and report."""

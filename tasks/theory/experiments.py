@@ -1,4 +1,4 @@
-"""The theory's experiments, part by part and seed by seed; a part that was computed is not computed again."""
+"""The computations of the theory: one per figure or statement of the paper, run for every seed and cached on disk."""
 
 import hashlib
 import json
@@ -12,17 +12,17 @@ from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, Field
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from models.theory.linear_tasks import LinearSettings, draw_figure3
+from models.theory.linear_tasks import LinearSettings, draw_figure3_data
 from models.theory.nonlinear_tasks import (
     LINKS,
     Figure2Settings,
     NonlinearFigure3Settings,
     NonlinearSettings,
     figure_2,
-    linked_figure_3,
+    nonlinear_figure_3,
 )
 from models.theory.propositions import CapacitySettings, Theorem2Settings, capacity, proposition_3, theorem_2
-from models.theory.transfer import SolverSettings, predicted_changes, transfer
+from models.theory.transfer import SolverSettings, predicted_changes, relative_changes
 from models.theory.transfer_map import MapSettings, map_rows
 from tasks.runtime.atomic_files import write_atomically
 from tasks.runtime.home import home
@@ -31,43 +31,53 @@ from tasks.runtime.processes import processors
 from tasks.runtime.progress import LOGGER, progress
 from tasks.runtime.settings import Settings
 
-PART_VERSION = 1  # a change to what the same settings compute must raise it
+PART_VERSION = 1  # raise it when the same settings give other results; stored parts are then not reused
 
 Part = tuple[str, int]
-"""The name of an experiment and a seed."""
+"""The name of a computation and a seed."""
 
 
 class TheoryExperimentsSettings(Settings):
-    """Every number of the theory's experiments."""
+    """Settings of all computations of the theory."""
 
-    linear: LinearSettings = Field(LinearSettings(), description="Figure 3's tasks")
+    linear: LinearSettings = Field(LinearSettings(), description="tasks of Figure 3 and of the map")
     source_samples: tuple[int, ...] = Field(
-        (100, 200, 500, 1000, 2000, 5000, 10_000), min_length=2, description="training samples of Figure 3's sources"
+        (100, 200, 500, 1000, 2000, 5000, 10_000),
+        min_length=2,
+        description="training samples of Figure 3's sources; every source has each size",
     )
-    solvers: SolverSettings = Field(SolverSettings(), description="by which Figure 3 is solved")
-    map: MapSettings = Field(MapSettings(), description="where Figure 3's picture holds")
-    capacity: CapacitySettings = Field(CapacitySettings(), description="Propositions 1 and 3")
-    theorem_2: Theorem2Settings = Field(Theorem2Settings(), description="Theorem 2's fall and plateau")
-    fitting: NonlinearSettings = Field(NonlinearSettings(), description="classification and ReLU tasks")
-    figure_2: Figure2Settings = Field(Figure2Settings(), description="two sources with the same boundary")
+    solvers: SolverSettings = Field(SolverSettings(), description="solvers of Figure 3")
+    map: MapSettings = Field(MapSettings(), description="the map: Figure 3 under other settings")
+    capacity: CapacitySettings = Field(
+        CapacitySettings(), description="Propositions 1 and 3: shared width and optimal subspace"
+    )
+    theorem_2: Theorem2Settings = Field(
+        Theorem2Settings(), description="Theorem 2: the error falls with the source's samples, then reaches a plateau"
+    )
+    fitting: NonlinearSettings = Field(
+        NonlinearSettings(), description="classification and ReLU tasks, and the search for their solution"
+    )
+    figure_2: Figure2Settings = Field(
+        Figure2Settings(), description="Figure 2: two sources with the same decision boundary"
+    )
     linked_figure_3: NonlinearFigure3Settings = Field(
-        NonlinearFigure3Settings(), description="Figure 3's tasks with a link"
+        NonlinearFigure3Settings(), description="Figure 3 with classification and ReLU tasks"
     )
 
 
 def _figure_3(settings: TheoryExperimentsSettings, seed: int) -> Any:
     linear = settings.linear
-    drawn = draw_figure3(linear, settings.source_samples, seed)
-    changes = transfer(drawn, linear.cosine, linear.norm, linear.noise, settings.solvers, seed)
-    predicted = predicted_changes(drawn, linear.cosine, linear.norm, linear.noise)
-    return {name: _flat(of_solver) for name, of_solver in (changes | {"predicted": predicted}).items()}
+    data = draw_figure3_data(linear, settings.source_samples, seed)
+    changes = relative_changes(data, linear.cosine, linear.norm, linear.noise, settings.solvers, seed)
+    predicted = predicted_changes(data, linear.cosine, linear.norm, linear.noise)
+    return {name: _with_text_keys(by_source) for name, by_source in (changes | {"predicted": predicted}).items()}
 
 
-def _flat(by_source: Mapping[tuple[int, int], float]) -> dict[str, float]:
+def _with_text_keys(by_source: Mapping[tuple[int, int], float]) -> dict[str, float]:
     return {f"{source} {samples}": value for (source, samples), value in by_source.items()}
 
 
-EXPERIMENTS: dict[str, tuple[tuple[str, ...], Callable[[TheoryExperimentsSettings, int], Any]]] = {
+COMPUTATIONS: dict[str, tuple[tuple[str, ...], Callable[[TheoryExperimentsSettings, int], Any]]] = {
     "figure 3": (("linear", "source_samples", "solvers"), _figure_3),
     "map": (("linear", "map"), lambda s, seed: list(map_rows(s.linear, s.map, seed))),
     "capacity": (("capacity",), lambda s, seed: capacity(s.capacity, seed)),
@@ -79,32 +89,43 @@ EXPERIMENTS: dict[str, tuple[tuple[str, ...], Callable[[TheoryExperimentsSetting
     ),
     "linked figure 3": (
         ("fitting", "linked_figure_3"),
-        lambda s, seed: {link: linked_figure_3(link, s.linked_figure_3, s.fitting, seed) for link in LINKS[1:]},
+        lambda s, seed: {link: nonlinear_figure_3(link, s.linked_figure_3, s.fitting, seed) for link in LINKS[1:]},
     ),
 }
-"""By name: the settings that it depends on, and what it computes for a seed."""
+"""Computation -> the fields of the settings that it depends on, and its function of settings and seed.
+
+The names are part of the stored parts' file names: do not change them.
+"""
 
 SLOW = ("map", "linked figure 3")
+"""Computations that run for fewer seeds, because they take longest."""
 
 
 @task(name="compute theory", cache_policy=NO_CACHE)
 def compute(
     settings: TheoryExperimentsSettings, seeds: range, seeds_of_slow: range
 ) -> tuple[dict[str, list[Any]], int]:
-    """Every experiment for every seed, or for `seeds_of_slow`: name -> what it found by seed, and how many parts were
-    there already.
+    """Run all computations for all seeds; parts that an earlier run stored are read from the home.
+
+    Args:
+        settings: of all computations.
+        seeds: of all computations but those in `SLOW`.
+        seeds_of_slow: of the computations in `SLOW`.
+
+    Returns:
+        Computation -> its results, one per seed in the order of the seeds; and the number of parts that were reused.
     """
-    parts = [(name, seed) for name in EXPERIMENTS for seed in (seeds_of_slow if name in SLOW else seeds)]
-    known = {part: found for part in parts if (found := _read(settings, part)) is not None}
-    missing = [part for part in parts if part not in known]
-    if known:
-        LOGGER.info("%d of %d parts: reused, computed before", len(known), len(parts))
-    found = known | _compute_all(settings, missing)
-    return {name: [found[part] for part in parts if part[0] == name] for name in EXPERIMENTS}, len(known)
+    parts = [(name, seed) for name in COMPUTATIONS for seed in (seeds_of_slow if name in SLOW else seeds)]
+    stored = {part: result for part in parts if (result := _read(settings, part)) is not None}
+    missing = [part for part in parts if part not in stored]
+    if stored:
+        LOGGER.info("%d of %d parts: reused from an earlier run", len(stored), len(parts))
+    results = stored | _compute_all(settings, missing)
+    return {name: [results[part] for part in parts if part[0] == name] for name in COMPUTATIONS}, len(stored)
 
 
 def _compute_all(settings: TheoryExperimentsSettings, parts: list[Part]) -> dict[Part, Any]:
-    """One part on each processor at a time: linear algebra of this size gains nothing from more threads."""
+    """Compute the parts in parallel, one per processor: linear algebra of this size gains nothing from more threads."""
     done: dict[Part, Any] = {}
     with (
         progress("theory") as update,
@@ -124,9 +145,9 @@ def _compute_all(settings: TheoryExperimentsSettings, parts: list[Part]) -> dict
 
 
 def _compute(settings: TheoryExperimentsSettings, part: Part) -> Any:
-    """Compute a part, keep it, and return it as it will be read again."""
+    """Compute a part, store it, and return it exactly as `_read` will return it from the file."""
     name, seed = part
-    text = json.dumps(EXPERIMENTS[name][1](settings, seed), allow_nan=False)
+    text = json.dumps(COMPUTATIONS[name][1](settings, seed), allow_nan=False)
     write_atomically(_path(settings, part), text.encode())
     return json.loads(text)
 
@@ -139,9 +160,9 @@ def _read(settings: TheoryExperimentsSettings, part: Part) -> Any | None:
 
 
 def _path(settings: TheoryExperimentsSettings, part: Part) -> Path:
-    """Where a part is kept: named by all that determines it."""
+    """Return the file of a part; its name is a hash of all that determines the result."""
     name, seed = part
-    fields = {field: getattr(settings, field) for field in EXPERIMENTS[name][0]}
+    fields = {field: getattr(settings, field) for field in COMPUTATIONS[name][0]}
     plain = {
         key: value.model_dump(mode="json") if isinstance(value, BaseModel) else value for key, value in fields.items()
     }

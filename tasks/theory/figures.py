@@ -1,4 +1,4 @@
-"""The figures of the theory's report, in the style of `tasks.reporting.figures`."""
+"""The figures of the theory's report, in the style of `tasks.reporting.figure_style`."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -13,45 +13,45 @@ from models.theory.linear_tasks import SOURCES
 from models.theory.nonlinear_tasks import ACROSS, ALONG
 from models.theory.transfer import OPTIMUM
 from models.theory.transfer_map import GRID
-from tasks.reporting.figures import COLOURS, DASHES, FAINT, INK, MARKERS, SETTINGS, WIDTH, to_svg
+from tasks.reporting.figure_style import COLOURS, DASHES, FAINT, INK, MARKERS, RC_PARAMS, WIDTH, to_svg
 from tasks.theory.records import CellRecord, Estimate, TheoryResults
-from tasks.theory.summary_text import Picture, helps, hurts, percent, picture
+from tasks.theory.summary_text import Pattern, classify_pattern, helps, hurts, percent
 
-LOOK = {source: (COLOURS[i + 1], MARKERS[i + 1], DASHES[i]) for i, source in enumerate(SOURCES)}
-SHADES = {
-    Picture.PAPER: "#E69F00",
-    Picture.ALL_HELP: "#56B4E9",
-    Picture.TASK_2_HURTS: "#CC79A7",
-    Picture.MIXED: FAINT,
+SOURCE_STYLES = {source: (COLOURS[i + 1], MARKERS[i + 1], DASHES[i]) for i, source in enumerate(SOURCES)}
+PATTERN_COLOURS = {
+    Pattern.PAPER: "#E69F00",
+    Pattern.ALL_HELP: "#56B4E9",
+    Pattern.TASK_2_HURTS: "#CC79A7",
+    Pattern.MIXED: FAINT,
 }
-TICKS = (-1.0, -0.5, 0.0, 0.5, 1.0, 3.0, 10.0, 30.0, 100.0)
+CHANGE_TICKS = (-1.0, -0.5, 0.0, 0.5, 1.0, 3.0, 10.0, 30.0, 100.0)
 
 
 def draw_figures(results: TheoryResults) -> dict[str, Markup]:
-    """Our own SVG by name."""
-    drawn: dict[str, Callable[[TheoryResults], str]] = {
+    """Draw all figures and return their SVG by name."""
+    functions: dict[str, Callable[[TheoryResults], str]] = {
         "figure_3": figure_3,
-        "map": transfer_map,
+        "map": pattern_map,
         "changes": changes_at_the_optimum,
         "capacity": capacity_curve,
-        "theorem_2": fall_and_plateau,
-        "figure_2": same_boundary,
+        "theorem_2": theorem_2_curve,
+        "figure_2": figure_2,
     }
-    return {name: Markup(draw(results)) for name, draw in drawn.items()}
+    return {name: Markup(draw(results)) for name, draw in functions.items()}
 
 
 def figure_3(results: TheoryResults) -> str:
-    """The paper's Figure 3, a panel per solver."""
+    """Draw the paper's Figure 3, one panel per solver."""
     solvers = list(dict.fromkeys(record.solver for record in results.figure_3))
     columns = 2
     rows = -(-len(solvers) // columns)
-    with rc_context(SETTINGS):
+    with rc_context(RC_PARAMS):
         figure = Figure(figsize=(WIDTH, 0.45 + 2.15 * rows), layout="constrained")
         grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         for axes in grid.ravel()[len(solvers) :]:
             axes.set_axis_off()
         for axes, solver in zip(grid.ravel(), solvers, strict=False):
-            _draw_transfer(axes, results, solver)
+            _draw_changes(axes, results, solver)
         for row in grid:
             row[0].set_ylabel("change of task 1's error")
         for axes in grid[-1]:
@@ -61,38 +61,38 @@ def figure_3(results: TheoryResults) -> str:
         return to_svg(figure, "figure-3")
 
 
-def _draw_transfer(axes: Axes, results: TheoryResults, solver: str) -> None:
+def _draw_changes(axes: Axes, results: TheoryResults, solver: str) -> None:
     axes.axhline(0, color=INK, linewidth=0.8)
-    for source, (colour, marker, dashes) in LOOK.items():
+    for source, (colour, marker, dashes) in SOURCE_STYLES.items():
         records = [r for r in results.figure_3 if r.solver == solver and r.source == source]
         samples, means = [r.samples for r in records], [r.change.mean for r in records]
         axes.plot(samples, means, marker, color=colour, linestyle=dashes, label=f"task {source}")
-        _band(axes, samples, [r.change for r in records], colour)
+        _draw_band(axes, samples, [r.change for r in records], colour)
         if solver == OPTIMUM:
             predicted = [results.predicted[f"{source} {m}"] for m in samples]
-            label = "our prediction" if source == SOURCES[-1] else None
+            label = "predicted" if source == SOURCES[-1] else None
             axes.plot(samples, predicted, color=INK, linewidth=0.8, linestyle=(0, (1, 1.5)), label=label)
-    _sample_scale(axes, [r.samples for r in results.figure_3])
-    _change_scale(axes)
-    axes.set_title(_title(solver), loc="left")
+    _set_sample_scale(axes, [r.samples for r in results.figure_3])
+    _set_change_scale(axes)
+    axes.set_title(_solver_title(solver), loc="left")
     axes.grid(axis="y")
 
 
-def _title(solver: str) -> str:
+def _solver_title(solver: str) -> str:
     kind, _, count = solver.partition(", ")
     if kind == "alternating":
         return f"alternating least squares, {count} sweeps"
     return {"optimum": "global optimum", "descent": "descent from a random start, to its end"}.get(solver, solver)
 
 
-def _band(axes: Axes, x: Sequence[float], estimates: Sequence[Estimate], colour: str) -> None:
+def _draw_band(axes: Axes, x: Sequence[float], estimates: Sequence[Estimate], colour: str) -> None:
     if all(e.lo is not None and e.hi is not None for e in estimates):
         lows, highs = [[getattr(e, end) for e in estimates] for end in ("lo", "hi")]
         axes.fill_between(x, np.maximum(lows, -1), highs, color=colour, alpha=0.18, linewidth=0)
 
 
-def _sample_scale(axes: Axes, samples: Sequence[int]) -> None:
-    """Logarithmic, with the powers of ten as plain numbers."""
+def _set_sample_scale(axes: Axes, samples: Sequence[int]) -> None:
+    """Set a logarithmic x axis with the powers of ten as plain numbers."""
     axes.set_xscale("log")
     low, high = np.log10(min(samples)), np.log10(max(samples))
     ticks = [10**i for i in range(int(np.ceil(low - 1e-9)), int(high + 1e-9) + 1)]
@@ -100,48 +100,50 @@ def _sample_scale(axes: Axes, samples: Sequence[int]) -> None:
     axes.minorticks_off()
 
 
-def _change_scale(axes: Axes) -> None:
-    """Linear between -1 and 1, logarithmic beyond: harm has no limit, help ends at -100 %."""
+def _set_change_scale(axes: Axes) -> None:
+    """Set a y axis that is linear between -1 and 1, logarithmic above: a rise has no limit, a fall ends at -100 %."""
     axes.set_yscale("symlog", linthresh=1, linscale=1.2)
-    axes.set_yticks(TICKS, [percent(tick) if tick else "0" for tick in TICKS])
+    axes.set_yticks(CHANGE_TICKS, [percent(tick) if tick else "0" for tick in CHANGE_TICKS])
     axes.minorticks_off()
 
 
-def transfer_map(results: TheoryResults) -> str:
-    """What picture each cell of cosine and norm shows, a panel per solver."""
+def pattern_map(results: TheoryResults) -> str:
+    """Draw the pattern of each cell of cosine and norm, one panel per solver."""
     solvers = list(dict.fromkeys(cell.solver for cell in results.cells))
-    with rc_context(SETTINGS):
+    with rc_context(RC_PARAMS):
         figure = Figure(figsize=(WIDTH, 3.1), layout="constrained")
         panels = figure.subplots(1, len(solvers), sharey=True, squeeze=False)[0]
         for axes, solver in zip(panels, solvers, strict=True):
             cells = [cell for cell in results.cells if cell.varied == GRID and cell.solver == solver]
-            _grid(axes, cells, lambda cell: (SHADES[picture(cell.changes)], _marks(cell)))
-            axes.set_title(_title(solver).replace(", ", ",\n").replace("least squares", "l. s."), loc="left")
+            _draw_grid(axes, cells, lambda cell: (PATTERN_COLOURS[classify_pattern(cell.changes)], _signs(cell)))
+            axes.set_title(_solver_title(solver).replace(", ", ",\n").replace("least squares", "LS"), loc="left")
             axes.set_xlabel("cosine")
         panels[0].set_ylabel("‖θ‖ / noise")
         handles = [
-            panels[0].scatter([], [], marker="s", s=60, color=shade, label=kind.value) for kind, shade in SHADES.items()
+            panels[0].scatter([], [], marker="s", s=60, color=colour, label=kind.value)
+            for kind, colour in PATTERN_COLOURS.items()
         ]
         figure.legend(handles=handles, loc="outside upper left", ncols=4, columnspacing=1.0, handletextpad=0.2)
         return to_svg(figure, "map")
 
 
-def _marks(cell: CellRecord) -> str:
-    """Few and many samples, above one another: + helps, – hurts, · neither, for tasks 2, 3 and 4."""
+def _signs(cell: CellRecord) -> str:
+    """Return two lines, few samples above many: + helps, − hurts, · unclear, for tasks 2, 3 and 4."""
     lines = []
     for samples in sorted({record.samples for record in cell.changes}):
-        of = [record.change for record in cell.changes if record.samples == samples]
-        lines.append(" ".join("+" if helps(change) else "−" if hurts(change) else "·" for change in of))
+        changes = [record.change for record in cell.changes if record.samples == samples]
+        lines.append(" ".join("+" if helps(change) else "−" if hurts(change) else "·" for change in changes))
     return "\n".join(lines)
 
 
-def _grid(axes: Axes, cells: Sequence[CellRecord], look: Callable[[CellRecord], tuple[str, str]]) -> None:
+def _draw_grid(axes: Axes, cells: Sequence[CellRecord], look: Callable[[CellRecord], tuple[str, str]]) -> None:
+    """Draw one tile per cell, with the colour and text that `look` returns for it."""
     cosines, norms = (sorted({getattr(cell, name) for cell in cells}) for name in ("cosine", "norm"))
     for cell in cells:
         x, y = cosines.index(cell.cosine), norms.index(cell.norm)
-        shade, words = look(cell)
-        axes.fill_between([x - 0.48, x + 0.48], y - 0.48, y + 0.48, color=shade, linewidth=0, alpha=0.75)
-        axes.text(x, y, words, ha="center", va="center", fontsize=7, linespacing=0.9)
+        colour, text = look(cell)
+        axes.fill_between([x - 0.48, x + 0.48], y - 0.48, y + 0.48, color=colour, linewidth=0, alpha=0.75)
+        axes.text(x, y, text, ha="center", va="center", fontsize=7, linespacing=0.9)
     axes.set_xticks(range(len(cosines)), [f"{cosine:g}" for cosine in cosines], fontsize=7.5)
     axes.set_yticks(range(len(norms)), [f"{norm:g}" for norm in norms])
     axes.set(xlim=(-0.5, len(cosines) - 0.5), ylim=(-0.5, len(norms) - 0.5))
@@ -150,15 +152,15 @@ def _grid(axes: Axes, cells: Sequence[CellRecord], look: Callable[[CellRecord], 
 
 
 def changes_at_the_optimum(results: TheoryResults) -> str:
-    """The global optimum's change in every cell, a panel per source, with few samples and with many."""
+    """Draw the change at the global optimum in every cell, one panel per source and number of samples."""
     cells = [cell for cell in results.cells if cell.varied == GRID and cell.solver == OPTIMUM]
     sizes = sorted({record.samples for record in cells[0].changes})
-    with rc_context(SETTINGS):
+    with rc_context(RC_PARAMS):
         figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
         grid = figure.subplots(len(sizes), len(SOURCES), sharex=True, sharey=True, squeeze=False)
         for row, samples in zip(grid, sizes, strict=True):
             for axes, source in zip(row, SOURCES, strict=True):
-                _grid(axes, cells, partial(_shaded, source=source, samples=samples))
+                _draw_grid(axes, cells, partial(_change_look, source=source, samples=samples))
                 axes.set_title(f"task {source}, {samples:,} samples", loc="left")
             row[0].set_ylabel("‖θ‖ / noise")
         for axes in grid[-1]:
@@ -166,23 +168,23 @@ def changes_at_the_optimum(results: TheoryResults) -> str:
         return to_svg(figure, "changes")
 
 
-def _shaded(cell: CellRecord, source: int, samples: int) -> tuple[str, str]:
-    """Blue helps, orange hurts, pale where the interval holds 0; the change in per cent, or as a factor."""
+def _change_look(cell: CellRecord, source: int, samples: int) -> tuple[str, str]:
+    """Return the colour (blue helps, orange hurts, pale: interval contains 0) and the change in per cent or as ×."""
     change = next(r.change for r in cell.changes if (r.source, r.samples) == (source, samples))
-    shade = "#56B4E9" if helps(change) else "#E69F00" if hurts(change) else FAINT
-    return shade, percent(change.mean).replace(" %", "") if change.mean < 10 else f"×{change.mean + 1:,.0f}"
+    colour = "#56B4E9" if helps(change) else "#E69F00" if hurts(change) else FAINT
+    return colour, percent(change.mean).replace(" %", "") if change.mean < 10 else f"×{change.mean + 1:,.0f}"
 
 
 def capacity_curve(results: TheoryResults) -> str:
-    """Proposition 1: the tasks' change against the shared width."""
-    with rc_context(SETTINGS):
+    """Draw the change of the tasks' error against the shared width (Proposition 1)."""
+    with rc_context(RC_PARAMS):
         figure = Figure(figsize=(WIDTH, 2.5), layout="constrained")
         axes = figure.subplots()
         k = results.config["experiments"]["capacity"]["tasks"]
         axes.axhline(0, color=INK, linewidth=0.8)
         axes.axvspan(k - 0.5, results.capacity[-1].width + 0.5, color=FAINT, alpha=0.4, linewidth=0)
         for row in results.capacity:
-            _whisker(axes, row.width, row.change, COLOURS[1])
+            _draw_interval(axes, row.width, row.change, COLOURS[1])
         axes.plot(
             [r.width for r in results.capacity], [r.change.mean for r in results.capacity], "s-", color=COLOURS[1]
         )
@@ -195,39 +197,39 @@ def capacity_curve(results: TheoryResults) -> str:
         return to_svg(figure, "capacity")
 
 
-def _whisker(axes: Axes, x: float, estimate: Estimate, colour: str) -> None:
+def _draw_interval(axes: Axes, x: float, estimate: Estimate, colour: str) -> None:
     if estimate.lo is not None and estimate.hi is not None:
         axes.vlines(x, estimate.lo, estimate.hi, color=colour, linewidth=1.1)
 
 
-def fall_and_plateau(results: TheoryResults) -> str:
-    """Theorem 2: the target's error against the source's samples, the target alone, and the bound."""
-    found, cosine = results.theorem_2, results.config["experiments"]["theorem_2"]["cosine"]
-    samples = [row.samples for row in found.rows]
+def theorem_2_curve(results: TheoryResults) -> str:
+    """Draw Theorem 2: the target's error against the source's samples, the error without a source, and the bound."""
+    theorem, cosine = results.theorem_2, results.config["experiments"]["theorem_2"]["cosine"]
+    samples = [row.samples for row in theorem.rows]
     sine = float(np.sqrt(1 - cosine**2))
-    with rc_context(SETTINGS):
+    with rc_context(RC_PARAMS):
         figure = Figure(figsize=(WIDTH, 2.6), layout="constrained")
         axes = figure.subplots()
-        axes.plot(samples, [row.off.mean for row in found.rows], "s-", color=COLOURS[1], label="with the source")
-        _band(axes, samples, [row.off for row in found.rows], COLOURS[1])
+        axes.plot(samples, [row.off.mean for row in theorem.rows], "s-", color=COLOURS[1], label="with the source")
+        _draw_band(axes, samples, [row.off for row in theorem.rows], COLOURS[1])
         for level, dashes, label in (
-            (found.bound.mean, DASHES[1], "bound 6c + ‖ε‖ / ‖Xθ‖ / (1 − 3c)"),
-            (found.own.mean, DASHES[2], "target alone"),
+            (theorem.bound.mean, DASHES[1], "bound 6c + ‖ε‖ / ‖Xθ‖ / (1 − 3c)"),
+            (theorem.own.mean, DASHES[2], "no source"),
             (sine, DASHES[3], "sin(θ₁, θ₂)"),
         ):
             axes.axhline(level, color=INK, linewidth=1.0, linestyle=dashes, label=label)
         axes.set(yscale="log", xlabel="training samples of the source", ylabel="‖BA − θ‖ / ‖θ‖")
         axes.set_yticks([0.05, 0.1, 0.2, 0.5, 1], ["0.05", "0.1", "0.2", "0.5", "1"])
-        _sample_scale(axes, samples)
+        _set_sample_scale(axes, samples)
         axes.grid(axis="y")
         figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=4, handlelength=2.6)
         return to_svg(figure, "theorem-2")
 
 
-def same_boundary(results: TheoryResults) -> str:
-    """Figure 2: what two sources with the same boundary do, by link."""
+def figure_2(results: TheoryResults) -> str:
+    """Draw Figure 2: the effect of two sources with the same decision boundary, for each link."""
     links = list(dict.fromkeys(record.link for record in results.figure_2))
-    with rc_context(SETTINGS):
+    with rc_context(RC_PARAMS):
         figure = Figure(figsize=(WIDTH, 0.9 + 0.55 * len(links)), layout="constrained")
         axes = figure.subplots()
         axes.axvline(0, color=INK, linewidth=0.8)

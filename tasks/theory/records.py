@@ -1,6 +1,6 @@
-"""What the theory's experiments found, as results.json holds it (schema `medmtl/theory/1`).
+"""Records of results.json of the theory (schema `medmtl/theory/1`).
 
-Every interval is a 95 % interval over seeds, Student's t; with one seed there is none.
+Every interval is a 95 % interval over seeds by Student's t; with one seed there is none.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from tasks.records.study import CheckRecord, Count, Record
 
 
 class Estimate(Record):
-    """A mean over seeds."""
+    """A mean over seeds with its 95 % interval, null where there is one seed."""
 
     mean: FiniteFloat
     lo: FiniteFloat | None
@@ -24,7 +24,7 @@ class Estimate(Record):
 
     @classmethod
     def over(cls, values: Sequence[float]) -> Self:
-        """values: one per seed."""
+        """Estimate mean and interval from one value per seed."""
         n, mean = len(values), float(np.mean(values))
         half = float(stdtrit(n - 1, 0.975) * np.std(values, ddof=1) / np.sqrt(n)) if n > 1 else None
         lo, hi = (None, None) if half is None else (mean - half, mean + half)
@@ -32,7 +32,7 @@ class Estimate(Record):
 
 
 class TransferRecord(Record):
-    """Figure 3: the relative change of task 1's error by one source, one number of its samples, one solver."""
+    """Figure 3: the relative change of task 1's error for one solver, source and number of source samples."""
 
     solver: str
     source: int = Field(description="task 2, 3 or 4")
@@ -43,10 +43,12 @@ class TransferRecord(Record):
 class CellRecord(Record):
     """One cell of the map under one solver."""
 
-    varied: str = Field(description="'grid', where cosine and norm are, or the setting that is not Figure 3's")
+    varied: str = Field(
+        description="'grid' where cosine and norm are varied, else the one setting that differs from Figure 3's"
+    )
     solver: str
     cosine: FiniteFloat
-    norm: FiniteFloat = Field(description="length of theta over the noise's standard deviation")
+    norm: FiniteFloat = Field(description="length of theta divided by the standard deviation of the label noise")
     condition: FiniteFloat
     target_samples: Count
     scaling: str
@@ -54,50 +56,54 @@ class CellRecord(Record):
 
 
 class CapacityRecord(Record):
-    """Proposition 1: one width."""
+    """Proposition 1: joint against single-task training, for one width."""
 
     width: Count
-    change: Estimate = Field(description="relative change of the tasks' summed error against the tasks alone")
-    off: FiniteFloat = Field(description="largest |B A_i - theta_i's own solution| over seeds, tasks and entries")
+    change: Estimate = Field(description="relative change of the tasks' summed error against single-task training")
+    off: FiniteFloat = Field(description="largest |B A_i - single-task solution| over seeds, tasks and entries")
 
 
-class SpanRecord(Record):
-    """Proposition 3: one width."""
+class SubspaceRecord(Record):
+    """Proposition 3: the optimal subspace by formula and numerically, for one width."""
 
     width: Count
-    sine: FiniteFloat = Field(description="largest over seeds: formula's span against the one that descent finds")
+    sine: FiniteFloat = Field(
+        description="sine of the largest principal angle between the two subspaces, largest over seeds"
+    )
 
 
-class FallRecord(Record):
-    """Theorem 2: ||theta_hat - theta|| / ||theta|| of the target beside a source of so many samples."""
+class Theorem2ErrorRecord(Record):
+    """Theorem 2: the target's error ||theta_hat - theta|| / ||theta|| for one number of source samples."""
 
     samples: Count
-    off: Estimate
-    within: Count = Field(description="seeds within the theorem's bound")
+    off: Estimate = Field(description="the relative error")
+    within: Count = Field(description="number of seeds within the theorem's bound")
 
 
 class Theorem2Record(Record):
-    c: Estimate = Field(description="kappa(X_2) sin(theta_1, theta_2); the theorem asks for at most 1/3")
-    largest_c: FiniteFloat
-    bound: Estimate
-    own: Estimate = Field(description="the target alone")
-    rows: tuple[FallRecord, ...]
+    """Theorem 2: its condition, its bound and the target's relative errors."""
+
+    c: Estimate = Field(description="kappa(X_2) sin(theta_1, theta_2); the theorem requires at most 1/3")
+    largest_c: FiniteFloat = Field(description="largest c over seeds")
+    bound: Estimate = Field(description="upper bound of the relative error")
+    own: Estimate = Field(description="relative error of the target without a source")
+    rows: tuple[Theorem2ErrorRecord, ...]
 
 
 class BoundaryRecord(Record):
-    """Figure 2: change of the share of inputs on the wrong side of the target's boundary, by one source."""
+    """Figure 2: change of the share of inputs on the wrong side of the target's decision boundary, for one source."""
 
     link: str
-    source: str = Field(description="where its large inputs lie; 'difference' is one source minus the other")
+    source: str = Field(description="direction of its large inputs; 'difference': along minus across")
     change: Estimate
 
 
-class LinkedRecord(Record):
-    """Figure 3 with another link: relative change of the share on the wrong side."""
+class NonlinearRecord(Record):
+    """Figure 3 with a non-linear link: relative change of the share of inputs on the wrong side of the boundary."""
 
     link: str
-    source: int
-    samples: Count
+    source: int = Field(description="task 2, 3 or 4")
+    samples: Count = Field(description="training samples of the source")
     change: Estimate
 
 
@@ -110,21 +116,23 @@ class TheoryResults(Record):
     git: str | None
     environment: dict[str, str]
     seconds: FiniteFloat
-    reused: Count = Field(description="parts that an earlier run had computed")
+    reused: Count = Field(
+        description="number of parts (one computation, one seed) that were reused from an earlier run"
+    )
     question: str
     answer: tuple[str, ...]
     checks: tuple[CheckRecord, ...]
-    own_error: Estimate = Field(description="task 1 alone, excess error in units of the noise variance")
-    expected_own_error: FiniteFloat
-    minima: dict[str, Estimate] = Field(description="'source samples' -> local minima of the two-task loss")
+    own_error: Estimate = Field(description="excess error of task 1 without a source, in units of the noise variance")
+    expected_own_error: FiniteFloat = Field(description="d / (m - d - 1), the expectation of own_error")
+    minima: dict[str, Estimate] = Field(description="'source samples' -> number of local minima of the two-task loss")
     figure_3: tuple[TransferRecord, ...]
-    predicted: dict[str, FiniteFloat] = Field(description="'source samples' -> our prediction of the optimum's change")
+    predicted: dict[str, FiniteFloat] = Field(description="'source samples' -> predicted change at the global optimum")
     cells: tuple[CellRecord, ...]
     capacity: tuple[CapacityRecord, ...]
-    proposition_3: tuple[SpanRecord, ...]
+    proposition_3: tuple[SubspaceRecord, ...]
     theorem_2: Theorem2Record
     figure_2: tuple[BoundaryRecord, ...]
     wrong_side_alone: dict[str, Estimate] = Field(
-        description="link -> share on the wrong side, Figure 2's target alone"
+        description="link -> share of inputs on the wrong side, Figure 2's target without a source"
     )
-    linked_figure_3: tuple[LinkedRecord, ...]
+    linked_figure_3: tuple[NonlinearRecord, ...]

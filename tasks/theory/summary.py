@@ -1,11 +1,11 @@
-"""From what every seed found to estimates with intervals, and to the checks that they must pass."""
+"""Summary of the theory's results over seeds: estimates with intervals, and a check of each statement."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from models.theory.formulas import expected_own_error
+from models.theory.formulas import expected_single_task_error
 from models.theory.nonlinear_tasks import ACROSS, ALONG, LINKS
-from models.theory.transfer import ALONE, MINIMA
+from models.theory.transfer import MINIMA, SINGLE_TASK
 from tasks.records.study import CheckRecord
 from tasks.theory.experiments import TheoryExperimentsSettings
 from tasks.theory.records import (
@@ -13,9 +13,9 @@ from tasks.theory.records import (
     CapacityRecord,
     CellRecord,
     Estimate,
-    FallRecord,
-    LinkedRecord,
-    SpanRecord,
+    NonlinearRecord,
+    SubspaceRecord,
+    Theorem2ErrorRecord,
     Theorem2Record,
     TransferRecord,
 )
@@ -23,40 +23,49 @@ from tasks.theory.records import (
 BySeed = Sequence[Any]
 DIFFERENCE = "difference"
 SINE_LIMIT = 1e-8
-PLATEAU = 0.1  # relative change over the last step that still counts as level
+PLATEAU_TOLERANCE = 0.1  # largest relative change over the last step that counts as a plateau
 
 
-def summarise(found: Mapping[str, BySeed], settings: TheoryExperimentsSettings) -> dict[str, Any]:
-    """The fields of `TheoryResults` that come from the experiments."""
-    figure_3 = found["figure 3"]
-    first = next(iter(figure_3[0][ALONE]))
+def summarise(computed: Mapping[str, BySeed], settings: TheoryExperimentsSettings) -> dict[str, Any]:
+    """Return the fields of `TheoryResults` that summarise the computations.
+
+    Args:
+        computed: the results by computation and seed, see `tasks.theory.experiments.compute`.
+        settings: with which they were computed.
+    """
+    figure_3 = computed["figure 3"]
+    first = next(iter(figure_3[0][SINGLE_TASK]))
     fields = {
-        "own_error": Estimate.over([seed[ALONE][first] / settings.linear.noise**2 for seed in figure_3]),
-        "expected_own_error": expected_own_error(settings.linear.target_samples, settings.linear.dimensions, 1.0),
+        "own_error": Estimate.over([seed[SINGLE_TASK][first] / settings.linear.noise**2 for seed in figure_3]),
+        "expected_own_error": expected_single_task_error(
+            settings.linear.target_samples, settings.linear.dimensions, 1.0
+        ),
         "minima": {key: Estimate.over([seed[MINIMA][key] for seed in figure_3]) for key in figure_3[0][MINIMA]},
         "predicted": {
             key: Estimate.over([seed["predicted"][key] for seed in figure_3]).mean for key in figure_3[0]["predicted"]
         },
         "figure_3": tuple(
-            record for solver in settings.solvers.names for record in _transfers(solver, [s[solver] for s in figure_3])
+            record
+            for solver in settings.solvers.names
+            for record in _transfers(solver, [seed[solver] for seed in figure_3])
         ),
-        "cells": _cells(found["map"], settings.linear.noise),
+        "cells": _cells(computed["map"], settings.linear.noise),
         "capacity": tuple(
             CapacityRecord(
                 width=row["width"],
-                change=Estimate.over([seed[i]["change"] for seed in found["capacity"]]),
-                off=max(seed[i]["off"] for seed in found["capacity"]),
+                change=Estimate.over([seed[i]["change"] for seed in computed["capacity"]]),
+                off=max(seed[i]["off"] for seed in computed["capacity"]),
             )
-            for i, row in enumerate(found["capacity"][0])
+            for i, row in enumerate(computed["capacity"][0])
         ),
         "proposition_3": tuple(
-            SpanRecord(width=row["width"], sine=max(seed[i]["sine"] for seed in found["proposition 3"]))
-            for i, row in enumerate(found["proposition 3"][0])
+            SubspaceRecord(width=row["width"], sine=max(seed[i]["sine"] for seed in computed["proposition 3"]))
+            for i, row in enumerate(computed["proposition 3"][0])
         ),
-        "theorem_2": _theorem_2(found["theorem 2"], settings),
-        "figure_2": _figure_2(found["figure 2"]),
-        "wrong_side_alone": {link: Estimate.over([seed[link][""] for seed in found["figure 2"]]) for link in LINKS},
-        "linked_figure_3": _linked(found["linked figure 3"]),
+        "theorem_2": _theorem_2(computed["theorem 2"], settings),
+        "figure_2": _figure_2(computed["figure 2"]),
+        "wrong_side_alone": {link: Estimate.over([seed[link][""] for seed in computed["figure 2"]]) for link in LINKS},
+        "linked_figure_3": _nonlinear_figure_3(computed["linked figure 3"]),
     }
     return fields | {"checks": _checks(fields, settings)}
 
@@ -94,7 +103,7 @@ def _theorem_2(seeds: BySeed, settings: TheoryExperimentsSettings) -> Theorem2Re
         bound=Estimate.over([seed["bound"] for seed in seeds]),
         own=Estimate.over([seed["own"] for seed in seeds]),
         rows=tuple(
-            FallRecord(
+            Theorem2ErrorRecord(
                 samples=samples,
                 off=Estimate.over([seed[str(samples)] for seed in seeds]),
                 within=sum(seed[str(samples)] <= seed["bound"] for seed in seeds),
@@ -108,55 +117,69 @@ def _figure_2(seeds: BySeed) -> tuple[BoundaryRecord, ...]:
     records = []
     for link in LINKS:
         changes = {name: [seed[link][name] - seed[link][""] for seed in seeds] for name in (ACROSS, ALONG)}
-        changes[DIFFERENCE] = [b - a for a, b in zip(changes[ACROSS], changes[ALONG], strict=True)]
-        records += [BoundaryRecord(link=link, source=name, change=Estimate.over(of)) for name, of in changes.items()]
+        changes[DIFFERENCE] = [along - across for across, along in zip(changes[ACROSS], changes[ALONG], strict=True)]
+        records += [
+            BoundaryRecord(link=link, source=name, change=Estimate.over(values)) for name, values in changes.items()
+        ]
     return tuple(records)
 
 
-def _linked(seeds: BySeed) -> tuple[LinkedRecord, ...]:
+def _nonlinear_figure_3(seeds: BySeed) -> tuple[NonlinearRecord, ...]:
     records = []
     for link in seeds[0]:
         for key in (key for key in seeds[0][link] if key):
             source, samples = map(int, key.split())
             change = Estimate.over([seed[link][key] / seed[link][""] - 1 for seed in seeds])
-            records.append(LinkedRecord(link=link, source=source, samples=samples, change=change))
+            records.append(NonlinearRecord(link=link, source=source, samples=samples, change=change))
     return tuple(records)
 
 
 def _checks(fields: Mapping[str, Any], settings: TheoryExperimentsSettings) -> tuple[CheckRecord, ...]:
-    """What the theory says must hold, and whether it did."""
+    """Compare each statement of the theory with the numbers."""
     theorem: Theorem2Record = fields["theorem_2"]
     k = settings.capacity.tasks
     off = max(row.off for row in fields["capacity"] if row.width >= k)
     sine = max(row.sine for row in fields["proposition_3"])
     first, before, last = (theorem.rows[i].off.mean for i in (0, -2, -1))
     within = sum(row.within for row in theorem.rows)
-    of = sum(row.off.seeds for row in theorem.rows)
+    solutions = sum(row.off.seeds for row in theorem.rows)
     own, expected = fields["own_error"], fields["expected_own_error"]
     as_expected = own.lo is None or own.lo <= expected <= own.hi
     return (
         _check(
-            f"Proposition 1: with a shared width of {k} or more, every task keeps its own solution (B A_i = θ_i)",
-            f"largest difference {off:g}", off == 0,
+            f"Proposition 1: with a shared width of {k} or more, every task has its single-task solution (B A_i = θ_i)",
+            f"largest difference {off:g}",
+            off == 0,
         ),
         _check(
-            f"Proposition 3: the optimum spans what the formula says, to {SINE_LIMIT:g}",
-            f"largest sine of an angle {sine:.1e}", sine < SINE_LIMIT,
+            f"Proposition 3: the numerical optimum has the span of the formula, to {SINE_LIMIT:g}",
+            f"largest sine of a principal angle {sine:.1e}",
+            sine < SINE_LIMIT,
         ),
         _check(
-            "Theorem 2: its condition holds, c ≤ 1/3", f"largest c {theorem.largest_c:.3f}", theorem.largest_c <= 1 / 3
+            "Theorem 2: its condition c ≤ 1/3 holds",
+            f"largest c {theorem.largest_c:.3f}",
+            theorem.largest_c <= 1 / 3,
         ),
-        _check("Theorem 2: the error falls", f"from {first:.3f} to {last:.3f} of ‖θ‖", last < first),
         _check(
-            "Theorem 2: then it is level", f"{100 * (last / before - 1):+.1f} % in the last step".replace("-", "−"),
-            abs(last / before - 1) < PLATEAU,
+            "Theorem 2: the error falls when the source has more samples",
+            f"from {first:.3f} to {last:.3f} of ‖θ‖",
+            last < first,
         ),
-        _check("Theorem 2: the error stays within the bound", f"{within} of {of} solutions", within == of),
         _check(
-            "Task 1 alone has least squares' expected error, d / (m − d − 1) of the noise",
-            f"{own.mean:.2f}, expected {expected:.2f}", as_expected,
+            "Theorem 2: the error reaches a plateau",
+            f"{100 * (last / before - 1):+.1f} % in the last step".replace("-", "−"),
+            abs(last / before - 1) < PLATEAU_TOLERANCE,
         ),
-    )  # fmt: skip
+        _check(
+            "Theorem 2: the error stays within the bound", f"{within} of {solutions} solutions", within == solutions
+        ),
+        _check(
+            "Task 1 without a source has the expected error of least squares, d / (m − d − 1) times the noise variance",
+            f"{own.mean:.2f}, expected {expected:.2f}",
+            as_expected,
+        ),
+    )
 
 
 def _check(rule: str, found: str, holds: bool) -> CheckRecord:

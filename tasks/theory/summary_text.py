@@ -1,87 +1,90 @@
-"""The theory's question, and its answer from the figures."""
+"""The question of the theory's report, its answer in sentences, and the pattern that a cell of the map shows."""
 
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
 
 from models.theory.linear_tasks import SOURCES
 from models.theory.transfer import OPTIMUM
-from tasks.records.summary_text import listed
+from tasks.records.summary_text import join_names
 from tasks.theory.records import CellRecord, Estimate, TransferRecord
 
-QUESTION = "When does learning a related task help, and does Figure 3's picture hold?"
+QUESTION = "When does training with a related task help, and when does the paper's Figure 3 hold?"
 
 
-class Picture(StrEnum):
-    """What a cell of the map shows, by the signs of the means over seeds; the intervals are shown beside it."""
+class Pattern(StrEnum):
+    """Which sources help and which hurt in a cell of the map, by the signs of the means over seeds."""
 
-    PAPER = "the paper's picture"
+    PAPER = "the paper's pattern"
     ALL_HELP = "all three help"
     TASK_2_HURTS = "task 2 hurts, 3 and 4 do not"
-    MIXED = "anything else"
+    MIXED = "other pattern"
 
 
 MEANING = {
-    Picture.PAPER: "task 2 helps; tasks 3 and 4 hurt with few samples, and less, or not, with many",
-    Picture.ALL_HELP: "every source helps, with few samples and with many",
-    Picture.TASK_2_HURTS: "the source with the target's covariance hurts, the misaligned ones help",
-    Picture.MIXED: "for instance tasks 3 and 4 hurt the more, the more samples they have",
+    Pattern.PAPER: "task 2 helps; tasks 3 and 4 hurt with few samples, and hurt less or help with many",
+    Pattern.ALL_HELP: "every source helps, with few samples and with many",
+    Pattern.TASK_2_HURTS: "the source with the target's covariance hurts, the misaligned sources help",
+    Pattern.MIXED: "for example tasks 3 and 4 hurt more with many samples than with few",
 }
 
 
 def helps(change: Estimate) -> bool:
+    """Check whether the change of the error is negative: its whole interval, or its mean where there is none."""
     return (change.mean if change.hi is None else change.hi) < 0
 
 
 def hurts(change: Estimate) -> bool:
+    """Check whether the change of the error is positive: its whole interval, or its mean where there is none."""
     return (change.mean if change.lo is None else change.lo) > 0
 
 
-def picture(changes: Sequence[TransferRecord]) -> Picture:
-    """changes: of one cell, three sources with few samples and with many."""
+def classify_pattern(changes: Sequence[TransferRecord]) -> Pattern:
+    """Return the pattern of one cell from its changes: three sources, each with few and with many samples."""
     by_source = {
         source: [record.change for record in sorted(changes, key=lambda r: r.samples) if record.source == source]
         for source in SOURCES
     }
-    own_like, others = by_source[2], [by_source[3], by_source[4]]
+    same_covariance, others = by_source[2], [by_source[3], by_source[4]]
     misaligned = [change.mean for of_source in others for change in of_source]
-    if any(change.mean > 0 for change in own_like):
-        return Picture.MIXED if max(misaligned) > 0 else Picture.TASK_2_HURTS
+    if any(change.mean > 0 for change in same_covariance):
+        return Pattern.MIXED if max(misaligned) > 0 else Pattern.TASK_2_HURTS
     if max(misaligned) <= 0:
-        return Picture.ALL_HELP
+        return Pattern.ALL_HELP
     if all(few.mean > max(many.mean, 0) for few, *_, many in others):
-        return Picture.PAPER
-    return Picture.MIXED
+        return Pattern.PAPER
+    return Pattern.MIXED
 
 
 def answer(figure_3: Iterable[TransferRecord], cells: Sequence[CellRecord]) -> tuple[str, str]:
-    """One sentence for Figure 3 at the global optimum, one for the map."""
+    """Return two sentences: on Figure 3 at the global optimum, and on the map."""
     optimum = [record for record in figure_3 if record.solver == OPTIMUM]
-    return _at_the_optimum(optimum), _on_the_map(cells)
+    return _optimum_sentence(optimum), _map_sentence(cells)
 
 
-def _at_the_optimum(records: Sequence[TransferRecord]) -> str:
+def _optimum_sentence(records: Sequence[TransferRecord]) -> str:
     few, many = min(r.samples for r in records), max(r.samples for r in records)
     spans = []
     for source in SOURCES:
         means = [r.change.mean for r in records if r.source == source]
         spans.append(f"task {source} by {percent(min(means))} to {percent(max(means))}")
     return (
-        f"At the exact optimum the sources, with {few:,} to {many:,} samples, change task 1's error: {listed(spans)}."
+        f"At the global optimum, sources with {few:,} to {many:,} samples change task 1's error: {join_names(spans)}."
     )
 
 
-def _on_the_map(cells: Sequence[CellRecord]) -> str:
+def _map_sentence(cells: Sequence[CellRecord]) -> str:
     solvers = list(dict.fromkeys(cell.solver for cell in cells))
-    counts = {s: sum(picture(c.changes) is Picture.PAPER for c in cells if c.solver == s) for s in solvers}
-    of = len(cells) // len(solvers)
-    parts = [f"in {count} {_solver(solver)}" for solver, count in counts.items()]
+    patterns = [(cell.solver, classify_pattern(cell.changes)) for cell in cells]
+    settings = len(cells) // len(solvers)
+    parts = [f"in {patterns.count((solver, Pattern.PAPER))} {_solver_phrase(solver)}" for solver in solvers]
     return (
-        f"The paper's picture, a source with the same covariance helping and the misaligned ones hurting until they "
-        f"are large, appears, by the means over seeds, of {of} settings {listed(parts)}."
+        f"Of {settings} settings, the paper's pattern (the source with the same covariance helps; the misaligned "
+        "sources hurt with few samples, and less or not with many) appears, by the means over seeds, "
+        f"{join_names(parts)}."
     )
 
 
-def _solver(name: str) -> str:
+def _solver_phrase(name: str) -> str:
     kind, _, count = name.partition(", ")
     if kind == "alternating":
         return f"with alternating least squares stopped after {count} sweeps"
@@ -89,5 +92,5 @@ def _solver(name: str) -> str:
 
 
 def percent(change: float) -> str:
-    """'+230 %' or '−83 %'."""
+    """Format a relative change as '+230 %' or '−83 %'."""
     return f"{100 * change:+,.0f} %".replace("-", "−")

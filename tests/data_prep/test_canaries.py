@@ -14,7 +14,7 @@ from pydicom.datadict import DicomDictionary
 from pydicom.dataset import Dataset
 
 from data_prep.sources.folder import FolderSource
-from data_prep.store.recipe import build_store
+from data_prep.store.from_source import build_store
 from data_prep.store.store import Store
 from tests.data_prep.dicom_files import dicom_bytes, dicom_dataset
 
@@ -133,7 +133,7 @@ def test_no_canary_gets_into_a_store_or_what_a_killed_build_leaves(hospital: Pat
     assert len(store.images) == 55
     assert not found_in(tmp_path, *digests())
     assert sorted(entry.reason for entry in store.quarantine) == [
-        "holds no image",
+        "contains no image (Pixel Data)",
         "neither a PNG nor a JPEG file",
         "not a radiograph: an unknown kind of object",
         "not known to show the chest: neither Body Part Examined nor a description says so",

@@ -15,7 +15,7 @@ def test_a_dry_run_names_what_is_finished_and_what_is_new_and_trains_nothing(
 ) -> None:
     assert exit_code(["study", *small, "--dry-run", "--out", "out"]) == OK
     before = capfd.readouterr().err
-    assert "4 arms: 0 finished before, 0 go on, 4 new; about " in before
+    assert "4 arms: 0 finished before, 0 resumed, 4 new; about " in before
     assert before.count("new, about") == 4
     assert runs("arm") == []
     assert not Path("out").exists()
@@ -24,6 +24,6 @@ def test_a_dry_run_names_what_is_finished_and_what_is_new_and_trains_nothing(
     capfd.readouterr()
     assert exit_code(["study", *small, "--seeds", "2", "--dry-run"]) == OK
     after = capfd.readouterr().err
-    assert "8 arms: 4 finished before, 0 go on, 4 new; about " in after
+    assert "8 arms: 4 finished before, 0 resumed, 4 new; about " in after
     assert all(f"finished before, run {arm.info.run_id[:8]}" in after for arm in runs("arm"))
     assert len(runs("arm")) == 4

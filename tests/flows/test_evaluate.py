@@ -32,7 +32,7 @@ def test_a_model_is_promoted_when_it_is_better_and_refused_when_it_is_not(
 ) -> None:
     data = settings("data.yaml")
     assert exit_code(["evaluate", *data, "--out", "none"]) == BAD_INPUT
-    assert "knows no model 'medmtl'" in capfd.readouterr().err
+    assert "has no registered model 'medmtl'" in capfd.readouterr().err
 
     untrained = "training: {{epochs: 1, learning_rate: {}}}"
     assert exit_code(["train", *settings("bad.yaml", untrained.format("1.0e-6")), "--out", "t1"]) == OK
@@ -44,7 +44,7 @@ def test_a_model_is_promoted_when_it_is_better_and_refused_when_it_is_not(
     second = results("e2")
     assert second["promoted"]
     assert second["lo"] > 0
-    assert "asks for an interval above 0" in second["reason"]
+    assert "requires an interval above 0" in second["reason"]
 
     assert exit_code(["train", *settings("worse.yaml", untrained.format("2.0e-6")), "--out", "t3"]) == OK
     assert exit_code(["evaluate", *data, "--out", "e3"]) == OK

@@ -35,7 +35,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, TaskRunFilter
 
 from tasks.arms import mlflow_runs
-from tasks.runtime.prefect_server import crash_orphans
+from tasks.runtime.prefect_server import mark_orphans_crashed
 
 ARMS, EPOCHS = 6, 5
 STUDY = f"""
@@ -299,7 +299,7 @@ def prefect_states(process: int) -> tuple[list[str], list[str]]:
 
 def check_prefect(starts: list[Start]) -> None:
     if starts[-1].killed_while:
-        crash_orphans()  # as the next command would, whatever it does
+        mark_orphans_crashed()  # as the next command would, whatever it does
     for start in starts:
         flows, tasks = prefect_states(start.process)
         if start.killed_while:

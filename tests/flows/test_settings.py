@@ -12,7 +12,7 @@ from data_prep.errors import DataError
 from data_prep.noise.registry import NoiseSettings
 from flows.glue import GlueSettings
 from flows.sentiment import SentimentSettings
-from flows.settings import NOISES, _models_in, compose, describe, one_line
+from flows.settings import NOISES, _models_in, compose, describe, error_line
 from flows.study import StudySettings
 from flows.train import TrainSettings
 from models.errors import SettingError
@@ -24,7 +24,7 @@ from tasks.runtime.run_folder import as_yaml
 def line_of(model: type[BaseModel], values: dict[str, Any]) -> str:
     with pytest.raises(ValidationError) as caught:
         model.model_validate(values)
-    line = one_line(caught.value)
+    line = error_line(caught.value)
     assert line is not None
     assert "\n" not in line
     return line
@@ -63,7 +63,7 @@ def test_the_config_that_a_run_leaves_gives_the_same_settings_again(tmp_path: Pa
         ({"protocol": {"kind": "all", "noise": [{"kind": "random", "rate": 20}]}}, "[0, 1]; got 20. Did you mean 0.2?"),
         ({"training": {"epochs": 0}}, "training.epochs: input should be greater than or equal to 1; got 0"),
         ({"training": {"epoch": 3}}, "training.epoch: there is no such setting"),
-        ({"methods": [{"kind": "svd"}, {"kind": "svd"}]}, "svd stands twice"),
+        ({"methods": [{"kind": "svd"}, {"kind": "svd"}]}, "svd is named twice"),
         ({"device": "tpu"}, "'auto', 'cpu' or 'cuda'"),
     ],
 )
@@ -88,7 +88,7 @@ def test_an_encoder_named_by_a_flag_keeps_what_the_file_says_of_it(tmp_path: Pat
     [
         ({"encoder": "lstmm"}, "unknown kind 'lstmm'; did you mean lstm?"),
         ({"data": {"tasks": ["mr", "sstt"]}}, "there is no task 'sstt' here; did you mean sst?"),
-        ({"data": {"tasks": ["mr", "mr"]}}, "mr stands twice"),
+        ({"data": {"tasks": ["mr", "mr"]}}, "mr is named twice"),
         ({"data": {"limit": 0}}, "data.limit: input should be greater than or equal to 1; got 0"),
     ],
 )
@@ -107,11 +107,11 @@ def test_a_part_of_the_training_that_is_not_said_stays_as_it_is_for_this_study()
 
 
 def test_our_own_faults_are_not_blamed_on_the_person() -> None:
-    assert one_line(DataError("a")) == "a"
-    assert one_line(SettingError("b")) == "b"
-    assert "disk is full" in str(one_line(OSError(errno.ENOSPC, "No space left", "/x")))
-    assert one_line(ValueError("an internal error")) is None
-    assert one_line(OSError(errno.EIO, "broken")) is None
+    assert error_line(DataError("a")) == "a"
+    assert error_line(SettingError("b")) == "b"
+    assert "disk is full" in str(error_line(OSError(errno.ENOSPC, "No space left", "/x")))
+    assert error_line(ValueError("an internal error")) is None
+    assert error_line(OSError(errno.EIO, "broken")) is None
 
 
 def test_two_methods_cannot_be_trained_as_one() -> None:

@@ -15,7 +15,7 @@ import pytest
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-from data_prep.labels.adjudicated import CORRESPONDING, combined_targets
+from data_prep.labels.adjudicated import CORRESPONDING_FINDINGS, combined_targets
 from data_prep.labels.splits import make_split
 from data_prep.labels.table import read_labels
 from data_prep.store.store import Store
@@ -149,7 +149,7 @@ def test_a_stopped_study_goes_on_where_it_was(
     said = running.communicate(timeout=300)[1]
     if stop != signal.SIGKILL:
         assert running.returncode == INTERRUPTED, said
-        assert said.rstrip().endswith("the same command goes on where it was")
+        assert said.rstrip().endswith("run the same command again to resume")
         assert {run.info.status for run in runs("study")} == {"KILLED"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=True, **here)  # type: ignore[call-overload]
     assert "goes on after epoch" in done.stderr
@@ -176,7 +176,7 @@ def test_a_second_truth_is_scored_beside_the_first(medmtl_home: Path, small: lis
     table = next((medmtl_home / "phantoms").rglob("Data_Entry*.csv"))
     truth = read_labels(table)
     answers = combined_targets(truth.targets, truth.labels)
-    lines = [",".join(["Image Index", "Patient ID", "Set Id", *CORRESPONDING])]
+    lines = [",".join(["Image Index", "Patient ID", "Set Id", *CORRESPONDING_FINDINGS])]
     for image, patient, row in zip(truth.images, truth.patients, answers, strict=True):
         lines.append(",".join([image, patient, "test", *("YES" if cell == 1 else "NO" for cell in row)]))
     Path("truth.csv").write_text("\n".join(lines) + "\n")
@@ -185,9 +185,9 @@ def test_a_second_truth_is_scored_beside_the_first(medmtl_home: Path, small: lis
     assert all(arm["reused"] for arm in results["arms"])
     second = results["adjudicated"]
     assert second["images"] == results["data"]["n"]["test"]
-    assert len(second["scores"]) == 4 * (len(CORRESPONDING) + 1)
+    assert len(second["scores"]) == 4 * (len(CORRESPONDING_FINDINGS) + 1)
     assert all(row["noisy"] == row["adjudicated"] for row in second["scores"])
-    assert "Against radiologists" in Path("twice/report.html").read_text()
+    assert "Scores against adjudicated labels" in Path("twice/report.html").read_text()
 
     assert exit_code(["study", *small, "--adjudicated", "nowhere.csv", "--out", "third"]) == BAD_INPUT
 

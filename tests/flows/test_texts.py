@@ -1,4 +1,4 @@
-"""`medmtl sentiment` and `medmtl glue`, small: files to MLflow and a report, once; then reused and resumed."""
+"""`medmtl sentiment` and `medmtl glue` on small data: from files to MLflow and a report; then reused and resumed."""
 
 import importlib.util
 import os
@@ -30,7 +30,7 @@ def small_texts(medmtl_home: Path, tmp_path: Path) -> list[str]:
     return ["--config", "small.yaml", "--folder", "sentences", "--task", "mr", "--task", "sst", "--task", "cr"]
 
 
-def test_pairs_leave_results_a_report_and_their_record_in_mlflow(
+def test_pairs_write_results_a_report_and_mlflow_runs(
     small_texts: list[str], capfd: pytest.CaptureFixture[str]
 ) -> None:
     command = ["sentiment", *small_texts, "--seeds", "3", "--out", "out"]
@@ -38,7 +38,7 @@ def test_pairs_leave_results_a_report_and_their_record_in_mlflow(
     results = results_of(Path("out"))
     assert results["schema"] == "medmtl/study/1"
     arms = results["arms"]
-    # alone: three tasks, and MR once more without what SST is tested on; together: three pairs aligned and not; a leak
+    # single: three tasks, and MR again without SST's test sentences; three pairs, joint and aligned; one pair leaky
     assert len(arms) == 3 * (4 + 6 + 1)
     assert {arm["metric"] for arm in arms} == {"accuracy"}
     assert len({arm["hash"] for arm in arms}) == len(arms)
@@ -64,13 +64,13 @@ def test_pairs_leave_results_a_report_and_their_record_in_mlflow(
     assert all(arm["reused"] for arm in again["arms"])
     capfd.readouterr()
 
-    assert exit_code(["sentiment", *small_texts, "--experiment", "singles", "--seeds", "3", "--out", "alone"]) == OK
-    alone = results_of(Path("alone"))
-    assert [arm["labels"] for arm in alone["arms"]] == [[name] for name in ("MR", "SST", "CR") for _ in range(3)]
-    assert all(arm["reused"] for arm in alone["arms"])
+    assert exit_code(["sentiment", *small_texts, "--experiment", "singles", "--seeds", "3", "--out", "singles"]) == OK
+    singles = results_of(Path("singles"))
+    assert [arm["labels"] for arm in singles["arms"]] == [[name] for name in ("MR", "SST", "CR") for _ in range(3)]
+    assert all(arm["reused"] for arm in singles["arms"])
 
 
-def test_transfer_begins_where_the_source_ended_and_capacity_finds_the_widths(small_texts: list[str]) -> None:
+def test_transfer_starts_from_the_source_and_capacity_compares_the_widths(small_texts: list[str]) -> None:
     assert exit_code(["sentiment", *small_texts, "--experiment", "transfer", "--seeds", "1", "--out", "transfer"]) == OK
     results = results_of(Path("transfer"))
     methods = [arm["method"] for arm in results["arms"]]
@@ -82,12 +82,12 @@ def test_transfer_begins_where_the_source_ended_and_capacity_finds_the_widths(sm
     assert exit_code(["sentiment", *small_texts, "--experiment", "capacity", "--seeds", "1", "--out", "widths"]) == OK
     widths = results_of(Path("widths"))
     assert {arm["facts"]["width"] for arm in widths["arms"]} == {4, 8}
-    # those of the width that transfer had are known again, under the names of this study
+    # arms with the width of the transfer study are reused, under the names of this study
     assert [arm["noise"]["name"] for arm in widths["arms"] if arm["reused"]] == ["MR, width 8", "CR, width 8"]
     assert "Capacity" in Path("widths/report.html").read_text()
 
 
-def test_a_killed_study_on_texts_goes_on_where_it_was(
+def test_a_killed_study_on_texts_resumes(
     small_texts: list[str], medmtl_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = Path("small.yaml")

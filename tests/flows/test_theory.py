@@ -1,4 +1,4 @@
-"""The theory, tiny: computed once, reported, reused, resumed after a part was lost."""
+"""`medmtl theory` with tiny settings: computed, reported, reused, one deleted part computed again."""
 
 import json
 from pathlib import Path
@@ -41,18 +41,18 @@ def test_the_theory_is_reported_and_its_parts_are_computed_once(
     assert all(row["off"] == 0 for row in first["capacity"] if row["width"] >= 3)
     assert max(row["sine"] for row in first["proposition_3"]) < 1e-8
     assert Path("first/report.html").read_text().startswith("<!doctype html>")
-    said = capfd.readouterr().err
-    assert "Traceback" not in said
-    assert "optimum, task 2:" in said
+    log = capfd.readouterr().err
+    assert "Traceback" not in log
+    assert "optimum, task 2:" in log
 
-    kept = sorted((medmtl_home / "theory").iterdir())
-    assert len(kept) == 5 * 2 + 2
-    kept[0].unlink()
+    stored = sorted((medmtl_home / "theory").iterdir())
+    assert len(stored) == 5 * 2 + 2
+    stored[0].unlink()
     assert exit_code([*command, "--out", "second"]) == OK
     second = json.loads(Path("second/results.json").read_text())
-    assert second["reused"] == len(kept) - 1
-    passing = {"reused", "seconds", "environment", "git"}
-    assert {k: v for k, v in second.items() if k not in passing} == {k: v for k, v in first.items() if k not in passing}
+    assert second["reused"] == len(stored) - 1
+    per_run = {"reused", "seconds", "environment", "git"}
+    assert {k: v for k, v in second.items() if k not in per_run} == {k: v for k, v in first.items() if k not in per_run}
 
     runs = MlflowClient().search_runs([mlflow_runs.connect()])
     assert {run.info.status for run in runs} == {"FINISHED"}

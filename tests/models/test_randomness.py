@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.randomness import epoch_order, hashed, seed_for, seeded_construction, subset, uniforms
+from models.randomness import epoch_order, random_bits, random_subset, random_uniform, seed_for, seeded_init
 
 MASK = (1 << 64) - 1
 
@@ -25,26 +25,26 @@ def naive_hash(seed: int, purpose: str, epoch: int, sample: int, column: int) ->
 @settings(deadline=None)
 @given(st.integers(0, 2**63), st.integers(0, 10**6), st.integers(0, 10**9))
 def test_hashes_equal_unsigned_arithmetic(seed, epoch, sample):
-    ours = hashed(seed, "order", epoch, torch.tensor([sample]), 3)[0].tolist()
+    ours = random_bits(seed, "order", epoch, torch.tensor([sample]), 3)[0].tolist()
     assert [value & MASK for value in ours] == [naive_hash(seed, "order", epoch, sample, c) for c in range(3)]
 
 
-def test_a_sample_gets_the_same_values_alone_and_in_company():
-    together = uniforms(3, "augmentation", 2, torch.arange(100), 7)
-    alone = torch.cat([uniforms(3, "augmentation", 2, torch.tensor([i]), 7) for i in range(100)])
-    assert torch.equal(together, alone)
+def test_a_sample_gets_the_same_values_in_any_set_of_samples():
+    batched = random_uniform(3, "augmentation", 2, torch.arange(100), 7)
+    single = torch.cat([random_uniform(3, "augmentation", 2, torch.tensor([i]), 7) for i in range(100)])
+    assert torch.equal(batched, single)
 
 
 def test_seed_purpose_epoch_and_sample_all_matter():
     sample = torch.tensor([5])
-    values = {uniforms(*key, sample, 1).item() for key in [(0, "a", 0), (1, "a", 0), (0, "b", 0), (0, "a", 1)]} | {
-        uniforms(0, "a", 0, torch.tensor([6]), 1).item()
-    }
+    values = {
+        random_uniform(*key, sample, 1).item() for key in [(0, "a", 0), (1, "a", 0), (0, "b", 0), (0, "a", 1)]
+    } | {random_uniform(0, "a", 0, torch.tensor([6]), 1).item()}
     assert len(values) == 5
 
 
 def test_uniforms_are_uniform_and_uncorrelated():
-    values = uniforms(0, "augmentation", 1, torch.arange(100_000), 2).double().numpy()
+    values = random_uniform(0, "augmentation", 1, torch.arange(100_000), 2).double().numpy()
     assert values.min() >= 0
     assert values.max() < 1
     counts = np.histogram(values[:, 0], bins=50, range=(0, 1))[0]
@@ -63,21 +63,21 @@ def test_epochs_differ_in_their_order():
     assert not torch.equal(epoch_order(0, 1, 50), epoch_order(0, 2, 50))
 
 
-def test_seeded_construction_leaves_the_global_generator_as_it_was():
+def test_seeded_init_restores_the_global_generator():
     before = torch.get_rng_state()
-    with seeded_construction(0, "initial weights"):
+    with seeded_init(0, "initial weights"):
         first = torch.rand(3)
     assert torch.equal(before, torch.get_rng_state())
     torch.rand(1)
-    with seeded_construction(0, "initial weights"):
+    with seeded_init(0, "initial weights"):
         assert torch.equal(first, torch.rand(3))
 
 
 @settings(deadline=None)
 @given(st.integers(1, 200), st.integers(1, 200), st.integers(0, 9))
 def test_a_subset_is_ascending_within_range_and_part_of_every_larger_one(n, size, seed):
-    rows = subset(seed, "feature pass", n, size).tolist()
+    rows = random_subset(seed, "feature pass", n, size).tolist()
     assert len(rows) == min(n, size)
     assert rows == sorted(set(rows))
     assert set(rows) <= set(range(n))
-    assert set(rows) <= set(subset(seed, "feature pass", n, size + 1).tolist())
+    assert set(rows) <= set(random_subset(seed, "feature pass", n, size + 1).tolist())

@@ -1,6 +1,4 @@
-"""A study that never ran, with plausible numbers: three methods, clean and noisy, two seeds, fourteen
-findings.
-"""
+"""Made-up results of a study with plausible numbers: by default 3 methods, clean and noisy, 2 seeds, 14 findings."""
 
 import math
 
@@ -18,8 +16,8 @@ from tasks.records.study import (
     QuarantinedImage,
     SplitRecord,
     StudyResults,
-    adjust,
-    scores_of,
+    adjust_p_values,
+    score_records,
 )
 
 FINDINGS = (
@@ -44,7 +42,7 @@ CLEAN = NoiseCondition(kind="none")
 GAIN = {"uniform": 0.0, "svd": 0.011, "uncertainty": -0.004}
 
 
-def disturbed(kind: str, rate: float, labels: tuple[str, ...]) -> NoiseCondition:
+def noise_condition(kind: str, rate: float, labels: tuple[str, ...]) -> NoiseCondition:
     title = f"{100 * rate:g} % {kind} labels"
     return NoiseCondition(kind=kind, rate=rate, labels=labels, title=title, name=f"{title} on {', '.join(labels)}")
 
@@ -52,9 +50,9 @@ def disturbed(kind: str, rate: float, labels: tuple[str, ...]) -> NoiseCondition
 def fake_study(
     rates: tuple[float, ...] = (0.2,), seeds: tuple[int, ...] = (0, 1), methods: tuple[str, ...] = METHODS
 ) -> StudyResults:
-    conditions = [CLEAN, *(disturbed("random", rate, NOISY) for rate in rates)]
+    conditions = [CLEAN, *(noise_condition("random", rate, NOISY) for rate in rates)]
     arms = tuple(_arm(m, c, s) for c in conditions for m in methods for s in seeds)
-    comparisons = adjust([_comparison(m, c, seeds) for c in conditions for m in methods if m != "uniform"])
+    comparisons = adjust_p_values([_comparison(m, c, seeds) for c in conditions for m in methods if m != "uniform"])
     return StudyResults(
         schema="medmtl/study/1",
         config={"seed": 0, "data": {"kind": "phantom", "patients": 1200, "size": 64}, "methods": list(methods)},
@@ -109,7 +107,7 @@ def _arm(method: str, condition: NoiseCondition, seed: int) -> ArmRecord:
     per_label["Hernia"] = Score(None, None, None, "only 3 patient(s) with the finding; at least 5 are needed")
     scored = tuple(name for name, score in per_label.items() if score.value is not None)
     mean = float(np.mean([per_label[name].value for name in scored]))
-    scores, mean_record = scores_of(Evaluation(per_label, Score(mean, mean - 0.014, mean + 0.013), scored))
+    scores, mean_record = score_records(Evaluation(per_label, Score(mean, mean - 0.014, mean + 0.013), scored))
     return ArmRecord(
         method=method,
         noise=_noise(condition, seed),

@@ -1,4 +1,4 @@
-"""A study on texts that never ran: three tasks in pairs, with predictions drawn, compared as real ones are."""
+"""A made-up study on texts: three tasks in pairs, with random predictions that are compared like real ones."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +15,8 @@ from tasks.records.study import (
     SplitRecord,
     StudyResults,
     TaskRecord,
-    adjust,
-    scores_of,
+    adjust_p_values,
+    score_records,
 )
 
 TASKS = ("MR", "CR", "TREC")
@@ -44,7 +44,7 @@ def fake_text_study() -> StudyResults:
     for method, baseline in (("joint", "single"), ("aligned", "single"), ("aligned", "joint")):
         groups = {" and ".join(pair): _group(pair, method, baseline) for pair in PAIRS}
         each = [_record(method, baseline, name, {name: group}, False) for name, group in groups.items()]
-        comparisons += [*adjust(each), _record(method, baseline, "all 3", groups, True)]
+        comparisons += [*adjust_p_values(each), _record(method, baseline, "all 3", groups, True)]
     tasks = tuple(
         TaskRecord(
             name=task, fingerprint=f"sha256:{task}", classes=("bad", "good"), metrics=("accuracy",),
@@ -64,13 +64,13 @@ def fake_text_study() -> StudyResults:
         arms=tuple(arms),
         comparisons=tuple(comparisons),
         seconds=61.0,
-        notes=("MR beside CR: <b>nothing</b>.",),
+        notes=("MR, in a group with CR: <b>nothing</b>.",),
     )  # fmt: skip
 
 
 def _arm(method: str, tasks: tuple[str, ...], seed: int) -> ArmRecord:
     tests = {task: part_of(task) for task in tasks}
-    scores, mean = scores_of(evaluate(tests, {t: predictions(t, method, seed) for t in tasks}), "sentences")
+    scores, mean = score_records(evaluate(tests, {t: predictions(t, method, seed) for t in tasks}), "sentences")
     similarity = (
         (SimilarityRecord(tasks=(tasks[0], tasks[1]), start=0.1, before=0.2, after=0.3 if "MR" in tasks else 0.15),)
         if len(tasks) > 1

@@ -80,17 +80,17 @@ def test_grey_pixels_are_those_of_opencv_to_the_bit(width: int, height: int, kin
         struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in chunks
     )
     expected = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    assert np.array_equal(decode_module._grey_png(data, width, height), expected)
-    assert decode_module._GREY_PNG == header[8:] == data[24:29]
+    assert np.array_equal(decode_module._decode_grey_png(data, width, height), expected)
+    assert decode_module._GREY_PNG_HEADER == header[8:] == data[24:29]
 
 
 def test_the_real_radiographs_have_opencvs_pixels_to_the_bit(shared_data: Path) -> None:
     files = [file.read_bytes() for file in sorted((shared_data / "nih" / "images_1024").glob("*.png"))[::6]]
-    grey = [data for data in files if data.startswith(decode_module._GREY_PNG, 24)]
+    grey = [data for data in files if data.startswith(decode_module._GREY_PNG_HEADER, 24)]
     assert len(grey) > 30
     for data in grey:
         expected = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-        assert np.array_equal(decode_module._grey_png(data, 1024, 1024), expected)
+        assert np.array_equal(decode_module._decode_grey_png(data, 1024, 1024), expected)
 
 
 def test_sixteen_bits_are_scaled_to_eight_over_the_whole_range() -> None:

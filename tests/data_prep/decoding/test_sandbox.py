@@ -83,9 +83,9 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     [
         ("refuses", "it is raining"),
         ("crashes", "the decoder crashed (SIGSEGV)"),
-        ("leaves", "the decoder crashed (no answer)"),
-        ("recurses", "the decoder crashed (no answer)"),
-        ("spins", "decoding takes more than 1 seconds of a processor"),
+        ("leaves", "the decoder crashed (no response)"),
+        ("recurses", "the decoder crashed (no response)"),
+        ("spins", "decoding takes more than 1 seconds of processor time"),
         ("sleeps", "decoding takes more than 3 seconds"),
         ("floods", "decoding needs more memory than is allowed"),
     ],
@@ -113,7 +113,7 @@ def test_a_worker_that_was_killed_is_replaced() -> None:
 
 
 def test_a_file_that_ends_the_worker_itself_costs_no_more(sandbox: Sandbox) -> None:
-    with pytest.raises(DataError, match="was killed twice over this one"):
+    with pytest.raises(DataError, match="was killed twice by this file"):
         sandbox.run("behaviour:kills_its_worker", b"", 4)
     assert sandbox.run("behaviour:fine", b"next", 4).patient_id == "next"
 
@@ -157,7 +157,7 @@ def test_a_whole_detector_fits_into_the_memory_that_is_allowed() -> None:
 
 def test_the_worker_ends_with_its_owner() -> None:
     code = (
-        "import os, signal, data_prep.decoding.sandbox as s; box = s.Sandbox(); box._worker = box._start(); "
+        "import os, signal, data_prep.decoding.sandbox as s; box = s.Sandbox(); box._worker = box._start_worker(); "
         "print(box._worker.pid, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
     )
     worker = int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False).stdout)

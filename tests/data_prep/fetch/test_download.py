@@ -85,7 +85,7 @@ def test_a_server_that_ignores_the_range_is_read_from_the_start(server: FaultySe
 
 def test_a_server_that_ignores_the_range_and_is_always_cut_is_given_up(server: FaultyServer, tmp_path: Path) -> None:
     server.faults.extend(Fault(ignores_range=True, cut=400_000) for _ in range(20))
-    with pytest.raises(DataError, match=r"file.bin: not fetched from 127.0.0.1 after 3 attempts .*run the command ag"):
+    with pytest.raises(DataError, match=r"file.bin: not downloaded from 127.0.0.1 after 3 attempts .*run the command"):
         fetch(remote(server), tmp_path)
     assert len(server.ranges) == 3
 
@@ -130,7 +130,7 @@ def test_wrong_bytes_are_fetched_once_more_and_then_refused(server: FaultyServer
     assert fetch(remote(server), tmp_path / "once") == CONTENT
     server.faults.extend([Fault(content=OTHER)] * 5)
     server.ranges.clear()
-    with pytest.raises(DataError, match=rf"sends something else .* twice: MD5 sum \w+ instead of {MD5}.*--from DIR"):
+    with pytest.raises(DataError, match=rf"sent something other than.*twice: MD5 sum \w+ instead of {MD5}.*--from DIR"):
         fetch(remote(server), tmp_path / "always")
     assert server.ranges == [None, None]
     assert names(tmp_path / "always") == set()
@@ -238,12 +238,12 @@ def test_the_waits_grow_and_are_never_the_same(
 def test_a_server_that_is_not_there_is_a_data_error(tmp_path: Path) -> None:
     with serving(b"") as gone:
         pass
-    with pytest.raises(DataError, match=r"not fetched from 127.0.0.1 after 3 attempts .*refused"):
+    with pytest.raises(DataError, match=r"not downloaded from 127.0.0.1 after 3 attempts .*refused"):
         fetch(remote(gone), tmp_path)
 
 
 def test_an_address_that_is_none_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no address to fetch it from \('file:///etc/passwd'\)"):
+    with pytest.raises(DataError, match=r"no address to download it from \('file:///etc/passwd'\)"):
         fetch(RemoteFile("file.bin", "file:///etc/passwd"), tmp_path)
 
 
@@ -298,8 +298,8 @@ def test_the_rate_limit_holds_for_all_files_together(server: FaultyServer, tmp_p
 def test_a_disk_without_room_is_noticed_before_the_first_byte(
     server: FaultyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(download, "SPARE_DISK", 2**60)
-    with pytest.raises(DataError, match=r"1000003 bytes are still to come and \d+ are free; make room"):
+    monkeypatch.setattr(download, "SPARE_DISK_BYTES", 2**60)
+    with pytest.raises(DataError, match=r"1000003 bytes are still to be written and \d+ are free; free some space"):
         fetch(remote(server), tmp_path)
     assert names(tmp_path) == set()
 
@@ -319,6 +319,6 @@ def test_leaving_a_downloader_stops_it_and_keeps_what_came(server: FaultyServer,
         thread.start()
         time.sleep(0.5)
     thread.join(5)
-    assert "goes on where it was" in str(errors[0])
+    assert "continue where it stopped" in str(errors[0])
     assert fetch(remote(server), tmp_path) == CONTENT
     assert server.ranges[1] not in (None, "bytes=0-")

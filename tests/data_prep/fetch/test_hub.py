@@ -38,9 +38,9 @@ def test_files_are_fetched_once(hub: LocalHub, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        ("RepoNotFound", r"'some/encoder': no such model on the hub; check the name, or name a folder"),
-        ("GatedRepo", r"only to those who accepted its terms; accept them, set HF_TOKEN, or get them by hand: hf dow"),
-        ("EntryNotFound", r"some/encoder: has no file config.json on the hub; choose another model"),
+        ("RepoNotFound", r"'some/encoder': no such model on the hub; check the name, or give a folder"),
+        ("GatedRepo", r"only to users who accepted its terms; accept them, set HF_TOKEN, or get them by hand: hf dow"),
+        ("EntryNotFound", r"some/encoder: there is no file config.json on the hub; choose another model"),
     ],
 )
 def test_what_a_hub_refuses_is_said_in_one_line(hub: LocalHub, tmp_path: Path, error: str, message: str) -> None:

@@ -43,8 +43,8 @@ def test_utf_8_is_taken_for_what_it_is_before_the_fallback(tmp_path: Path) -> No
     ("raw", "fallback", "message"),
     [
         (b"1 good\n1 caf\xe9\n", None, r"line 2 is not UTF-8 \(byte 0xe9\); save the file as UTF-8"),
-        (b"1 good\n1 caf\x81\n", "cp1252", r"line 2 is not UTF-8 nor cp1252 \(byte 0x81\)"),
-        ("1 good\n".encode("utf-16"), "cp1252", "line 1 holds a zero byte"),
+        (b"1 good\n1 caf\x81\n", "cp1252", r"line 2 is neither UTF-8 nor cp1252 \(byte 0x81\)"),
+        ("1 good\n".encode("utf-16"), "cp1252", "line 1 contains a zero byte"),
         (b"", None, "empty; get it by hand"),
         (b" <!DOCTYPE html><html>404", None, "a web page instead of the file; get it by hand"),
         (b"1 good\n1 " + b"x" * 20_000, None, "line 2 has 20002 characters; at most 20000 are read"),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from data_prep.errors import DataError
-from data_prep.labels.adjudicated import CORRESPONDING, combined_scores, combined_targets, read_adjudicated
+from data_prep.labels.adjudicated import CORRESPONDING_FINDINGS, combined_scores, combined_targets, read_adjudicated
 from data_prep.labels.table import FINDINGS, read_labels
 
 ROOT = Path(__file__).parents[3]
@@ -25,7 +25,7 @@ def table(tmp_path: Path) -> Path:
 
 def test_yes_is_present_no_is_absent_and_nothing_is_unknown(table: Path) -> None:
     found = read_adjudicated(table)
-    assert list(CORRESPONDING) == ["Pneumothorax", "Nodule or mass", "Airspace opacity"]
+    assert list(CORRESPONDING_FINDINGS) == ["Pneumothorax", "Nodule or mass", "Airspace opacity"]
     assert found.targets.tolist() == [[1, 0, 0], [0, -1, 1]]
     assert (found.images.tolist(), found.patients.tolist(), found.sets.tolist()) == (
         ["a.png", "b.png"], ["1", "1"], ["test", "val"],
@@ -40,7 +40,7 @@ def test_labels_are_joined_by_image_and_unknown_for_the_others(table: Path) -> N
 
 def test_another_value_or_a_missing_column_is_named(table: Path) -> None:
     table.write_text(table.read_text().replace("YES", "MAYBE"))
-    with pytest.raises(DataError, match="column 'Pneumothorax' holds 'MAYBE'; adjudicated labels are YES or NO"):
+    with pytest.raises(DataError, match="column 'Pneumothorax' contains 'MAYBE'; adjudicated labels are YES or NO"):
         read_adjudicated(table)
     table.write_text(table.read_text().replace("Set Id", "Set"))
     with pytest.raises(DataError, match="no column 'Set Id'"):
@@ -60,7 +60,7 @@ def test_a_union_is_present_with_any_part_and_absent_only_if_all_parts_are_known
 
 
 def test_labels_without_a_corresponding_finding_are_refused() -> None:
-    with pytest.raises(DataError, match="'Mass' is not"):
+    with pytest.raises(DataError, match="need the label 'Mass', which the data do not have"):
         combined_targets(np.zeros((2, 2), dtype=np.int8), ["Pneumothorax", "Nodule"])
 
 

@@ -9,12 +9,12 @@ from data_prep.errors import DataError
 from data_prep.labels.patients import (
     PUBLIC_KEY,
     check_secret,
+    compare_patient_ids,
     has_public_numbers,
-    in_order_of_appearance,
-    key_name,
+    key_fingerprint,
+    number_patients,
     opaque_name,
     patient_keys,
-    patients_in_both,
 )
 
 SECRET = b"0123456789abcdef"
@@ -23,7 +23,7 @@ SECRET = b"0123456789abcdef"
 @given(st.lists(st.text(max_size=5), max_size=30))
 def test_keys_group_rows_as_the_identifiers_do(patients: list[str]) -> None:
     keys = patient_keys(np.array(patients, dtype=np.str_), "here", SECRET)
-    numbers = in_order_of_appearance(keys).tolist()
+    numbers = number_patients(keys).tolist()
     naive: dict[str, int] = {}
     # numpy's str arrays drop trailing NULs, so compare with what the array holds
     held = np.array(patients, dtype=np.str_).tolist()
@@ -52,8 +52,8 @@ def test_a_secret_that_is_too_short_or_too_long_is_refused(secret: bytes) -> Non
 
 
 def test_secrets_have_different_names_and_no_secret_is_public() -> None:
-    assert key_name(PUBLIC_KEY) == "public"
-    assert len({key_name(SECRET), key_name(SECRET[::-1]), "public"}) == 3
+    assert key_fingerprint(PUBLIC_KEY) == "public"
+    assert len({key_fingerprint(SECRET), key_fingerprint(SECRET[::-1]), "public"}) == 3
 
 
 @pytest.mark.parametrize(
@@ -92,4 +92,4 @@ def test_an_images_opaque_name_depends_on_name_population_and_secret() -> None:
 def test_patients_that_files_join_are_counted_unless_all_files_say_the_same(
     in_files: list[str], in_table: list[str], found: tuple[int, int]
 ) -> None:
-    assert patients_in_both(in_files, np.array(in_table)) == found
+    assert compare_patient_ids(in_files, np.array(in_table)) == found

@@ -86,7 +86,7 @@ def test_a_number_beyond_nihs_is_not_in_a_known_split() -> None:
 def test_an_empty_part_is_refused() -> None:
     images, patients = rows_of([1, 1, 2])
     keys = patient_keys(patients, CHESTXRAY14, PUBLIC_KEY)
-    with pytest.raises(DataError, match="leaves val none of the 3 images; use --split random"):
+    with pytest.raises(DataError, match="gives part val none of the 3 images; use --split random"):
         make_split(SplitSettings(name="official"), images, keys)
     with pytest.raises(DataError, match="2 patients cannot be split"):
         make_split(SplitSettings(), images, keys)

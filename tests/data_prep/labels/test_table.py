@@ -107,14 +107,17 @@ def test_a_compressed_table_is_the_same_table(tmp_path: Path) -> None:
         ("Image Index,Patient ID,Finding Label\na,1,Mass\n", r"no column 'Finding Labels'.*'Finding Label'"),
         (f"{NIH_HEADER}\n{nih_row(findings='Efusion')}\n", r"unknown finding 'Efusion'.*did you mean Effusion\?"),
         (f"{NIH_HEADER}\n{nih_row(findings='Pleural Thickening')}\n", r"did you mean Pleural_Thickening\?"),
-        (f"{NIH_HEADER}\n{nih_row(findings='No Finding|Mass')}\n", r"'No Finding' .*cannot stand beside others"),
+        (
+            f"{NIH_HEADER}\n{nih_row(findings='No Finding|Mass')}\n",
+            r"'No Finding' .*cannot be combined with other findings",
+        ),
         (f"{NIH_HEADER}\n{nih_row()}\n{nih_row()}\n", r"image '00000001_000.png' has 2 rows"),
-        (f"{NIH_HEADER}\n{nih_row(patient=' ')}\n", r"row 1 has nothing in column 'Patient ID'"),
+        (f"{NIH_HEADER}\n{nih_row(patient=' ')}\n", r"row 1 is empty in column 'Patient ID'"),
         (f"{NIH_HEADER}\n{nih_row()[:39]}\n", r"row 1 has 7 cells, the header has 11 columns"),
         (f"{NIH_HEADER}\n{nih_row()},more\n", r"row 1 has 12 cells"),
         (
             "image,patient,Mass\na.png,1,1\nb.png,2,yes\n",
-            r"row 2, column 'Mass' holds 'yes'; a label is 1, 0 or nothing",
+            r"row 2, column 'Mass' contains 'yes'; a label is 1, 0 or nothing",
         ),
         ("image,patient,Mass,Mass\na.png,1,1,0\n", r"two columns are named 'Mass'"),
         ("image,file,patient,Mass\na.png,b,1,1\n", r"columns 'image' and 'file' could both"),
@@ -135,14 +138,14 @@ def test_a_table_that_expands_beyond_the_limit_is_refused(tmp_path: Path, monkey
     path = tmp_path / "bomb.csv.gz"
     path.write_bytes(gzip.compress(b"0" * 200_000))
     monkeypatch.setattr(table, "MAX_TABLE_BYTES", 10_000)
-    with pytest.raises(DataError, match="expands to more than 10000 bytes"):
+    with pytest.raises(DataError, match="decompresses to more than 10000 bytes"):
         read_labels(path)
 
 
 def test_a_truncated_gzip_and_a_missing_or_binary_file_are_named(tmp_path: Path) -> None:
     packed = tmp_path / "cut.csv.gz"
     packed.write_bytes(gzip.compress(NIH_HEADER.encode() * 9)[:-20])
-    with pytest.raises(DataError, match="not a whole gzip file"):
+    with pytest.raises(DataError, match="not a complete gzip file"):
         read_labels(packed)
     with pytest.raises(DataError, match=r"none\.csv: the label table cannot be read \(No such file"):
         read_labels(tmp_path / "none.csv")

@@ -69,7 +69,9 @@ def test_no_two_pairs_share_a_seed() -> None:
 
 
 def test_only_labels_with_enough_positives_are_drawn_and_too_few_of_them_are_refused() -> None:
-    with pytest.raises(DataError, match="20 pairs asked for, and only 15 can be made of the 6 labels with 25 positive"):
+    with pytest.raises(
+        DataError, match="20 pairs asked for, and only 15 can be made of the 6 labels with at least 25 positive"
+    ):
         plan(PairsProtocol(), targets(), LABELS, 0)
 
 
@@ -85,9 +87,9 @@ def test_a_curve_has_a_condition_for_every_level_and_each_holds_the_one_before(k
 
 
 def test_levels_that_come_to_the_same_noise_are_refused() -> None:
-    with pytest.raises(ValidationError, match="two levels come to the same noise, 'random 10 % on all labels'"):
+    with pytest.raises(ValidationError, match="two levels give the same noise, 'random 10 % on all labels'"):
         CurveProtocol(levels=(0.1, 0.1))
-    with pytest.raises(ValidationError, match="two levels come to the same noise"):
+    with pytest.raises(ValidationError, match="two levels give the same noise"):
         CurveProtocol(noise=ClassConditionalNoise(false_negatives=0.2, false_positives=0.1))
     with pytest.raises(ValidationError, match=r"got 20. Did you mean 0.2\?"):
         CurveProtocol(levels=(0, 20))
@@ -95,9 +97,9 @@ def test_levels_that_come_to_the_same_noise_are_refused() -> None:
 
 def test_a_curves_noise_needs_no_rate_and_pairs_no_label() -> None:
     assert parse({"kind": "curve", "noise": {"kind": "flipped"}}).noise == FlippedNoise(rate=1)
-    with pytest.raises(ValidationError, match="the labels of the pairs are drawn; take B out"):
+    with pytest.raises(ValidationError, match="the labels of the pairs are drawn; remove B from the noise"):
         parse({"kind": "pairs", "noise": {"kind": "random", "rate": 0.2, "labels": ["B"]}})
-    with pytest.raises(ValidationError, match="clean stands twice among clean, clean"):
+    with pytest.raises(ValidationError, match="clean is named twice in clean, clean"):
         AllProtocol(noise=(NoNoise(), NoNoise()))
 
 

@@ -15,7 +15,7 @@ from data_prep.errors import DataError
 from data_prep.labels.table import FINDINGS, read_labels
 from data_prep.phantom.anatomy import draw_body, draw_chest
 from data_prep.phantom.dataset import RECORD, TABLE, PhantomSettings, render, write_phantom
-from data_prep.phantom.film import pose
+from data_prep.phantom.film import draw_pose
 from data_prep.phantom.population import Patient, draw_patient
 
 SMALL = PhantomSettings(patients=6, size=64, seed=3)
@@ -156,7 +156,7 @@ def mean_change(finding: str, patients: int = 12, size: int = 96) -> np.ndarray:
         patient = draw_patient(0, number)
         visit = replace(patient.visits[0], view="PA", severity={})
         chest = draw_chest(patient, visit, draw_body(patient))
-        canvas = pose(patient.generator("pose", visit.number), size, portable=False)
+        canvas = draw_pose(patient.generator("pose", visit.number), size, portable=False)
         change = with_finding(patient, finding, 0.95, size) - with_finding(patient, finding, 0.0, size)
         across = canvas.x / chest.half_width
         down = (canvas.y - chest.apex) / (chest.base - chest.apex)

@@ -12,16 +12,16 @@ from hypothesis import strategies as st
 
 from data_prep.errors import DataError
 from data_prep.sources import archives
-from data_prep.sources.archives import NO_ROW, Account, Member, Picked, open_archive, pick_images
+from data_prep.sources.archives import NO_ROW, ArchiveItem, Member, ReadProgress, open_archive, select_images
 from tests.data_prep.hostile_tar import BOMB, gzipped, hostile_members, member, tar_header, write_tar
 
 NAMES = [f"0000000{patient}_000.png" for patient in range(1, 9)]
 
 
-def read(path: Path, md5: bool = False) -> tuple[list[Member], Account]:
-    account = Account()
-    with open_archive(path, account, md5) as members:
-        return list(members), account
+def read(path: Path, md5: bool = False) -> tuple[list[Member], ReadProgress]:
+    read_progress = ReadProgress()
+    with open_archive(path, read_progress, md5) as members:
+        return list(members), read_progress
 
 
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0/\\"), min_size=1, max_size=30)
@@ -37,35 +37,36 @@ def test_what_is_read_is_what_tarfile_reads(tmp_path: Path, files: dict[str, byt
     path = write_tar(tmp_path / "some.tar.gz", [member(name, content) for name, content in files.items()], form)
     with tarfile.open(path) as reference:
         expected = [reference.extractfile(info).read() for info in reference]  # type: ignore[union-attr]
-    found, account = read(path, md5=True)
+    found, read_progress = read(path, md5=True)
     assert [data for _, data, reason in found if not reason] == [
         content for name, content in zip(files, expected, strict=True) if name[1:2] != ":"
     ]
     assert [name for name, _, _ in found] == list(files)
-    assert account.members == len(files)
-    assert account.position == path.stat().st_size
-    assert account.md5 == hashlib.md5(path.read_bytes()).hexdigest()
+    assert read_progress.members == len(files)
+    assert read_progress.position == path.stat().st_size
+    assert read_progress.md5 == hashlib.md5(path.read_bytes()).hexdigest()
 
 
 def test_of_a_hostile_archive_every_member_is_accounted_for(tmp_path: Path) -> None:
     path = write_tar(tmp_path / "images_1.tar.gz", hostile_members(b"picture", NAMES))
     assert 100 * path.stat().st_size < BOMB
-    account = Account()
-    with open_archive(path, account) as members:
-        picked = list(pick_images(members, frozenset(NAMES)))
+    read_progress = ReadProgress()
+    with open_archive(path, read_progress) as members:
+        picked = list(select_images(members, frozenset(NAMES)))
     good = [found for found in picked if found.data is not None]
     assert good == [
-        Picked(NAMES[0], b"picture"), Picked(NAMES[1], b"picture"), Picked(NAMES[2], b"no picture"),
-        Picked(NAMES[3], b"picture"),
+        ArchiveItem(NAMES[0], b"picture"), ArchiveItem(NAMES[1], b"picture"), ArchiveItem(NAMES[2], b"no picture"),
+        ArchiveItem(NAMES[3], b"picture"),
     ]  # fmt: skip
     assert [found.reason for found in picked if found.data is None] == [
-        "a path that leaves its folder", "a path that leaves its folder", "an absolute path", "an absolute path",
+        "a path that leads outside its folder", "a path that leads outside its folder",
+        "an absolute path", "an absolute path",
         "a symbolic link", "a hard link", "a character device", "a block device", "a pipe",
-        f"{NAMES[0]} has come already", f"{NAMES[0]} has come already", NO_ROW,
+        f"{NAMES[0]} was already read from this archive", f"{NAMES[0]} was already read from this archive", NO_ROW,
         f"not an image ({', '.join(archives.IMAGE_SUFFIXES)})", NO_ROW, NO_ROW,
         f"a member of {BOMB} bytes; the limit is {archives.MAX_BYTES}",
     ]  # fmt: skip
-    assert (account.members, account.folders) == (len(picked) + 1, 1)
+    assert (read_progress.members, read_progress.folders) == (len(picked) + 1, 1)
     assert all(found.image.isprintable() and len(found.image) <= 200 for found in picked)
     assert [file.name for file in tmp_path.iterdir()] == ["images_1.tar.gz"]
 
@@ -99,13 +100,13 @@ def test_an_archive_with_a_flipped_bit_is_refused_or_reads_the_same(tmp_path: Pa
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"no tar at all" * 100, "a header's sum is wrong|a header that is none"),
+        (b"no tar at all" * 100, "the checksum of a header is wrong|an invalid number in a header"),
         (tar_header(b"a.png", b"77777777777\0"), "ends in the middle of a member"),
         (tar_header(b"a.png", b"\xff" * 12), "a negative size"),
-        (tar_header(b"a.png", b"12345679\0"), "a header that is none"),
+        (tar_header(b"a.png", b"12345679\0"), "an invalid number in a header"),
         (tar_header(b"a", b"00040000000\0", b"x"), "a header of 8388608 bytes"),
         (tar_header(b"a", b"77777777777\0", b"L"), "a header of 8589934591 bytes"),
-        (tar_header(b"a", b"00000000010\0", b"x") + b"99 a=b\n".ljust(512, b"\0"), "an extended header that is none"),
+        (tar_header(b"a", b"00000000010\0", b"x") + b"99 a=b\n".ljust(512, b"\0"), "an invalid extended header"),
         (tar_header(b"a", b"16\0", b"x") + b"14 size=minus\n".ljust(512, b"\0") + tar_header(b"a", b"0"), "a size of"),
     ],
 )  # fmt: skip
@@ -122,9 +123,9 @@ def test_ten_thousand_nested_headers_are_no_problem(tmp_path: Path) -> None:
 
 
 def test_an_archive_that_expands_without_end_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archives, "FREE_EXPANSION", 2**20)
+    monkeypatch.setattr(archives, "FREE_EXPANSION_BYTES", 2**20)
     path = write_tar(tmp_path / "bomb.tar.gz", [member("images/bomb.png", bytes(2**26))])
-    with pytest.raises(DataError, match="expands far beyond what images do"):
+    with pytest.raises(DataError, match="decompresses to far more than images do"):
         read(path)
 
 

@@ -37,7 +37,7 @@ def test_a_web_page_or_half_a_file_does_not_pass(shared_data: Path, tmp_path: Pa
     half.write_text((shared_data / "nih" / "split_official" / "test_list.txt").read_text()[: 27 * 17])
     with pytest.raises(DataError):
         check_table(page)
-    with pytest.raises(DataError, match="is no image of ChestX-ray14"):
+    with pytest.raises(DataError, match="is not an image of ChestX-ray14"):
         check_list(page, 10)
     with pytest.raises(DataError, match="the official list has 25596"):
         check_list(half, 25_596)
@@ -46,14 +46,14 @@ def test_a_web_page_or_half_a_file_does_not_pass(shared_data: Path, tmp_path: Pa
 def test_parts_are_chosen_by_number() -> None:
     assert [archive.name for archive in CHESTXRAY14.parts((12, 1))] == ["images_001.tar.gz", "images_012.tar.gz"]
     assert CHESTXRAY14.parts(()) == CHESTXRAY14.archives
-    with pytest.raises(DataError, match="there is no part 13; there are 1, 2, 3"):
+    with pytest.raises(DataError, match="there is no part 13; the parts are 1, 2, 3"):
         CHESTXRAY14.parts((13,))
 
 
 @pytest.mark.parametrize(
     ("rows", "reason"),
     [
-        ([["../a_1.tar.gz", "", "", ""]], "row 1: '../a_1.tar.gz' is no name"),
+        ([["../a_1.tar.gz", "", "", ""]], "row 1: '../a_1.tar.gz' is not the name"),
         ([["a.tar.gz", "", "", ""]], "archive 'a.tar.gz' has no number"),
         ([["a_1.tar.gz", "", "12 MB", ""]], "'12 MB' bytes"),
         ([["a_1.tar.gz", "", "", "abc"]], "MD5 sum 'abc' cannot be right"),

@@ -62,10 +62,10 @@ def test_paths_in_the_table_tell_apart_images_of_one_name(tmp_path: Path) -> Non
     }
     assert (source.population, source.public) == ("local", False)
     table.write_text("path,patient,Mass\nview1.PNG,a,1\n")
-    with pytest.raises(DataError, match=r"row 'view1.PNG' fits 'a/view1.PNG' and 'b/view1.PNG'"):
+    with pytest.raises(DataError, match=r"row 'view1.PNG' matches 'a/view1.PNG' and 'b/view1.PNG'"):
         FolderSource.open(tmp_path)
     table.write_text("path,patient,Mass\na/view1.PNG,a,1\nx/a/view1.PNG,b,0\n")
-    with pytest.raises(DataError, match=r"both rows 'a/view1.PNG' and 'x/a/view1.PNG' mean this image"):
+    with pytest.raises(DataError, match=r"both rows 'a/view1.PNG' and 'x/a/view1.PNG' match this image"):
         FolderSource.open(tmp_path)
 
 

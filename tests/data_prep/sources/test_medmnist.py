@@ -8,7 +8,7 @@ import pytest
 from data_prep.errors import DataError
 from data_prep.labels.table import FINDINGS
 from data_prep.sources.medmnist import MedMnistSource
-from data_prep.store.recipe import build_store
+from data_prep.store.from_source import build_store
 
 COUNTS = {"train": 7, "val": 2, "test": 3}
 
@@ -58,7 +58,7 @@ def test_arrays_of_another_kind_are_refused_and_pickles_never_opened(
     tmp_path: Path, changes: dict[str, np.ndarray]
 ) -> None:
     write_npz(tmp_path / "chestmnist.npz", **changes)
-    with pytest.raises(DataError, match=r"chestmnist.npz: (not a whole file of MedMNIST|labels of shape)"):
+    with pytest.raises(DataError, match=r"chestmnist.npz: (not a complete MedMNIST file|labels of shape)"):
         build_store(MedMnistSource.open(tmp_path, 28), tmp_path / "store", 28, key=b"")
 
 
@@ -67,5 +67,5 @@ def test_a_cut_file_is_refused(tmp_path: Path, share: float) -> None:
     path = tmp_path / "chestmnist.npz"
     write_npz(path)
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
-    with pytest.raises(DataError, match="not a whole file of MedMNIST"):
+    with pytest.raises(DataError, match="not a complete MedMNIST file"):
         MedMnistSource.open(tmp_path, 28)

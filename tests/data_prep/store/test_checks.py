@@ -13,7 +13,7 @@ from data_prep.labels.splits import Split, SplitSettings, make_split
 from data_prep.sources.folder import FolderSource
 from data_prep.store import checks
 from data_prep.store.checks import Expected, check_store, require, table
-from data_prep.store.recipe import build_store
+from data_prep.store.from_source import build_store
 from data_prep.store.store import Pixels, Quarantined, Store
 
 FolderMaker = Callable[..., Path]
@@ -39,7 +39,7 @@ def broken(store: Store, expected: Expected = NOTHING) -> list[str]:
 
 
 def test_a_sound_store_breaks_no_rule(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks, "_PIECE_BYTES", 700)  # seven images at a time
+    monkeypatch.setattr(checks, "_CHUNK_BYTES", 700)  # seven images at a time
     results = check_store(store, Expected(images=40, patients=10, split=split_of(store)))
     assert len(results) == len(checks._RULES) - 1  # the files name no patients
     assert all(each.holds for each in results)
@@ -67,9 +67,9 @@ CHANGES: dict[str, Callable[[Store], dict[str, Any]]] = {
     "images of 12 x 12 pixels": lambda s: {"size": 12},
     "no constant image": lambda s: {"pixels": changed_pixels(s, 38)},
     "targets are present, absent or unknown": lambda s: {"targets": s.targets + np.int8(2)},
-    "every label is known of some image": lambda s: {"targets": np.full_like(s.targets, -1)},
+    "every label is known for some image": lambda s: {"targets": np.full_like(s.targets, -1)},
     "patients are opaque keys": lambda s: {"patients": np.where(np.arange(39) == 0, "Jane Doe", s.patients)},
-    "the files know no person under two of the table's patients": lambda s: {
+    "no patient of the files is two patients in the table": lambda s: {
         "manifest": s.manifest | {"patients_in_files": {"images": 39, "joined": 2}}
     },
 }

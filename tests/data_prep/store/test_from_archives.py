@@ -23,12 +23,12 @@ from data_prep.labels.table import read_labels
 from data_prep.sources.archives import NO_ROW
 from data_prep.sources.folder import FolderSource
 from data_prep.store import from_archives
-from data_prep.store.from_archives import ArchiveSource, build_from_archives
-from data_prep.store.recipe import build_store
+from data_prep.store.from_archives import ArchiveFiles, ArchiveSource, build_from_archives
+from data_prep.store.from_source import build_store
 from data_prep.store.store import Store
 from tests.data_prep.conftest import write_nih_table
 from tests.data_prep.hostile_tar import hostile_members, member, write_tar
-from tests.data_prep.store.test_recipe import DECODER_THAT_CRASHES, crashing
+from tests.data_prep.store.test_from_source import DECODER_THAT_CRASHES, crashing
 
 NAMES = [f"{patient:08d}_{index:03d}.png" for patient in range(1, 7) for index in range(6)]
 ENTRIES = dict[str, bytes]
@@ -59,17 +59,18 @@ class Archives:
             for part in range(3)
         ]
 
-    def source(self, sums_known: bool = True) -> ArchiveSource:
+    def source(self, sums_known: bool = True, files: ArchiveFiles | None = None) -> ArchiveSource:
         table = read_labels(self.folder / "table.csv")
-        files = tuple(described(file, sums_known) for file in self.files)
-        return ArchiveSource.of(table, files, {file.name: file for file in self.files})
+        archives = tuple(described(file, sums_known) for file in self.files)
+        local = {file.name: file for file in self.files}
+        return ArchiveSource.of(table, archives, local, files or ArchiveFiles(self.fetch))
 
     def fetch(self, archive: RemoteFile) -> Path:
         return self.folder / archive.name
 
     def build(self, path: Path, **options: object) -> Store:
         settings = {"key": b"", "shard_images": 5, **options}
-        return build_from_archives(self.source(), path, 10, self.fetch, **settings)  # type: ignore[arg-type]
+        return build_from_archives(self.source(), path, 10, **settings)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -111,7 +112,7 @@ def test_a_second_build_reads_no_archive(archives: Archives, tmp_path: Path) -> 
     source, first = archives.source(), archives.build(tmp_path / "store")
     for file in archives.files:
         file.unlink()
-    again = build_from_archives(source, tmp_path / "store", 10, archives.fetch, key=b"", shard_images=5)
+    again = build_from_archives(source, tmp_path / "store", 10, key=b"", shard_images=5)
     assert again.fingerprint == first.fingerprint
 
 
@@ -169,12 +170,12 @@ def test_a_damaged_archive_is_named_after_the_others_are_done(archives: Archives
     with pytest.raises(
         DataError, match=r"images_001.tar.gz: (MD5 sum|damaged).*fetch it again.*what was decoded is kept"
     ):
-        build_from_archives(source, tmp_path / "store", 10, archives.fetch, **build)  # type: ignore[arg-type]
+        build_from_archives(source, tmp_path / "store", 10, **build)  # type: ignore[arg-type]
     assert not (tmp_path / "store").exists()
     archives.files[0].write_bytes(whole)
     for file in archives.files[1:]:
         file.unlink()  # they are done, and not read again
-    mended = build_from_archives(source, tmp_path / "store", 10, archives.fetch, **build)  # type: ignore[arg-type]
+    mended = build_from_archives(source, tmp_path / "store", 10, **build)  # type: ignore[arg-type]
     assert len(mended.images) == 36
     total = sum(archive.bytes or 0 for archive in source.archives)
     assert calls[-1] == (total, total)
@@ -182,10 +183,10 @@ def test_a_damaged_archive_is_named_after_the_others_are_done(archives: Archives
 
 def test_an_archive_without_a_sum_must_be_at_hand(archives: Archives, tmp_path: Path) -> None:
     source = archives.source(sums_known=False)
-    store = build_from_archives(source, tmp_path / "store", 10, archives.fetch, key=b"")
+    store = build_from_archives(source, tmp_path / "store", 10, key=b"")
     assert len(store.images) == 36
-    with pytest.raises(DataError, match="gives no MD5 sum, so it must lie in the folder given with --from"):
-        ArchiveSource.of(source.table, (replace(source.archives[0], md5=None),), {})
+    with pytest.raises(DataError, match="gives no MD5 sum, so the file must be in the folder given with --from"):
+        ArchiveSource.of(source.table, (replace(source.archives[0], md5=None),), {}, source.files)
 
 
 def test_archives_are_discarded_once_their_shards_were_checked(archives: Archives, tmp_path: Path) -> None:
@@ -198,7 +199,7 @@ def test_archives_are_discarded_once_their_shards_were_checked(archives: Archive
         seen.append((archive.name, bool(done)))
         (archives.folder / archive.name).unlink()
 
-    archives.build(path, discard=discard)
+    build_from_archives(archives.source(files=ArchiveFiles(archives.fetch, discard)), path, 10, key=b"", shard_images=5)
     assert sorted(seen) == [(file.name, True) for file in archives.files]
 
 
@@ -214,7 +215,7 @@ def test_while_one_archive_is_fetched_another_is_decoded(archives: Archives, tmp
         if archive.name == "images_002.tar.gz":
             done.set()
 
-    build_from_archives(archives.source(), tmp_path / "store", 10, fetch, key=b"", discard=discard)
+    build_from_archives(archives.source(files=ArchiveFiles(fetch, discard)), tmp_path / "store", 10, key=b"")
     assert done.is_set()
 
 
@@ -261,7 +262,7 @@ def test_a_process_that_falls_silent_is_ended(
 KILLED = """
 import sys
 from pathlib import Path
-from data_prep.store.from_archives import ArchiveSource, build_from_archives
+from data_prep.store.from_archives import ArchiveFiles, ArchiveSource, build_from_archives
 from data_prep.labels.table import read_labels
 from data_prep.fetch.remote_file import RemoteFile
 from hashlib import md5
@@ -270,10 +271,10 @@ def main():
     folder, size, shard = Path(sys.argv[1]), int(sys.argv[3]), int(sys.argv[4])
     files = tuple(RemoteFile(file.name, "", file.stat().st_size, md5(file.read_bytes()).hexdigest())
                   for file in sorted(folder.glob("*.tar.gz")))
-    source = ArchiveSource.of(read_labels(next(folder.glob("*.csv*"))), files, {})
+    access = ArchiveFiles(lambda archive: folder / archive.name)
+    source = ArchiveSource.of(read_labels(next(folder.glob("*.csv*"))), files, {}, access)
     print("ready", flush=True)
-    build_from_archives(source, Path(sys.argv[2]), size, lambda archive: folder / archive.name, key=b"", workers=2,
-                        shard_images=shard)
+    build_from_archives(source, Path(sys.argv[2]), size, key=b"", workers=2, shard_images=shard)
 
 if __name__ == "__main__":
     main()

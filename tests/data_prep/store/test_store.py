@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from data_prep.errors import DataError
 from data_prep.labels.table import LabelTable
-from data_prep.store.store import Pixels, Store, StoreWriter
+from data_prep.store.store import Pixels, Store
+from data_prep.store.writer import StoreWriter
 
 SIZE = 8
 N = 10
@@ -180,7 +181,7 @@ def test_a_shard_whose_images_were_all_quarantined_has_no_file(tmp_path: Path) -
     [
         (errno.ENOSPC, r"No space left on device\); free some space and run again"),
         (errno.EROFS, r"Read-only file system\); choose a folder that can be written"),
-        (errno.EIO, r"error\); mend it, or choose another folder"),
+        (errno.EIO, r"error\); repair it, or choose another folder"),
     ],
 )
 def test_a_disk_that_refuses_is_a_data_error_with_path_and_remedy(

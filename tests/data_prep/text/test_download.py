@@ -49,14 +49,16 @@ def test_a_server_that_is_gone_leaves_the_command_to_get_the_file_by_hand(
     file = at(gone.url, LINES)
     monkeypatch.setitem(SENTIMENT, "cr", dataclasses.replace(SENTIMENT["cr"], train=file))
     command = rf"curl -L --create-dirs -o {tmp_path / 'custrev.all'} {gone.url}"
-    with pytest.raises(DataError, match=rf"not fetched from 127.0.0.1 after 3 attempts .*get it by hand: {command}$"):
+    with pytest.raises(
+        DataError, match=rf"not downloaded from 127.0.0.1 after 3 attempts .*get it by hand: {command}$"
+    ):
         fetch_sentiment(tmp_path, ("cr",), SETTINGS)
 
 
 def test_other_content_than_was_published_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(LINES.replace(b"7", b"8")) as server:
         monkeypatch.setitem(SENTIMENT, "cr", dataclasses.replace(SENTIMENT["cr"], train=at(server.url, LINES)))
-        with pytest.raises(DataError, match=r"sends something else than the published file, twice: MD5 sum .*by hand"):
+        with pytest.raises(DataError, match=r"sent something other than the published file, twice: MD5 sum .*by hand"):
             fetch_sentiment(tmp_path, ("cr",), SETTINGS)
 
 
@@ -84,9 +86,9 @@ def test_glove_is_fetched_as_it_is_packed_and_read(tmp_path: Path, monkeypatch: 
 
 
 def test_names_that_nobody_publishes_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"there is no 'subjective' to fetch; did you mean subj\?"):
+    with pytest.raises(DataError, match=r"there is no 'subjective' to download; did you mean subj\?"):
         fetch_sentiment(tmp_path, ("subjective",), SETTINGS)
-    with pytest.raises(DataError, match=r"there is no 'rtee' to fetch; did you mean rte\?"):
+    with pytest.raises(DataError, match=r"there is no 'rtee' to download; did you mean rte\?"):
         fetch_glue(tmp_path, ("rtee",))
-    with pytest.raises(DataError, match=r"there is no '7B' to fetch; did you mean 6B\?"):
+    with pytest.raises(DataError, match=r"there is no '7B' to download; did you mean 6B\?"):
         fetch_glove(tmp_path, "7B", SETTINGS)

@@ -76,7 +76,7 @@ def test_the_real_files_have_their_sizes_and_say_what_they_are(shared_data: Path
     }
     assert tasks["cola"].notes == ()
     assert "their test part, not on the 408 pairs of GLUE's dev part" in tasks["mrpc"].notes[0]
-    assert "all three parts are cut from the 5463 rows of the dev part" in tasks["qnli"].notes[-1]
+    assert "all three parts are drawn from the 5463 rows of the dev part" in tasks["qnli"].notes[-1]
     assert tasks["sst2"].notes == ("train.tsv: 60614 rows, the published file has 67349",)
     assert 'whom he called "the witness",' in tasks["mrpc"].train.first[0]
 
@@ -117,7 +117,7 @@ def test_a_dev_part_alone_is_split_in_three(tmp_path: Path) -> None:
     task = one(tmp_path, "qnli")
     assert len(task.train) + len(task.val) + len(task.test) == len(ROWS)
     assert len(task.test) == 3
-    assert "no training part here" in task.notes[-1]
+    assert "no training part found" in task.notes[-1]
 
 
 def test_a_limit_caps_the_training_part_alone(tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_rows_without_a_text_are_skipped_and_counted(tmp_path: Path) -> None:
     [
         (
             "only\ttwo",
-            r"train.tsv: line 32 has 2 columns instead of 4; mend it, or get them by hand: hf download nyu-mll",
+            r"train.tsv: line 32 has 2 columns instead of 4; correct it or get them by hand: hf download nyu-mll",
         ),
         ("9\ta\tb\tentails", r"line 32 has the label 'entails'; RTE has entailment, not_entailment"),
         ("9\ta\tb\t0", r"line 32 has the label '0'"),
@@ -202,9 +202,12 @@ def test_a_cut_or_changed_table_is_refused_in_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"sentence1": ["a"], "label": [0]}, "no column 'sentence2'; there are sentence1, label; get them by hand"),
-        ({"sentence1": ["a", None], "sentence2": ["b", "b"], "label": [0, 1]}, "row 2 has nothing in .*'sentence1'"),
-        ({"sentence1": ["a", "a"], "sentence2": ["b", "b"], "label": [0, None]}, "row 2 has nothing in .*'label'"),
+        (
+            {"sentence1": ["a"], "label": [0]},
+            "no column 'sentence2'; columns found: sentence1, label; get them by hand",
+        ),
+        ({"sentence1": ["a", None], "sentence2": ["b", "b"], "label": [0, 1]}, "row 2 is empty in .*'sentence1'"),
+        ({"sentence1": ["a", "a"], "sentence2": ["b", "b"], "label": [0, None]}, "row 2 is empty in .*'label'"),
         ({"sentence1": [1], "sentence2": ["b"], "label": [0]}, "column 'sentence1' holds int64, not texts"),
         ({"sentence1": ["a"], "sentence2": ["b"], "label": ["x"]}, "column 'label' holds string, not whole numbers"),
         ({"sentence1": ["a"], "sentence2": ["b"], "label": [-1]}, "row 1 has the label '-1'; RTE has 0, 1"),
@@ -230,7 +233,7 @@ def test_a_small_table_that_stands_for_much_text_is_refused(tmp_path: Path, monk
     texts = {name: pyarrow.DictionaryArray.from_arrays(indices, arrays[name]) for name in ("sentence1", "sentence2")}
     parquet.write_table(pyarrow.table({**texts, "label": columns["label"]}), path)
     assert path.stat().st_size < 100_000
-    with pytest.raises(DataError, match=r"268440000 with those above; at most 20000 and 268435456 are read"):
+    with pytest.raises(DataError, match=r"268440000 in all rows so far; at most 20000 and 268435456 are read"):
         one(tmp_path, "rte")
     monkeypatch.setattr(hub_table, "MAX_ROWS", 1000)
     with pytest.raises(DataError, match=r"200000 rows and \d+ bytes; at most 1000 rows"):

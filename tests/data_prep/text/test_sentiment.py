@@ -90,7 +90,7 @@ def test_lines_without_a_text_are_skipped_and_counted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("2 a third class", r"line 41 begins with '2'; a line is LABEL TEXT with a label of 0, 1: mend it, or get"),
+        ("2 a third class", r"line 41 begins with '2'; a line is LABEL TEXT with a label of 0, 1: correct it or get"),
         ("positive words", r"line 41 begins with 'positive'"),
         ("1\ttab between", r"line 41 begins with '1\\tt"),
     ],

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_prep.errors import DataError
-from data_prep.text.task import Texts, TextTask, capped, split_off, split_off_fold
+from data_prep.text.task import Texts, TextTask, limit_training, split_off, split_off_fold
 
 
 def numbered(n: int, pairs: bool = False, start: int = 0) -> Texts:
@@ -74,15 +74,15 @@ def test_a_fold_that_does_not_exist_is_refused(which: int) -> None:
 
 def test_a_limit_caps_training_sentences_and_nothing_else() -> None:
     whole = task()
-    small, smaller = capped(whole, 20, seed=3), capped(whole, 8, seed=3)
+    small, smaller = limit_training(whole, 20, seed=3), limit_training(whole, 8, seed=3)
     assert len(small.train) == 20
     assert small.val is whole.val
     assert small.test is whole.test
     assert set(smaller.train.first) < set(small.train.first) < set(whole.train.first)
     assert small.notes == ("20 of 50 training sentences, drawn with seed 3",)
-    assert capped(whole, None, 3) is capped(whole, 50, 3) is whole
+    assert limit_training(whole, None, 3) is limit_training(whole, 50, 3) is whole
     with pytest.raises(DataError, match="a limit of 0 training sentences; give at least 1"):
-        capped(whole, 0, 3)
+        limit_training(whole, 0, 3)
 
 
 def test_a_fingerprint_is_of_every_sentence_label_class_and_part() -> None:
@@ -92,6 +92,6 @@ def test_a_fingerprint_is_of_every_sentence_label_class_and_part() -> None:
     renamed = dataclasses.replace(whole, classes=("a", "b", "d"))
     cut = dataclasses.replace(whole, train=Texts(("sentence 0 s", "entence 1"), None, np.zeros(2, np.int64)))
     recut = dataclasses.replace(whole, train=Texts(("sentence 0 ", "sentence 1"), None, np.zeros(2, np.int64)))
-    changed = [swapped, relabelled, renamed, cut, recut, capped(whole, 20, 0)]
+    changed = [swapped, relabelled, renamed, cut, recut, limit_training(whole, 20, 0)]
     assert len({other.fingerprint for other in [whole, *changed]}) == 1 + len(changed)
     assert dataclasses.replace(whole, notes=("more",)).fingerprint == whole.fingerprint == task().fingerprint

@@ -9,7 +9,7 @@ import pytest
 from data_prep.errors import DataError
 from data_prep.text import token_cache as module
 from data_prep.text.task import Texts
-from data_prep.text.token_cache import tokenised
+from data_prep.text.token_cache import cached_tokens
 from data_prep.text.tokens import Tokens
 from data_prep.text.vocabulary import Vocabulary
 
@@ -58,7 +58,7 @@ def same(one: Tokens, other: Tokens) -> bool:
 @pytest.mark.parametrize("texts", [PAIRS, SINGLE])
 def test_the_same_texts_are_encoded_once(tmp_path: Path, texts: Texts) -> None:
     asked = encoder()
-    first, second = (tokenised(texts, asked, tmp_path / "cache") for _ in range(2))
+    first, second = (cached_tokens(texts, asked, tmp_path / "cache") for _ in range(2))
     assert asked.calls == [2]
     assert same(first, second)
     assert same(first, asked.inner.encode(texts))
@@ -66,12 +66,12 @@ def test_the_same_texts_are_encoded_once(tmp_path: Path, texts: Texts) -> None:
 
 def test_other_texts_or_another_encoder_have_a_file_of_their_own(tmp_path: Path) -> None:
     for texts, asked in ((PAIRS, encoder()), (SINGLE, encoder()), (SINGLE, encoder("a", "c"))):
-        assert same(tokenised(texts, asked, tmp_path), asked.inner.encode(texts))
+        assert same(cached_tokens(texts, asked, tmp_path), asked.inner.encode(texts))
     assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_a_file_that_was_cut_or_changed_anywhere_is_written_anew(tmp_path: Path) -> None:
-    tokenised(PAIRS, encoder(), tmp_path)
+    cached_tokens(PAIRS, encoder(), tmp_path)
     (path,) = tmp_path.iterdir()
     raw = path.read_bytes()
     right = encoder().inner.encode(PAIRS)
@@ -80,25 +80,25 @@ def test_a_file_that_was_cut_or_changed_anywhere_is_written_anew(tmp_path: Path)
     broken += [raw[:at] + bytes([raw[at] ^ 0xFF]) + raw[at + 1 :] for at in rng.integers(0, len(raw), 100).tolist()]
     for content in broken:
         path.write_bytes(content)
-        assert same(tokenised(PAIRS, encoder(), tmp_path), right)
+        assert same(cached_tokens(PAIRS, encoder(), tmp_path), right)
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
 def test_a_whole_file_of_other_tokens_is_written_anew(tmp_path: Path) -> None:
-    tokenised(PAIRS, encoder(), tmp_path)
+    cached_tokens(PAIRS, encoder(), tmp_path)
     (path,) = tmp_path.iterdir()
     with np.load(path) as arrays:
         changed = dict(arrays) | {"ids": arrays["ids"][::-1]}
     np.savez(path, **changed)
-    assert same(tokenised(PAIRS, encoder(), tmp_path), encoder().inner.encode(PAIRS))
+    assert same(cached_tokens(PAIRS, encoder(), tmp_path), encoder().inner.encode(PAIRS))
 
 
 def test_a_pickle_in_its_place_is_never_opened(tmp_path: Path) -> None:
-    tokenised(PAIRS, encoder(), tmp_path)
+    cached_tokens(PAIRS, encoder(), tmp_path)
     (path,) = tmp_path.iterdir()
     np.savez(path, ids=np.array([{}], dtype=object), offsets=np.zeros(3), digest=np.zeros(32, np.uint8))
     asked = encoder()
-    tokenised(PAIRS, asked, tmp_path)
+    cached_tokens(PAIRS, asked, tmp_path)
     assert asked.calls == [2]
 
 
@@ -108,5 +108,5 @@ def test_a_write_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(module.os, "fsync", full)
     with pytest.raises(DataError, match=r"cannot be written \(No space left on device\); name another folder"):
-        tokenised(PAIRS, encoder(), tmp_path)
+        cached_tokens(PAIRS, encoder(), tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -54,7 +54,7 @@ def test_rare_words_are_unknown_and_long_sentences_cut() -> None:
     vocabulary = Vocabulary.build([texts("b b c c a", "x y z")], VocabularySettings(min_count=2, max_length=4))
     assert vocabulary.words[2:] == ("b", "c")
     assert vocabulary.encode(texts("a b c b c")).ids.tolist() == [UNKNOWN, 2, 3, 2]
-    with pytest.raises(DataError, match="none of 3 words stands 2 times in the training texts; lower min_count"):
+    with pytest.raises(DataError, match="none of 3 words occurs 2 times in the training texts; lower min_count"):
         Vocabulary.build([texts("x y z")], VocabularySettings(min_count=2))
 
 

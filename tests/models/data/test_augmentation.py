@@ -23,7 +23,7 @@ def test_an_image_is_augmented_to_the_same_bits_in_any_batch(pixels, size):
     assert torch.equal(augmented(pixels, EVERYTHING), torch.cat(parts))
 
 
-def test_switched_off_it_hands_the_pixels_through(pixels):
+def test_settings_that_change_nothing_return_the_same_pixels(pixels):
     assert augmented(pixels, AugmentationSettings()) is pixels
 
 

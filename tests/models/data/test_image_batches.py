@@ -34,7 +34,7 @@ def test_examples_are_copied_from_a_read_only_array():
     assert len(made) == 3
 
 
-def test_rows_of_an_array_are_left_where_they_are():
+def test_selected_rows_of_an_array_are_not_copied():
     pixels = np.arange(5 * 4, dtype=np.uint8).reshape(5, 2, 2)
     made = examples(pixels, np.zeros((2, 3), np.int8), (), rows=np.array([4, 1]))
     assert isinstance(made.pixels, StoredPixels)
@@ -44,7 +44,7 @@ def test_rows_of_an_array_are_left_where_they_are():
 
 
 @pytest.mark.parametrize("rows", [[0, 5], [-1, 2]])
-def test_rows_that_are_not_there_are_refused(rows):
+def test_rows_that_do_not_exist_are_refused(rows):
     with pytest.raises(SettingError, match=r"rows must lie in 0\.\.4"):
         examples(np.zeros((5, 2, 2), np.uint8), np.zeros((2, 3), np.int8), (), rows=np.array(rows))
 

@@ -50,9 +50,9 @@ def placed(place):
     st.lists(st.lists(st.integers(0, N - 1), min_size=1, max_size=9), max_size=9),
     st.integers(0, 5),
 )
-def test_every_place_yields_the_same_bits_in_order(place, batches, ahead):
+def test_every_place_yields_the_same_bits_in_order(place, batches, prefetch):
     wanted = [torch.tensor(batch) for batch in batches]
-    got = list(placed(place).stream(wanted, ahead))
+    got = list(placed(place).stream(wanted, prefetch))
     assert [rows.tolist() for rows, _ in got] == batches
     for batch, (_, pixels) in zip(batches, got, strict=True):
         assert pixels.dtype == torch.uint8
@@ -68,7 +68,7 @@ def test_every_place_yields_the_same_bits_in_order(place, batches, ahead):
         (BYTES, BYTES - 1, "store"),  # on a CPU what is on the device is in main memory
     ],
 )
-def test_images_lie_as_near_as_they_fit(device, main, place):
+def test_images_are_placed_as_near_to_the_device_as_they_fit(device, main, place):
     assert MemoryBudget(CPU, device / GIB, main / GIB).place(stored()).place == place
 
 
@@ -76,7 +76,7 @@ def test_without_limits_a_small_store_is_on_the_device():
     assert MemoryBudget(CPU, None, None).place(stored()).place == "device"
 
 
-def test_what_one_set_takes_the_next_has_not():
+def test_the_budget_shrinks_by_what_a_set_takes():
     memory = MemoryBudget(CPU, None, 1.5 * BYTES / GIB)
     assert [memory.place(stored()).place for _ in range(2)] == ["device", "store"]
 
@@ -94,13 +94,13 @@ def test_images_left_in_the_store_are_read_as_batches_need_them():
     array = Counted()
     images = MemoryBudget(CPU, 0, 0).place(examples(array, np.zeros((N, 2)), (), ROWS).pixels)
     assert array.read == 0
-    batches = images.stream([torch.arange(5)] * 9, ahead=2)
+    batches = images.stream([torch.arange(5)] * 9, prefetch=2)
     next(batches)
     batches.close()
     assert 5 <= array.read <= 20
 
 
-def test_a_pass_that_is_given_up_leaves_no_thread():
+def test_a_pass_that_is_closed_early_leaves_no_thread():
     before = threading.active_count()
     batches = placed("store").stream([torch.arange(5)] * 9)
     next(batches)
@@ -117,7 +117,7 @@ def test_a_batch_that_cannot_be_read_is_an_error_of_the_step():
         next(ImageCache(stored(Broken()), CPU, "store").stream([torch.arange(3)]))
 
 
-def test_stored_pixels_stand_in_for_a_tensor():
+def test_stored_pixels_behave_like_a_tensor():
     tensor = torch.as_tensor(WHOLE[ROWS])[:, None]
     assert stored().shape == tensor.shape
     assert stored().numel() == tensor.numel()

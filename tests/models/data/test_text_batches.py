@@ -1,4 +1,4 @@
-"""Every text comes when it should, among texts of its length, and the order is a function of seed, task and epoch."""
+"""Every text occurs once per pass, among texts of similar length, in an order that depends on seed, task and epoch."""
 
 import numpy as np
 import pytest
@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from models.data.text_batches import (
     TaskBatches,
-    bucketed,
-    by_length,
+    bucket_by_length,
     padding_share,
+    sort_by_length,
     steps_per_task,
     task_sequence,
     text_examples,
@@ -59,16 +59,16 @@ def test_the_parts_of_a_batch_are_the_batch(lengths, size):
 
 @given(LENGTHS, st.integers(1, 40), st.integers(0, 5))
 def test_a_pass_visits_every_text_once_in_batches_of_the_size(lengths, size, epoch):
-    batches = bucketed(torch.tensor(lengths), size, seed=0, task="mr", epoch=epoch)
+    batches = bucket_by_length(torch.tensor(lengths), size, seed=0, task="mr", epoch=epoch)
     assert sorted(torch.cat(batches).tolist()) == list(range(len(lengths)))
     assert max(map(len, batches)) <= size
 
 
-def test_the_order_depends_on_seed_task_and_epoch_alone():
+def test_the_order_depends_only_on_seed_task_and_epoch():
     lengths = texts(np.random.default_rng(0).integers(1, 40, 500)).lengths
 
     def order(**changed):
-        return torch.cat(bucketed(lengths, 16, **({"seed": 0, "task": "mr", "epoch": 0} | changed))).tolist()
+        return torch.cat(bucket_by_length(lengths, 16, **({"seed": 0, "task": "mr", "epoch": 0} | changed))).tolist()
 
     assert order() == order()
     assert len({tuple(order(**change)) for change in ({}, {"seed": 1}, {"task": "cr"}, {"epoch": 1})}) == 4
@@ -78,14 +78,14 @@ def test_texts_of_like_length_share_a_batch():
     lengths = torch.as_tensor(np.random.default_rng(0).integers(1, 60, 3000))
     shuffled = list(torch.randperm(3000, generator=torch.Generator().manual_seed(0)).split(32))
     assert padding_share(lengths, shuffled) > 0.4
-    assert padding_share(lengths, bucketed(lengths, 32, seed=0, task="mr", epoch=0)) < 0.04
-    assert padding_share(lengths, by_length(lengths, 32)) < 0.02
+    assert padding_share(lengths, bucket_by_length(lengths, 32, seed=0, task="mr", epoch=0)) < 0.04
+    assert padding_share(lengths, sort_by_length(lengths, 32)) < 0.02
 
 
-def test_lengths_do_not_decide_when_a_text_comes():
-    """Batches of long texts come at any time, not last."""
+def test_the_length_of_a_text_does_not_decide_its_position_in_the_epoch():
+    """Batches of long texts are anywhere in the epoch, not at its end."""
     lengths = torch.arange(1, 3001)
-    first = torch.cat(bucketed(lengths, 30, seed=0, task="mr", epoch=0)[:50])
+    first = torch.cat(bucket_by_length(lengths, 30, seed=0, task="mr", epoch=0)[:50])
     assert abs(float(lengths[first].double().mean()) - 1500) < 400
 
 
@@ -112,7 +112,7 @@ def test_tempering_lies_between():
     assert steps_per_task(batches, 0.5) == {"large": 750, "small": 250}
 
 
-def test_the_sequence_has_each_task_as_often_as_told_and_mixed():
+def test_the_sequence_has_each_task_as_often_as_its_steps_in_random_order():
     sequence = task_sequence({"a": 30, "b": 10}, seed=0, epoch=1)
     assert (sequence.count("a"), sequence.count("b")) == (30, 10)
     assert sequence != sorted(sequence)
@@ -139,14 +139,14 @@ def test_passes_go_on_where_the_epoch_before_left_off(exponent):
 def test_a_task_keeps_its_order_whatever_other_tasks_there_are():
     examples = {"a": texts([3] * 50), "b": texts([4] * 40)}
     both = [rows.tolist() for task, rows in TaskBatches(examples, 8, 1.0, seed=3).epoch(2) if task == "a"]
-    alone = [rows.tolist() for _, rows in TaskBatches({"a": examples["a"]}, 8, 1.0, seed=3).epoch(2)]
-    assert both == alone
+    separate = [rows.tolist() for _, rows in TaskBatches({"a": examples["a"]}, 8, 1.0, seed=3).epoch(2)]
+    assert both == separate
 
 
 @pytest.mark.parametrize(
     ("ids", "offsets", "targets", "message"),
     [
-        ([], [0], [], "at least one"),
+        ([], [0], [], "at least one target"),
         ([1, 2], [0, 2], [0, 1], "one more offset"),
         ([1, 2], [0, 1], [0], "cover the 2 tokens"),
         ([1, 2], [0, 2, 2], [0, 1], "text 1 has no token"),

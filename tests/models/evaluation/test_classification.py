@@ -97,5 +97,5 @@ def test_a_perfect_score_has_no_interval_and_says_why() -> None:
 
 
 def test_predictions_of_another_length_are_refused() -> None:
-    with pytest.raises(ValueError, match="as many rows"):
+    with pytest.raises(ValueError, match=r"one row for each of 3 sentences; got shape \(4, 2\)"):
         task_score(TaskTest(np.zeros(3, int), np.arange(3), ("accuracy",)), np.zeros((4, 2)))

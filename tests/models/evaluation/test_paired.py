@@ -15,7 +15,8 @@ from models.evaluation.intervals import (
     patient_influence,
     placements,
 )
-from models.evaluation.paired import Unit, compare, delong
+from models.evaluation.paired import Unit, _label_differences, compare
+from models.evaluation.two_stage import Estimate, mean_difference
 from tests.models.conftest import Predictions
 
 unhurried = settings(deadline=None, max_examples=50)
@@ -48,6 +49,12 @@ def simulated(
 
 
 # --- DeLong ---
+
+
+def delong(target: NDArray[np.int8], first: NDArray, second: NDArray, patients: NDArray) -> Estimate:
+    """Difference of two models' AUCs for one label on one test set (DeLong, DeLong and Clarke-Pearson, 1988)."""
+    deltas, influence = _label_differences(target, [(first, second)], number_patients(patients))
+    return mean_difference([deltas], [influence])
 
 
 @pytest.mark.parametrize(
@@ -117,12 +124,6 @@ def test_squared_influence_sums_to_delongs_variance_of_one_auc(seed: int) -> Non
     assert (moved**2).sum() == pytest.approx(delong_variance(placed, own[:12], own[12:]), abs=1e-12)
 
 
-def test_delong_refuses_a_class_with_a_single_patient() -> None:
-    target = np.array([1, 1, 0, 0], dtype=np.int8)
-    with pytest.raises(ValueError, match="fewer than two patients with the finding"):
-        delong(target, np.arange(4.0), np.arange(4.0), np.array([0, 0, 1, 2]))
-
-
 # --- Whole designs ---
 
 
@@ -149,7 +150,10 @@ def test_seeds_are_paired_within_units_and_every_difference_is_kept() -> None:
     }
     assert found.n_pairs == 4
     assert found.delta == pytest.approx(np.mean([np.mean(list(by.values())) for by in found.by_unit.values()]))
-    assert (found.over, found.limit) == ("patients", "1 seed(s) cannot speak for other seeds; 3 or more can")
+    assert (found.over, found.limit) == (
+        "patients",
+        "1 seed(s) are too few for an interval over seeds; at least 3 are needed",
+    )
 
 
 def test_what_the_interval_is_over_follows_the_design() -> None:
@@ -160,7 +164,10 @@ def test_what_the_interval_is_over_follows_the_design() -> None:
     drawn = compare({"a": three, "b": three, "c": three}, patients, population_size=91)
     assert (drawn.over, drawn.limit) == ("pairs, seeds and patients", None)
     two = compare({"a": three, "b": three}, patients, population_size=91)
-    assert (two.over, two.limit) == ("seeds and patients", "2 pair(s) cannot speak for other pairs; 3 or more can")
+    assert (two.over, two.limit) == (
+        "seeds and patients",
+        "2 pair(s) are too few for an interval over pairs; at least 3 are needed",
+    )
 
 
 def test_the_same_arms_in_another_order_or_under_other_patient_names_compare_alike() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from models.evaluation.two_stage import MIN_DRAWN, Estimate, mean_difference
+from models.evaluation.two_stage import MIN_SAMPLED, Estimate, mean_difference
 
 unhurried = settings(deadline=None, max_examples=50)
 
@@ -63,7 +63,7 @@ def test_units_that_were_not_drawn_vary_by_their_seeds_alone(seed: int, units: i
 
 
 @pytest.mark.parametrize(
-    ("units", "seeds", "drawn_from", "over"),
+    ("units", "seeds", "population_size", "over"),
     [
         (1, 2, None, "patients"),
         (1, 3, None, "seeds and patients"),
@@ -76,7 +76,7 @@ def test_units_that_were_not_drawn_vary_by_their_seeds_alone(seed: int, units: i
 def test_an_interval_is_over_no_more_than_the_design_carries(
     units: int, seeds: int, population_size: int | None, over: str
 ) -> None:
-    assert MIN_DRAWN == 3
+    assert MIN_SAMPLED == 3
     assert mean_difference(*design(0, units, seeds), population_size=population_size).over == over
 
 

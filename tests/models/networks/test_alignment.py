@@ -1,4 +1,4 @@
-"""Equation 5's properties, on tall matrices too, and matrices that begin as the identity."""
+"""Properties of equation 5, also for tall matrices, and alignment matrices that are initialized as the identity."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def score(x, y, chunk=None):
 
 
 def naive_score(x, y):
-    """Equation 5 by the letter, with a singular value decomposition of each XᵀX."""
+    """Equation 5 as printed, with a singular value decomposition of each XᵀX."""
     roots = []
     for matrix in (x, y):
         u, d, _ = np.linalg.svd(matrix.T.astype(np.float64) @ matrix)
@@ -71,7 +71,7 @@ def test_rotations_of_rows_common_rotations_of_columns_and_scales_change_nothing
     assert score(1e3 * x, 1e-3 * y) == pytest.approx(expected, abs=1e-9)
 
 
-def test_a_rotation_of_one_tasks_columns_alone_does_change_it():
+def test_a_rotation_of_only_one_tasks_columns_changes_it():
     x = np.random.default_rng(0).normal(size=(50, 6)) * [9, 1, 1, 1, 1, 1]
     assert abs(score(x, x @ rotation(6, 1)) - score(x, x)) > 0.1
 
@@ -151,7 +151,7 @@ def test_a_rotation_stays_one_while_it_learns():
 
 
 def trained(kind):
-    """After thirty steps towards a matrix that is no rotation."""
+    """An alignment after thirty steps towards a matrix that is no rotation."""
     module = make_alignment(kind, 5)
     generator = torch.Generator().manual_seed(0)
     x, goal = torch.randn(50, 5, generator=generator), torch.randn(5, 5, generator=generator)

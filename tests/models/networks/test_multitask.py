@@ -72,11 +72,11 @@ def test_the_network_normalises_raw_pixels_by_the_training_images(pixels):
 
 
 def test_images_that_are_all_the_same_are_refused():
-    with pytest.raises(SettingError, match="positive deviation"):
+    with pytest.raises(SettingError, match="positive standard deviation"):
         network_of(torch.full((4, 64, 64), 7, dtype=torch.uint8))
 
 
-def test_first_weights_are_seeded_and_leave_the_global_generator_alone(pixels):
+def test_initial_weights_are_seeded_and_leave_the_global_generator_unchanged(pixels):
     before = torch.get_rng_state()
     first, again, other = (network_of(pixels, seed=seed).state_dict() for seed in (0, 0, 1))
     assert torch.equal(before, torch.get_rng_state())
@@ -102,7 +102,7 @@ def test_weights_that_leave_a_layer_random_are_refused(pixels):
         network_of(pixels, backbone="resnet18", pretrained=True, weights_file=Path("r.pt"), weights=weights)
 
 
-def test_pretrained_weights_that_cannot_be_had_stop_it(pixels, monkeypatch):
+def test_unavailable_pretrained_weights_are_an_error(pixels, monkeypatch):
     with pytest.raises(SettingError, match=r"no pretrained weights for backbone 'conv4'.*weights_file"):
         network_of(pixels, pretrained=True)
     create = timm.create_model
@@ -117,10 +117,10 @@ def test_pretrained_weights_that_cannot_be_had_stop_it(pixels, monkeypatch):
         network_of(pixels, backbone="resnet18", pretrained=True)
 
 
-def test_a_weights_file_is_never_passed_over(pixels):
+def test_a_weights_file_is_never_ignored(pixels):
     with pytest.raises(SettingError, match="pretrained is off"):
         network_of(pixels, weights_file=Path("w.pt"))
-    with pytest.raises(SettingError, match="were not handed over"):
+    with pytest.raises(SettingError, match="were not passed"):
         network_of(pixels, weights_file=Path("w.pt"), pretrained=True)
 
 

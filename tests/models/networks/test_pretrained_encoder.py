@@ -1,4 +1,4 @@
-"""Encoders of the Hugging Face library: a tiny random one, and a small real one where its package is installed."""
+"""Hugging Face encoders: a tiny random one, and a small real one if its package is installed."""
 
 import importlib.util
 import json
@@ -30,8 +30,8 @@ def texts(n=24, seed=0, longest=12, types=True):
     return text_examples(ids, offsets, rng.integers(0, 2, n), ids % 2 if types else None)
 
 
-def network(alignment="none", weights=None, config=TINY, **told):
-    settings = TextNetworkSettings(encoder=PretrainedSettings(**told), alignment=alignment)
+def network(alignment="none", weights=None, config=TINY, **values):
+    settings = TextNetworkSettings(encoder=PretrainedSettings(**values), alignment=alignment)
     return initial_text_network(settings, {"a": 2, "b": 2}, seed=0, config=config, weights=weights)
 
 
@@ -98,9 +98,9 @@ def test_loading_weights_prints_nothing_and_draws_nothing(capfd):
 def test_padding_never_reaches_a_text():
     model = network().eval()
     examples = texts()
-    together = model("a", examples.batch(torch.arange(24)))
-    alone = torch.cat([model("a", examples.batch(torch.tensor([i]))) for i in range(24)])
-    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
+    batched = model("a", examples.batch(torch.arange(24)))
+    single = torch.cat([model("a", examples.batch(torch.tensor([i]))) for i in range(24)])
+    torch.testing.assert_close(batched, single, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("alignment", ["free", "rotation"])
@@ -132,13 +132,13 @@ def test_layers_computed_again_give_the_same_bits_dropout_included():
     assert all(torch.equal(plain.best_state[name], again.best_state[name]) for name in plain.best_state)
 
 
-def test_no_dropout_of_the_library_is_left_and_ours_is_in_its_place():
+def test_every_dropout_layer_of_the_library_is_replaced():
     from models.networks.dropout import SeededDropout
 
     model = network(dropout=0.2)
     assert not any(isinstance(module, torch.nn.Dropout) for module in model.modules())
     ours = [module for module in model.modules() if isinstance(module, SeededDropout)]
-    assert len({module.place for module in ours}) == len(ours)
+    assert len({module.layer for module in ours}) == len(ours)
     assert [module.p for module in ours].count(0.2) == 1 + 2 * 2 + 1
     before = torch.get_rng_state()
     fitted(model)
@@ -161,7 +161,7 @@ def test_a_checkpoint_brings_the_network_back():
 
 def test_a_text_beyond_its_positions_is_refused():
     train = {"a": texts(longest=40), "b": texts()}
-    with pytest.raises(SettingError, match="takes 24 at most"):
+    with pytest.raises(SettingError, match="takes at most 24"):
         fit_text(network(), train, train, SETTINGS, seed=0, device="cpu")
 
 

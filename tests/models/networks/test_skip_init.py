@@ -1,4 +1,4 @@
-"""Modules come without a draw, whatever happens in other threads."""
+"""Modules are created without random numbers; other threads are not affected."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,7 +16,7 @@ MAKERS = [
 ]
 
 
-def test_nothing_is_drawn_and_what_would_have_been_is_the_same_each_time():
+def test_nothing_is_drawn_and_every_module_gets_the_same_values():
     before = torch.get_rng_state()
     for make in MAKERS:
         with SkipInit():
@@ -26,13 +26,13 @@ def test_nothing_is_drawn_and_what_would_have_been_is_the_same_each_time():
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_constants_are_set_as_ever():
+def test_constants_are_set_as_usual():
     with SkipInit():
         norm = nn.LayerNorm(3)
     assert norm.weight.tolist() == [1, 1, 1]
 
 
-def test_other_threads_draw_as_ever():
+def test_other_threads_draw_as_usual():
     with SkipInit(), ThreadPoolExecutor(1) as thread:
         drawn = thread.submit(lambda: torch.zeros(9).uniform_(1, 2, generator=torch.Generator())).result()
     assert float(drawn.min()) >= 1

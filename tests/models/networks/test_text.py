@@ -1,4 +1,4 @@
-"""One shared module behind a matrix per task: what is shared, what begins alike, what a checkpoint brings back."""
+"""The multi-task text network: shared parameters, equal initial weights, checkpoints."""
 
 import io
 
@@ -14,7 +14,7 @@ from models.networks.text import (
     TextNetworkSettings,
     embedding_covariance,
     initial_text_network,
-    transferred,
+    transfer_network,
 )
 from models.networks.word_encoders import CnnSettings, LstmSettings, MlpSettings
 
@@ -52,7 +52,7 @@ def test_at_first_an_aligned_network_is_the_unaligned_one_to_the_bit(encoder, al
         assert torch.equal(network(encoder)(task, BATCH), network(encoder, alignment)(task, BATCH))
 
 
-def test_a_tasks_matrix_touches_its_own_embeddings_alone():
+def test_a_tasks_matrix_changes_only_its_own_embeddings():
     model = network(alignment="free")
     before = {task: model.embeddings(task, BATCH) for task in TASKS}
     with torch.no_grad():
@@ -62,16 +62,16 @@ def test_a_tasks_matrix_touches_its_own_embeddings_alone():
     torch.testing.assert_close(model.embeddings("mr", BATCH), expected)
 
 
-def test_arms_that_differ_in_their_tasks_begin_with_the_same_weights():
-    both, alone = network().state_dict(), network(tasks={"mr": 2}, alignment="free").state_dict()
-    common = set(both) & set(alone)
+def test_arms_that_differ_in_their_tasks_start_with_the_same_weights():
+    both, single_task = network().state_dict(), network(tasks={"mr": 2}, alignment="free").state_dict()
+    common = set(both) & set(single_task)
     assert len(common) == 1 + 4 + 2
-    assert all(torch.equal(both[name], alone[name]) for name in common)
+    assert all(torch.equal(both[name], single_task[name]) for name in common)
     other = network(seed=1).state_dict()
     assert not any(torch.equal(both[name], other[name]) for name in both)
 
 
-def test_making_a_network_leaves_the_global_generator_alone():
+def test_making_a_network_does_not_change_the_global_generator():
     before = torch.get_rng_state()
     network(alignment="rotation")
     assert torch.equal(before, torch.get_rng_state())
@@ -121,7 +121,7 @@ def test_a_checkpoint_brings_the_network_back(alignment):
 @pytest.mark.parametrize("alignment", ["none", "rotation"])
 def test_a_target_begins_with_the_sources_shared_module(alignment):
     source = network(seed=3, alignment="free")
-    target = transferred(source, "cr", 3, alignment, seed=0)
+    target = transfer_network(source, "cr", 3, alignment, seed=0)
     assert target.tasks == {"cr": 3}
     for new, old in zip(target.shared_parameters(), source.shared_parameters(), strict=True):
         assert torch.equal(new, old)
@@ -174,5 +174,5 @@ def test_a_pretrained_encoder_without_its_configuration_is_refused():
 
 
 def test_weights_of_a_file_are_not_for_a_word_encoder():
-    with pytest.raises(SettingError, match="this is a lstm"):
+    with pytest.raises(SettingError, match="this encoder is of kind lstm"):
         network(weights={})

@@ -1,4 +1,4 @@
-"""Padding never reaches an output, whatever the encoder, and outputs have the width of the shared capacity."""
+"""Padding does not influence the output of any encoder, and outputs have the width of the shared capacity."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from models.data.text_batches import TextBatch
 from models.errors import SettingError
-from models.networks.dropout import Draws
+from models.networks.dropout import MaskSource
 from models.networks.word_encoders import CnnEncoder, CnnSettings, LstmEncoder, LstmSettings, MlpEncoder, MlpSettings
 
 D = 6
@@ -24,12 +24,12 @@ KINDS = {
 def encoder(kind):
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        made, told = KINDS[kind]
-        return made(told, Draws()).eval()
+        made, encoder_settings = KINDS[kind]
+        return made(encoder_settings, MaskSource()).eval()
 
 
 def padded(lengths, seed, width=None):
-    """Random words, (b, l, D), zero behind each text's end, and the batch they belong to."""
+    """Random words, (b, l, D), zero after the end of each text, and their batch."""
     lengths = torch.tensor(lengths)
     width = width or int(lengths.max())
     words = torch.as_tensor(np.random.default_rng(seed).normal(size=(len(lengths), width, D)), dtype=torch.float32)
@@ -41,19 +41,19 @@ def padded(lengths, seed, width=None):
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=20)
 @given(lengths=st.lists(st.integers(1, 9), min_size=1, max_size=5), seed=st.integers(0, 99))
-def test_a_text_alone_and_beside_longer_ones_gives_the_same(kind, lengths, seed):
+def test_a_text_has_the_same_output_with_and_without_longer_texts_in_its_batch(kind, lengths, seed):
     model = encoder(kind)
     words, batch = padded(lengths, seed)
-    together = model(words, batch)
-    assert together.shape == (len(lengths), 7)
+    outputs = model(words, batch)
+    assert outputs.shape == (len(lengths), 7)
     for i, length in enumerate(lengths):
-        alone = words[i : i + 1, :length]
+        text = words[i : i + 1, :length]
         single = TextBatch(batch.ids[i : i + 1, :length], batch.lengths[i : i + 1], None, batch.targets[i : i + 1])
-        torch.testing.assert_close(model(alone, single)[0], together[i], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(model(text, single)[0], outputs[i], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["lstm", "deep lstm"])
-def test_what_stands_behind_a_packed_texts_end_is_never_read(kind):
+def test_values_after_the_end_of_a_packed_text_are_never_read(kind):
     model = encoder(kind)
     words, batch = padded([3, 8, 1], 0)
     expected = model(words, batch)
@@ -67,8 +67,8 @@ def test_no_gradient_reaches_the_padding(kind):
     words.requires_grad_()
     model = encoder(kind).train()
     for module in model.modules():
-        if hasattr(module, "draws"):
-            module.draws.begin(0, 0)
+        if hasattr(module, "mask_source"):
+            module.mask_source.begin_step(0, 0)
     model(words, batch)[0].sum().backward()
     assert words.grad[0, :3].abs().sum() > 0
     assert words.grad[1:].abs().sum() == 0
@@ -103,4 +103,4 @@ def test_an_mlp_sees_the_mean_of_the_words():
 
 def test_a_cnn_too_narrow_for_its_windows_is_refused():
     with pytest.raises(SettingError, match="at least 3"):
-        CnnEncoder(CnnSettings(width=2), Draws())
+        CnnEncoder(CnnSettings(width=2), MaskSource())

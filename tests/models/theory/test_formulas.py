@@ -6,21 +6,21 @@ from hypothesis import strategies as st
 
 from models.errors import SettingError
 from models.theory.formulas import (
-    expected_own_error,
+    expected_single_task_error,
     largest_sine,
     optimal_subspace,
     predicted_excess_error,
     theorem_2_bound,
     theorem_2_c,
 )
-from models.theory.linear_tasks import LinearSettings, draw_figure3, excess_error, stream
+from models.theory.linear_tasks import LinearSettings, draw_figure3_data, excess_error, stream
 from models.theory.many_tasks import solve_shared
 from models.theory.two_tasks import TwoTasks
 
 
 @limits(max_examples=8)
 @given(st.integers(2, 5), st.data(), st.integers(0, 10**6))
-def test_proposition_3_gives_the_span_that_many_starts_find(k: int, data: st.DataObject, seed: int) -> None:
+def test_proposition_3_gives_the_span_of_the_numerical_optimum(k: int, data: st.DataObject, seed: int) -> None:
     width = data.draw(st.integers(1, k))
     generator = stream(seed, "test")
     x = generator.standard_normal((40, 6)) * np.array([5.0, 1, 1, 1, 1, 0.3])
@@ -30,7 +30,7 @@ def test_proposition_3_gives_the_span_that_many_starts_find(k: int, data: st.Dat
     assert largest_sine(optimal_subspace(x, labels, weights, width), found.shared[:, :width]) < 1e-8
 
 
-def test_proposition_3_stops_at_the_number_of_tasks() -> None:
+def test_proposition_3_refuses_widths_above_the_number_of_tasks() -> None:
     with pytest.raises(SettingError, match="up to the 2 tasks; got 3"):
         optimal_subspace(np.eye(4), np.ones((4, 2)), np.ones(2), 3)
 
@@ -43,7 +43,7 @@ def test_the_sine_between_spans_is_exact_when_they_are_close_and_one_when_they_a
     assert largest_sine(np.eye(5)[:, :1], np.eye(5)[:, 1:2]) == pytest.approx(1)
 
 
-def test_theorem_2_speaks_only_where_its_condition_holds() -> None:
+def test_theorem_2_is_refused_where_its_condition_fails() -> None:
     x = np.diag([4.0, 1.0])
     assert theorem_2_c(x, 0.999) == pytest.approx(4 * np.sqrt(1 - 0.999**2))
     assert theorem_2_bound(0.1, 0.7) == pytest.approx(0.6 + 1.0)
@@ -51,26 +51,26 @@ def test_theorem_2_speaks_only_where_its_condition_holds() -> None:
         theorem_2_bound(theorem_2_c(np.diag([100.0, 1.0]), 0.9992), 0.1)
 
 
-def test_own_error_is_what_least_squares_has_on_average_whatever_the_covariance() -> None:
+def test_the_expected_single_task_error_is_the_mean_error_of_least_squares() -> None:
     settings = LinearSettings(dimensions=10, target_samples=25)
     errors = []
     for seed in range(1000):
-        drawn = draw_figure3(settings, (), seed)
+        drawn = draw_figure3_data(settings, (), seed)
         theta, _ = drawn.thetas(0.9, 1.0)
         own = np.linalg.solve(drawn.target.gram, drawn.target.cross(theta, 2.0))
         errors.append(excess_error(own, theta, drawn.target.covariance))
-    assert np.mean(errors) == pytest.approx(expected_own_error(25, 10, 2.0), rel=0.08)
+    assert np.mean(errors) == pytest.approx(expected_single_task_error(25, 10, 2.0), rel=0.08)
 
 
 @pytest.mark.parametrize("cosine", [0.95, 0.999])
-def test_the_prediction_for_the_optimum_holds_with_many_samples(cosine: float) -> None:
+def test_the_predicted_error_at_the_optimum_holds_with_many_samples(cosine: float) -> None:
     settings = LinearSettings(dimensions=10, target_samples=400, norm=3)
     ratios = []
     for seed in range(40):
-        drawn = draw_figure3(settings, (400,), seed)
+        drawn = draw_figure3_data(settings, (400,), seed)
         theta_1, theta_2 = drawn.thetas(cosine, settings.norm)
         for source in drawn.sources.values():
-            pair = TwoTasks.of(
+            pair = TwoTasks.from_grams(
                 (drawn.target.gram[None], source.gram[None]),
                 (drawn.target.cross(theta_1, 1)[None], source.cross(theta_2, 1)[None]),
             )

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from models.theory.gradient_flow import follow, random_starts
+from models.theory.gradient_flow import integrate, random_starts
 from models.theory.linear_tasks import Floats, stream
 from models.theory.two_tasks import TwoTasks
 
@@ -17,41 +17,41 @@ def draw(pairs: int, d: int, seed: int = 0) -> tuple[Pair, Pair]:
 
 
 def plain_descent(grams: Pair, crosses: Pair, start: Pair, steps: int, finer: int) -> Floats:
-    """Gradient descent with steps 1 / (finer lambda), `finer` times as many."""
+    """Run gradient descent with `finer` times as many steps of size 1 / (finer lambda)."""
     b, a = start[0].copy(), start[1].copy()
     rate = 1 / np.linalg.eigvalsh(grams[0] + grams[1])[:, -1:] / finer
     for _ in range(steps * finer):
-        pull = [a[:, i : i + 1] * np.einsum("pij,pj->pi", grams[i], b) - crosses[i] for i in (0, 1)]
-        slope = a[:, :1] * pull[0] + a[:, 1:] * pull[1]
-        a = a - rate * np.stack([(pull[i] * b).sum(1) for i in (0, 1)], 1)
-        b = b - rate * slope
+        residual = [a[:, i : i + 1] * np.einsum("pij,pj->pi", grams[i], b) - crosses[i] for i in (0, 1)]
+        gradient = a[:, :1] * residual[0] + a[:, 1:] * residual[1]
+        a = a - rate * np.stack([(residual[i] * b).sum(1) for i in (0, 1)], 1)
+        b = b - rate * gradient
     return a[:, :1] * b
 
 
-def test_the_flow_goes_where_gradient_descent_with_small_steps_goes() -> None:
+def test_the_flow_agrees_with_gradient_descent_with_small_steps() -> None:
     grams, crosses = draw(6, 3)
     start = random_starts(stream(1, "test"), 6, 3)
-    for steps, found in zip((20, 400), follow(grams, crosses, start, [20, 400]), strict=True):
+    for steps, found in zip((20, 400), integrate(grams, crosses, start, [20, 400]), strict=True):
         expected = plain_descent(grams, crosses, start, steps, finer=20)
         np.testing.assert_allclose(found, expected, atol=0.12 * np.linalg.norm(expected, axis=1).max())
-    (end,) = follow(grams, crosses, start, [np.inf])
+    (end,) = integrate(grams, crosses, start, [np.inf])
     np.testing.assert_allclose(end, plain_descent(grams, crosses, start, 10_000, finer=2), atol=1e-6)
 
 
-def test_the_flow_ends_in_a_minimum_of_the_landscape() -> None:
+def test_the_flow_ends_in_a_local_minimum() -> None:
     grams, crosses = draw(30, 5)
-    pairs = TwoTasks.of(grams, crosses)
-    (end,) = follow(grams, crosses, random_starts(stream(2, "test"), 30, 5), [np.inf])
-    for p, ratios in enumerate(pairs.minima()):
+    pairs = TwoTasks.from_grams(grams, crosses)
+    (end,) = integrate(grams, crosses, random_starts(stream(2, "test"), 30, 5), [np.inf])
+    for p, ratios in enumerate(pairs.local_minima()):
         known = [pairs.parameters(np.full(30, ratio))[0][p] for ratio in ratios]
         assert min(np.abs(theta - end[p]).max() for theta in known) < 1e-6
 
 
-def test_weights_count_as_if_data_were_repeated() -> None:
+def test_a_weight_of_two_equals_repeated_data() -> None:
     grams, crosses = draw(4, 3)
     start = random_starts(stream(3, "test"), 4, 3)
-    (weighted,) = follow(grams, crosses, start, [np.inf], weights=(1.0, 2.0))
-    (doubled,) = follow((grams[0], 2 * grams[1]), (crosses[0], 2 * crosses[1]), start, [np.inf])
+    (weighted,) = integrate(grams, crosses, start, [np.inf], weights=(1.0, 2.0))
+    (doubled,) = integrate((grams[0], 2 * grams[1]), (crosses[0], 2 * crosses[1]), start, [np.inf])
     np.testing.assert_allclose(weighted, doubled)
 
 

@@ -1,4 +1,4 @@
-"""Width and transfer: none at all from k on, the exact optimum below."""
+"""Shared width: no transfer from width k on, the global optimum below."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from hypothesis import settings as limits
 from hypothesis import strategies as st
 
 from models.theory.linear_tasks import Floats, stream
-from models.theory.many_tasks import own_solutions, solve_shared
+from models.theory.many_tasks import single_task_solutions, solve_shared
 from models.theory.two_tasks import TwoTasks
 
 
@@ -20,11 +20,13 @@ def draw(k: int, d: int, seed: int) -> tuple[Floats, Floats]:
 
 @limits(max_examples=25)
 @given(st.integers(1, 5), st.integers(0, 3), st.integers(0, 10**6))
-def test_with_a_width_of_k_or_more_every_task_keeps_its_own_solution_exactly(k: int, more: int, seed: int) -> None:
+def test_with_a_width_of_k_or_more_every_task_has_its_single_task_solution_exactly(
+    k: int, more: int, seed: int
+) -> None:
     grams, crosses = draw(k, 6, seed)
     found = solve_shared(grams, crosses, k + more, seed=0)
     assert found.shared.shape == (6, k + more)
-    np.testing.assert_array_equal(found.parameters, own_solutions(grams, crosses))
+    np.testing.assert_array_equal(found.parameters, single_task_solutions(grams, crosses))
 
 
 def test_no_solution_of_any_width_fits_better_than_width_k() -> None:
@@ -39,7 +41,7 @@ def test_no_solution_of_any_width_fits_better_than_width_k() -> None:
 def test_two_tasks_of_width_one_reach_the_exact_optimum(seed: int, weights: tuple[float, float] | None) -> None:
     grams, crosses = draw(2, 5, seed)
     w = weights or (1.0, 1.0)
-    exact = TwoTasks.of((grams[:1], grams[1:]), (crosses[:1], crosses[1:]), w).optimum()
+    exact = TwoTasks.from_grams((grams[:1], grams[1:]), (crosses[:1], crosses[1:]), w).optimum()
     found = solve_shared(grams, crosses, 1, seed=0, weights=np.array(w))
     np.testing.assert_allclose(found.parameters.T, np.concatenate(exact), atol=1e-7)
 

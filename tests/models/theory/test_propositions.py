@@ -15,7 +15,7 @@ def test_there_is_transfer_below_a_width_of_k_and_none_from_there_on() -> None:
     assert all(row["off"] > 0 for row in capacity(SMALL, 0)[:2])
 
 
-def test_the_optimum_spans_what_proposition_3_says() -> None:
+def test_the_numerical_optimum_has_the_span_of_proposition_3() -> None:
     rows = [row for seed in range(3) for row in proposition_3(SMALL, seed)]
     assert [row["width"] for row in rows[:2]] == [1, 2]
     assert max(row["sine"] for row in rows) < 1e-8
@@ -32,6 +32,6 @@ def test_the_targets_error_falls_to_a_plateau_within_theorem_2s_bound() -> None:
     assert all(seed[str(m)] <= seed["bound"] for seed in found for m in settings.source_samples)
 
 
-def test_tasks_without_a_finite_error_of_their_own_are_refused() -> None:
+def test_tasks_without_finite_single_task_error_are_refused() -> None:
     with pytest.raises(ValidationError, match="samples must be at least dimensions"):
         CapacitySettings(dimensions=20, samples=20)

@@ -16,7 +16,7 @@ from models.data.image_batches import StoredPixels, examples
 from models.errors import SettingError
 from models.evaluation.leakage import hashed_patients
 from models.networks.multitask import NetworkSettings, initial_network
-from models.training.distributed import SINGLE_PROCESS, Processes, _mapped_again, spawn
+from models.training.distributed import SINGLE_PROCESS, Processes, _reduce_memmap, spawn
 from models.training.image_step import Batch, Step, StepSettings
 from models.training.image_training import TrainingSettings, fit, predict
 from models.weighting.registry import WeightingSettings, make_weighting
@@ -76,7 +76,7 @@ def test_shares_cover_a_batch_and_differ_by_one_at_most(count):
 def test_a_memory_mapped_array_travels_as_its_place_in_the_file(tmp_path, part):
     np.save(tmp_path / "a.npy", np.arange(7 * 4 * 4, dtype=np.uint8).reshape(7, 4, 4))
     array = np.load(tmp_path / "a.npy", mmap_mode="r")[part]
-    ForkingPickler.register(np.memmap, _mapped_again)
+    ForkingPickler.register(np.memmap, _reduce_memmap)
     travelling = bytes(ForkingPickler.dumps(StoredPixels(array, np.arange(len(array)))))
     assert np.array_equal(pickle.loads(travelling)[:], StoredPixels(array, np.arange(len(array)))[:])
     assert isinstance(pickle.loads(bytes(ForkingPickler.dumps(array))), np.memmap)
@@ -85,13 +85,13 @@ def test_a_memory_mapped_array_travels_as_its_place_in_the_file(tmp_path, part):
 
 def test_an_array_taken_from_a_mapped_one_travels_by_value(tmp_path):
     np.save(tmp_path / "a.npy", np.arange(7 * 4, dtype=np.uint8).reshape(7, 4))
-    ForkingPickler.register(np.memmap, _mapped_again)
+    ForkingPickler.register(np.memmap, _reduce_memmap)
     for array in (np.load(tmp_path / "a.npy", mmap_mode="r")[[5, 1]], np.load(tmp_path / "a.npy", mmap_mode="r").T):
         assert np.array_equal(pickle.loads(bytes(ForkingPickler.dumps(array))), array)
 
 
 def test_too_many_devices_for_a_batch_are_refused():
-    with pytest.raises(SettingError, match="a batch of 2 images has no share for each of 3 devices"):
+    with pytest.raises(SettingError, match="a batch of 2 images is too small for 3 devices"):
         fit(
             network(),
             weighting("uniform"),
@@ -124,7 +124,7 @@ def test_two_processes_give_the_losses_of_one(kind, tmp_path):
     assert not ours.training
 
 
-def steps_in_a_process(processes, tell, pixels, targets, network, rule):
+def steps_in_a_process(processes, send, pixels, targets, network, rule):
     """Twenty steps on one batch; returns the losses, and whether all processes have the same bits."""
     network, rule = deepcopy((network.train(), rule))
     step = Step(network, rule, StepSettings(learning_rate=1e-3, precision="32"), "cpu", processes)
@@ -141,7 +141,7 @@ def steps_in_a_process(processes, tell, pixels, targets, network, rule):
 def test_every_process_ends_with_the_same_weights_and_each_step_has_the_loss_of_one(importable):
     pixels, targets = TRAIN.pixels[:13], TRAIN.targets[:13]
     arguments = (pixels, targets, network(), weighting("uncertainty"))
-    losses, same, count, own = spawn(steps_in_a_process, arguments, count=2, on_message=lambda told: None)
+    losses, same, count, own = spawn(steps_in_a_process, arguments, count=2, on_message=lambda message: None)
     step = Step(network().train(), weighting("uncertainty"), StepSettings(learning_rate=1e-3, precision="32"), "cpu")
     expected = torch.stack([step(Batch(pixels, targets))[0] for _ in range(20)])
     torch.testing.assert_close(losses, expected, rtol=0, atol=1e-5)
@@ -172,7 +172,7 @@ def test_what_is_raised_by_a_listener_ends_the_processes():
     assert not torch.multiprocessing.active_children()
 
 
-def failing(processes, tell, how):
+def failing(processes, send, how):
     """Ends badly in the second process, while the first waits."""
     if processes.rank == 0:
         signal.pause()
@@ -194,5 +194,5 @@ def failing(processes, tell, how):
 )
 def test_a_process_that_fails_ends_the_others_and_says_why(importable, how, error, message):
     with pytest.raises(error, match=message):
-        spawn(failing, (how,), count=2, on_message=lambda told: None)
+        spawn(failing, (how,), count=2, on_message=lambda message: None)
     assert not torch.multiprocessing.active_children()

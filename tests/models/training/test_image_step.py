@@ -53,7 +53,7 @@ def test_images_per_forward_pass_stay_within_the_micro_batch(monkeypatch):
     step = Step(network(), weighting("uniform"), StepSettings(precision="32", micro_batch=4), "cpu")
     sizes = []
     features = step.network.features
-    monkeypatch.setattr(step, "_in_training", lambda pixels: (sizes.append(len(pixels)), features(pixels))[1])
+    monkeypatch.setattr(step, "_training_features", lambda pixels: (sizes.append(len(pixels)), features(pixels))[1])
     step(Batch(PIXELS, TARGETS))
     assert sizes == [4, 3, 3, 3]
 

@@ -9,7 +9,7 @@ import torch
 from models.data.image_batches import Examples, examples
 from models.networks.multitask import MultiTaskNetwork, NetworkSettings, initial_network
 from models.training.image_training import TrainingSettings
-from models.training.profiling import Floor, Limits, Profile, floor, limits, profile
+from models.training.profiling import DeviceLimits, Profile, StepFloor, measure_limits, profile, step_floor
 from models.weighting.registry import SvdSettings, UniformSettings, Weighting, make_weighting
 
 LABELS = ("a", "b", "c")
@@ -99,12 +99,12 @@ def test_operations_are_those_of_the_convolutions_and_of_the_heads_counted_by_ha
     heads = 2 * BATCH * 256 * len(LABELS)
     # backward: by the weights and by the inputs, of which the first layer has none
     expected = 3 * (sum(forward) + heads) - forward[0]
-    assert floor(network(train), train, settings, device="cpu").operations == expected
+    assert step_floor(network(train), train, settings, device="cpu").operations == expected
 
 
 def test_bytes_hold_what_adamw_must_move_and_grow_with_the_batch(train: Examples) -> None:
     small, large = (
-        floor(network(train), train, TrainingSettings(batch_size=size, precision="32"), device="cpu").bytes
+        step_floor(network(train), train, TrainingSettings(batch_size=size, precision="32"), device="cpu").bytes
         for size in (BATCH, 2 * BATCH)  # 24 images in two steps: 12 each
     )
     parameters = 4 * sum(p.numel() for p in network(train).parameters())
@@ -118,8 +118,9 @@ def test_bytes_hold_what_adamw_must_move_and_grow_with_the_batch(train: Examples
 
 
 def test_micro_batches_change_the_floor_by_nothing_but_statistics_per_channel(train: Examples) -> None:
+    settings = TrainingSettings(batch_size=BATCH, precision="32")
     whole, parts = (
-        floor(network(train), train, TrainingSettings(batch_size=BATCH, micro_batch=size, precision="32"), device="cpu")
+        step_floor(network(train), train, settings.model_copy(update={"micro_batch": size}), device="cpu")
         for size in (None, BATCH // 2)
     )
     assert parts.operations == whole.operations
@@ -128,23 +129,23 @@ def test_micro_batches_change_the_floor_by_nothing_but_statistics_per_channel(tr
 
 def test_sgd_has_less_state_to_move_than_adamw(train: Examples) -> None:
     adamw, sgd = (
-        floor(network(train), train, TrainingSettings(optimizer=name, batch_size=BATCH), device="cpu").bytes
+        step_floor(network(train), train, TrainingSettings(optimizer=name, batch_size=BATCH), device="cpu").bytes
         for name in ("adamw", "sgd")
     )
     assert sgd < adamw
 
 
 def test_the_floor_is_the_longer_of_its_two_times() -> None:
-    slow_memory, slow_units = (Limits(100.0, 10.0, "float32"), Limits(10.0, 100.0, "float32"))
-    assert Floor(1000, 1000, slow_memory).seconds == 100
-    assert Floor(1000, 1000, slow_units).seconds == 100
-    assert Floor(1000, 1000, slow_units).operation_seconds == 100
-    assert Floor(1000, 1000, slow_units).byte_seconds == 10
+    slow_memory, slow_units = (DeviceLimits(100.0, 10.0, "float32"), DeviceLimits(10.0, 100.0, "float32"))
+    assert StepFloor(1000, 1000, slow_memory).seconds == 100
+    assert StepFloor(1000, 1000, slow_units).seconds == 100
+    assert StepFloor(1000, 1000, slow_units).operation_seconds == 100
+    assert StepFloor(1000, 1000, slow_units).byte_seconds == 10
 
 
 def test_limits_are_measured_in_the_precision_asked_for_and_leave_its_setting_alone() -> None:
     before = torch.get_float32_matmul_precision()
-    found = limits(torch.device("cpu"), torch.bfloat16)
+    found = measure_limits(torch.device("cpu"), torch.bfloat16)
     assert found.precision == "bfloat16"
     assert found.operations_per_second > 0
     assert found.bytes_per_second > 0

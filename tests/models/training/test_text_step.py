@@ -23,8 +23,8 @@ def batch(n=9):
     return text_examples(rng.integers(1, 40, offsets[-1]), offsets, rng.integers(0, 2, n)).batch(torch.arange(n))
 
 
-def make_step(model, **told):
-    return TextStep(model, TextStepSettings(**told), "cpu")
+def make_step(model, **changed):
+    return TextStep(model, TextStepSettings(**changed), "cpu")
 
 
 def test_it_returns_the_mean_loss_before_it_moved():
@@ -61,8 +61,8 @@ def test_micro_batches_sum_up_to_the_batchs_gradient(size):
 def test_each_micro_batch_draws_dropout_of_its_own():
     model = network(dropout=0.5)
     seeds = []
-    begin = model.draws.begin
-    model.draws.begin = lambda *place: (seeds.append(place), begin(*place))
+    begin = model.mask_source.begin_step
+    model.mask_source.begin_step = lambda *place: (seeds.append(place), begin(*place))
     make_step(model, micro_batch=3)("a", batch(), 1e-2, seed=5, number=7)
     assert seeds == [(5, 7, 0), (5, 7, 1), (5, 7, 2)]
 
@@ -92,5 +92,5 @@ def test_what_stands_still_is_passed_by_and_moves_again_afterwards():
 
 
 def test_layers_of_a_word_encoder_are_not_computed_again():
-    with pytest.raises(SettingError, match="pretrained encoders"):
+    with pytest.raises(SettingError, match="needs a pretrained encoder"):
         make_step(network(), gradient_checkpointing=True)

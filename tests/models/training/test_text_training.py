@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from models.data.text_batches import TaskBatches, text_examples
 from models.errors import DivergenceError, SettingError
-from models.networks.text import TextNetworkSettings, initial_text_network, transferred
+from models.networks.text import TextNetworkSettings, initial_text_network, transfer_network
 from models.networks.word_encoders import CnnSettings, LstmSettings, MlpSettings
 from models.training import text_training
 from models.training.text_training import TextTrainingSettings, fit_text, learning_rate_at, predict_text
@@ -40,8 +40,8 @@ TRAIN = {task: texts(task, n, 0) for task, n in (("mood", 60), ("topic", 36))}
 VAL = {task: texts(task, 40, 1) for task in TASKS}
 
 
-def toy_network(alignment="none", encoder=LstmSettings, seed=0, **told):
-    settings = TextNetworkSettings(encoder=encoder(**({"dimension": 8, "width": 6} | told)), alignment=alignment)
+def toy_network(alignment="none", encoder=LstmSettings, seed=0, **changed):
+    settings = TextNetworkSettings(encoder=encoder(**({"dimension": 8, "width": 6} | changed)), alignment=alignment)
     return initial_text_network(settings, TASKS, seed=seed, words=WORDS)
 
 
@@ -118,7 +118,7 @@ class Watched:
         found = {name: value.clone() for name, value in run.network.state_dict().items()}
         for parameter, moments in run.step.optimizer.state.items():
             found |= {f"{names[id(parameter)]}: {slot}": value.clone() for slot, value in moments.items()}
-        rows = run.step.rows.state_dict()
+        rows = run.step.table_optimizer.state_dict()
         return found | {f"_own_words: {slot}": torch.as_tensor(value).clone() for slot, value in rows.items()}
 
     def changed(self, number):
@@ -262,7 +262,7 @@ def test_it_learns_what_can_be_read_and_predicts_in_the_order_given():
 def test_transfer_fine_tunes_a_target_behind_its_own_matrix():
     source = toy_network()
     run(PLAIN.model_copy(update={"epochs": 12}), network=source)
-    target = transferred(source, "mood", 2, "rotation", seed=1)
+    target = transfer_network(source, "mood", 2, "rotation", seed=1)
     before = [parameter.clone() for parameter in target.shared_parameters()]
     settings = PLAIN.model_copy(update={"epochs": 8, "learning_rate": 0.03, "freeze_shared": True})
     data = {"mood": TRAIN["mood"]}, {"mood": VAL["mood"]}
@@ -294,8 +294,18 @@ def test_metrics_choose_the_epoch():
 
 
 def test_a_loss_that_is_not_finite_names_task_epoch_and_step():
-    with pytest.raises(DivergenceError, match=r"loss of (mood|topic) is not finite in epoch 1, step \d of 13"):
-        run(PLAIN.model_copy(update={"learning_rate": 1e30}))
+    """A head's bias becomes infinite in the second epoch: the next step of its task has no finite loss."""
+    network = toy_network()
+    tasks = [task for task, _ in TaskBatches(TRAIN, PLAIN.batch_size, 1.0, seed=0).epoch(2)]
+    before = next(i for i in range(1, len(tasks) - 1) if tasks[i] == tasks[0] != tasks[i + 1])
+
+    def spoil(done, total):
+        if done == 13 + before:  # one more step, of the other task, stays finite
+            torch.nn.init.constant_(network.heads[network._module_key(tasks[before + 1])].bias, torch.inf)
+
+    where = f"loss of {tasks[before + 1]} is not finite in epoch 2, step {before + 2} of 13: lower learning_rate"
+    with pytest.raises(DivergenceError, match=where):
+        run(PLAIN, network=network, progress=spoil)
 
 
 def test_a_frozen_shared_module_leaves_nothing_to_alternate_with():

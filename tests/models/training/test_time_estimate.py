@@ -9,7 +9,7 @@ from models.data.image_batches import examples
 from models.networks.multitask import NetworkSettings, initial_network
 from models.training import time_estimate
 from models.training.image_training import TrainingSettings
-from models.training.time_estimate import seconds_of_an_epoch
+from models.training.time_estimate import estimate_epoch_seconds
 from models.weighting.registry import Uniform, UniformSettings
 
 
@@ -22,6 +22,6 @@ def test_an_epoch_takes_its_steps_and_a_third_of_one_for_every_batch_to_validate
     network = initial_network(NetworkSettings(), ("a", "b"), train.pixels[:, 0], seed=0)
     settings = TrainingSettings(batch_size=8)
     rule = Uniform(UniformSettings(), 2)
-    assert seconds_of_an_epoch(network, rule, train, 0, settings, device="cpu") == steps
+    assert estimate_epoch_seconds(network, rule, train, 0, settings, device="cpu") == steps
     validated = 3 * 10 * min(n, 8)
-    assert seconds_of_an_epoch(network, rule, train, validated, settings, device="cpu") == pytest.approx(steps + 10)
+    assert estimate_epoch_seconds(network, rule, train, validated, settings, device="cpu") == pytest.approx(steps + 10)

@@ -1,4 +1,4 @@
-"""The update of the shared parameters, by hand, on a network whose shared part is one vector."""
+"""The update of the shared parameters, compared with hand calculations on a network that shares one vector."""
 
 from importlib.util import find_spec
 from typing import get_args
@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.weighting.aggregation import Aggregation, AggregationSettings, _nearest_weights
+from models.weighting.aggregation import Aggregation, AggregationSettings, _least_squares_weights
 
 KINDS = [
     kind
@@ -92,7 +92,7 @@ def test_what_a_rule_remembers_of_a_task_survives_batches_without_it(kind):
     assert any(not torch.equal(after[name], value) for name, value in before.items() if name.startswith("memory/"))
 
 
-def test_a_task_that_is_seen_late_begins_with_the_others_mean():
+def test_a_task_that_is_first_seen_later_starts_with_the_mean_of_the_others():
     weighting = Aggregation(AggregationSettings(kind="excess_mtl"), 3, 0)
     J = torch.randn(3, 5, generator=torch.Generator().manual_seed(0))
     update(J, "excess_mtl", weighting, present=[True, True, False])
@@ -101,8 +101,8 @@ def test_a_task_that_is_seen_late_begins_with_the_others_mean():
     assert weighting.state_dict()["memory/_weights"].isfinite().all()
 
 
-def test_one_task_alone_is_remembered_no_more_than_it_was():
-    """Nothing is combined then; what the rule knows of all tasks waits, also over a resumption."""
+def test_a_batch_with_a_single_task_does_not_change_the_memory():
+    """Nothing is combined in such a batch; the memory of all tasks is kept, also if training resumes."""
     J = torch.randn(3, 5, generator=torch.Generator().manual_seed(0))
     weighting = Aggregation(AggregationSettings(kind="gradvac"), 3, 0)
     torch.testing.assert_close(update(J, "gradvac", weighting, [False, True, False]), J[1] / 3)
@@ -119,9 +119,9 @@ def test_too_few_tasks_in_a_batch_for_a_robust_mean_give_the_mean():
     torch.testing.assert_close(update(J, "trimmed_mean", weighting, [True, True, False]), torch.tensor([1.0, 1.0]) / 3)
 
 
-def test_the_nearest_weights_are_those_by_which_rows_were_added():
+def test_the_least_squares_weights_are_the_coefficients_of_the_rows():
     J = torch.randn(4, 20, generator=torch.Generator().manual_seed(0))
     w = torch.tensor([0.5, -0.2, 1.0, 0.0])
-    torch.testing.assert_close(_nearest_weights(J, w @ J).float(), w, rtol=1e-4, atol=1e-4)
-    equal = _nearest_weights(J[:1].expand(3, -1), J[0])
+    torch.testing.assert_close(_least_squares_weights(J, w @ J).float(), w, rtol=1e-4, atol=1e-4)
+    equal = _least_squares_weights(J[:1].expand(3, -1), J[0])
     torch.testing.assert_close(equal, torch.full((3,), 1 / 3, dtype=torch.float64), rtol=1e-4, atol=1e-4)

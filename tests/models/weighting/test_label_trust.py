@@ -12,7 +12,7 @@ RATES = np.array([0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.0])
 
 
 def data(rates=RATES, n=4000, seed=0, replaced_by="coin", hardness=1.0):
-    """Features (n, 12) and noisy labels (n, k): one findings' direction each, of unequal strength and prevalence."""
+    """Features (n, 12) and noisy labels (n, k): one direction per finding, with unequal strengths and prevalences."""
     rng = np.random.default_rng(seed)
     k = len(rates)
     clean = rng.random((n, k)) < np.resize([0.05, 0.1, 0.2], k)
@@ -30,7 +30,7 @@ def test_the_estimate_is_near_the_share_of_random_entries(replaced_by):
     assert spearmanr(trust.noise, RATES).statistic > 0.85
 
 
-def test_intervals_hold_the_true_rate_of_separable_labels_about_as_often_as_they_say():
+def test_intervals_contain_the_true_rate_of_separable_labels_about_as_often_as_they_should():
     rates = np.array([0.1, 0.3, 0.5])
     held = []
     for seed in range(60):
@@ -86,11 +86,11 @@ def test_a_label_without_two_classes_has_no_estimate_and_is_trusted_least():
 
 def test_a_patients_own_images_take_no_part_in_its_scores():
     x, y = data(n=50)
-    owners = np.arange(50) // 2
-    before = out_of_fold_scores(x, y, owners, seed=0)
+    patient_numbers = np.arange(50) // 2
+    before = out_of_fold_scores(x, y, patient_numbers, seed=0)
     changed = y.copy()
     changed[:2] = 1 - changed[:2]
-    np.testing.assert_array_equal(before[:2], out_of_fold_scores(x, changed, owners, seed=0)[:2])
+    np.testing.assert_array_equal(before[:2], out_of_fold_scores(x, changed, patient_numbers, seed=0)[:2])
 
 
 def test_the_table_begins_with_the_label_to_be_trusted_least():

@@ -42,8 +42,8 @@ def test_equal_noise_and_no_signal_at_all_weigh_alike():
     assert torch.equal(noise_weights(torch.tensor([1.0, 1.0, 1.5])), ones)
 
 
-def test_an_oracle_that_is_not_told_the_noise_is_refused():
-    with pytest.raises(SettingError, match="is not told"):
+def test_an_oracle_without_the_noise_is_refused():
+    with pytest.raises(SettingError, match="which is not known here: choose another method"):
         Oracle(OracleSettings(), 3, None)
-    with pytest.raises(SettingError, match=r"\(3, 2\) shares; got \(3,\)"):
+    with pytest.raises(SettingError, match=r"shape \(3, 2\); got \(3,\)"):
         Oracle(OracleSettings(), 3, torch.zeros(3))

@@ -1,4 +1,4 @@
-"""What holds for every rule by name; the rules' own behaviour is in test_scalarization, test_aggregation, ..."""
+"""Properties of every rule; tests of the single rules are in test_scalarization, test_aggregation and others."""
 
 import io
 from importlib.util import find_spec
@@ -30,12 +30,12 @@ INSTALLED = [
     "uniform", "single_task", "svd", "svd_dynamic", "oracle", *SCALARIZATIONS,
     *(n for n in AGGREGATIONS if n not in WITHOUT_SOLVER)
 ]  # fmt: skip
-UNEQUAL = {"oracle", "pcd"}  # tell the tasks apart by what they are told, or by their order
+UNEQUAL = {"oracle", "pcd"}  # treat tasks differently because of the known noise, or of their order
 RANDOM = {"rlw", "pcgrad", "gradvac", "graddrop"}
 
 
 class PlainFabric:
-    """The one method of Fabric that a rule may call."""
+    """Has the only method of Fabric that a rule may call."""
 
     def backward(self, objective):
         objective.backward()
@@ -100,7 +100,7 @@ def test_the_heads_of_a_rule_that_combines_gradients_follow_the_mean_loss(kind):
 
 @pytest.mark.parametrize("kind", [k for k in INSTALLED if k not in UNEQUAL | {"single_task"}])  # the sum, not the mean
 def test_equal_tasks_get_the_gradient_of_the_mean_loss(kind):
-    """Equal labels and equal heads: equal losses, and equal gradients of what is shared."""
+    """Equal labels and equal heads have equal losses and equal gradients of the shared parameters."""
     targets = random_targets(24)[:, :1].expand(-1, K).contiguous()
     ours, uniform = network(), network()
     for net in (ours, uniform):
@@ -147,9 +147,9 @@ def test_a_single_task_is_trained_as_if_there_were_no_rule(kind):
 
 
 @pytest.mark.parametrize("kind", [k for k in INSTALLED if k not in RANDOM | {"krum", "trimmed_mean"}])
-def test_a_task_absent_from_the_batch_leaves_its_head_alone_and_the_others_as_they_would_be_without_it(kind):
-    """The others' shared gradient is that of a network without the task, up to its length. (What is drawn depends
-    on the number of tasks, and the robust means need more of them.)"""
+def test_a_task_absent_from_the_batch_changes_neither_its_head_nor_the_gradients_of_the_others(kind):
+    """The others' shared gradient is that of a network without the task, up to its length. (Random rules are left out
+    since their draws depend on the number of tasks, and robust means since they need more tasks.)"""
     targets = random_targets(24)
     targets[:, 3] = -1
     ours, without = network(), network(3)
@@ -176,14 +176,14 @@ def test_a_batch_without_any_known_label_moves_nothing(kind):
 
 @pytest.mark.parametrize("kind", INSTALLED)
 def test_gradients_lie_in_memory_as_their_parameters_do(kind):
-    """Fused optimisers pair them by place: with other strides they would step along a scrambled gradient."""
+    """Fused optimisers pair values by their position in memory; other strides would permute the gradient."""
     net = network().to(memory_format=torch.channels_last)
     step(net, rule(kind), random_targets(24))
     assert all(p.grad.stride() == p.stride() for p in net.parameters())
 
 
 @pytest.mark.parametrize("kind", INSTALLED)
-def test_what_is_drawn_follows_from_the_seed_and_leaves_the_global_generator_alone(kind):
+def test_random_numbers_depend_on_the_seed_and_leave_the_global_generator_unchanged(kind):
     def run(seed):
         net, weighting = network(), rule(kind, seed=seed)
         for _ in range(2):
@@ -212,7 +212,7 @@ def toy_examples(n, seed, first):
 
 
 @pytest.mark.parametrize("kind", INSTALLED)
-def test_a_training_that_was_cut_off_ends_with_the_same_bits(kind):
+def test_interrupted_training_ends_with_the_same_bits(kind):
     train, val = toy_examples(40, 0, 0), toy_examples(20, 1, 100)
 
     def run(state=None):
@@ -257,7 +257,7 @@ def test_weights_are_finite_and_sum_to_k_whatever_the_labels(seed, kind):
     assert weighting.weights().sum().item() == pytest.approx(K)
 
 
-def test_settings_are_told_apart_by_kind_and_named_by_what_is_not_the_default():
+def test_settings_are_distinguished_by_kind_and_named_by_values_that_are_not_the_default():
     assert isinstance(ADAPTER.validate_python({"kind": "svd", "rank": 2}), SvdSettings)
     assert isinstance(ADAPTER.validate_python({"kind": "pcgrad"}), AggregationSettings)
     assert ADAPTER.validate_python({"kind": "famo"}).name == "famo"
@@ -283,12 +283,12 @@ def test_single_task_trains_each_label_as_a_network_of_its_own_would_be_trained(
         return fit(net, rule, part, val, schedule, seed=3, device="cpu")
 
     both = initial_network(wanted.network(NetworkSettings()), labels, torch.from_numpy(pixels), seed=0)
-    alone = [initial_network(NetworkSettings(), labels[i : i + 1], torch.from_numpy(pixels), seed=0) for i in (0, 1)]
-    for i, net in enumerate(alone):
+    separate = [initial_network(NetworkSettings(), labels[i : i + 1], torch.from_numpy(pixels), seed=0) for i in (0, 1)]
+    for i, net in enumerate(separate):
         net.trunks[0].load_state_dict(both.trunks[i].state_dict())
         net.heads[0].load_state_dict(both.heads[i].state_dict())
-    together = fitted(both, make_weighting(wanted, 2), [0, 1])
-    for i, net in enumerate(alone):
+    joint = fitted(both, make_weighting(wanted, 2), [0, 1])
+    for i, net in enumerate(separate):
         own = fitted(net, rule("uniform", 1), [i])
-        for mine, theirs in zip(together.history, own.history, strict=True):
+        for mine, theirs in zip(joint.history, own.history, strict=True):
             assert mine.losses[i] == pytest.approx(theirs.losses[0], rel=1e-4)

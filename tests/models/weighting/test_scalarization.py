@@ -2,7 +2,12 @@ import pytest
 import torch
 from torchjd.scalarization import COSMOS, DWA, FAMO, IMTLL, PBI, STCH, UW, GeometricMean
 
-from models.weighting.scalarization import FastAdaptive, ScalarizationSettings, gradient_of, make_scalarization
+from models.weighting.scalarization import (
+    FastAdaptive,
+    ScalarizationSettings,
+    make_scalarization,
+    scalarization_gradient,
+)
 
 LOSSES = torch.tensor([0.7, 0.2, 0.4])
 ALL = torch.ones(3, dtype=torch.bool)
@@ -18,7 +23,7 @@ def rule(kind, seed=0):
 
 
 def factors(weighting, losses=LOSSES, present=ALL):
-    """d objective / d losses, as the training loop takes them in parts."""
+    """Return the derivative of the objective by the losses."""
     leaf = losses.clone().requires_grad_()
     weighting.backward(PlainFabric(), leaf, present, None, None)
     return leaf.grad
@@ -37,7 +42,7 @@ def factors(weighting, losses=LOSSES, present=ALL):
     ],
 )
 def test_the_objective_has_the_gradient_of_torchjds_rule(kind, reference, scale):
-    torch.testing.assert_close(factors(rule(kind)), scale * gradient_of(reference(), LOSSES))
+    torch.testing.assert_close(factors(rule(kind)), scale * scalarization_gradient(reference(), LOSSES))
 
 
 def test_learned_scales_give_weight_to_the_task_with_the_smaller_loss():
@@ -79,7 +84,7 @@ def test_dwa_weighs_by_torchjds_rule_on_the_losses_of_two_epochs():
         reference(1.5 * losses)
         reference.step()
         weighting.after_epoch(epoch, None)
-    torch.testing.assert_close(weighting.weights().float(), gradient_of(reference, LOSSES))
+    torch.testing.assert_close(weighting.weights().float(), scalarization_gradient(reference, LOSSES))
     assert weighting.weights()[0] < 1 < weighting.weights()[1]  # what falls slower weighs more
 
 

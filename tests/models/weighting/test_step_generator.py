@@ -12,19 +12,19 @@ def draw(seed=0, purpose="a", step=0):
         return torch.rand(4)
 
 
-def test_draws_follow_from_seed_purpose_and_step_alone():
+def test_random_numbers_depend_only_on_seed_purpose_and_step():
     assert torch.equal(draw(), draw())
     others = [draw(seed=1), draw(purpose="b"), draw(step=1)]
     assert not any(torch.equal(draw(), other) for other in others)
 
 
-def test_the_global_generator_is_as_it_was():
+def test_the_global_generator_is_restored():
     before = torch.get_rng_state()
     draw()
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_threads_that_draw_side_by_side_draw_what_they_would_alone():
+def test_parallel_threads_draw_the_same_numbers_as_single_ones():
     def drawn(seed):
         found = []
         for step in range(200):
@@ -32,7 +32,7 @@ def test_threads_that_draw_side_by_side_draw_what_they_would_alone():
                 found.append(torch.cat([torch.rand(1) for _ in range(5)]))
         return torch.stack(found)
 
-    alone = [drawn(seed) for seed in range(4)]
+    sequential = [drawn(seed) for seed in range(4)]
     with ThreadPoolExecutor(4) as threads:
-        together = list(threads.map(drawn, range(4)))
-    assert all(torch.equal(one, other) for one, other in zip(alone, together, strict=True))
+        parallel = list(threads.map(drawn, range(4)))
+    assert all(torch.equal(one, other) for one, other in zip(sequential, parallel, strict=True))

@@ -1,4 +1,4 @@
-"""Algorithm 2 against explicit matrices, and the checks of what it should and should not see."""
+"""Algorithm 2 compared with explicit matrices, and checks of what it should and should not detect."""
 
 import pytest
 import torch
@@ -35,7 +35,7 @@ def explicit_theta(X, Y, known, scaling):
 
 
 def explicit_weights(theta, rank):
-    """Algorithm 2 to the letter: top left singular vectors as eigenvectors, then a norm per task."""
+    """Algorithm 2 as printed: top left singular vectors as eigenvectors, then a norm per task."""
     _, vectors = torch.linalg.eigh(theta @ theta.T)
     alpha = (theta.T @ vectors[:, -rank:]).norm(dim=1)
     return alpha / alpha.sum() * theta.shape[1]
@@ -150,7 +150,7 @@ def test_unit_weights_do_not_change_when_a_label_vector_is_scaled(generator):
 
 def test_a_rank_outside_1_to_k_is_refused():
     for rank in (0, 4):
-        with pytest.raises(SettingError, match=f"must lie in 1..3, the number of labels; got {rank}"):
+        with pytest.raises(SettingError, match=f"must be in 1..3, the number of labels; got {rank}"):
             svd_weights(torch.ones(5, 3, dtype=torch.float64), rank)
 
 
@@ -186,7 +186,7 @@ def test_the_scalings_see_prevalence_as_their_documentation_says(generator):
 
 
 def test_permutation_takes_away_what_chance_gives_a_rare_label(generator):
-    """A label of fair noise: the rarer, the larger its effect; permutation cuts that by more than half, on average."""
+    """A label of pure noise has a larger effect the rarer it is; permutation more than halves it, on average."""
     kept = {"effect": 0.0, "permutation": 0.0}
     for _ in range(20):
         X = torch.randn(1000, 30, generator=generator, dtype=torch.float64)
@@ -242,8 +242,10 @@ def test_the_linear_check_of_the_paper_notes():
 
 def test_a_predictable_label_unrelated_to_the_others_is_seen_by_the_svd_but_not_by_the_norm(generator):
     X = torch.randn(5000, 20, generator=generator, dtype=torch.float64)
-    shared, alone = X[:, 0], X[:, 1]
-    Y = torch.stack([shared, shared, alone], 1) + 0.3 * torch.randn(5000, 3, generator=generator, dtype=torch.float64)
+    shared, unrelated = X[:, 0], X[:, 1]
+    Y = torch.stack([shared, shared, unrelated], 1) + 0.3 * torch.randn(
+        5000, 3, generator=generator, dtype=torch.float64
+    )
     theta = streamed(X, Y).matrix("unit")
     by_norm, by_direction = svd_weights(theta, 3), svd_weights(theta, 1)
     print(f"\nrank 3: {by_norm.tolist()}; rank 1: {by_direction.tolist()}")

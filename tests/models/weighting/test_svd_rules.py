@@ -17,7 +17,7 @@ def some_features(targets, d=8, shift=0.0):
 
 
 def passing(features, targets, asked=None):
-    """A feature pass over given features in two batches; notes for how many rows it was asked."""
+    """A feature pass over given features in two batches; appends the requested number of rows to `asked`."""
 
     def start(rows):
         if asked is not None:
@@ -55,7 +55,7 @@ def test_svd_weights_scale_the_losses():
 
 
 @pytest.mark.parametrize(("tasks", "rank"), [(1, 1), (2, 1), (3, 1), (4, 3), (14, 3)])
-def test_without_a_rank_it_is_3_or_1_for_few_labels(tasks, rank):
+def test_the_default_rank_is_3_or_1_for_few_labels(tasks, rank):
     targets = random_targets(200, tasks)
     weighting = Svd(SvdSettings(), tasks)
     weighting.after_epoch(2, passing(some_features(targets), targets))
@@ -63,7 +63,7 @@ def test_without_a_rank_it_is_3_or_1_for_few_labels(tasks, rank):
     torch.testing.assert_close(weighting.weights(), svd_weights(theta, rank))
 
 
-def test_a_rank_by_rule_is_kept_for_the_record_and_with_the_state():
+def test_a_rank_chosen_by_rule_is_reported_and_saved_with_the_state():
     targets = random_targets(300, 5)
     features = some_features(targets)
     weighting = Svd(SvdSettings(rank="spectrum"), 5)
@@ -134,7 +134,7 @@ def test_svd_dynamic_weighs_by_trust_by_algorithm_2_or_by_their_product(by):
     assert weighting.trust() == trust
 
 
-def test_svd_dynamic_forgets_earlier_features_at_the_rate_it_is_told():
+def test_svd_dynamic_averages_theta_with_the_memory_of_its_settings():
     targets = random_targets(300, 4)
     thetas = []
     weighting = SvdDynamic(SvdDynamicSettings(by="svd", rank=2, memory=0.25), 4)
@@ -145,7 +145,7 @@ def test_svd_dynamic_forgets_earlier_features_at_the_rate_it_is_told():
     torch.testing.assert_close(weighting.weights(), svd_weights(0.25 * thetas[0] + 0.75 * thetas[1], 2))
 
 
-def test_svd_dynamic_takes_up_its_state_with_its_trust():
+def test_svd_dynamic_restores_its_state_with_its_trust():
     targets = random_targets(300, 4)
     one, two = (SvdDynamic(SvdDynamicSettings(by="both"), 4) for _ in range(2))
     one.after_epoch(1, passing(some_features(targets), targets))
@@ -157,7 +157,7 @@ def test_svd_dynamic_takes_up_its_state_with_its_trust():
     assert one.diagnostics() == two.diagnostics()
 
 
-def test_svd_dynamic_waits_for_its_first_epoch():
+def test_svd_dynamic_has_uniform_weights_before_its_first_epoch():
     weighting = SvdDynamic(SvdDynamicSettings(first=2), 4)
     weighting.after_epoch(1, lambda rows: pytest.fail("the features were asked for"))
     assert torch.equal(weighting.weights(), torch.ones(4, dtype=torch.float64))

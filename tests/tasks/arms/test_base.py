@@ -8,8 +8,8 @@ import pytest
 
 from models.evaluation.auc import Evaluation, Score
 from tasks.arms import mlflow_runs
-from tasks.arms.base import BaseArm, OnStep, train_once
-from tasks.records.study import ArmRecord, NoiseRecord, scores_of
+from tasks.arms.base import BaseArm, OnStep, train_or_reuse
+from tasks.records.study import ArmRecord, NoiseRecord, score_records
 from tasks.runtime.home import home
 from tasks.runtime.interrupts import interrupt_all
 
@@ -25,7 +25,7 @@ class Quick(BaseArm):
     def epochs(self) -> int:
         return 1
 
-    def determined_by(self) -> list[Any]:
+    def hash_inputs(self) -> list[Any]:
         return [self.seed]
 
     def parameters(self) -> dict[str, Any]:
@@ -45,7 +45,7 @@ class Training:
         self.times += 1
         self.begun.set()
         assert self.may_end.wait(60)
-        scores, mean = scores_of(Evaluation({}, Score(None, None, None, "nothing was scored"), ()))
+        scores, mean = score_records(Evaluation({}, Score(None, None, None, "nothing was scored"), ()))
         return ArmRecord(
             method="none", noise=NoiseRecord(kind="none", name="clean"), seed=arm.seed, labels=(), scores=scores,
             mean=mean, best_epoch=1, images_per_second=None, seconds=0.0,
@@ -56,7 +56,7 @@ def test_an_arm_asked_for_twice_at_a_time_is_trained_once_and_found_by_the_other
     mlflow_runs.connect()
     train = Training()
     with ThreadPoolExecutor(2) as pool:
-        both = [pool.submit(train_once, ARM, None, train) for _ in range(2)]
+        both = [pool.submit(train_or_reuse, ARM, None, train) for _ in range(2)]
         assert train.begun.wait(60)
         assert not any(each.done() for each in both)
         train.may_end.set()
@@ -71,9 +71,9 @@ def test_who_waits_for_another_command_can_be_stopped(monkeypatch: pytest.Monkey
     mlflow_runs.connect()
     train = Training()
     with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(train_once, ARM, None, train)
+        first = pool.submit(train_or_reuse, ARM, None, train)
         assert train.begun.wait(60)
-        second = pool.submit(train_once, ARM, None, train)
+        second = pool.submit(train_or_reuse, ARM, None, train)
         monkeypatch.setattr("tasks.runtime.interrupts._stopped", threading.Event())
         interrupt_all()
         assert isinstance(second.exception(60), KeyboardInterrupt)
@@ -91,9 +91,9 @@ def test_an_arm_that_failed_is_trained_again_by_who_waited() -> None:
         raise ValueError("not this time")
 
     with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(train_once, ARM, None, failing)
+        first = pool.submit(train_or_reuse, ARM, None, failing)
         assert train.begun.wait(60)
-        second = pool.submit(train_once, ARM, None, train)
+        second = pool.submit(train_or_reuse, ARM, None, train)
         train.may_end.set()
         assert isinstance(first.exception(60), ValueError)
         assert not second.result(60).reused

@@ -30,10 +30,10 @@ def status(run_id: str) -> str:
 def test_a_run_ends_in_the_state_it_deserves_and_leaves_its_parent_alone(
     experiment: str, raised: BaseException | None, ends: str
 ) -> None:
-    parent = mlflow_runs.new_run(experiment, "parent", {}, {})
-    child = mlflow_runs.new_run(experiment, "child", {"mlflow.parentRunId": parent}, {})
-    with mlflow_runs.running(parent):
-        with pytest.raises(type(raised)) if raised else nullcontext(), mlflow_runs.running(child):
+    parent = mlflow_runs.create_run(experiment, "parent", {}, {})
+    child = mlflow_runs.create_run(experiment, "child", {"mlflow.parentRunId": parent}, {})
+    with mlflow_runs.active_run(parent):
+        with pytest.raises(type(raised)) if raised else nullcontext(), mlflow_runs.active_run(child):
             if raised:
                 raise raised
         assert status(child) == ends
@@ -46,16 +46,16 @@ def test_a_run_ends_in_the_state_it_deserves_and_leaves_its_parent_alone(
 def test_a_run_of_a_process_that_is_gone_is_marked_killed_at_the_next_start(
     experiment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ours = mlflow_runs.new_run(experiment, "ours", {}, {})
-    monkeypatch.setattr(mlflow_runs, "this_process", lambda: "gone")
-    orphan = mlflow_runs.new_run(experiment, "orphan", {}, {})
-    monkeypatch.setattr(mlflow_runs, "is_gone", lambda process: process == "gone")
+    ours = mlflow_runs.create_run(experiment, "ours", {}, {})
+    monkeypatch.setattr(mlflow_runs, "process_name", lambda: "gone")
+    orphan = mlflow_runs.create_run(experiment, "orphan", {}, {})
+    monkeypatch.setattr(mlflow_runs, "has_exited", lambda process: process == "gone")
     mlflow_runs.connect()
     assert (status(ours), status(orphan)) == ("RUNNING", "KILLED")
 
 
 def test_metrics_logged_again_after_a_resume_stand_once(experiment: str) -> None:
-    run = mlflow_runs.new_run(experiment, "arm", {}, {})
+    run = mlflow_runs.create_run(experiment, "arm", {}, {})
     for _ in range(2):
         mlflow_runs.log_metrics(run, {"val_auc/Mass (big)": 0.5, "undefined": float("nan")}, step=3, timestamp_ms=1000)
     history = MlflowClient().get_metric_history(run, "val_auc/Mass _big_")
@@ -78,12 +78,12 @@ def test_runs_are_shown_by_a_server_or_by_a_command_and_neither_gives_anything_a
 
 
 def test_an_arm_is_found_again_by_its_hash_and_no_other_is(experiment: str) -> None:
-    run = mlflow_runs.new_run(experiment, "arm", {mlflow_runs.ARM_TAG: "abc"}, {"a": {"b": 1}})
-    found = mlflow_runs.find(experiment, mlflow_runs.ARM_TAG, "abc")
+    run = mlflow_runs.create_run(experiment, "arm", {mlflow_runs.ARM_TAG: "abc"}, {"a": {"b": 1}})
+    found = mlflow_runs.find_run(experiment, mlflow_runs.ARM_TAG, "abc")
     assert found is not None
     assert found.info.run_id == run
     assert found.data.params == {"a.b": "1"}
-    assert mlflow_runs.find(experiment, mlflow_runs.ARM_TAG, "abd") is None
+    assert mlflow_runs.find_run(experiment, mlflow_runs.ARM_TAG, "abd") is None
 
 
 def test_parameters_that_a_kill_kept_from_a_run_are_given_to_it_and_no_other_changes(experiment: str) -> None:
@@ -105,8 +105,8 @@ def test_runs_that_name_the_same_data_for_the_first_time_at_once_all_succeed(exp
     together = threading.Barrier(at_once)
 
     def name(digest: int) -> str:
-        run = mlflow_runs.new_run(experiment, "arm", {}, {})
-        with mlflow_runs.running(run):
+        run = mlflow_runs.create_run(experiment, "arm", {}, {})
+        with mlflow_runs.active_run(run):
             together.wait(60)
             mlflow_runs.log_dataset("phantom", tmp_path, f"sha256:{digest}", "store")
         return run

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from data_prep.errors import DataError
-from tasks.data.archives import ArchiveSettings, archive_store
+from tasks.data.archives import ArchiveSettings, prepare_archive_store
 from tasks.runtime.home import home
 from tests.data_prep.conftest import write_nih_table
 from tests.data_prep.faulty_server import Fault, serving
@@ -39,10 +39,10 @@ def write_manifest(path: Path, data: Path, url: str = "") -> Path:
 
 def test_archives_at_hand_are_taken_in_whole_or_in_part(data: Path, tmp_path: Path) -> None:
     manifest = write_manifest(tmp_path / "manifest.csv", data)
-    store, reused = archive_store(ArchiveSettings(folder=data, manifest=manifest), None, 8, 0.05)
+    store, reused = prepare_archive_store(ArchiveSettings(folder=data, manifest=manifest), None, 8, 0.05)
     assert (len(store.images), reused) == (36, False)
-    assert archive_store(ArchiveSettings(folder=data, manifest=manifest), None, 8, 0.05)[1]
-    part, _ = archive_store(ArchiveSettings(folder=data, manifest=manifest, parts="2"), None, 8, 0.05)  # type: ignore[arg-type]
+    assert prepare_archive_store(ArchiveSettings(folder=data, manifest=manifest), None, 8, 0.05)[1]
+    part, _ = prepare_archive_store(ArchiveSettings(folder=data, manifest=manifest, parts="2"), None, 8, 0.05)  # type: ignore[arg-type]
     assert part.images.tolist() == NAMES[1::2]
     assert not (home().root / "downloads").exists() or not list((home().root / "downloads").rglob("*.gz"))
 
@@ -51,7 +51,7 @@ def test_what_is_not_at_hand_is_named_with_the_remedy(data: Path, tmp_path: Path
     manifest = write_manifest(tmp_path / "manifest.csv", data)
     (data / "images_02.tar.gz").unlink()
     with pytest.raises(DataError, match=r"images_002.tar.gz is not in .*name the parts that are there with --parts"):
-        archive_store(ArchiveSettings(folder=data, manifest=manifest), None, 8, 0.05)
+        prepare_archive_store(ArchiveSettings(folder=data, manifest=manifest), None, 8, 0.05)
 
 
 def test_archives_are_downloaded_decoded_and_let_go(data: Path, tmp_path: Path) -> None:
@@ -63,16 +63,16 @@ def test_archives_are_downloaded_decoded_and_let_go(data: Path, tmp_path: Path) 
             f"name,url,bytes,md5\nimages_001.tar.gz,{one.url},{first.bytes},{first.md5}\ntable.csv,{table.url},,\n"
         )
         one.faults.extend(Fault(cut=2000) for _ in range(2))
-        fetched, _ = archive_store(
+        fetched, _ = prepare_archive_store(
             ArchiveSettings(manifest=manifest, discard=True, download={"first_wait": 0}), None, 8, 0.05  # type: ignore[arg-type]
         )  # fmt: skip
         assert [file.name for file in (home().root / "downloads").rglob("*.tar.gz")] == []
         asked = len(one.ranges)
-        again, reused = archive_store(ArchiveSettings(manifest=manifest, discard=True), None, 8, 0.05)
+        again, reused = prepare_archive_store(ArchiveSettings(manifest=manifest, discard=True), None, 8, 0.05)
         assert reused
         assert len(one.ranges) == asked == 3
     shutil.rmtree(fetched.path)
-    at_hand, _ = archive_store(ArchiveSettings(folder=data, manifest=manifest), None, 8, 0.05)
+    at_hand, _ = prepare_archive_store(ArchiveSettings(folder=data, manifest=manifest), None, 8, 0.05)
     assert at_hand.path == fetched.path
     assert at_hand.fingerprint == again.fingerprint
 
@@ -84,7 +84,7 @@ def test_the_real_originals_go_the_whole_road(shared_data: Path, tmp_path: Path)
     manifest = tmp_path / "manifest.csv"
     manifest.write_text(f"name,url,bytes,md5\nimages_01.tar.gz,,{archive.bytes},{archive.md5}\n")
     table = shared_data / "nih" / "Data_Entry_2017_v2020.csv.gz"
-    store, _ = archive_store(ArchiveSettings(folder=tmp_path, manifest=manifest), table, 256, 0.05)
+    store, _ = prepare_archive_store(ArchiveSettings(folder=tmp_path, manifest=manifest), table, 256, 0.05)
     assert store.population == "chestxray14"
     for row, file in enumerate(files):
         picture = cv2.cvtColor(cv2.imread(str(file)), cv2.COLOR_BGR2GRAY)

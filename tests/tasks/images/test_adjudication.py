@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from data_prep.errors import DataError
-from data_prep.labels.adjudicated import CORRESPONDING
+from data_prep.labels.adjudicated import CORRESPONDING_FINDINGS
 from data_prep.labels.table import FINDINGS
 from data_prep.store.store import Store
 from models.evaluation.auc import auc_per_label
@@ -36,7 +36,7 @@ def arm() -> ArmRecord:
 
 
 def write_table(path: Path, rows: range, truth: np.ndarray) -> Path:
-    header = "Image Index,Patient ID,Set Id," + ",".join(CORRESPONDING)
+    header = "Image Index,Patient ID,Set Id," + ",".join(CORRESPONDING_FINDINGS)
     lines = [f"{STORE.images[i]},{i // 2},test," + ",".join("YES" if cell else "NO" for cell in truth[i]) for i in rows]
     path.write_text("\n".join([header, *lines]) + "\n")
     return path
@@ -49,7 +49,7 @@ def test_only_images_of_the_table_count_and_each_truth_gives_its_own_auc(tmp_pat
     found = score_adjudicated(write_table(tmp_path / "t.csv", known, truth), STORE, rows, [arm()], [SCORES[rows]])
     assert (found.images, found.patients) == (70, 35)
     both = np.arange(10, 80)
-    for j, (finding, labels) in enumerate(CORRESPONDING.items()):
+    for j, (finding, labels) in enumerate(CORRESPONDING_FINDINGS.items()):
         columns = [FINDINGS.index(label) for label in labels]
         score = SCORES[both][:, columns].max(axis=1)[:, None]
         (row,) = [each for each in found.scores if each.finding == finding]
@@ -64,5 +64,5 @@ def test_only_images_of_the_table_count_and_each_truth_gives_its_own_auc(tmp_pat
 
 def test_a_table_of_other_images_is_refused(tmp_path: Path) -> None:
     table = write_table(tmp_path / "t.csv", range(100, 110), np.zeros((N, 3), bool))
-    with pytest.raises(DataError, match="none of the 50 test images is among its 10"):
+    with pytest.raises(DataError, match="none of the 50 test images has a complete row among the table's 10 images"):
         score_adjudicated(table, STORE, np.arange(50), [arm()], [SCORES[:50]])

@@ -18,11 +18,12 @@ from tasks.records.study import (
     ScoreRecord,
     StoreRecord,
     StudyResults,
-    adjust,
+    adjust_p_values,
+    average_scores,
     read_results,
     write_results,
 )
-from tests.tasks.fake_study import fake_study
+from tests.tasks.fake_study import CLEAN, fake_study
 
 
 def test_results_survive_writing_and_reading(tmp_path: Path) -> None:
@@ -135,7 +136,7 @@ def test_p_values_are_adjusted_over_all_comparisons_of_the_study() -> None:
         found = Comparison(0.01, 0.0, 0.02, p_value, {"clean": {0: 0.01}})
         return ComparisonRecord.of("svd", "uniform", NoiseCondition(kind="none"), found)
 
-    adjusted = adjust([comparison(p) for p in (0.04, 0.01, None)])
+    adjusted = adjust_p_values([comparison(p) for p in (0.04, 0.01, None)])
     assert [c.p_adjusted for c in adjusted] == [0.04, 0.02, None]
 
 
@@ -143,3 +144,12 @@ def test_an_unknown_key_is_refused() -> None:
     record = {**fake_study().model_dump(mode="json"), "surprise": 1}
     with pytest.raises(ValidationError, match="surprise"):
         StudyResults.model_validate(record)
+
+
+def test_scores_are_averaged_over_seeds_and_missing_ones_stay_missing() -> None:
+    first, second = (arm.scores for arm in fake_study().finished_arms("svd", CLEAN))
+    mean = average_scores([first["Mass"], second["Mass"]])
+    assert mean.value == pytest.approx((first["Mass"].value + second["Mass"].value) / 2)
+    assert mean.hi == pytest.approx((first["Mass"].hi + second["Mass"].hi) / 2)
+    assert "patient" in (average_scores([first["Hernia"], second["Hernia"]]).reason or "")
+    assert average_scores([]).reason == "no arm finished"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tasks.runtime.atomic_files import write_atomically
-from tasks.runtime.processes import this_process
+from tasks.runtime.processes import process_name
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
@@ -30,7 +30,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
 def test_what_a_killed_process_left_half_written_is_removed_but_not_what_a_living_one_writes(tmp_path: Path) -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    host = this_process().rpartition(":")[0]
+    host = process_name().rpartition(":")[0]
     dead, living = f"{host}:{ended.pid}", f"{host}:{os.getppid()}"
     for left in (f"a[1].json.{dead}", f"a[1].json.{living}", f"another.json.{dead}"):
         (tmp_path / f"{left}.unfinished").touch()

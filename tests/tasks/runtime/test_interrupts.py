@@ -9,10 +9,10 @@ from contextlib import suppress
 
 import pytest
 
-from tasks.runtime.interrupts import STOPS, interruptible
+from tasks.runtime.interrupts import STOP_SIGNALS, interruptible
 
 
-@pytest.mark.parametrize("stop", STOPS)
+@pytest.mark.parametrize("stop", STOP_SIGNALS)
 def test_a_swallowed_stop_is_raised_again_when_asked(stop: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> None:
     before = signal.signal(stop, signal.default_int_handler)
     try:

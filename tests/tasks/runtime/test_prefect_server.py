@@ -13,13 +13,13 @@ import pytest
 COMMAND = textwrap.dedent("""
     import os, sys, time
     from pathlib import Path
-    from tasks.runtime.env_defaults import prepare_environment
-    prepare_environment()
-    from tasks.runtime.prefect_server import crash_orphans, prefect_server, process_tag, wait_until_up
+    from tasks.runtime.env_defaults import set_env_defaults
+    set_env_defaults()
+    from tasks.runtime.prefect_server import mark_orphans_crashed, prefect_server, process_tag, wait_until_up
     with prefect_server(Path(sys.argv[1])) as url:
         from prefect import flow, get_client, tags, task
         wait_until_up(url)
-        print("orphans", crash_orphans())
+        print("orphans", mark_orphans_crashed())
 
         def is_known():  # to the server: it hears of a step some time after its beginning
             with get_client(sync_client=True) as client:

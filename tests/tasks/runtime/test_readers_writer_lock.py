@@ -16,9 +16,9 @@ def test_nobody_trains_while_one_is_alone_and_nobody_waits_for_ever() -> None:
 
     def train(number: int) -> None:
         rng = random.Random(number)
-        with shared() as give_way:
+        with shared() as pause_for_exclusive:
             for step in range(40):
-                give_way()
+                pause_for_exclusive()
                 steps.add(number)
                 seen.append(not lonely)
                 time.sleep(rng.random() / 2000)

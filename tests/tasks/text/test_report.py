@@ -1,4 +1,4 @@
-"""The report of a study on texts: it answers first, counts right, and needs nothing beside it."""
+"""The report of a study on texts: the answer, its counts, the figures, and a self-contained page."""
 
 import re
 from pathlib import Path
@@ -6,8 +6,16 @@ from pathlib import Path
 import pytest
 
 from tasks.records.study import StudyResults, read_results, write_results
+from tasks.text.outcomes import (
+    answer,
+    best_single_task_widths,
+    count_similarity_increases,
+    question,
+    similarities,
+    summarise_effects,
+    width_rows,
+)
 from tasks.text.report import draw_text_figures, write_text_report
-from tasks.text.tables import answer, best_widths_alone, question, risen, similarities, tallies, width_rows
 from tests.tasks.fake_text_study import fake_text_study
 
 
@@ -30,20 +38,20 @@ def test_results_survive_writing_and_reading(study: StudyResults, tmp_path: Path
 
 def test_the_answer_counts_pairs_and_similarities(study: StudyResults) -> None:
     first, second = answer(study)
-    rows = {(row.method, row.baseline): row for row in tallies(study, "pairs")}
+    rows = {(row.method, row.baseline): row for row in summarise_effects(study, "pairs")}
     aligned = rows["aligned", "single"]
     assert (aligned.better, aligned.conditions) == (3, 3)
     assert "with alignment on 3 of 3 pairs of tasks" in first
     assert "13 of 15" in first
-    assert risen(study) == (2, 3)
-    assert "rose with it on 2 of 3 pairs" in second
+    assert count_similarity_increases(study) == (2, 3)
+    assert "rose with alignment on 2 of 3 pairs" in second
     assert aligned.overall is not None
     assert aligned.overall.over == "seeds and sentences"
     assert f"{aligned.overall.delta:+.3f}" in first
     assert question(study).endswith("aligning them help?")
 
 
-def test_a_control_has_a_sentence_of_its_own(study: StudyResults) -> None:
+def test_a_capacity_control_has_its_own_sentence(study: StudyResults) -> None:
     renamed = {"joint": "single, own matrix"}
     control = tuple(
         found.model_copy(
@@ -55,9 +63,9 @@ def test_a_control_has_a_sentence_of_its_own(study: StudyResults) -> None:
         for found in study.comparisons
     )
     third = answer(study.model_copy(update={"comparisons": study.comparisons + control}))[2]
-    rows = {(row.method, row.baseline): row for row in tallies(study, "pairs")}
-    assert f"higher than without on {rows['joint', 'single'].in_words};" in third
-    assert third.endswith(f"higher than that on {rows['aligned', 'joint'].in_words}.")
+    rows = {(row.method, row.baseline): row for row in summarise_effects(study, "pairs")}
+    assert f"own alignment matrix was higher than one without on {rows['joint', 'single'].in_words()};" in third
+    assert third.endswith(f"higher than this control on {rows['aligned', 'joint'].in_words()}.")
 
 
 def test_similarities_are_means_over_seeds_of_the_aligned_arms(study: StudyResults) -> None:
@@ -75,7 +83,7 @@ def test_the_page_shows_the_answer_every_figure_and_escapes_the_rest(study: Stud
         assert name in page
 
 
-def test_the_page_needs_nothing_beside_it(page: str) -> None:
+def test_the_page_is_self_contained(page: str) -> None:
     assert not re.findall(r'(?:src|href)="(?!#|data:)[^"]*"', page)
     assert "<script" not in page
 
@@ -84,15 +92,18 @@ def test_the_same_results_give_the_same_bytes(study: StudyResults, page: str, tm
     assert write_text_report(study, draw_text_figures(study), tmp_path / "again.html").read_text() == page
 
 
-def test_tasks_alone_are_a_study_too(study: StudyResults, tmp_path: Path) -> None:
-    alone = study.model_copy(
+def test_a_study_of_single_tasks_has_an_answer_and_no_similarity(study: StudyResults, tmp_path: Path) -> None:
+    singles = study.model_copy(
         update={"comparisons": (), "arms": tuple(arm for arm in study.arms if arm.method == "single")}
     )
-    assert answer(alone)[1].startswith("By task: MR 0.")
-    assert "Covariance" not in write_text_report(alone, draw_text_figures(alone), tmp_path / "alone.html").read_text()
+    assert answer(singles)[1].startswith("By task: MR 0.")
+    assert (
+        "Covariance"
+        not in write_text_report(singles, draw_text_figures(singles), tmp_path / "singles.html").read_text()
+    )
 
 
-def test_widths_are_chosen_on_validation(study: StudyResults, tmp_path: Path) -> None:
+def test_widths_are_selected_on_validation(study: StudyResults, tmp_path: Path) -> None:
     def at(width: int, validation: float) -> list:
         arms = [arm for arm in study.arms if arm.method == "single"]
         arms += [arm for arm in study.arms if arm.method == "joint"][:3]
@@ -111,7 +122,7 @@ def test_widths_are_chosen_on_validation(study: StudyResults, tmp_path: Path) ->
     ]
     capacity = study.model_copy(update={"arms": (*at(5, 0.9), *at(50, 0.8)), "comparisons": tuple(comparisons[:2])})
     assert [row.width for row in width_rows(capacity)] == [5, 50]
-    assert {width for width, _ in best_widths_alone(capacity).values()} == {5}
-    assert "validation chooses width 5" in answer(capacity)[0]
-    assert "widths of 15 in all" in answer(capacity)[0]
+    assert {width for width, _ in best_single_task_widths(capacity).values()} == {5}
+    assert "validation selects width 5" in answer(capacity)[0]
+    assert "widths that sum to 15" in answer(capacity)[0]
     assert "<svg" in write_text_report(capacity, draw_text_figures(capacity), tmp_path / "capacity.html").read_text()

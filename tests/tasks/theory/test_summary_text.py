@@ -1,7 +1,7 @@
 import pytest
 
 from tasks.theory.records import CellRecord, Estimate, TransferRecord
-from tasks.theory.summary_text import Picture, answer, percent, picture
+from tasks.theory.summary_text import Pattern, answer, classify_pattern, percent
 
 
 def record(source: int, samples: int, mean: float, half: float = 0.1, solver: str = "optimum") -> TransferRecord:
@@ -15,41 +15,48 @@ def cell(two: tuple[float, float], three: tuple[float, float], four: tuple[float
 
 
 @pytest.mark.parametrize(
-    ("changes", "kind"),
+    ("changes", "pattern"),
     [
-        (cell((-0.5, -0.5), (1, -0.5), (2, 0.5)), Picture.PAPER),
-        (cell((-0.5, -0.5), (-0.5, -0.9), (-0.5, -0.9)), Picture.ALL_HELP),
-        (cell((-0.1, 5), (-0.5, -0.9), (-0.1, -0.9)), Picture.TASK_2_HURTS),
-        (cell((-0.5, -0.5), (1, 2), (2, 3)), Picture.MIXED),
-        (cell((-0.5, -0.5), (-0.05, -0.5), (2, 0.5)), Picture.MIXED),
-        (cell((5, 5), (5, 5), (5, 5)), Picture.MIXED),
+        (cell((-0.5, -0.5), (1, -0.5), (2, 0.5)), Pattern.PAPER),
+        (cell((-0.5, -0.5), (-0.5, -0.9), (-0.5, -0.9)), Pattern.ALL_HELP),
+        (cell((-0.1, 5), (-0.5, -0.9), (-0.1, -0.9)), Pattern.TASK_2_HURTS),
+        (cell((-0.5, -0.5), (1, 2), (2, 3)), Pattern.MIXED),
+        (cell((-0.5, -0.5), (-0.05, -0.5), (2, 0.5)), Pattern.MIXED),
+        (cell((5, 5), (5, 5), (5, 5)), Pattern.MIXED),
     ],
 )
-def test_a_cell_shows_the_picture_that_its_means_make(changes: list[TransferRecord], kind: Picture) -> None:
-    assert picture(changes) is kind
+def test_the_pattern_of_a_cell_follows_from_its_means(changes: list[TransferRecord], pattern: Pattern) -> None:
+    assert classify_pattern(changes) is pattern
 
 
-def test_an_interval_over_seeds_is_students() -> None:
+def test_the_interval_over_seeds_is_by_students_t() -> None:
     found = Estimate.over([1.0, 2.0, 3.0, -1.0])
     assert (found.mean, found.above, found.seeds) == (1.25, 3, 4)
     assert found.hi - found.mean == pytest.approx(3.182446 * 1.707825 / 2, rel=1e-5)
-    alone = Estimate.over([0.5])
-    assert (alone.mean, alone.lo, alone.hi) == (0.5, None, None)
+    one_seed = Estimate.over([0.5])
+    assert (one_seed.mean, one_seed.lo, one_seed.hi) == (0.5, None, None)
 
 
-def test_the_answer_is_made_of_the_figures() -> None:
+def test_the_answer_states_the_numbers() -> None:
     changes = cell((-0.5, -0.6), (1, -0.5), (2, 0.5))
     cells = [
         CellRecord(
-            varied="grid", solver=solver, cosine=0.9, norm=1, condition=100, target_samples=120, scaling="samples",
+            varied="grid",
+            solver=solver,
+            cosine=0.9,
+            norm=1,
+            condition=100,
+            target_samples=120,
+            scaling="samples",
             changes=tuple(changes),
         )
         for solver in ("optimum", "alternating, 100")
-    ]  # fmt: skip
+    ]
     first, second = answer(changes, cells)
     assert "100 to 1,000 samples" in first
     assert "task 2 by −60 % to −50 %, task 3 by −50 % to +100 % and task 4 by +50 % to +200 %" in first
-    assert "of 1 settings in 1 at the global optimum and in 1 with alternating least squares" in second
+    assert second.startswith("Of 1 settings, the paper's pattern")
+    assert "by the means over seeds, in 1 at the global optimum and in 1 with alternating least squares" in second
 
 
 def test_changes_are_signed_per_cent() -> None:

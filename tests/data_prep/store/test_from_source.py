@@ -16,11 +16,12 @@ import pytest
 from data_prep.decoding import sandbox
 from data_prep.decoding.radiograph import Radiograph
 from data_prep.decoding.raster import decode
-from data_prep.decoding.sandbox import decode_picture
+from data_prep.decoding.sandbox import decode_png_or_jpeg
 from data_prep.errors import DataError
 from data_prep.sources.folder import FolderSource
-from data_prep.store import recipe
-from data_prep.store.recipe import build_store, store_key
+from data_prep.store import decode_items
+from data_prep.store.from_source import build_store
+from data_prep.store.recipe import store_key
 from data_prep.store.store import Store
 
 FolderMaker = Callable[..., Path]
@@ -41,9 +42,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     def spy(data: bytes, size: int, *, isolate: bool) -> Radiograph:
         assert isolate, "this process would die with its decoder"
         seen.append(data)
-        return decode_picture(data, size)
+        return decode_png_or_jpeg(data, size)
 
-    monkeypatch.setattr(recipe, "safe_decode", spy)
+    monkeypatch.setattr(decode_items, "safe_decode", spy)
     return seen
 
 
@@ -72,7 +73,7 @@ def test_the_store_is_the_same_byte_for_byte_whatever_the_workers(
     source = FolderSource.open(nih_folder(patients=50))
     source.files[7][1].write_bytes(b"no image")
     build_store(source, tmp_path / "one", 10, key=b"", shard_images=70)
-    monkeypatch.setattr(recipe, "_POOL_PAYS", 0)
+    monkeypatch.setattr(decode_items, "_POOL_PAYS", 0)
     build_store(source, tmp_path / "two", 10, key=b"", workers=2, shard_images=70)
     assert content(tmp_path / "one") == content(tmp_path / "two")
 
@@ -102,7 +103,7 @@ def test_two_builders_of_one_path_decode_once(source: FolderSource, tmp_path: Pa
 KILLED_BUILD = """
 import os, signal, sys
 from pathlib import Path
-from data_prep.store.recipe import build_store
+from data_prep.store.from_source import build_store
 from data_prep.sources.folder import FolderSource
 
 def kill(done, total):
@@ -258,7 +259,8 @@ def test_a_folder_that_cannot_be_written_is_a_data_error(source: FolderSource, t
 
 def test_importing_the_room_brings_in_neither_torch_nor_the_workflow(tmp_path: Path) -> None:
     code = (
-        "import json, sys, data_prep.store.recipe, data_prep.sources.folder, data_prep.noise.registry, data_prep.labels.splits; "
+        "import json, sys, data_prep.store.from_source, data_prep.sources.folder, data_prep.noise.registry\n"
+        "import data_prep.labels.splits\n"
         "print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
     )
     out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
@@ -308,7 +310,7 @@ def test_a_crash_of_the_decoder_costs_one_image(
     (tmp_path / "site" / "sitecustomize.py").write_text(DECODER_THAT_CRASHES)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
     monkeypatch.syspath_prepend(tmp_path / "site")
-    monkeypatch.setattr(recipe, "_POOL_PAYS", pool_pays)
+    monkeypatch.setattr(decode_items, "_POOL_PAYS", pool_pays)
     sandbox._sandbox.cache_clear()
     try:
         store = build_store(source, tmp_path / "store", 10, key=b"", workers=2)

@@ -1,0 +1,166 @@
+"""Decode the items of a source in several processes, in their order; a decoder that crashes costs one image.
+
+n items of a source, s side of an image in pixels.
+"""
+
+import hashlib
+import itertools
+import multiprocessing
+import signal
+import time
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from data_prep.decoding.radiograph import DICOM_SUFFIXES, is_dicom
+from data_prep.decoding.raster import MAX_BYTES
+from data_prep.decoding.sandbox import safe_decode
+from data_prep.errors import DataError
+
+_BATCH_IMAGES = 16  # a worker gets at once: at 1024 px 0.2 s of work against a millisecond of transfer
+_POOL_PAYS = 3.0  # seconds of decoding from which starting processes (1 s) is worth it
+
+Item = tuple[str, Path | bytes]
+"""An image's name, and its file or the content of its file."""
+
+
+@dataclass(frozen=True)
+class DecodedItem:
+    """An item after decoding.
+
+    Attributes:
+        pixels: (s, s) uint8, or None if the item cannot be read.
+        reason: why it cannot be read.
+        pixels_sha256: of `pixels`.
+        source_sha256: of the content of the file.
+        view: as the file gives it.
+        patient_id: as the file gives it.
+        dicom: whether it is a DICOM file, whose name may identify the patient.
+    """
+
+    pixels: np.ndarray | None
+    reason: str = ""
+    pixels_sha256: str = ""
+    source_sha256: str = ""
+    view: str = ""
+    patient_id: str = ""
+    dicom: bool = False
+
+
+_Batch = list[Item]
+_DecodedBatch = list[tuple[str, DecodedItem]]
+
+
+def decode_items(items: Iterable[Item], size: int, workers: int, total: int) -> Generator[tuple[str, DecodedItem]]:
+    """Decode `items` in their order; never more than a few batches per worker are in memory.
+
+    Items are decoded in isolation (see `data_prep.decoding.sandbox`) or in worker processes, so that a decoder that
+    crashes does not end this process.
+
+    Args:
+        items: the items still to decode.
+        size: s.
+        workers: processes, if there is enough work for them.
+        total: number of `items`.
+
+    Yields:
+        Name and decoded item.
+    """
+    batches = _batches(items)
+    started = time.perf_counter()
+    first = _decode_batch(next(batches, []), size, isolate=True)
+    expected_seconds = (time.perf_counter() - started) * total / _BATCH_IMAGES
+    yield from first
+    if expected_seconds > _POOL_PAYS:
+        yield from _decode_in_processes(batches, size, workers)
+    else:
+        for batch in batches:
+            yield from _decode_batch(batch, size, isolate=True)
+
+
+def decode_item(image: str, item: Path | bytes, size: int, isolate: bool) -> DecodedItem:
+    """Decode one image.
+
+    Args:
+        image: its name.
+        item: its file, or the content of its file.
+        size: s.
+        isolate: decode in a process of its own, so that a crash does not end this one.
+    """
+    dicom = image.lower().endswith(DICOM_SUFFIXES)
+    try:
+        data = item if isinstance(item, bytes) else _read(item)
+        dicom = dicom or is_dicom(data)
+        radiograph = safe_decode(data, size, isolate=isolate)
+    except DataError as error:
+        return DecodedItem(None, str(error), dicom=dicom)
+    except OSError as error:
+        return DecodedItem(None, f"cannot be read ({error.strerror})", dicom=dicom)
+    return DecodedItem(
+        radiograph.pixels,
+        pixels_sha256=hashlib.sha256(radiograph.pixels.data).hexdigest(),
+        source_sha256=hashlib.sha256(data).hexdigest(),
+        view=radiograph.view,
+        patient_id=radiograph.patient_id,
+        dicom=dicom,
+    )
+
+
+def start_worker() -> None:
+    """Prepare a worker process for decoding."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
+    cv2.setNumThreads(1)  # the processes are the parallelism
+
+
+def _decode_in_processes(batches: Iterator[_Batch], size: int, workers: int) -> Iterator[tuple[str, DecodedItem]]:
+    """Decode with a pool; a crash breaks it: pending batches are decoded in isolation, later ones by a new pool."""
+    pending: deque[tuple[_Batch, Future[_DecodedBatch]]] = deque()
+    pool = _pool(workers)
+    try:
+        for batch in batches:
+            try:
+                future = pool.submit(_decode_batch, batch, size)
+            except BrokenProcessPool:
+                pool = _pool(workers)
+                future = pool.submit(_decode_batch, batch, size)
+            pending.append((batch, future))
+            if len(pending) > 4 * workers:
+                yield from _result(*pending.popleft(), size)
+        while pending:
+            yield from _result(*pending.popleft(), size)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _result(batch: _Batch, future: Future[_DecodedBatch], size: int) -> _DecodedBatch:
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        return _decode_batch(batch, size, isolate=True)
+
+
+def _pool(workers: int) -> ProcessPoolExecutor:
+    """Start a pool of processes: spawned, not forked, as the caller may run threads; they import no torch."""
+    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=start_worker)
+
+
+def _batches(items: Iterable[Item]) -> Iterator[_Batch]:
+    stream = iter(items)
+    while batch := list(itertools.islice(stream, _BATCH_IMAGES)):
+        yield batch
+
+
+def _decode_batch(batch: _Batch, size: int, isolate: bool = False) -> _DecodedBatch:
+    return [(image, decode_item(image, item, size, isolate)) for image, item in batch]
+
+
+def _read(file: Path) -> bytes:
+    if (size := file.stat().st_size) > MAX_BYTES:
+        raise DataError(f"file of {size} bytes; the limit is {MAX_BYTES}")
+    return file.read_bytes()

@@ -1,0 +1,103 @@
+"""Shared style of all report figures: colours, markers, matplotlib settings and export to inline SVG.
+
+A method keeps its colour, marker and line style in every figure. The colours can be distinguished with colour-blind
+vision (Okabe and Ito); markers and line styles can be distinguished on a grey print too. Text stays text, in the
+page's own sans-serif font. What is drawn in `INK` takes the page's text colour, on a light or a dark page. The same
+results give the same bytes.
+"""
+
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from tasks.records.study import NoiseCondition, StudyResults
+
+INK, FAINT = "#010203", "#030201"  # placeholders for the page's text colour and its pale lines, see `to_svg`
+COLOURS = (INK, "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
+Dashes = str | tuple[float, tuple[float, ...]]
+DASHES: tuple[Dashes, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
+RC_PARAMS = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "medmtl",
+    "text.parse_math": False,  # a label's name is never a formula
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "axes.labelsize": 9,
+    "axes.titlesize": 9,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "grid.color": FAINT,
+    "grid.linewidth": 0.6,
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "lines.linewidth": 1.5,
+    "lines.markersize": 5.5,
+}
+MAX_METHODS_PER_PANEL = 5  # more of them cannot be distinguished in one panel
+WIDTH = 7.2  # inches, of every figure: text then has the same size in all
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a method is drawn."""
+
+    colour: str
+    marker: str
+    dashes: Dashes
+
+
+def method_styles(methods: Sequence[str]) -> dict[str, Style]:
+    """Return one style per method, in the given order."""
+    return {
+        method: Style(COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)], DASHES[i % len(DASHES)])
+        for i, method in enumerate(methods)
+    }
+
+
+def metric_title(results: StudyResults) -> str:
+    """Return the name of the study's metric as figures and tables show it."""
+    metric = next((arm.metric for arm in results.arms), "auc")
+    return "AUC" if metric == "auc" else metric
+
+
+def first_and_noisiest(results: StudyResults) -> tuple[NoiseCondition, ...]:
+    """Return the first condition (clean, if it was studied) and the noisiest; only one if they are the same."""
+    first, noisiest = results.conditions[0], max(results.conditions, key=lambda condition: condition.rate)
+    return (first,) if noisiest == first else (first, noisiest)
+
+
+def draw_seed_points(axes: Axes, x: Sequence[float], y: Sequence[float], colour: str) -> None:
+    """Draw the results of single seeds as small open circles."""
+    axes.plot(x, y, linestyle="", marker="o", markersize=3.6, markerfacecolor="none", color=colour, zorder=4)
+
+
+def to_svg(figure: Figure, name: str) -> str:
+    """Render the figure as an <svg> element that stands inside an HTML page and takes the page's width.
+
+    Ids begin with `name`, so that several figures can share a page. The document type and the namespaces, which
+    point to outside addresses, are removed: HTML needs neither.
+    """
+    figure.patch.set_visible(False)
+    for axes in figure.axes:
+        axes.patch.set_visible(False)
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", svg)
+    svg = re.sub(r"<(metadata|style).*?</\1>", "", svg, flags=re.DOTALL).replace("xlink:href", "href")
+    svg = re.sub(r"font-family: [^;\"]*", "font-family: sans-serif", svg)
+    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", svg)
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg)
+    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg)
+    return svg.replace(INK, "currentColor").replace(FAINT, "var(--pale)")
