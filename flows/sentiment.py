@@ -35,8 +35,9 @@ class SentimentSettings(TextStudySettings):
     encoder: WordEncoder = Field(LstmSettings(), description="the shared encoder: lstm, cnn or mlp")
     vectors: Path | None = Field(
         None,
-        description="file of pretrained word vectors (GloVe's text file, or its zip) of the encoder's dimension; "
-        "none: word vectors start at random and are trained",
+        description="file of pretrained word vectors of the encoder's dimension (GloVe's text file, or its zip), or "
+        "glove.6B or glove.840B to download that release of GloVe (0.9 or 2.2 GB); none: word vectors start at random "
+        "and are trained",
     )
     max_length: int = Field(256, ge=1, le=4096, description="words that are read of a sentence; the rest is cut off")
     training: TextTrainingSettings = Field(TextTrainingSettings(epochs=6), description="how each network is trained")

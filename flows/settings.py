@@ -122,7 +122,9 @@ FLAGS = {
         "Train the alignment matrices jointly with the rest of the network, or in alternating phases.",
         click.Choice(["joint", "alternating"]),
     ),
-    "--vectors": Flag("vectors", "File of pretrained word vectors (GloVe).", click.Path(path_type=Path)),
+    "--vectors": Flag(
+        "vectors", "File of pretrained word vectors, or glove.6B to download GloVe.", click.Path(path_type=Path)
+    ),
 }
 
 

@@ -14,9 +14,9 @@ from tasks.arms.runner import RunnerSettings
 from tasks.data.texts import GlueData, SentimentData
 from tasks.records.study import ArmRecord
 from tasks.text.arm import train_text_arms
+from tasks.text.compare import compare_texts
 from tasks.text.plan import Experiment, TextPlanSettings, plan_texts, resolve_sources
 from tasks.text.report import publish_report
-from tasks.text.study import compare_texts
 
 
 class TextStudySettings(FlowSettings):

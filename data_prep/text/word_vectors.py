@@ -112,7 +112,7 @@ def _open(path: Path, dimensions: int | None) -> Iterator[BinaryIO]:
             with path.open("rb") as file:
                 yield file
     except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file; download GloVe, or train vectors instead") from error
+        raise DataError(f"{path}: no such file; name another, or glove.6B to download GloVe") from error
     except (OSError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path}: cannot be read ({error}); fetch it again") from error
 

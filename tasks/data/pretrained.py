@@ -15,12 +15,13 @@ from pydantic import BaseModel, ConfigDict
 
 from data_prep.errors import DataError
 from data_prep.fetch.hub import ENCODER_FILES, fetch_from_hub, manual_download
+from data_prep.text.download import fetch_glove
 from data_prep.text.vocabulary import Vocabulary, VocabularySettings
-from data_prep.text.word_vectors import read_word_vectors
+from data_prep.text.word_vectors import GLOVE, read_word_vectors
 from tasks.data.texts import SentimentData, read_texts
 from tasks.runtime.atomic_files import write_atomically
 from tasks.runtime.home import home
-from tasks.runtime.progress import LOGGER
+from tasks.runtime.progress import LOGGER, progress
 
 _CONFIG, _TOKENIZER, _WEIGHTS = ENCODER_FILES
 
@@ -103,7 +104,8 @@ def prepare_vectors(file: Path, dimensions: int, data: SentimentData) -> Vectors
     file does not have are drawn with the data's seed.
 
     Args:
-        file: GloVe's text file, or its zip.
+        file: GloVe's text file or its zip; where there is none and it is called glove.6B or glove.840B, that release is
+            downloaded.
         dimensions: of the vectors.
         data: the sentiment tasks, with their folder.
 
@@ -111,8 +113,9 @@ def prepare_vectors(file: Path, dimensions: int, data: SentimentData) -> Vectors
         The file of the selected vectors, under MEDMTL_HOME.
 
     Raises:
-        DataError: see `read_word_vectors`.
+        DataError: the file cannot be read, see `read_word_vectors`, or not be downloaded.
     """
+    file = _downloaded(file)
     tasks = read_texts(data.model_copy(update={"limit": None}), data.tasks, keep_overlap=True)
     parts = [part for each in tasks.values() for part in (each.train, each.val, each.test)]
     vocabulary = Vocabulary.build(parts, VocabularySettings())
@@ -123,6 +126,15 @@ def prepare_vectors(file: Path, dimensions: int, data: SentimentData) -> Vectors
     write_atomically(path, buffer.getvalue())
     LOGGER.info("word vectors: %s has %.0f %% of the %d words", file.name, 100 * found.share, vocabulary.size)
     return VectorsRef(path=path, fingerprint=found.identity)
+
+
+def _downloaded(file: Path) -> Path:
+    """Return the file, or the release of GloVe that its name stands for."""
+    release = file.name.removeprefix("glove.")
+    if file.exists() or file.name == release or release not in GLOVE:
+        return file
+    with progress(f"GloVe {release}", of_bytes=True) as update:
+        return fetch_glove(home().texts / "vectors", release, progress=update)
 
 
 def read_vectors(ref: VectorsRef, vocabulary: Vocabulary) -> np.ndarray:

@@ -158,7 +158,7 @@ def test_bad_input_is_one_line(small_texts: list[str], tmp_path: Path, capfd: py
     assert "unknown kind 'lstmm'; did you mean lstm?" in refused("sentiment", *small_texts, "--encoder", "lstmm")
     assert "'singles', 'pairs'" in refused("sentiment", *small_texts, "--experiment", "peers")
     assert "TREC.train.all" in refused("sentiment", *small_texts, "--task", "trec", "--experiment", "singles")
-    assert "vectors.txt: not there" in refused("sentiment", *small_texts, "--vectors", "vectors.txt")
+    assert "vectors.txt: no such file" in refused("sentiment", *small_texts, "--vectors", "vectors.txt")
     (tmp_path / "sentences" / "custrev.all").write_bytes(b"1 caf\xe9 \x81\n")
     assert "custrev.all" in refused("sentiment", *small_texts, "--experiment", "singles")
 

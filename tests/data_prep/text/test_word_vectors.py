@@ -113,7 +113,7 @@ def test_broken_files_are_refused_by_line(tmp_path: Path, text: str, message: st
 
 
 def test_missing_cut_and_endless_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(DataError, match=r"none.txt: no such file; download GloVe, or train vectors instead"):
+    with pytest.raises(DataError, match=r"none.txt: no such file; name another, or glove.6B to download GloVe"):
         read(tmp_path / "none.txt")
     with pytest.raises(DataError, match="line 1 has 3 numbers after its word; 50 are expected"):
         read(write(tmp_path, LINES), 50)
