@@ -116,7 +116,7 @@ def generator(purpose: str, label: str, seed: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=tuple(f"noise/{purpose}/{label}".encode())))
 
 
-class _EntryNoise(Noise):
+class EntryNoise(Noise):
     """Noise on each named label separately: it selects some of the known entries and replaces them."""
 
     def draw(self, targets: np.ndarray, labels: Sequence[str], seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -139,7 +139,7 @@ class _EntryNoise(Noise):
         """Return the replacement of `values`, both (selected,) int8."""
 
 
-class RandomNoise(_EntryNoise):
+class RandomNoise(EntryNoise):
     """Random labels: each selected entry becomes a fair coin, as in Wu, Zhang and Ré (ICLR 2020, section 3.3).
 
     About half of the selected entries change.
@@ -151,7 +151,7 @@ class RandomNoise(_EntryNoise):
         return generator(self.kind, label, seed).integers(0, 2, size=len(values), dtype=np.int8)
 
 
-class ShuffledNoise(_EntryNoise):
+class ShuffledNoise(EntryNoise):
     """Shuffled labels: the selected entries of a label are permuted, so that its prevalence stays exactly the same."""
 
     kind: Literal["shuffled"] = Field("shuffled", description="selected entries are permuted; prevalence stays")
@@ -160,7 +160,7 @@ class ShuffledNoise(_EntryNoise):
         return generator(self.kind, label, seed).permutation(values)
 
 
-class FlippedNoise(_EntryNoise):
+class FlippedNoise(EntryNoise):
     """Flipped labels (symmetric noise): each selected entry becomes its opposite."""
 
     kind: Literal["flipped"] = Field("flipped", description="each selected entry becomes its opposite")
@@ -169,7 +169,7 @@ class FlippedNoise(_EntryNoise):
         return 1 - values
 
 
-class MissingNoise(_EntryNoise):
+class MissingNoise(EntryNoise):
     """Missing labels: each selected entry becomes unknown."""
 
     kind: Literal["missing"] = Field("missing", description="each selected entry becomes unknown")
@@ -181,7 +181,7 @@ class MissingNoise(_EntryNoise):
 Rates = float | dict[str, float] | None
 
 
-class ClassConditionalNoise(_EntryNoise):
+class ClassConditionalNoise(EntryNoise):
     """Class-conditional noise: different rates of false negatives and of false positives.
 
     Natarajan, Dhillon, Ravikumar and Tewari (Learning with noisy labels, NeurIPS 2013): rho(+1) is the rate of
