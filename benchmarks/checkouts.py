@@ -36,12 +36,12 @@ from benchmarks.report import parser, print_table, publish
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 INTERRUPTED = "interrupted"
-PASSING = {  # times, ids, versions, places: they differ from one run to the next
+IGNORED_KEYS = {  # times, ids, versions, places: they differ from one run to the next
     "seconds", "computing_seconds", "step_seconds", "weighting_seconds", "images_per_second", "peak_memory_mib",
     "mlflow_run_id", "reused", "environment", "git", "runs", "path",
 }  # fmt: skip
-PASSING_TAGS = ("mlflow.", "medmtl.process", "medmtl.study")
-TIMED = ("seconds", "per_second", "peak_memory", "cost/")
+IGNORED_TAGS = ("mlflow.", "medmtl.process", "medmtl.study")
+IGNORED_WORDS = ("seconds", "per_second", "peak_memory", "cost/")
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ def second_version(
             continue
         said = in_old_home.do(name, run, after.folder / "again" / name)
         differences, sentences = compared(
-            after.folder / "out" / name, after.folder / "again" / name, PASSING | {"notes"}
+            after.folder / "out" / name, after.folder / "again" / name, IGNORED_KEYS | {"notes"}
         )
         found[f"{name} again"] = ([*differences, *trained_anew(name, said, after.folder / "again" / name)], sentences)
     return found
@@ -183,12 +183,12 @@ def trained_anew(name: str, said: str, out: Path) -> Iterator[str]:
         yield "nothing was reused"
 
 
-def compared(one: Path, other: Path, passing: Set[str] = PASSING) -> tuple[list[str], set[tuple[str, str]]]:
+def compared(one: Path, other: Path, ignored: Set[str] = IGNORED_KEYS) -> tuple[list[str], set[tuple[str, str]]]:
     """Return what differs between the results.json of two folders, and the sentences that do, old and new."""
     results = [json.loads((folder / "results.json").read_text(encoding="utf-8")) for folder in (one, other)]
     differences: list[str] = []
     sentences: set[tuple[str, str]] = set()
-    for where, was, now in differing(*results, passing):
+    for where, was, now in differing(*results, ignored):
         if isinstance(was, str) and isinstance(now, str) and " " in was:
             sentences.add((was, now))
         else:
@@ -196,15 +196,15 @@ def compared(one: Path, other: Path, passing: Set[str] = PASSING) -> tuple[list[
     return differences, sentences
 
 
-def differing(one: Any, other: Any, passing: Set[str], where: str = "") -> Iterator[tuple[str, Any, Any]]:
+def differing(one: Any, other: Any, ignored: Set[str], where: str = "") -> Iterator[tuple[str, Any, Any]]:
     """Yield the leaves of two JSON values that differ, each with its place."""
     if isinstance(one, dict) and isinstance(other, dict):
         for key in dict.fromkeys([*one, *other]):
-            if key not in passing:
-                yield from differing(one.get(key, "(absent)"), other.get(key, "(absent)"), passing, f"{where}.{key}")
+            if key not in ignored:
+                yield from differing(one.get(key, "(absent)"), other.get(key, "(absent)"), ignored, f"{where}.{key}")
     elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
         for i, pair in enumerate(zip(one, other, strict=True)):
-            yield from differing(*pair, passing, f"{where}[{i}]")
+            yield from differing(*pair, ignored, f"{where}[{i}]")
     elif one != other or type(one) is not type(other):
         yield where, one, other
 
@@ -234,7 +234,7 @@ def finished_arms(database: Path) -> dict[str, set[tuple[Any, ...]]]:
         ]
     found: dict[str, set[tuple[Any, ...]]] = {name: set() for name in names.values()}
     for kind, run, key, *value in rows:
-        if run in names and not key.startswith(PASSING_TAGS) and not any(word in key for word in TIMED):
+        if run in names and not key.startswith(IGNORED_TAGS) and not any(word in key for word in IGNORED_WORDS):
             found[names[run]].add((kind, key, *value))
     return found
 

@@ -41,8 +41,8 @@ def test_an_influence_is_what_a_little_more_weight_on_a_sentence_does(seed: int,
     for i in range(3):
         weights = np.full(30, (1 - step) / 30)
         weights[i] += step
-        influence = SCIKIT[metric](targets, predicted, sample_weight=weights)
-        assert (influence - value) / step == pytest.approx(influence[i], abs=1e-4)
+        reweighted = SCIKIT[metric](targets, predicted, sample_weight=weights)
+        assert (reweighted - value) / step == pytest.approx(influence[i], abs=1e-4)
     assert influence.mean() == pytest.approx(0, abs=1e-12)
 
 
