@@ -12,16 +12,14 @@ from pydantic import Field
 from flows.settings import FlowSettings
 from tasks.arms.mlflow_runs import study_run
 from tasks.runtime.run_folder import prepare_run_folder
-from tasks.theory.experiments import TheoryExperimentsSettings, compute
+from tasks.theory.computations import ComputationsSettings, compute
 from tasks.theory.report import report_theory
 
 
 class TheorySettings(FlowSettings):
     """Settings of the computations, and the number of seeds."""
 
-    experiments: TheoryExperimentsSettings = Field(
-        TheoryExperimentsSettings(), description="settings of the computations"
-    )
+    experiments: ComputationsSettings = Field(ComputationsSettings(), description="settings of the computations")
     seed: int = Field(0, ge=0, description="first seed, for data, noise and random starting points")
     seeds: int = Field(20, ge=1, description="number of seeds, counted up from the first; intervals need at least two")
     seeds_of_slow: int = Field(

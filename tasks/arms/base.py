@@ -167,8 +167,8 @@ def _arm_lock(arm: BaseArm, raise_if_stopped: Callable[[], None]) -> Iterator[No
 def _reuse_or_train(
     arm: ArmT, parent: str | None, train: Callable[[ArmT, str, OnStep], ArmRecord], raise_if_stopped: Callable[[], None]
 ) -> ArmRef:
-    experiment = mlflow_runs.connect()
-    known = mlflow_runs.find_run(experiment, mlflow_runs.ARM_TAG, arm.hash)
+    experiment_id = mlflow_runs.connect()
+    known = mlflow_runs.find_run(experiment_id, mlflow_runs.ARM_TAG, arm.hash)
     if known is not None and known.info.status == "FINISHED":
         shutil.rmtree(arm.folder, ignore_errors=True)  # still there if a kill came between finishing and this
         LOGGER.info("%s: reused, trained before as run %s", arm.title, known.info.run_id[:8])
@@ -179,7 +179,7 @@ def _reuse_or_train(
         tags = {mlflow_runs.ARM_TAG: arm.hash, "medmtl.kind": "arm"} | (
             {mlflow_runs.PARENT_TAG: parent} if parent else {}
         )
-        run_id = mlflow_runs.create_run(experiment, arm.title, tags, arm.parameters())
+        run_id = mlflow_runs.create_run(experiment_id, arm.title, tags, arm.parameters())
     with mlflow_runs.active_run(run_id), progress(arm.title) as update, shared() as pause_for_exclusive:
 
         def on_step(done: int, total: int) -> None:

@@ -49,28 +49,28 @@ def connect() -> str:
         known = client.get_experiment_by_name(EXPERIMENT)
         if known is None:
             artifacts = (home().root / "mlflow-artifacts").as_uri() if uri.startswith(SQLITE) else None
-            experiment = client.create_experiment(EXPERIMENT, artifact_location=artifacts)
+            experiment_id = client.create_experiment(EXPERIMENT, artifact_location=artifacts)
         else:
-            experiment = known.experiment_id
-        _end_orphans(client, experiment)
-    return experiment
+            experiment_id = known.experiment_id
+        _end_orphans(client, experiment_id)
+    return experiment_id
 
 
-def find_run(experiment: str, tag: str, value: str) -> Run | None:
+def find_run(experiment_id: str, tag: str, value: str) -> Run | None:
     """Find the newest run, finished or not, whose tag has this value (an arm's or a study's hash); else None."""
     runs = MlflowClient().search_runs(
-        [experiment], f"tags.`{tag}` = '{value}'", order_by=["attributes.start_time DESC"], max_results=1
+        [experiment_id], f"tags.`{tag}` = '{value}'", order_by=["attributes.start_time DESC"], max_results=1
     )
     return runs[0] if runs else None
 
 
-def create_run(experiment: str, name: str, tags: Mapping[str, str], params: Mapping[str, Any]) -> str:
+def create_run(experiment_id: str, name: str, tags: Mapping[str, str], params: Mapping[str, Any]) -> str:
     """Create a run with tags and parameters (nested mappings are flattened with dots).
 
     Returns:
         The id of the run.
     """
-    run = MlflowClient().create_run(experiment, run_name=name, tags={**tags, PROCESS_TAG: process_name()})
+    run = MlflowClient().create_run(experiment_id, run_name=name, tags={**tags, PROCESS_TAG: process_name()})
     return resume_run(run, params)
 
 
@@ -96,15 +96,15 @@ def study_run(title: str, settings: BaseModel) -> Iterator[str]:
     Yields:
         The id of the run, which is the active one meanwhile.
     """
-    experiment = connect()
+    experiment_id = connect()
     config = settings.model_dump(mode="json")
     identity = hashlib.sha256(json.dumps(config).encode()).hexdigest()[:16]
-    known = find_run(experiment, STUDY_TAG, identity)
+    known = find_run(experiment_id, STUDY_TAG, identity)
     if known is not None and known.info.status != "FINISHED":
         run_id = resume_run(known, config)
     else:
         name = f"{title} · {datetime.now():%Y-%m-%d %H:%M}"
-        run_id = create_run(experiment, name, {STUDY_TAG: identity, "medmtl.kind": "study"}, config)
+        run_id = create_run(experiment_id, name, {STUDY_TAG: identity, "medmtl.kind": "study"}, config)
     with active_run(run_id):
         yield run_id
 
@@ -201,7 +201,7 @@ def _create_database(path: Path) -> None:
     unfinished.replace(path)
 
 
-def _end_orphans(client: MlflowClient, experiment: str) -> None:
-    for run in client.search_runs([experiment], "attributes.status = 'RUNNING'"):
+def _end_orphans(client: MlflowClient, experiment_id: str) -> None:
+    for run in client.search_runs([experiment_id], "attributes.status = 'RUNNING'"):
         if has_exited(run.data.tags.get(PROCESS_TAG, "")):
             client.set_terminated(run.info.run_id, "KILLED")

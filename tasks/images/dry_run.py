@@ -48,8 +48,8 @@ def dry_run(arms: Sequence[ImageArm], runner: RunnerSettings) -> float:
     Raises:
         DataError, SettingError: see `load_image_inputs`.
     """
-    experiment = mlflow_runs.connect()
-    forecasts = [_forecast(experiment, arm) for arm in arms]
+    experiment_id = mlflow_runs.connect()
+    forecasts = [_forecast(experiment_id, arm) for arm in arms]
     epoch_seconds = _epoch_seconds([forecast.arm for forecast in forecasts if forecast.epochs])
     rows = [
         {
@@ -79,8 +79,8 @@ def dry_run(arms: Sequence[ImageArm], runner: RunnerSettings) -> float:
     return study_seconds
 
 
-def _forecast(experiment: str, arm: ImageArm) -> ArmForecast:
-    run = mlflow_runs.find_run(experiment, mlflow_runs.ARM_TAG, arm.hash)
+def _forecast(experiment_id: str, arm: ImageArm) -> ArmForecast:
+    run = mlflow_runs.find_run(experiment_id, mlflow_runs.ARM_TAG, arm.hash)
     if run is not None and run.info.status == "FINISHED":
         return ArmForecast(arm, f"finished before, run {run.info.run_id[:8]}", 0)
     saved = read_state(arm.checkpoint)

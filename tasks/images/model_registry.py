@@ -91,8 +91,8 @@ def register_model(run_id: str, name: str) -> str:
 def _models_of(run_id: str) -> list[LoggedModel]:
     """Return the models logged by a run: one, or an incomplete one if the run was killed while it logged."""
     client = MlflowClient()
-    experiment = client.get_run(run_id).info.experiment_id
-    return list(client.search_logged_models([experiment], f"source_run_id = '{run_id}'"))
+    experiment_id = client.get_run(run_id).info.experiment_id
+    return list(client.search_logged_models([experiment_id], f"source_run_id = '{run_id}'"))
 
 
 def best_arm(run_ids: Sequence[str]) -> str:

@@ -21,7 +21,7 @@ from tasks.runtime.atomic_files import write_atomically
 from tasks.runtime.progress import LOGGER
 from tasks.runtime.run_folder import CONFIG, REPORT, RESULTS
 from tasks.runtime.versions import git_commit, versions
-from tasks.theory.experiments import TheoryExperimentsSettings
+from tasks.theory.computations import ComputationsSettings
 from tasks.theory.figures import draw_figures
 from tasks.theory.records import CellRecord, Estimate, TheoryResults
 from tasks.theory.summary import summarise
@@ -32,7 +32,7 @@ from tasks.theory.summary_text import MEANING, QUESTION, answer, classify_patter
 def report_theory(
     computed: Mapping[str, Sequence[Any]],
     reused: int,
-    settings: TheoryExperimentsSettings,
+    settings: ComputationsSettings,
     config: Mapping[str, Any],
     run_id: str,
     started: float,
@@ -41,7 +41,7 @@ def report_theory(
     """Write results.json and report.html and log them, with the changes as metrics, to the MLflow run.
 
     Args:
-        computed: the results by computation and seed, see `tasks.theory.experiments.compute`.
+        computed: the results by computation and seed, see `tasks.theory.computations.compute`.
         reused: number of parts that were reused from an earlier run.
         settings: of the computations.
         config: all settings of the run, for results.json.

@@ -7,7 +7,7 @@ from models.theory.formulas import expected_single_task_error
 from models.theory.nonlinear_tasks import ACROSS, ALONG, LINKS
 from models.theory.transfer import MINIMA, SINGLE_TASK
 from tasks.records.study import CheckRecord
-from tasks.theory.experiments import TheoryExperimentsSettings
+from tasks.theory.computations import ComputationsSettings
 from tasks.theory.records import (
     BoundaryRecord,
     CapacityRecord,
@@ -26,11 +26,11 @@ SINE_LIMIT = 1e-8
 PLATEAU_TOLERANCE = 0.1  # largest relative change over the last step that counts as a plateau
 
 
-def summarise(computed: Mapping[str, BySeed], settings: TheoryExperimentsSettings) -> dict[str, Any]:
+def summarise(computed: Mapping[str, BySeed], settings: ComputationsSettings) -> dict[str, Any]:
     """Return the fields of `TheoryResults` that summarise the computations.
 
     Args:
-        computed: the results by computation and seed, see `tasks.theory.experiments.compute`.
+        computed: the results by computation and seed, see `tasks.theory.computations.compute`.
         settings: with which they were computed.
     """
     figure_3 = computed["figure 3"]
@@ -96,7 +96,7 @@ def _cells(seeds: BySeed, noise: float) -> tuple[CellRecord, ...]:
     )
 
 
-def _theorem_2(seeds: BySeed, settings: TheoryExperimentsSettings) -> Theorem2Record:
+def _theorem_2(seeds: BySeed, settings: ComputationsSettings) -> Theorem2Record:
     return Theorem2Record(
         c=Estimate.over([seed["c"] for seed in seeds]),
         largest_c=max(seed["c"] for seed in seeds),
@@ -134,7 +134,7 @@ def _nonlinear_figure_3(seeds: BySeed) -> tuple[NonlinearRecord, ...]:
     return tuple(records)
 
 
-def _checks(fields: Mapping[str, Any], settings: TheoryExperimentsSettings) -> tuple[CheckRecord, ...]:
+def _checks(fields: Mapping[str, Any], settings: ComputationsSettings) -> tuple[CheckRecord, ...]:
     """Compare each statement of the theory with the numbers."""
     theorem: Theorem2Record = fields["theorem_2"]
     k = settings.capacity.tasks

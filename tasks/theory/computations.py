@@ -37,7 +37,7 @@ Part = tuple[str, int]
 """The name of a computation and a seed."""
 
 
-class TheoryExperimentsSettings(Settings):
+class ComputationsSettings(Settings):
     """Settings of all computations of the theory."""
 
     linear: LinearSettings = Field(LinearSettings(), description="tasks of Figure 3 and of the map")
@@ -65,7 +65,7 @@ class TheoryExperimentsSettings(Settings):
     )
 
 
-def _figure_3(settings: TheoryExperimentsSettings, seed: int) -> Any:
+def _figure_3(settings: ComputationsSettings, seed: int) -> Any:
     linear = settings.linear
     data = draw_figure3_data(linear, settings.source_samples, seed)
     changes = relative_changes(data, linear.cosine, linear.norm, linear.noise, settings.solvers, seed)
@@ -77,7 +77,7 @@ def _with_text_keys(by_source: Mapping[tuple[int, int], float]) -> dict[str, flo
     return {f"{source} {samples}": value for (source, samples), value in by_source.items()}
 
 
-COMPUTATIONS: dict[str, tuple[tuple[str, ...], Callable[[TheoryExperimentsSettings, int], Any]]] = {
+COMPUTATIONS: dict[str, tuple[tuple[str, ...], Callable[[ComputationsSettings, int], Any]]] = {
     "figure 3": (("linear", "source_samples", "solvers"), _figure_3),
     "map": (("linear", "map"), lambda s, seed: list(map_rows(s.linear, s.map, seed))),
     "capacity": (("capacity",), lambda s, seed: capacity(s.capacity, seed)),
@@ -102,9 +102,7 @@ SLOW = ("map", "linked figure 3")
 
 
 @task(name="compute theory", cache_policy=NO_CACHE)
-def compute(
-    settings: TheoryExperimentsSettings, seeds: range, seeds_of_slow: range
-) -> tuple[dict[str, list[Any]], int]:
+def compute(settings: ComputationsSettings, seeds: range, seeds_of_slow: range) -> tuple[dict[str, list[Any]], int]:
     """Run all computations for all seeds; parts that an earlier run stored are read from the home.
 
     Args:
@@ -124,7 +122,7 @@ def compute(
     return {name: [results[part] for part in parts if part[0] == name] for name in COMPUTATIONS}, len(stored)
 
 
-def _compute_all(settings: TheoryExperimentsSettings, parts: list[Part]) -> dict[Part, Any]:
+def _compute_all(settings: ComputationsSettings, parts: list[Part]) -> dict[Part, Any]:
     """Compute the parts in parallel, one per processor: linear algebra of this size gains nothing from more threads."""
     done: dict[Part, Any] = {}
     with (
@@ -144,7 +142,7 @@ def _compute_all(settings: TheoryExperimentsSettings, parts: list[Part]) -> dict
     return done
 
 
-def _compute(settings: TheoryExperimentsSettings, part: Part) -> Any:
+def _compute(settings: ComputationsSettings, part: Part) -> Any:
     """Compute a part, store it, and return it exactly as `_read` will return it from the file."""
     name, seed = part
     text = json.dumps(COMPUTATIONS[name][1](settings, seed), allow_nan=False)
@@ -152,14 +150,14 @@ def _compute(settings: TheoryExperimentsSettings, part: Part) -> Any:
     return json.loads(text)
 
 
-def _read(settings: TheoryExperimentsSettings, part: Part) -> Any | None:
+def _read(settings: ComputationsSettings, part: Part) -> Any | None:
     try:
         return json.loads(_path(settings, part).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
 
 
-def _path(settings: TheoryExperimentsSettings, part: Part) -> Path:
+def _path(settings: ComputationsSettings, part: Part) -> Path:
     """Return the file of a part; its name is a hash of all that determines the result."""
     name, seed = part
     fields = {field: getattr(settings, field) for field in COMPUTATIONS[name][0]}
