@@ -12,8 +12,10 @@ class DataError(ValueError):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return ``'; did you mean X?'`` with the known name closest to `name`; if none is close, list them all."""
+    """Return ``'; did you mean X?'`` with the known name closest to `name`; if none is close, list all."""
     names = list(known)
     by_lower_case = {known_name.lower(): known_name for known_name in names}
     closest = difflib.get_close_matches(name.lower(), by_lower_case, n=1, cutoff=0.5)
-    return f"; did you mean {by_lower_case[closest[0]]}?" if closest else f"; known are {', '.join(names)}"
+    if closest:
+        return f"; did you mean {by_lower_case[closest[0]]}?"
+    return f"; known are {', '.join(names)}" if names else ""

@@ -164,8 +164,7 @@ def _no_such_model(client: MlflowClient, name: str) -> str:
         return (
             f"{name} has neither a {CHAMPION} nor a {CHALLENGER}: set one of these aliases in MLflow, or train a model"
         )
-    hint = did_you_mean(name, known) if known else ""
-    return f"MLflow has no registered model {name!r}{hint}; medmtl train registers one"
+    return f"MLflow has no registered model {name!r}{did_you_mean(name, known)}; medmtl train registers one"
 
 
 def _score(model: _RegisteredModel, store: Store, split: Split) -> tuple[ModelRecord, dict[str, np.ndarray]]:

@@ -9,3 +9,7 @@ def test_the_nearest_known_name_is_offered_whatever_the_case() -> None:
 
 def test_without_a_near_name_all_known_names_are_listed() -> None:
     assert did_you_mean("xyz", ["Effusion", "Mass"]) == "; known are Effusion, Mass"
+
+
+def test_where_no_name_is_known_nothing_is_added() -> None:
+    assert did_you_mean("xyz", []) == ""
