@@ -41,7 +41,7 @@ IGNORED_KEYS = {  # times, ids, versions, places: they differ from one run to th
     "mlflow_run_id", "reused", "environment", "git", "runs", "path",
 }  # fmt: skip
 IGNORED_TAGS = ("mlflow.", "medmtl.process", "medmtl.study")
-IGNORED_WORDS = ("seconds", "per_second", "peak_memory", "cost/")
+IGNORED_WORDS = ("seconds", "per_second", "peak_memory", "cost/", "run_id")
 
 
 @dataclass(frozen=True)
