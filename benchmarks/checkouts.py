@@ -35,7 +35,6 @@ from benchmarks.report import parser, print_table, publish
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"
-INTERRUPTED = "interrupted"
 IGNORED_KEYS = {  # times, ids, versions, places: they differ from one run to the next
     "seconds", "computing_seconds", "step_seconds", "weighting_seconds", "images_per_second", "peak_memory_mib",
     "mlflow_run_id", "reused", "environment", "git", "runs", "path",
@@ -113,8 +112,8 @@ def main() -> None:
         before, after = (
             Checkout(getattr(options, side).resolve(), (work / side).resolve(), places) for side in ("before", "after")
         )
-        first_version(before, runs, plan[INTERRUPTED])
-        found = second_version(after, before, runs, plan[INTERRUPTED])
+        first_version(before, runs)
+        found = second_version(after, before, runs)
     print_table(
         ("run", "differences", "sentences"), [(name, str(len(d)), str(len(s))) for name, (d, s) in found.items()]
     )
@@ -133,48 +132,46 @@ def small_encoder() -> Path:
     return Path(spec.origin).parent / "model"
 
 
-def first_version(before: Checkout, runs: dict[str, Any], interrupted: dict[str, Any]) -> None:
-    """Do the runs, unless they are there already; the home that they leave is kept as `left`."""
+def first_version(before: Checkout, runs: dict[str, Any]) -> None:
+    """Do the runs, or kill them in the middle; the home that they leave is kept as `left`."""
     left = before.folder / "left"
     if left.exists():
         return
     for name, run in runs.items():
-        before.do(name, run, before.folder / "out" / name)
-    before.kill_in_second_arm(INTERRUPTED, interrupted, before.folder / "out" / INTERRUPTED)
+        (before.kill_in_second_arm if run.get("killed") else before.do)(name, run, before.folder / "out" / name)
     shutil.copytree(before.home, left)
 
 
 def second_version(
-    after: Checkout, before: Checkout, runs: dict[str, Any], interrupted: dict[str, Any]
+    after: Checkout, before: Checkout, runs: dict[str, Any]
 ) -> dict[str, tuple[list[str], set[tuple[str, str]]]]:
     """Do the runs in an empty home and in the home that the first version left; return what differs in each."""
     shutil.rmtree(after.folder, ignore_errors=True)
     found = {}
     for name, run in runs.items():
         after.do(name, run, after.folder / "out" / name)
-        found[name] = compared(before.folder / "out" / name, after.folder / "out" / name)
-    after.do(INTERRUPTED, interrupted, after.folder / "out" / INTERRUPTED)
+        if not run.get("killed"):
+            found[name] = compared(before.folder / "out" / name, after.folder / "out" / name)
     found["MLflow"] = (list(differing_runs(before.folder / "left", after.home)), set())
 
     shutil.rmtree(before.home)
     shutil.copytree(before.folder / "left", before.home)  # to its old place, whose path MLflow's database holds
     in_old_home = replace(before, code=after.code)
-    for name, run in (runs | {INTERRUPTED: interrupted}).items():
+    for name, run in runs.items():
         if name == "evaluate":  # the first version's evaluation has promoted the model: nothing is left to decide
             continue
-        said = in_old_home.do(name, run, after.folder / "again" / name)
-        differences, sentences = compared(
-            after.folder / "out" / name, after.folder / "again" / name, IGNORED_KEYS | {"notes"}
-        )
-        found[f"{name} again"] = ([*differences, *trained_anew(name, said, after.folder / "again" / name)], sentences)
+        one, other = (after.folder / where / name for where in ("out", "again"))
+        said = in_old_home.do(name, run, other)
+        differences, sentences = compared(one, other, IGNORED_KEYS | {"notes"})
+        found[f"{name} again"] = ([*differences, *trained_anew(run, said, other)], sentences)
     return found
 
 
-def trained_anew(name: str, said: str, out: Path) -> Iterator[str]:
+def trained_anew(run: dict[str, Any], said: str, out: Path) -> Iterator[str]:
     """Yield what a run in the first version's home did though it was done before."""
     results = json.loads((out / "results.json").read_text(encoding="utf-8"))
     new = [arm["hash"] for arm in results.get("arms", ()) if not arm["reused"]]
-    if name == INTERRUPTED:
+    if run.get("killed"):
         if len(new) == len(results["arms"]) or "after epoch" not in said:
             yield f"{len(new)} of {len(results['arms'])} arms trained from their first epoch after a kill"
     elif new:

@@ -57,6 +57,7 @@ def test_a_sentence_that_differs_is_listed_and_is_no_difference(tmp_path: Path) 
 def test_an_arm_that_was_not_reused_is_named(tmp_path: Path) -> None:
     arms = [{"hash": "a", "reused": True}, {"hash": "b", "reused": False}]
     (tmp_path / "results.json").write_text(json.dumps({"arms": arms}))
-    assert list(trained_anew("study", "", tmp_path)) == ["arms trained anew: b"]
-    assert not list(trained_anew("interrupted", "svd: goes on after epoch 3 of 12", tmp_path))
-    assert list(trained_anew("interrupted", "svd: epoch 1", tmp_path))
+    assert list(trained_anew({}, "", tmp_path)) == ["arms trained anew: b"]
+    killed = {"killed": True}
+    assert not list(trained_anew(killed, "svd: goes on after epoch 3 of 12", tmp_path))
+    assert list(trained_anew(killed, "svd: epoch 1", tmp_path))
