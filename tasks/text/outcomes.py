@@ -58,11 +58,12 @@ class EffectSummary:
             conditions: plural noun for the conditions, such as 'pairs'; may be empty.
         """
         count = f"{self.better} of {self.conditions}{conditions and ' '}{conditions}"
-        clear = f"(clearly higher on {self.clearly_better}, clearly lower on {self.clearly_worse})"
+        counts = {"clearly higher": self.clearly_better, "clearly lower": self.clearly_worse}
+        clear = ", ".join(f"{how} on {number}" for how, number in counts.items() if number) or "none clearly"
         if self.conditions > 1:
-            text = f"{count} {clear}, differences {signed(self.lowest)} to {signed(self.highest)}"
+            text = f"{count} ({clear}), differences {signed(self.lowest)} to {signed(self.highest)}"
         else:
-            text = f"{count} {clear}, difference {signed(self.highest)}"
+            text = f"{count} ({clear}), difference {signed(self.highest)}"
         if self.overall is None or self.overall.delta is None:
             return text
         return f"{text}, on average {signed(self.overall.delta)}{interval(self.overall)}"
