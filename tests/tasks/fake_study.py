@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from data_prep.labels.table import FINDINGS
 from models.evaluation.auc import Evaluation, Score
 from models.evaluation.paired import Comparison
 from tasks.records.study import (
@@ -20,22 +21,6 @@ from tasks.records.study import (
     score_records,
 )
 
-FINDINGS = (
-    "Atelectasis",
-    "Cardiomegaly",
-    "Effusion",
-    "Infiltration",
-    "Mass",
-    "Nodule",
-    "Pneumonia",
-    "Pneumothorax",
-    "Consolidation",
-    "Edema",
-    "Emphysema",
-    "Fibrosis",
-    "Pleural_Thickening",
-    "Hernia",
-)
 NOISY = ("Effusion", "Mass", "Pneumothorax")
 METHODS = ("uniform", "svd", "uncertainty")
 CLEAN = NoiseCondition(kind="none")

@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 
+from data_prep.labels.table import FINDINGS
 from models.evaluation.paired import Comparison
 from tasks.records.study import ComparisonRecord
 from tasks.records.summary_text import Verdict, answer, describe_condition, join_names, question, verdict
-from tests.tasks.fake_study import CLEAN, FINDINGS, fake_study, noise_condition
+from tests.tasks.fake_study import CLEAN, fake_study, noise_condition
 
 NOISY = noise_condition("random", 0.2, ("Effusion", "Pleural_Thickening"))
 
