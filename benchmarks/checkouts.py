@@ -99,7 +99,7 @@ def main() -> None:
     command = parser(__doc__)
     command.add_argument("before", type=Path)
     command.add_argument("after", type=Path, nargs="?", default=Path())
-    command.add_argument("--work", type=Path, help="where the runs lie; none: a folder that is removed")
+    command.add_argument("--work", type=Path, help="folder to keep the runs in; none: a temporary one")
     command.add_argument("--only", action="append", help="a run to do (repeatable); none: all of them")
     command.add_argument("--data", type=Path, default=SHARED, help="folder with sentiment/ and glue/")
     options = command.parse_args()

@@ -34,7 +34,7 @@ from tasks.runtime.versions import git_commit, versions
 
 
 @task(name="compare arms", cache_policy=NO_CACHE)
-def compare_arms(  # noqa: PLR0913  the engine of the next step groups them
+def compare_arms(  # noqa: PLR0913  to be grouped by the study engine
     config: Mapping[str, Any],
     store: StoreRef,
     checks: tuple[CheckRecord, ...],

@@ -20,7 +20,7 @@ from tasks.runtime.progress import LOGGER
 
 
 @task(name="plan arms", cache_policy=NO_CACHE)
-def plan_arms(  # noqa: PLR0913  the engine of the next step groups them
+def plan_arms(  # noqa: PLR0913  to be grouped by the study engine
     store: StoreRef,
     split: SplitSettings,
     protocol: ProtocolSettings,
