@@ -2,7 +2,7 @@
 
     python -m benchmarks.training [--backbone conv4 ...] [--size 64] [--images DIR] [--rounds 7] [--device auto]
                                   [--batch N] [--count N] [--plain-images N] [--workers N]
-                                  [--as-stored] [--placement] [--json FILE]
+                                  [--compile auto] [--files N] [--as-stored] [--placement] [--json FILE]
 
 * ceiling: the same step (`models.training.image_step.Step`) again and again on one batch of random pixels that is on
   the device;
@@ -37,7 +37,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -75,6 +75,7 @@ class Case:
     count: int  # images in an epoch of ours
     batch: int
     device: str
+    compile: Literal["auto", "on", "off"]
     rounds: int
     plain_images: int  # timed in a round of (b), (c), (d)
     workers: int
@@ -88,8 +89,9 @@ class Case:
         """Return the settings of a training with this augmentation."""
         # the labels are random: a gentle rate, so that nothing overflows
         return TrainingSettings(
-            epochs=self.rounds + 1, batch_size=self.batch, augmentation=augmentation, learning_rate=LEARNING_RATE
-        )
+            epochs=self.rounds + 1, batch_size=self.batch, augmentation=augmentation, learning_rate=LEARNING_RATE,
+            compile=self.compile,
+        )  # fmt: skip
 
 
 def in_epochs(
@@ -103,7 +105,9 @@ def in_epochs(
         first = report.epoch % max(1, len(rest))
         rates = {name: report.images_per_second}
         rates |= {way: others[way]() for way in [top, *rest[first:], *rest[:first]]}
-        if report.epoch > 1:
+        shown = ", ".join(f"{way} {rate:,.0f}/s" for way, rate in rates.items())
+        print(f"{case.backbone}, epoch {report.epoch}: {shown}", flush=True)
+        if report.epoch > 1:  # the first one warms up
             for way, value in rates.items():
                 found[way].append(value)
 
@@ -120,7 +124,7 @@ def ceiling(case: Case, train: Examples, dtype: torch.dtype) -> Callable[[], flo
     pixels = train.pixels[slice(0, case.batch)].to(step.device, dtype)
     batch = Batch(pixels, train.targets[: case.batch].to(step.device))
     step.network.train()
-    step.compile_if_faster(pixels)
+    step.compile_if_faster(pixels, (case.rounds + 1) * -(-case.count // case.batch))
     steps = min(CEILING_STEPS, -(-case.count // case.batch))
 
     def run() -> None:
@@ -257,7 +261,8 @@ def cases(options: argparse.Namespace) -> list[Case]:
     one = Case(
         backbone="", size=options.size or (224 if on_gpu else 64), count=0,
         batch=options.batch or (256 if on_gpu else 64), device=options.device,
-        rounds=options.rounds or (3 if on_gpu else 7), plain_images=options.plain_images or (2048 if on_gpu else 192),
+        compile=options.compile, rounds=options.rounds or (3 if on_gpu else 7),
+        plain_images=options.plain_images or (2048 if on_gpu else 192),
         workers=options.workers if options.workers is not None else len(os.sched_getaffinity(0)),
     )  # fmt: skip
     return [
@@ -281,6 +286,7 @@ def main() -> None:
     command.add_argument("--as-stored", action="store_true", help="also ours without augmentation")
     command.add_argument("--placement", action="store_true", help="also ours with a third of the memory it would need")
     command.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
+    command.add_argument("--compile", default="auto", choices=["auto", "on", "off"])
     options = command.parse_args()
     records = []
     for case in cases(options):

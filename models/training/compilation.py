@@ -25,6 +25,10 @@ Autocast = Callable[[], AbstractContextManager[object]]
 
 _WARM_UP, _TIMED = 3, 7  # passes of each variant in the trial
 
+_WORTH_COMPILING = 300
+"""Least duration of the steps, in seconds, from which `auto` compiles. On an H100, compiling took 13 s (conv4) to 40 s
+(ResNet-50) for each size of a batch, and is known to save a third of the time at most."""
+
 
 class Compiled(NamedTuple):
     """The feature extractor to use, and a note for people that says whether it is compiled and why."""
@@ -34,7 +38,13 @@ class Compiled(NamedTuple):
 
 
 def compile_if_faster(
-    network: MultiTaskNetwork, autocast: Autocast, pixels: Tensor, wanted: Compile, *, repeatedly: bool = False
+    network: MultiTaskNetwork,
+    autocast: Autocast,
+    pixels: Tensor,
+    wanted: Compile,
+    *,
+    steps: int,
+    repeatedly: bool = False,
 ) -> Compiled:
     """Choose between `network.features` and its compiled form by the median time of a forward and a backward pass.
 
@@ -42,8 +52,9 @@ def compile_if_faster(
         network: its parameters and running statistics do not change.
         autocast: returns the context of the training steps' precision.
         pixels: (b, 1, s, s), the batch for the trial.
-        wanted: `auto` compares the two on a GPU, and does not compile on a CPU, where compiling takes longer than it
-            saves; `on` compiles without a comparison. If compiling fails, the extractor is not compiled.
+        wanted: `auto` compares the two on a GPU if the steps take minutes; else, and on a CPU, compiling takes longer
+            than it saves. `on` compiles without a comparison. If compiling fails, the extractor is not compiled.
+        steps: number of training steps that the extractor is for.
         repeatedly: whether steps send several gradients back through one graph; not every compiled graph allows it.
 
     Returns:
@@ -51,6 +62,9 @@ def compile_if_faster(
     """
     if wanted == "off" or (wanted == "auto" and pixels.device.type == "cpu"):
         return Compiled(network.features, "not compiled")
+    eager_seconds = _seconds(network, network.features, autocast, pixels, repeatedly) if wanted == "auto" else 0.0
+    if wanted == "auto" and steps * eager_seconds < _WORTH_COMPILING:
+        return Compiled(network.features, f"not compiled: the steps take {steps * eager_seconds:.0f} s in all")
     # an epoch has two batch sizes, which differ by one: a graph for each is faster than one graph for any size
     compiled: Extract = torch.compile(network.features, dynamic=False)
     try:
@@ -60,7 +74,7 @@ def compile_if_faster(
         return Compiled(network.features, f"not compiled: {type(error).__name__}: {first_line}")
     if wanted == "on":
         return Compiled(compiled, "compiled")
-    ratio = _seconds(network, network.features, autocast, pixels, repeatedly) / compiled_seconds
+    ratio = eager_seconds / compiled_seconds
     if ratio > 1:
         return Compiled(compiled, f"compiled: {ratio:.2f} times as fast")
     return Compiled(network.features, f"not compiled: it would be {ratio:.2f} times as fast")

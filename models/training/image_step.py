@@ -67,7 +67,8 @@ class StepSettings(Settings):
     )
     compile: Compile = Field(
         "auto",
-        description="torch.compile of the feature extractor: auto (on a GPU, if a short trial is faster), on, off",
+        description="torch.compile of the feature extractor: auto (on a GPU, if the training takes minutes and a short "
+        "trial is faster), on, off",
     )
 
 
@@ -158,14 +159,15 @@ class Step:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
 
-    def compile_if_faster(self, pixels: Tensor) -> None:
-        """Choose the feature extractor by the settings and a trial on (b, 1, s, s) pixels; sets `compilation`."""
-        pixels = pixels[: self.settings.micro_batch]
+    def compile_if_faster(self, pixels: Tensor, steps: int) -> None:
+        """Choose the feature extractor for so many steps, by a trial on (b, 1, s, s) pixels; sets `compilation`."""
+        trial = pixels[: self.settings.micro_batch]
         self._training_features, self.compilation = compile_if_faster(
             self.network,
             self.fabric.autocast,
-            pixels,
+            trial,
             self.settings.compile,
+            steps=steps * len(pixels) // len(trial),
             repeatedly=self.weighting.combines_gradients,
         )
 

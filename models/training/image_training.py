@@ -274,7 +274,7 @@ class _Run:
         history = self.resume(state) if state is not None else []
         best = dict(state["best"]) if state is not None else {}
         if len(history) < self.settings.epochs:
-            self._compile()
+            self._compile(self.settings.epochs - len(history))
         if state is None:
             self._refresh_weights(0)
         for epoch in range(len(history) + 1, self.settings.epochs + 1):
@@ -362,10 +362,10 @@ class _Run:
             known = None if self.processes.count == 1 else known_labels(self.targets[batch_rows])
             yield Batch(pixels, self.targets[rows], known)
 
-    def _compile(self) -> None:
-        batches = self._batches(epoch=1)
+    def _compile(self, epochs: int) -> None:
+        steps = epochs * steps_per_epoch(len(self.targets), self.settings.batch_size)
         self.network.train()
-        self.step.compile_if_faster(next(batches).pixels)
+        self.step.compile_if_faster(next(self._batches(epoch=1)).pixels, steps)
 
     def _validate(self, epoch: int) -> tuple[list[float], float]:
         """Compute each label's AUC on the validation images, and their mean; the same in every process."""

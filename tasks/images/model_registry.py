@@ -6,6 +6,7 @@ A logged model loads without this project installed.
 import json
 import warnings
 from collections.abc import Sequence
+from copy import deepcopy
 from importlib.metadata import version
 
 import mlflow
@@ -51,7 +52,7 @@ def log_model(network: MultiTaskNetwork, example: np.ndarray) -> str:
     with exclusive(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter and MLflow; they do not concern the user
         info = mlflow.pytorch.log_model(
-            Probabilities(network),
+            Probabilities(deepcopy(network).cpu()),  # the exporter runs the example, which is on the CPU
             name=NAME,
             signature=signature,
             input_example=example,

@@ -21,7 +21,7 @@ def autocast():
 def test_a_cpu_is_left_alone_and_so_is_who_says_off(network, monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda *_, **__: pytest.fail("compiled"))
     for wanted, pixels in (("auto", PIXELS), ("off", ON_A_GPU)):
-        assert compile_if_faster(network, autocast, pixels, wanted) == (network.features, "not compiled")
+        assert compile_if_faster(network, autocast, pixels, wanted, steps=10**9) == (network.features, "not compiled")
 
 
 @pytest.mark.parametrize(("eager", "compiled", "kept"), [(3.0, 2.0, True), (2.0, 3.0, False)])
@@ -31,10 +31,18 @@ def test_the_faster_one_is_kept_and_the_note_says_by_how_much(network, monkeypat
     monkeypatch.setattr(
         models.training.compilation, "_seconds", lambda _network, extract, *_: compiled if extract is other else eager
     )
-    chosen, note = compile_if_faster(network, autocast, ON_A_GPU, "auto")
+    chosen, note = compile_if_faster(network, autocast, ON_A_GPU, "auto", steps=1000)
     assert (chosen is other) == kept
     assert f"{eager / compiled:.2f} times as fast" in note
     assert note.startswith("compiled" if kept else "not compiled")
+
+
+def test_a_training_of_seconds_is_not_compiled(network, monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: pytest.fail("compiled"))
+    monkeypatch.setattr(models.training.compilation, "_seconds", lambda *_: 0.25)
+    chosen, note = compile_if_faster(network, autocast, ON_A_GPU, "auto", steps=1000)
+    assert chosen == network.features
+    assert note == "not compiled: the steps take 250 s in all"
 
 
 def test_what_cannot_be_compiled_runs_as_it_is_with_the_reason(network, monkeypatch):
@@ -42,7 +50,7 @@ def test_what_cannot_be_compiled_runs_as_it_is_with_the_reason(network, monkeypa
         raise RuntimeError("no compiler here\nand a long story")
 
     monkeypatch.setattr(torch, "compile", lambda features, dynamic: broken)
-    chosen, note = compile_if_faster(network, autocast, PIXELS, "on")
+    chosen, note = compile_if_faster(network, autocast, PIXELS, "on", steps=1)
     assert chosen == network.features
     assert note == "not compiled: RuntimeError: no compiler here"
 
@@ -65,8 +73,8 @@ def test_the_trial_goes_through_a_graph_as_often_as_the_steps_will(network, monk
 
     eager = network.features
     monkeypatch.setattr(torch, "compile", lambda features, dynamic: lambda pixels: Once.apply(eager(pixels)))
-    assert compile_if_faster(network, autocast, PIXELS, "on").note == "compiled"
-    note = compile_if_faster(network, autocast, PIXELS, "on", repeatedly=True).note
+    assert compile_if_faster(network, autocast, PIXELS, "on", steps=1).note == "compiled"
+    note = compile_if_faster(network, autocast, PIXELS, "on", steps=1, repeatedly=True).note
     assert note == "not compiled: RuntimeError: once only"
 
 
@@ -74,7 +82,7 @@ def test_the_trial_leaves_the_network_as_it_was(network, monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda features, dynamic: features)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     random = torch.get_rng_state()
-    assert compile_if_faster(network, autocast, PIXELS, "on").note == "compiled"
+    assert compile_if_faster(network, autocast, PIXELS, "on", steps=1).note == "compiled"
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert all(p.grad is None for p in network.parameters())
     assert torch.equal(random, torch.get_rng_state())
@@ -89,7 +97,7 @@ def test_buffers_are_kept_even_when_something_fails(network):
 
 @pytest.mark.slow
 def test_compiled_features_are_the_same_up_to_rounding(network):
-    extract, note = compile_if_faster(network, autocast, PIXELS, "on")
+    extract, note = compile_if_faster(network, autocast, PIXELS, "on", steps=1)
     if note != "compiled":
         pytest.skip(f"nothing can be compiled here: {note}")
     torch.testing.assert_close(extract(PIXELS), network.features(PIXELS), rtol=1e-4, atol=1e-5)
