@@ -52,7 +52,7 @@ def score_adjudicated(
         return [
             AdjudicatedScore(
                 method=record.method,
-                noise=record.noise.condition(),
+                condition=record.condition.shared(),
                 seed=record.seed,
                 finding=finding,
                 noisy=ScoreRecord.of(first),

@@ -19,7 +19,7 @@ from tasks.arms.runner import RunnerSettings
 from tasks.images.inputs import load_image_inputs
 from tasks.images.model_registry import log_model
 from tasks.images.spec import ImageArm
-from tasks.records.study import ArmRecord, NoiseOnLabel, NoiseRecord, TrustRecord, score_records
+from tasks.records.study import ArmRecord, NoiseOnLabel, ConditionRecord, TrustRecord, score_records
 
 
 @arm_task()
@@ -95,7 +95,7 @@ def _train(arm: ImageArm, run_id: str, on_step: OnStep) -> ArmRecord:
     scores, mean = score_records(evaluation)
     record = ArmRecord(
         method=arm.method.name,
-        noise=_noise_record(arm, mask),
+        condition=_noise_record(arm, mask),
         seed=arm.seed,
         labels=arm.labels,
         scores=scores,
@@ -104,7 +104,7 @@ def _train(arm: ImageArm, run_id: str, on_step: OnStep) -> ArmRecord:
         trust=_trust(arm.labels, weighting.trust()),
         weights=_weights(arm.labels, fitted, steps),
         best_epoch=fitted.best_epoch,
-        images_per_second=float(np.median([report.images_per_second for report in fitted.history])),
+        items_per_second=float(np.median([report.images_per_second for report in fitted.history])),
         seconds=epochs.seconds,
         computing_seconds=computing_seconds,
         step_seconds=float(np.median([report.seconds for report in fitted.history])) / steps,
@@ -119,11 +119,11 @@ def _train(arm: ImageArm, run_id: str, on_step: OnStep) -> ArmRecord:
     return record
 
 
-def _noise_record(arm: ImageArm, mask: NoiseMask) -> NoiseRecord:
+def _noise_record(arm: ImageArm, mask: NoiseMask) -> ConditionRecord:
     noise = arm.noise
     condition = {"kind": noise.kind, "rate": noise.level, "title": noise.title, "name": arm.condition}
     if isinstance(noise, NoNoise):
-        return NoiseRecord(**condition)
+        return ConditionRecord(**condition)
     summary = {
         row.label: NoiseOnLabel(
             known=row.known,
@@ -135,7 +135,7 @@ def _noise_record(arm: ImageArm, mask: NoiseMask) -> NoiseRecord:
         for row in mask.summary()
         if row.selected or row.label in noise.labels
     }
-    return NoiseRecord(**condition, labels=noise.labels, mask=mask.fingerprint, summary=summary)
+    return ConditionRecord(**condition, labels=noise.labels, mask=mask.fingerprint, summary=summary)
 
 
 def _trust(labels: tuple[str, ...], trust: LabelTrust | None) -> tuple[TrustRecord, ...]:
@@ -147,13 +147,13 @@ def _failed_record(arm: ImageArm, error: Exception) -> ArmRecord:
     scores, mean = score_records(Evaluation({}, Score(None, None, None, str(error)), ()))
     return ArmRecord(
         method=arm.method.name,
-        noise=_noise_record(arm, NoiseMask.load(arm.mask.path)),
+        condition=_noise_record(arm, NoiseMask.load(arm.mask.path)),
         seed=arm.seed,
         labels=(),
         scores=scores,
         mean=mean,
         best_epoch=None,
-        images_per_second=None,
+        items_per_second=None,
         seconds=0.0,
         hash=arm.hash,
         status="failed",

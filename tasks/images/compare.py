@@ -23,7 +23,7 @@ from tasks.records.study import (
     CheckRecord,
     ComparisonRecord,
     DataRecord,
-    NoiseCondition,
+    Condition,
     SplitRecord,
     StudyResults,
     adjust_p_values,
@@ -109,15 +109,15 @@ def _comparisons(
     Returns:
         The comparisons, with p-values adjusted over all of them.
     """
-    by_condition: dict[NoiseCondition, dict[str, dict[int, np.ndarray]]] = defaultdict(lambda: defaultdict(dict))
-    labels: dict[NoiseCondition, tuple[str, ...]] = {}
+    by_condition: dict[Condition, dict[str, dict[int, np.ndarray]]] = defaultdict(lambda: defaultdict(dict))
+    labels: dict[Condition, tuple[str, ...]] = {}
     for record, of_arm in zip(records, predictions, strict=True):
-        condition = record.noise.condition()
+        condition = record.condition.shared()
         by_condition[condition][record.method][record.seed] = of_arm
         labels[condition] = record.labels
     targets, patients = store.targets[split.test], store.patients[split.test]
 
-    def unit(condition: NoiseCondition, method: str) -> Unit:
+    def unit(condition: Condition, method: str) -> Unit:
         columns = [store.labels.index(label) for label in labels[condition]]
         of_method = by_condition[condition]
         return Unit(targets[:, columns], of_method[method], of_method[baseline])
@@ -137,10 +137,10 @@ def _comparisons(
     return adjust_p_values(comparisons)
 
 
-def _as_one_condition(conditions: Sequence[NoiseCondition]) -> NoiseCondition:
+def _as_one_condition(conditions: Sequence[Condition]) -> Condition:
     """Return one condition that stands for several that differ only in their labels."""
     title = f"{conditions[0].title}, over {len(conditions)} groups of labels"
-    return NoiseCondition(kind=conditions[0].kind, rate=conditions[0].rate, title=title, name=title)
+    return Condition(kind=conditions[0].kind, rate=conditions[0].rate, title=title, name=title)
 
 
 def _data_record(name: str, store: Store, checks: tuple[CheckRecord, ...], split: Split) -> DataRecord:

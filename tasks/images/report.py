@@ -20,7 +20,7 @@ from tasks.records.cost import method_costs
 from tasks.records.study import (
     ComparisonRecord,
     DataRecord,
-    NoiseCondition,
+    Condition,
     NoiseOnLabel,
     ScoreRecord,
     StudyResults,
@@ -107,7 +107,7 @@ def _template_contents(results: StudyResults, figures: Mapping[str, Markup | Non
         "Verdict": Verdict,
         "label_tables": _label_tables(results),
         "condition_rows": _condition_rows(results),
-        "trust_tables": sorted((arm for arm in finished if arm.trust), key=lambda arm: -arm.noise.rate),
+        "trust_tables": sorted((arm for arm in finished if arm.trust), key=lambda arm: -arm.condition.rate),
         "noise_rows": _noise_rows(results),
         "adjudicated_tables": _adjudicated_tables(results),
         "positives": _positives(results.data),
@@ -151,9 +151,9 @@ def _interval_note(results: StudyResults) -> str:
 
 def _comparisons(results: StudyResults) -> list[tuple[str, list[tuple[ComparisonRecord, Verdict]]]]:
     """Return for each condition its comparisons, each with its conclusion."""
-    conditions = dict.fromkeys(comparison.noise for comparison in results.comparisons)
+    conditions = dict.fromkeys(comparison.condition for comparison in results.comparisons)
     return [
-        (describe_condition(condition), [(c, verdict(c)) for c in results.comparisons if c.noise == condition])
+        (describe_condition(condition), [(c, verdict(c)) for c in results.comparisons if c.condition == condition])
         for condition in conditions
     ]
 
@@ -191,8 +191,8 @@ def _adjudicated_tables(results: StudyResults) -> list[dict[str, Any]]:
     if adjudicated is None:
         return []
 
-    def scores(condition: NoiseCondition, finding: str) -> list[ScoreRecord]:
-        of_finding = [row for row in adjudicated.scores if row.noise == condition and row.finding == finding]
+    def scores(condition: Condition, finding: str) -> list[ScoreRecord]:
+        of_finding = [row for row in adjudicated.scores if row.condition == condition and row.finding == finding]
         return [
             average_scores([getattr(row, labels) for row in of_finding if row.method == method])
             for method in results.methods
@@ -208,10 +208,10 @@ def _adjudicated_tables(results: StudyResults) -> list[dict[str, Any]]:
 
 def _noise_rows(results: StudyResults) -> list[dict[str, Any]]:
     """Return what the masks did to each label, as ranges over the seeds; all methods of a seed share its mask."""
-    masks: dict[tuple[NoiseCondition, str], dict[int, NoiseOnLabel]] = {}
+    masks: dict[tuple[Condition, str], dict[int, NoiseOnLabel]] = {}
     for arm in results.arms:
-        for label, summary in arm.noise.summary.items():
-            masks.setdefault((arm.noise.condition(), label), {})[arm.seed] = summary
+        for label, summary in arm.condition.summary.items():
+            masks.setdefault((arm.condition.shared(), label), {})[arm.seed] = summary
     return [
         {
             "condition": condition,
@@ -239,7 +239,7 @@ def _positives(data: DataRecord) -> list[tuple[str, dict[str, int | None]]]:
 
 def _mean_scores(results: StudyResults) -> dict[str, float]:
     return {
-        f"test_auc_mean/{arm.method}/{arm.noise.title}/seed {arm.seed}": arm.mean.value
+        f"test_auc_mean/{arm.method}/{arm.condition.title}/seed {arm.seed}": arm.mean.value
         for arm in results.arms
         if arm.mean.value is not None
     }

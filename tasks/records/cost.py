@@ -21,11 +21,11 @@ class MethodCost:
 def method_costs(results: StudyResults) -> list[MethodCost]:
     """Return the costs of the methods whose steps were timed, in the study's order."""
     timed = [arm for arm in results.arms if arm.status == "finished" and arm.step_seconds]
-    of_baseline = {(a.noise.name, a.seed): a.step_seconds for a in timed if a.method == results.baseline}
+    of_baseline = {(a.condition.name, a.seed): a.step_seconds for a in timed if a.method == results.baseline}
     costs = []
     for method in dict.fromkeys(arm.method for arm in timed):
         arms = [arm for arm in timed if arm.method == method]
-        steps = {(arm.noise.name, arm.seed): arm.step_seconds for arm in arms if arm.step_seconds}
+        steps = {(arm.condition.name, arm.seed): arm.step_seconds for arm in arms if arm.step_seconds}
         costs.append(
             MethodCost(
                 method,

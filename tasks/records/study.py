@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from data_prep.errors import DataError
 from data_prep.store.store import Store
@@ -32,6 +32,10 @@ class Record(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, serialize_by_alias=True, ser_json_inf_nan="constants"
     )
+
+
+_CONDITION: Any = Field(validation_alias=AliasChoices("condition", "noise"), serialization_alias="noise")
+"""The key of a condition in `medmtl/study/1` is "noise", also where the arms differ in something else."""
 
 
 class ScoreRecord(Record):
@@ -56,10 +60,10 @@ class MeanRecord(ScoreRecord):
     labels: tuple[str, ...] = Field(description="the labels in the mean: those with a score")
 
 
-class NoiseCondition(Record):
-    """The noise added to the training labels; arms with equal conditions are compared with one another."""
+class Condition(Record):
+    """What the arms of a comparison have in common: a name, and the noise added to the training labels, if any."""
 
-    kind: str = Field(description="noise model; 'none' leaves the labels unchanged")
+    kind: str = Field("none", description="noise model; 'none' leaves the labels unchanged")
     rate: Share = Field(
         0.0, description="order of the conditions of one kind; for most kinds the share of entries selected"
     )
@@ -67,9 +71,9 @@ class NoiseCondition(Record):
     title: str = Field("no added noise", description="the noise in words, without the labels")
     name: str = Field("clean", description="unique name of the condition within the study")
 
-    def condition(self) -> "NoiseCondition":
+    def shared(self) -> "Condition":
         """Return the condition without the fields that differ between seeds."""
-        return NoiseCondition(kind=self.kind, rate=self.rate, labels=self.labels, title=self.title, name=self.name)
+        return Condition(kind=self.kind, rate=self.rate, labels=self.labels, title=self.title, name=self.name)
 
 
 class NoiseOnLabel(Record):
@@ -95,8 +99,8 @@ class TrustRecord(Record):
     anchors: Count = Field(description="images on which the estimate is based")
 
 
-class NoiseRecord(NoiseCondition):
-    """A noise condition, and the noise mask drawn for one seed."""
+class ConditionRecord(Condition):
+    """The condition of one arm, with the noise mask drawn for its seed."""
 
     mask: str | None = Field(None, description="fingerprint 'sha256:...' of the mask; null without noise")
     summary: dict[str, NoiseOnLabel] = Field({}, description="noisy label -> effect of the mask on it")
@@ -112,10 +116,10 @@ class SimilarityRecord(Record):
 
 
 class ArmRecord(Record):
-    """One arm: a method under one noise condition with one seed."""
+    """One arm: a method under one condition with one seed."""
 
     method: str
-    noise: NoiseRecord
+    condition: ConditionRecord = _CONDITION
     seed: int
     labels: tuple[str, ...] = Field(description="the labels, or tasks, of the arm, in the order of its heads")
     metric: str = Field("auc", description="the metric of `scores` and `mean` on the test set")
@@ -132,7 +136,11 @@ class ArmRecord(Record):
         (), description="label trust, the least trusted label first; empty if the method does not estimate it"
     )
     best_epoch: Count | None = Field(description="the epoch selected on validation, counted from 1")
-    images_per_second: FiniteFloat | None = Field(description="training images, or texts, per second")
+    items_per_second: FiniteFloat | None = Field(
+        validation_alias=AliasChoices("items_per_second", "images_per_second"),
+        serialization_alias="images_per_second",
+        description="training images, or texts, per second",
+    )
     seconds: FiniteFloat = Field(description="wall time of the whole arm, seconds")
     computing_seconds: FiniteFloat | None = Field(None, description="the part of `seconds` in training and evaluation")
     step_seconds: FiniteFloat | None = Field(None, description="time of one training step, median over epochs, seconds")
@@ -159,11 +167,11 @@ class SeedDelta(Record):
 
 
 class ComparisonRecord(Record):
-    """The mean score of a method minus that of the baseline under one noise condition."""
+    """The mean score of a method minus that of the baseline under one condition."""
 
     method: str
     baseline: str
-    noise: NoiseCondition
+    condition: Condition = _CONDITION
     experiment: str | None = Field(None, description="in a study on texts: the experiment of the comparison")
     over_all: bool = Field(False, description="in a study on texts: over all conditions of the experiment at once")
     metric: str = "auc"
@@ -182,12 +190,12 @@ class ComparisonRecord(Record):
     reason: str | None = None
 
     @classmethod
-    def of(cls, method: str, baseline: str, noise: NoiseCondition, comparison: Comparison) -> Self:
+    def of(cls, method: str, baseline: str, condition: Condition, comparison: Comparison) -> Self:
         """Make the record of a comparison; its p-value is not adjusted yet, see `adjust_p_values`."""
         return cls(
             method=method,
             baseline=baseline,
-            noise=noise.condition(),
+            condition=condition.shared(),
             delta=comparison.delta,
             lo=comparison.lo,
             hi=comparison.hi,
@@ -292,7 +300,7 @@ class AdjudicatedScore(Record):
     """One arm's scores for a finding (or their mean) on the same images: with noisy and with adjudicated labels."""
 
     method: str
-    noise: NoiseCondition
+    condition: Condition = _CONDITION
     seed: int
     finding: str
     noisy: ScoreRecord
@@ -348,9 +356,9 @@ class StudyResults(Record):
         return self.comparisons[0].baseline if self.comparisons else self.methods[0]
 
     @property
-    def conditions(self) -> tuple[NoiseCondition, ...]:
-        """The noise conditions: clean first, then each kind of noise ordered by rate."""
-        conditions = dict.fromkeys(arm.noise.condition() for arm in self.arms)
+    def conditions(self) -> tuple[Condition, ...]:
+        """The conditions: clean first, then each kind of noise ordered by rate."""
+        conditions = dict.fromkeys(arm.condition.shared() for arm in self.arms)
         kinds = list(dict.fromkeys(condition.kind for condition in conditions))
         return tuple(sorted(conditions, key=lambda c: (c.kind != "none", kinds.index(c.kind), c.rate)))
 
@@ -364,12 +372,12 @@ class StudyResults(Record):
         """The labels of the arms, if all arms have the same."""
         return next((arm.labels for arm in self.arms if arm.labels), self.data.labels)
 
-    def finished_arms(self, method: str, condition: NoiseCondition) -> tuple[ArmRecord, ...]:
+    def finished_arms(self, method: str, condition: Condition) -> tuple[ArmRecord, ...]:
         """Return the finished arms of a method under a condition, one per seed."""
         return tuple(
             arm
             for arm in self.arms
-            if arm.status == "finished" and arm.method == method and arm.noise.condition() == condition
+            if arm.status == "finished" and arm.method == method and arm.condition.shared() == condition
         )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from enum import StrEnum
 
-from tasks.records.study import ComparisonRecord, NoiseCondition, StudyResults
+from tasks.records.study import ComparisonRecord, Condition, StudyResults
 
 SIGNIFICANCE_LEVEL = 0.05
 MAX_NAMED = 6  # if there are more methods, a sentence gives their number instead of their names
@@ -45,13 +45,13 @@ def answer(results: StudyResults) -> list[str]:
     """Write the study's answer: one sentence for the noisiest condition, one for the first (clean, if studied)."""
     if not results.comparisons:
         return ["Nothing was compared: a comparison needs the baseline and another method, each with a finished arm."]
-    conditions = list(dict.fromkeys(comparison.noise for comparison in results.comparisons))
+    conditions = list(dict.fromkeys(comparison.condition for comparison in results.comparisons))
     noisiest = max(conditions, key=lambda condition: condition.rate)
     chosen = list(dict.fromkeys([noisiest, conditions[0]]))
-    return [_sentence(c, [comparison for comparison in results.comparisons if comparison.noise == c]) for c in chosen]
+    return [_sentence(c, [comparison for comparison in results.comparisons if comparison.condition == c]) for c in chosen]
 
 
-def describe_condition(condition: NoiseCondition) -> str:
+def describe_condition(condition: Condition) -> str:
     """Describe a noise condition in words: 'with 20 % random labels for Effusion and Mass'."""
     if condition.kind == "none":
         return "without added noise"
@@ -75,7 +75,7 @@ def _baselines(results: StudyResults) -> list[str]:
     return list(dict.fromkeys(comparison.baseline for comparison in results.comparisons))
 
 
-def _sentence(condition: NoiseCondition, comparisons: Sequence[ComparisonRecord]) -> str:
+def _sentence(condition: Condition, comparisons: Sequence[ComparisonRecord]) -> str:
     """Write one sentence: significant differences, unclear ones, no difference, then what was not compared."""
     start = describe_condition(condition)
     by_verdict = {kind: [c for c in comparisons if verdict(c) is kind] for kind in Verdict}

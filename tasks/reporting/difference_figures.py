@@ -68,8 +68,8 @@ def _rows_with_headings(comparisons: Sequence[ComparisonRecord]) -> list[str | C
     rows: list[str | ComparisonRecord] = []
     heading = None
     for comparison in comparisons:
-        if comparison.noise.title != heading:
-            heading = comparison.noise.title
+        if comparison.condition.title != heading:
+            heading = comparison.condition.title
             rows.append(heading)
         rows.append(comparison)
     return rows
@@ -91,12 +91,12 @@ def cost_against_benefit(results: StudyResults) -> str | None:
     Returns:
         The SVG; None if no steps were timed.
     """
-    noisiest = max((c.noise for c in results.comparisons), key=lambda noise: noise.rate, default=None)
+    noisiest = max((c.condition for c in results.comparisons), key=lambda condition: condition.rate, default=None)
     ratios = {cost.method: cost.relative_step_time for cost in method_costs(results)}
     rows = [
         (comparison, ratio)
         for comparison in results.comparisons
-        if comparison.noise == noisiest and comparison.delta is not None and (ratio := ratios.get(comparison.method))
+        if comparison.condition == noisiest and comparison.delta is not None and (ratio := ratios.get(comparison.method))
     ]
     if not rows:
         return None

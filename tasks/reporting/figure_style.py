@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tasks.records.study import NoiseCondition, StudyResults
+from tasks.records.study import Condition, StudyResults
 
 INK, FAINT = "#010203", "#030201"  # placeholders for the page's text colour and its pale lines, see `to_svg`
 COLOURS = (INK, "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -70,7 +70,7 @@ def metric_title(results: StudyResults) -> str:
     return "AUC" if metric == "auc" else metric
 
 
-def first_and_noisiest(results: StudyResults) -> tuple[NoiseCondition, ...]:
+def first_and_noisiest(results: StudyResults) -> tuple[Condition, ...]:
     """Return the first condition (clean, if it was studied) and the noisiest; only one if they are the same."""
     first, noisiest = results.conditions[0], max(results.conditions, key=lambda condition: condition.rate)
     return (first,) if noisiest == first else (first, noisiest)

@@ -8,7 +8,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from tasks.records.study import NoiseCondition, StudyResults, average_scores
+from tasks.records.study import Condition, StudyResults, average_scores
 from tasks.reporting.figure_style import (
     FAINT,
     INK,
@@ -116,7 +116,7 @@ def _cell_text(value: float) -> str:
 
 
 def _scores(
-    results: StudyResults, method: str, condition: NoiseCondition, labels: Sequence[str]
+    results: StudyResults, method: str, condition: Condition, labels: Sequence[str]
 ) -> NDArray[np.float64]:
     """Return the score of each label and then the mean, averaged over seeds; nan where there is none."""
     arms = results.finished_arms(method, condition)

@@ -7,7 +7,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tasks.records.study import NoiseCondition, ScoreRecord, StudyResults, average_scores
+from tasks.records.study import Condition, ScoreRecord, StudyResults, average_scores
 from tasks.reporting.figure_style import (
     COLOURS,
     INK,
@@ -115,7 +115,7 @@ def _panel_per_method(results: StudyResults) -> str:
 
 
 def _draw_curve(
-    axes: Axes, results: StudyResults, conditions: Sequence[NoiseCondition], method: str, style: Style
+    axes: Axes, results: StudyResults, conditions: Sequence[Condition], method: str, style: Style
 ) -> None:
     """Draw the mean of all labels with its interval and, dotted, that of the noisy labels.
 
@@ -136,7 +136,7 @@ def _draw_curve(
 
 
 def _mean_and_seeds(
-    results: StudyResults, method: str, condition: NoiseCondition, labels: tuple[str, ...]
+    results: StudyResults, method: str, condition: Condition, labels: tuple[str, ...]
 ) -> tuple[ScoreRecord, list[float]]:
     """Return the mean over seeds and the value of each seed.
 
@@ -159,7 +159,7 @@ def prevalence_under_noise(results: StudyResults) -> str | None:
         The SVG; None without noise.
     """
     condition = first_and_noisiest(results)[-1]
-    masks = {arm.seed: arm.noise.summary for arm in results.arms if arm.noise.condition() == condition}
+    masks = {arm.seed: arm.condition.summary for arm in results.arms if arm.condition.shared() == condition}
     labels = [label for label in condition.labels if any(label in summary for summary in masks.values())]
     if not labels:
         return None

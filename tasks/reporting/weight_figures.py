@@ -6,7 +6,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tasks.records.study import NoiseCondition, StudyResults
+from tasks.records.study import Condition, StudyResults
 from tasks.reporting.figure_style import (
     COLOURS,
     DASHES,
@@ -67,7 +67,7 @@ def _weights_change(weights: Sequence[dict[str, float]]) -> bool:
 
 
 def _draw_weights(
-    axes: Axes, results: StudyResults, method: str, condition: NoiseCondition, noisy: Sequence[str]
+    axes: Axes, results: StudyResults, method: str, condition: Condition, noisy: Sequence[str]
 ) -> None:
     axes.axhline(1, color=FAINT, linewidth=1)
     for arm in results.finished_arms(method, condition):

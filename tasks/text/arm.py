@@ -19,7 +19,7 @@ from tasks.arms import mlflow_runs
 from tasks.arms.base import ArmRef, OnStep, ResumableEpochs, arm_task, log_results, train_arms, train_or_reuse
 from tasks.arms.runner import RunnerSettings
 from tasks.data.texts import display_name
-from tasks.records.study import ArmRecord, NoiseRecord, SimilarityRecord, score_records
+from tasks.records.study import ArmRecord, ConditionRecord, SimilarityRecord, score_records
 from tasks.runtime.atomic_files import write_state
 from tasks.text.inputs import NETWORK, TextInputs, load_text_inputs
 from tasks.text.spec import TextArm
@@ -92,7 +92,7 @@ def _train(arm: TextArm, run_id: str, on_step: OnStep) -> ArmRecord:
     parts = {name: metric_values(metrics[name], tests[name].targets, probabilities[name]) for name in arm.tasks}
     record = ArmRecord(
         method=arm.method,
-        noise=_condition_record(arm),
+        condition=_condition_record(arm),
         seed=arm.seed,
         labels=tuple(display_name(name) for name in arm.tasks),
         metric=mean_score_name(metrics),
@@ -104,7 +104,7 @@ def _train(arm: TextArm, run_id: str, on_step: OnStep) -> ArmRecord:
         similarity=tuple(_similarity_records(arm, inputs, initial_similarities)),
         facts=_facts(arm, inputs, fitted),
         best_epoch=fitted.best_epoch,
-        images_per_second=float(np.median([report.texts_per_second for report in fitted.history])),
+        items_per_second=float(np.median([report.texts_per_second for report in fitted.history])),
         seconds=epochs.seconds,
         peak_memory_mib=memory.mib if epochs.resumed_epochs < arm.epochs else None,
         mlflow_run_id=run_id,
@@ -159,8 +159,8 @@ def rename_record(record: ArmRecord, arm: TextArm) -> ArmRecord:
     return record.model_copy(update={"method": arm.method, "noise": _condition_record(arm)})
 
 
-def _condition_record(arm: TextArm) -> NoiseRecord:
-    return NoiseRecord(kind="none", name=arm.condition)
+def _condition_record(arm: TextArm) -> ConditionRecord:
+    return ConditionRecord(name=arm.condition)
 
 
 def _facts(arm: TextArm, inputs: TextInputs, fitted: FittedText) -> dict[str, float]:
@@ -235,13 +235,13 @@ def _failed_record(arm: TextArm, error: Exception) -> ArmRecord:
     scores, mean = score_records(Evaluation({}, Score(None, None, None, str(error)), ()))
     return ArmRecord(
         method=arm.method,
-        noise=_condition_record(arm),
+        condition=_condition_record(arm),
         seed=arm.seed,
         labels=(),
         scores=scores,
         mean=mean,
         best_epoch=None,
-        images_per_second=None,
+        items_per_second=None,
         seconds=0.0,
         hash=arm.hash,
         status="failed",

@@ -25,7 +25,7 @@ from tasks.records.study import (
     ArmRecord,
     ComparisonRecord,
     DataRecord,
-    NoiseCondition,
+    Condition,
     SplitRecord,
     StudyResults,
     TaskRecord,
@@ -105,7 +105,7 @@ def _comparisons(
         groups = {condition: _group(contrast, arrays, metrics) for condition, contrast in family.items()}
 
         def record(condition: str, comparison: Comparison, over_all: bool) -> ComparisonRecord:
-            noise = NoiseCondition(kind="none", name=condition)
+            noise = Condition(name=condition)
             fields = {"metric": mean_score_name(metrics), "experiment": kind, "over_all": over_all}  # noqa: B023
             return ComparisonRecord.of(method, baseline, noise, comparison).model_copy(update=fields)  # noqa: B023
 

@@ -33,7 +33,7 @@ def forest_plot(comparisons: Sequence[ComparisonRecord], metric: str, name: str)
     shown = [found for found in comparisons if found.delta is not None]
     if not shown:
         return None
-    rows = list(dict.fromkeys(found.noise.name for found in sorted(shown, key=lambda found: found.over_all)))
+    rows = list(dict.fromkeys(found.condition.name for found in sorted(shown, key=lambda found: found.over_all)))
     look = method_styles(list(dict.fromkeys(found.method for found in shown)))
     step = 0.62 / max(2, len(look))
     with rc_context(RC_PARAMS):
@@ -42,7 +42,7 @@ def forest_plot(comparisons: Sequence[ComparisonRecord], metric: str, name: str)
         axes.axvline(0, color=INK, linewidth=0.8)
         for found in shown:
             style, index = look[found.method], list(look).index(found.method)
-            y = rows.index(found.noise.name) + step * (index - (len(look) - 1) / 2)
+            y = rows.index(found.condition.name) + step * (index - (len(look) - 1) / 2)
             if found.lo is not None and found.hi is not None:
                 axes.hlines(y, found.lo, found.hi, color=style.colour, linewidth=1.5)
             axes.plot([found.delta or 0.0], [y], style.marker, color=style.colour, markersize=5.5, zorder=3)

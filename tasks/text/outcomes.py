@@ -174,8 +174,8 @@ def count_similarity_increases(results: StudyResults) -> tuple[int, int]:
 def width_rows(results: StudyResults) -> list[WidthRow]:
     """Return the capacity curve in ascending order of widths; empty without the capacity experiment."""
     by_width: dict[int, dict[str, dict[int, list[ArmRecord]]]] = defaultdict(lambda: defaultdict(dict))
-    for arm in results.arms:
-        if "width " in arm.noise.name and arm.status == "finished":
+    for arm in results.arms if "capacity" in experiments_of(results) else ():
+        if arm.status == "finished":
             by_width[int(arm.facts["width"])][arm.method].setdefault(arm.seed, []).append(arm)
     rows = []
     for width, methods in sorted(by_width.items()):
@@ -194,8 +194,8 @@ def width_rows(results: StudyResults) -> list[WidthRow]:
 def best_single_task_widths(results: StudyResults) -> dict[str, tuple[int, float]]:
     """Return for each task the width that validation selects for its single-task network, and the mean test score."""
     by_task: dict[str, dict[int, list[ArmRecord]]] = defaultdict(lambda: defaultdict(list))
-    for arm in results.arms:
-        if arm.method == SINGLE and "width " in arm.noise.name and arm.status == "finished":
+    for arm in results.arms if "capacity" in experiments_of(results) else ():
+        if arm.method == SINGLE and arm.status == "finished":
             by_task[arm.labels[0]][int(arm.facts["width"])].append(arm)
     selected = {
         task: max(widths, key=lambda width: np.mean([arm.facts["validation"] for arm in widths[width]]))

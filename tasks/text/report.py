@@ -123,10 +123,10 @@ def _interval_note(results: StudyResults) -> str:
 
 def _singles(finished: Sequence[ArmRecord]) -> list[tuple[str, ScoreRecord, int]]:
     """Return condition, score averaged over seeds, and number of seeds of the single-task networks."""
-    conditions = dict.fromkeys(arm.noise.name for arm in finished if arm.method == SINGLE)
+    conditions = dict.fromkeys(arm.condition.name for arm in finished if arm.method == SINGLE)
     rows = []
     for condition in conditions:
-        arms = [arm for arm in finished if arm.method == SINGLE and arm.noise.name == condition]
+        arms = [arm for arm in finished if arm.method == SINGLE and arm.condition.name == condition]
         scores = [arm.scores[arm.labels[0]] for arm in arms]
         parts = {metric: float(np.mean([score.parts[metric] for score in scores])) for metric in scores[0].parts}
         rows.append((condition, average_scores(scores).model_copy(update={"parts": parts}), len(arms)))
@@ -135,10 +135,10 @@ def _singles(finished: Sequence[ArmRecord]) -> list[tuple[str, ScoreRecord, int]
 
 def _groups(results: StudyResults, finished: Sequence[ArmRecord]) -> list[tuple[str, str, dict[str, ScoreRecord]]]:
     """Return condition, method and scores (by task, and "mean"), averaged over seeds, of the multi-task networks."""
-    kinds = dict.fromkeys((arm.noise.name, arm.method) for arm in finished if len(arm.labels) > 1)
+    kinds = dict.fromkeys((arm.condition.name, arm.method) for arm in finished if len(arm.labels) > 1)
     rows = []
     for condition, method in kinds:
-        arms = [arm for arm in finished if arm.noise.name == condition and arm.method == method]
+        arms = [arm for arm in finished if arm.condition.name == condition and arm.method == method]
         scores = {label: average_scores([arm.scores[label] for arm in arms]) for label in arms[0].labels}
         rows.append((condition, method, scores | {"mean": average_scores([arm.mean for arm in arms])}))
     return rows
@@ -146,18 +146,18 @@ def _groups(results: StudyResults, finished: Sequence[ArmRecord]) -> list[tuple[
 
 def _speeds(finished: Sequence[ArmRecord]) -> list[tuple[str, float, float]]:
     """Return for each method the training texts per second (median over arms) and the mean share of padding."""
-    timed = [arm for arm in finished if arm.images_per_second]
+    timed = [arm for arm in finished if arm.items_per_second]
     rows = []
     for method in dict.fromkeys(arm.method for arm in timed):
         arms = [arm for arm in timed if arm.method == method]
-        speed = float(np.median([arm.images_per_second or 0.0 for arm in arms]))
+        speed = float(np.median([arm.items_per_second or 0.0 for arm in arms]))
         rows.append((method, speed, float(np.mean([arm.facts["padding"] for arm in arms]))))
     return rows
 
 
 def _mean_scores(results: StudyResults) -> dict[str, float]:
     return {
-        f"test_score_mean/{arm.method}/{arm.noise.name}/seed {arm.seed}": arm.mean.value
+        f"test_score_mean/{arm.method}/{arm.condition.name}/seed {arm.seed}": arm.mean.value
         for arm in results.arms
         if arm.mean.value is not None
     }

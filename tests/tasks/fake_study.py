@@ -11,9 +11,9 @@ from tasks.records.study import (
     ArmRecord,
     ComparisonRecord,
     DataRecord,
-    NoiseCondition,
+    Condition,
     NoiseOnLabel,
-    NoiseRecord,
+    ConditionRecord,
     QuarantinedImage,
     SplitRecord,
     StudyResults,
@@ -23,13 +23,13 @@ from tasks.records.study import (
 
 NOISY = ("Effusion", "Mass", "Pneumothorax")
 METHODS = ("uniform", "svd", "uncertainty")
-CLEAN = NoiseCondition(kind="none")
+CLEAN = Condition()
 GAIN = {"uniform": 0.0, "svd": 0.011, "uncertainty": -0.004}
 
 
-def noise_condition(kind: str, rate: float, labels: tuple[str, ...]) -> NoiseCondition:
+def noise_condition(kind: str, rate: float, labels: tuple[str, ...]) -> Condition:
     title = f"{100 * rate:g} % {kind} labels"
-    return NoiseCondition(kind=kind, rate=rate, labels=labels, title=title, name=f"{title} on {', '.join(labels)}")
+    return Condition(kind=kind, rate=rate, labels=labels, title=title, name=f"{title} on {', '.join(labels)}")
 
 
 def fake_study(
@@ -79,7 +79,7 @@ def _data() -> DataRecord:
     )
 
 
-def _arm(method: str, condition: NoiseCondition, seed: int) -> ArmRecord:
+def _arm(method: str, condition: Condition, seed: int) -> ArmRecord:
     generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=tuple(method.encode())))
     lost = condition.rate * (0.25 - 6 * GAIN.get(method, 0.002))
     base = 0.93 - 0.2 * np.modf(np.arange(len(FINDINGS)) * 0.381966)[0]
@@ -95,14 +95,14 @@ def _arm(method: str, condition: NoiseCondition, seed: int) -> ArmRecord:
     scores, mean_record = score_records(Evaluation(per_label, Score(mean, mean - 0.014, mean + 0.013), scored))
     return ArmRecord(
         method=method,
-        noise=_noise(condition, seed),
+        condition=_noise(condition, seed),
         seed=seed,
         labels=FINDINGS,
         scores=scores,
         mean=mean_record,
         weights=_weights(method, condition, generator),
         best_epoch=7 + seed,
-        images_per_second=3870.0 + 40 * seed,
+        items_per_second=3870.0 + 40 * seed,
         seconds=19.3,
         mlflow_run_id=(method.encode().hex() + f"{seed:032x}")[:32],
         reused=method == "uniform" and seed == 0,
@@ -110,7 +110,7 @@ def _arm(method: str, condition: NoiseCondition, seed: int) -> ArmRecord:
     )
 
 
-def _noise(condition: NoiseCondition, seed: int) -> NoiseRecord:
+def _noise(condition: Condition, seed: int) -> ConditionRecord:
     summary = {
         name: NoiseOnLabel(
             known=2611,
@@ -122,10 +122,10 @@ def _noise(condition: NoiseCondition, seed: int) -> NoiseRecord:
         for i, name in enumerate(condition.labels)
     }
     mask = None if condition.kind == "none" else f"sha256:{seed}{'ab3' * 21}"
-    return NoiseRecord(**condition.model_dump(), mask=mask, summary=summary)
+    return ConditionRecord(**condition.model_dump(), mask=mask, summary=summary)
 
 
-def _weights(method: str, condition: NoiseCondition, generator: np.random.Generator) -> tuple[dict, ...]:
+def _weights(method: str, condition: Condition, generator: np.random.Generator) -> tuple[dict, ...]:
     end = np.ones(len(FINDINGS))
     if method != "uniform":
         end += generator.uniform(-0.35, 0.35, len(FINDINGS))
@@ -138,7 +138,7 @@ def _weights(method: str, condition: NoiseCondition, generator: np.random.Genera
     return tuple(rows)
 
 
-def _comparison(method: str, condition: NoiseCondition, seeds: tuple[int, ...]) -> ComparisonRecord:
+def _comparison(method: str, condition: Condition, seeds: tuple[int, ...]) -> ComparisonRecord:
     means = {(name, seed): _arm(name, condition, seed).mean.value for name in (method, "uniform") for seed in seeds}
     by_seed = {seed: means[method, seed] - means["uniform", seed] for seed in seeds}
     delta = float(np.mean(list(by_seed.values())))

@@ -9,8 +9,8 @@ from tasks.records.study import (
     ArmRecord,
     ComparisonRecord,
     DataRecord,
-    NoiseCondition,
-    NoiseRecord,
+    Condition,
+    ConditionRecord,
     SimilarityRecord,
     SplitRecord,
     StudyResults,
@@ -77,11 +77,11 @@ def _arm(method: str, tasks: tuple[str, ...], seed: int) -> ArmRecord:
         else ()
     )
     return ArmRecord(
-        method=method, noise=NoiseRecord(kind="none", name=" and ".join(tasks)), seed=seed, labels=tasks,
+        method=method, condition=ConditionRecord(name=" and ".join(tasks)), seed=seed, labels=tasks,
         metric="accuracy",
         scores={t: s.model_copy(update={"parts": {"accuracy": s.value}}) for t, s in scores.items()}, mean=mean,
         similarity=similarity, facts={"validation": 0.7, "padding": 0.1, "width": 100.0}, best_epoch=3,
-        images_per_second=1000.0, seconds=10.0,
+        items_per_second=1000.0, seconds=10.0,
     )  # fmt: skip
 
 
@@ -96,7 +96,7 @@ def _group(pair: tuple[str, str], method: str, baseline: str) -> Group:
 
 def _record(method: str, baseline: str, name: str, groups: dict[str, Group], over_all: bool) -> ComparisonRecord:
     found = compare_classes(groups, crossed=over_all)
-    noise = NoiseCondition(kind="none", name=name)
+    noise = Condition(name=name)
     return ComparisonRecord.of(method, baseline, noise, found).model_copy(
         update={"metric": "accuracy", "experiment": "pairs", "over_all": over_all}
     )

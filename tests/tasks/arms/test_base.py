@@ -9,7 +9,7 @@ import pytest
 from models.evaluation.auc import Evaluation, Score
 from tasks.arms import mlflow_runs
 from tasks.arms.base import BaseArm, OnStep, train_or_reuse
-from tasks.records.study import ArmRecord, NoiseRecord, score_records
+from tasks.records.study import ArmRecord, ConditionRecord, score_records
 from tasks.runtime.home import home
 from tasks.runtime.interrupts import interrupt_all
 
@@ -47,8 +47,8 @@ class Training:
         assert self.may_end.wait(60)
         scores, mean = score_records(Evaluation({}, Score(None, None, None, "nothing was scored"), ()))
         return ArmRecord(
-            method="none", noise=NoiseRecord(kind="none", name="clean"), seed=arm.seed, labels=(), scores=scores,
-            mean=mean, best_epoch=1, images_per_second=None, seconds=0.0,
+            method="none", condition=ConditionRecord(name="clean"), seed=arm.seed, labels=(), scores=scores,
+            mean=mean, best_epoch=1, items_per_second=None, seconds=0.0,
         )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from tasks.records.cost import method_costs
 from tasks.records.study import (
     ArmRecord,
     MeanRecord,
-    NoiseRecord,
+    ConditionRecord,
     RunsRecord,
     StudyResults,
 )
@@ -140,10 +140,10 @@ def _renamed(arm: ArmRecord, old: str, new: str) -> ArmRecord:
     def name(label: str) -> str:
         return new if label == old else label
 
-    noise = arm.noise.model_copy(
+    noise = arm.condition.model_copy(
         update={
-            "labels": tuple(map(name, arm.noise.labels)),
-            "summary": {name(label): done for label, done in arm.noise.summary.items()},
+            "labels": tuple(map(name, arm.condition.labels)),
+            "summary": {name(label): done for label, done in arm.condition.summary.items()},
         }
     )
     return arm.model_copy(
@@ -151,7 +151,7 @@ def _renamed(arm: ArmRecord, old: str, new: str) -> ArmRecord:
             "labels": tuple(map(name, arm.labels)),
             "scores": {name(label): score for label, score in arm.scores.items()},
             "weights": tuple({name(key): value for key, value in row.items()} for row in arm.weights),
-            "noise": noise,
+            "condition": noise,
         }
     )
 
@@ -176,18 +176,18 @@ def test_a_failed_arm_is_named_with_its_reason(tmp_path: Path) -> None:
     nothing = MeanRecord(value=None, lo=None, hi=None, reason="the loss is not finite", labels=())
     failed = ArmRecord(
         method="svd",
-        noise=NoiseRecord(kind="none"),
+        condition=ConditionRecord(),
         seed=1,
         labels=(),
         scores={},
         mean=nothing,
         best_epoch=None,
-        images_per_second=None,
+        items_per_second=None,
         seconds=0,
         status="failed",
         reason="the loss is not finite",
     )
-    rest = [arm for arm in study.arms if (arm.method, arm.seed, arm.noise.kind) != ("svd", 1, "none")]
+    rest = [arm for arm in study.arms if (arm.method, arm.seed, arm.condition.kind) != ("svd", 1, "none")]
     page = report(tmp_path, study.model_copy(update={"arms": (*rest, failed)}))
     assert "1 of 12 arms failed" in page.text
     assert "svd, no added noise, seed 1: the loss is not finite" in page.text

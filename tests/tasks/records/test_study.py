@@ -14,7 +14,7 @@ from tasks.data.ingest_report import IngestResults
 from tasks.images.promotion import EvaluationResults
 from tasks.records.study import (
     ComparisonRecord,
-    NoiseCondition,
+    Condition,
     ScoreRecord,
     StoreRecord,
     StudyResults,
@@ -134,7 +134,7 @@ def test_a_file_that_is_not_such_results_is_refused_by_name(tmp_path: Path, text
 def test_p_values_are_adjusted_over_all_comparisons_of_the_study() -> None:
     def comparison(p_value: float | None) -> ComparisonRecord:
         found = Comparison(0.01, 0.0, 0.02, p_value, {"clean": {0: 0.01}})
-        return ComparisonRecord.of("svd", "uniform", NoiseCondition(kind="none"), found)
+        return ComparisonRecord.of("svd", "uniform", Condition(), found)
 
     adjusted = adjust_p_values([comparison(p) for p in (0.04, 0.01, None)])
     assert [c.p_adjusted for c in adjusted] == [0.04, 0.02, None]

@@ -111,7 +111,7 @@ def test_widths_are_selected_on_validation(study: StudyResults, tmp_path: Path) 
             arm.model_copy(
                 update={
                     "facts": arm.facts | {"width": float(width), "validation": validation},
-                    "noise": arm.noise.model_copy(update={"name": f"width {width}"}),
+                    "condition": arm.condition.model_copy(update={"name": f"width {width}"}),
                 }
             )
             for arm in arms
