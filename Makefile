@@ -1,13 +1,14 @@
 # make study   the robustness study on phantom radiographs, set-up included; it names its report
 # make test    the quick tests; make slow, make lint and make types are the rest of what CI runs
 # make long    tests that take minutes each: thirty kills, thousands of simulated studies, of damaged files
+# make clones  places of the product that are alike, by pylint (pip install pylint), from 5 lines on
 # make lock    recompile requirements.lock after a change to pyproject.toml
 
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: study test slow long lint types lock clean
+.PHONY: study test slow long lint types clones lock clean
 
 study: $(READY)
 	$(BIN)/medmtl study
@@ -27,6 +28,11 @@ lint: $(READY)
 
 types: $(READY)
 	$(BIN)/mypy
+
+# imports, signatures, comments and docstrings do not count
+clones:
+	pylint --disable=all --enable=duplicate-code --min-similarity-lines=5 --ignore-imports=y --ignore-signatures=y \
+	  --ignore-comments=y --ignore-docstrings=y flows tasks models data_prep
 
 # uv installs in half of pip's time; it comes from the lock by its hash, and where it cannot be had pip does. Bytecode,
 # as pip makes it: where PYTHONDONTWRITEBYTECODE is set, as in many containers, each command would take ten seconds more.

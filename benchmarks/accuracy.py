@@ -36,7 +36,8 @@ from models.data.image_batches import Examples, examples
 from models.evaluation.auc import mean_auc
 from models.evaluation.leakage import hashed_patients
 from models.networks.multitask import MultiTaskNetwork, NetworkSettings, initial_network
-from models.training.image_training import TrainingSettings, fit, learning_rate_at, predict
+from models.training.image_training import TrainingSettings, fit, predict
+from models.training.loop import learning_rate_at
 from models.weighting.registry import UniformSettings, make_weighting
 
 TABLE = "Data_Entry_2017_v2020.csv"

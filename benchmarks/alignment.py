@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from benchmarks.report import Spread, in_turns, parser, print_table, publish, ratios, seconds
-from models.data.text_batches import TextBatch, bucketed, padding_share
+from models.data.text_batches import TextBatch, bucket_by_length, padding_share
 from models.networks.alignment import AlignmentKind
 from models.networks.pretrained_encoder import PretrainedSettings
 from models.networks.text import EncoderSettings, TextNetworkSettings, initial_text_network
@@ -75,7 +75,7 @@ def padding() -> dict[str, float]:
     order = torch.as_tensor(rng.permutation(TEXTS))
     return {
         "random order": padding_share(lengths, list(order.split(BATCH))),
-        "bucketed": padding_share(lengths, bucketed(lengths, BATCH, seed=0, task="reviews", epoch=0)),
+        "bucketed": padding_share(lengths, bucket_by_length(lengths, BATCH, seed=0, task="reviews", epoch=0)),
     }
 
 

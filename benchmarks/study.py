@@ -32,7 +32,8 @@ from benchmarks.report import Spread, in_turns, parser, print_table, publish, ra
 from models.data.augmentation import augment
 from models.data.image_batches import Examples, epoch_batches, steps_per_epoch
 from models.networks.multitask import MultiTaskNetwork, NetworkSettings, initial_network
-from models.training.image_training import TrainingSettings, fit, learning_rate_at
+from models.training.image_training import TrainingSettings, fit
+from models.training.loop import learning_rate_at
 from models.training.losses import task_losses
 from models.weighting.registry import UniformSettings, make_weighting
 

@@ -50,7 +50,7 @@ from models.data.augmentation import AugmentationSettings
 from models.data.image_batches import Examples, examples
 from models.networks.multitask import MultiTaskNetwork, NetworkSettings, initial_network
 from models.training.image_step import Batch, Step
-from models.training.image_training import EpochReport, TrainingSettings, fit
+from models.training.image_training import ImageEpochReport, TrainingSettings, fit
 from models.training.profiling import Profile, profile
 from models.weighting.registry import UniformSettings, make_weighting
 
@@ -101,9 +101,9 @@ def in_epochs(
     found: Rates = {way: [] for way in (name, *others)}
     top, *rest = others
 
-    def ended(report: EpochReport, state: Mapping[str, Any]) -> None:
+    def ended(report: ImageEpochReport, state: Mapping[str, Any]) -> None:
         first = report.epoch % max(1, len(rest))
-        rates = {name: report.images_per_second}
+        rates = {name: report.items_per_second}
         rates |= {way: others[way]() for way in [top, *rest[first:], *rest[:first]]}
         shown = ", ".join(f"{way} {rate:,.0f}/s" for way, rate in rates.items())
         print(f"{case.backbone}, epoch {report.epoch}: {shown}", flush=True)

@@ -16,7 +16,7 @@ from typing import Any
 import click
 from pydantic import BaseModel
 
-from flows.settings import FLAGS, compose, describe, error_line
+from flows.settings import FLAGS, PATH, compose, describe, error_line
 
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -30,25 +30,14 @@ class FlowCommand(click.Command):
     def __init__(self, name: str, summary: str, flags: tuple[str, ...]) -> None:
         self.module = f"flows.{name}"
         options: list[click.Parameter] = [
-            click.Option(
-                ["--config"], type=click.Path(path_type=Path), help="YAML file of settings; flags win over the file."
-            ),
-            click.Option(
-                ["--out"], type=click.Path(path_type=Path), help="Folder for the results [runs/COMMAND-HASH]."
-            ),
+            click.Option(["--config"], type=PATH, help="YAML file of settings; flags win over the file."),
+            click.Option(["--out"], type=PATH, help="Folder for the results [runs/COMMAND-HASH]."),
             click.Option(["--force"], is_flag=True, help="Replace the results of another run in --out."),
         ]
-        options += [
-            click.Option(
-                [flag],
-                multiple=FLAGS[flag].multiple,
-                type=FLAGS[flag].type,
-                is_flag=FLAGS[flag].type is bool,
-                default=None,
-                help=FLAGS[flag].help,
-            )
-            for flag in flags
-        ]
+        for option in flags:
+            flag = FLAGS[option]
+            values: dict[str, Any] = {"type": flag.type, "is_flag": flag.type is bool, "multiple": flag.multiple}
+            options.append(click.Option([option], default=None, help=flag.help, **values))
         super().__init__(name, params=options, callback=self.run, help=summary, short_help=summary)
 
     def settings(self) -> type[BaseModel]:
@@ -93,75 +82,40 @@ def medmtl() -> None:
 
 
 DATA_FLAGS = ("--data", "--labels", "--size", "--from", "--manifest", "--parts", "--discard-archives")
-NOISE_FLAGS = ("--noise", "--noise-rate", "--noise-label")
-ARM_FLAGS = (
-    *DATA_FLAGS,
-    "--adjudicated",
-    "--split",
-    "--backbone",
-    "--method",
-    *NOISE_FLAGS,
-    "--epochs",
-    "--seed",
-    "--device",
-)
+TRAINING_FLAGS = ("--adjudicated", "--split", "--backbone", "--method", "--noise", "--noise-rate", "--noise-label")
+ARM_FLAGS = (*DATA_FLAGS, *TRAINING_FLAGS, "--epochs", "--seed", "--device")
+TEXT_DATA_FLAGS = ("--experiment", "--folder", "--task", "--cap")
+TEXT_FLAGS = (*TEXT_DATA_FLAGS, "--encoder", "--align", "--schedule", "--epochs", "--seed", "--seeds", "--device")
 
-medmtl.add_command(
-    FlowCommand(
-        "study",
+COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "study": (
         "Compare task weightings under label noise: train methods x noise x seeds, and write a report.",
         (*ARM_FLAGS, "--protocol", "--seeds", "--dry-run"),
-    )
-)
-medmtl.add_command(
-    FlowCommand("train", "Train one model and register it in MLflow.", (*ARM_FLAGS, "--model", "--profile"))
-)
-medmtl.add_command(
-    FlowCommand(
-        "evaluate",
+    ),
+    "train": ("Train one model and register it in MLflow.", (*ARM_FLAGS, "--model", "--profile")),
+    "evaluate": (
         "Score the registered champion and challenger, and promote the challenger if the rule allows.",
         (*DATA_FLAGS, "--split", "--model", "--promote"),
-    )
-)
-TEXT_FLAGS = (
-    "--experiment",
-    "--folder",
-    "--task",
-    "--cap",
-    "--encoder",
-    "--align",
-    "--schedule",
-    "--epochs",
-    "--seed",
-    "--seeds",
-    "--device",
-)
-
-medmtl.add_command(
-    FlowCommand(
-        "sentiment",
+    ),
+    "sentiment": (
         "Compare multi-task with single-task networks on six sentence tasks, with and without covariance alignment.",
         (*TEXT_FLAGS, "--vectors"),
-    )
-)
-medmtl.add_command(
-    FlowCommand(
-        "glue",
+    ),
+    "glue": (
         "Compare multi-task with single-task networks on five GLUE tasks with a pretrained encoder, with and without "
         "covariance alignment.",
         TEXT_FLAGS,
-    )
-)
-medmtl.add_command(
-    FlowCommand(
-        "theory",
+    ),
+    "theory": (
         "Compare the theory of transfer between linear tasks with the solutions that optimisation finds.",
         ("--seed", "--seeds"),
-    )
-)
-medmtl.add_command(
-    FlowCommand("ingest", "Decode images from a folder or a download, with their labels, into a store.", DATA_FLAGS)
-)
+    ),
+    "ingest": ("Decode images from a folder or a download, with their labels, into a store.", DATA_FLAGS),
+}
+"""Name of the flow -> its summary and its flags."""
+
+for name, (summary, flags) in COMMANDS.items():
+    medmtl.add_command(FlowCommand(name, summary, flags))
 
 
 @medmtl.command()
@@ -172,7 +126,7 @@ def doctor() -> None:
     """
     from tasks.runtime.doctor import check_machine
 
-    checks = check_machine()
+    checks = list(check_machine())
     for ok, name, finding in checks:
         click.echo(f"{'ok     ' if ok else 'MISSING'}  {name:<18} {finding}")
     if not all(ok for ok, _, _ in checks):

@@ -55,24 +55,18 @@ class Flag:
 DEFAULT_NOISE_RATE = 0.2  # for flags that set noise without a rate; the paper's rate, and the default study's
 NOISES = ("none", "random", "shuffled", "flipped", "missing", "class_conditional", "confusion", "row_and_label")
 
+PATH = click.Path(path_type=Path)
+
 FLAGS = {
     "--data": Flag("data.source", "'phantom', 'chestxray14', 'chestmnist', or a folder of images with a label table."),
-    "--labels": Flag("data.labels", "The label table, if it is not in the folder.", click.Path(path_type=Path)),
+    "--labels": Flag("data.labels", "The label table, if it is not in the folder.", PATH),
     "--size": Flag("data.size", "Side of the decoded images, pixels.", int),
-    "--from": Flag(
-        "data.archives.folder", "Folder of the image archives, instead of a download.", click.Path(path_type=Path)
-    ),
-    "--manifest": Flag(
-        "data.archives.manifest",
-        "CSV that lists other archives to use: name, url, bytes, md5.",
-        click.Path(path_type=Path),
-    ),
+    "--from": Flag("data.archives.folder", "Folder of the image archives, instead of a download.", PATH),
+    "--manifest": Flag("data.archives.manifest", "CSV that lists other archives to use: name, url, bytes, md5.", PATH),
     "--parts": Flag("data.archives.parts", "Numbers of the archives to use: 1,2 [all]."),
     "--discard-archives": Flag("data.archives.discard", "Delete each archive once its images are in the store.", bool),
     "--adjudicated": Flag(
-        "adjudicated",
-        "Table of radiologist-adjudicated labels: score test images with these labels too.",
-        click.Path(path_type=Path),
+        "adjudicated", "Table of radiologist-adjudicated labels: score test images with these labels too.", PATH
     ),
     "--split": Flag(
         "split.name",
@@ -101,9 +95,7 @@ FLAGS = {
     "--noise": Flag("noise.kind", f"Noise to add to the training labels: {', '.join(NOISES)}."),
     "--noise-rate": Flag("noise.rate", f"Rate of the noise, 0 to 1 [{DEFAULT_NOISE_RATE}].", float),
     "--noise-label": Flag("noise.labels", "A label to add the noise to (repeatable).", multiple=True),
-    "--folder": Flag(
-        "data.folder", "Folder of the public text files, instead of a download.", click.Path(path_type=Path)
-    ),
+    "--folder": Flag("data.folder", "Folder of the public text files, instead of a download.", PATH),
     "--task": Flag("data.tasks", "A task to train on (repeatable) [all].", multiple=True),
     "--cap": Flag("data.limit", "Maximum number of training sentences per task.", int),
     "--experiment": Flag(
@@ -122,9 +114,7 @@ FLAGS = {
         "Train the alignment matrices jointly with the rest of the network, or in alternating phases.",
         click.Choice(["joint", "alternating"]),
     ),
-    "--vectors": Flag(
-        "vectors", "File of pretrained word vectors, or glove.6B to download GloVe.", click.Path(path_type=Path)
-    ),
+    "--vectors": Flag("vectors", "File of pretrained word vectors, or glove.6B to download GloVe.", PATH),
 }
 
 
@@ -139,9 +129,6 @@ def compose(model: type[Model], config: Path | None, flags: Mapping[str, Any]) -
         model: the class of the settings.
         config: the YAML file, if any.
         flags: flag -> value; None and () mean that the flag was not given.
-
-    Returns:
-        The checked settings.
 
     Raises:
         DataError: the file cannot be read, or is no mapping.

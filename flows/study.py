@@ -5,6 +5,7 @@ noise mask. Epochs are selected on the validation part; the test part is scored 
 methods are compared with the baseline on the same test patients.
 """
 
+import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -12,15 +13,18 @@ from prefect import flow
 from pydantic import Field, field_validator
 
 from data_prep.noise.protocols import AllProtocol, ProtocolSettings
-from flows.image_study import ImageStudySettings, plan_image_study, run_image_study
+from flows.image_study import ImageStudySettings, plan_image_study
 from models.weighting.registry import ScalarizationSettings, SvdSettings, UniformSettings, WeightingSettings
-from tasks.images.dry_run import dry_run
+from tasks.engine.dry_run import dry_run
+from tasks.engine.study import run_study
 from tasks.images.model_registry import best_arm, register_model
 from tasks.runtime.run_folder import prepare_run_folder
 
 
 class StudySettings(ImageStudySettings):
     """Settings of a study: the methods, the data, the noise."""
+
+    command = "study"
 
     methods: tuple[WeightingSettings, ...] = Field(
         (UniformSettings(), SvdSettings(), ScalarizationSettings(kind="uncertainty")),
@@ -66,16 +70,17 @@ def study(settings: StudySettings = StudySettings(), out: Path | None = None, fo
 
     A dry run leaves only the decoded images behind, and returns None.
     """
+    compared = settings.methods, settings.protocol, settings.seeds, settings.baseline
     if settings.dry_run:
         with TemporaryDirectory() as masks:
-            _, _, arms, _ = plan_image_study(settings, Path(masks), settings.methods, settings.protocol, settings.seeds)
-            dry_run(arms, settings.runner)
+            kind, plan = plan_image_study(settings, Path(masks), *compared)
+            dry_run(plan.arms, settings.runner, kind.epoch_seconds)
         return None
     folder = prepare_run_folder(out, "study", settings, force)
     title = f"study · {settings.describe(settings.methods, settings.protocol.name)} · {settings.seeds} seeds"
-    report, done = run_image_study(
-        settings, folder, title, settings.methods, settings.protocol, settings.seeds, settings.baseline
-    )
+    begun = time.monotonic()
+    kind, plan = plan_image_study(settings, folder, *compared)
+    report, done = run_study(kind, plan, settings, settings.runner, title=title, folder=folder, begun=begun)
     if settings.model_name:
-        register_model(best_arm([arm.run_id for arm in done]), settings.model_name)
+        register_model(best_arm([arm.run_id for arm in done.values()]), settings.model_name)
     return report

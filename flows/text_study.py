@@ -8,15 +8,11 @@ from typing import Literal
 from pydantic import Field
 
 from flows.settings import FlowSettings
-from tasks.arms.base import ArmRef
-from tasks.arms.mlflow_runs import study_run
 from tasks.arms.runner import RunnerSettings
 from tasks.data.texts import GlueData, SentimentData
-from tasks.records.study import ArmRecord
-from tasks.text.arm import train_text_arms
-from tasks.text.compare import compare_texts
-from tasks.text.plan import Experiment, TextPlanSettings, plan_texts, resolve_sources
-from tasks.text.report import publish_report
+from tasks.engine.study import run_study
+from tasks.text.kind import TextKind
+from tasks.text.plan import Experiment, TextPlanSettings, plan_texts
 
 
 class TextStudySettings(FlowSettings):
@@ -48,29 +44,13 @@ def run_text_study(
     title: str,
     folder: Path,
 ) -> Path:
-    """Train the arms of the comparisons, compare them, and write the report.
+    """Train the arms of the comparisons, compare them, and return the path of the report in `folder`.
 
-    Args:
-        settings: of the study, as recorded in MLflow and in the results.
-        data: the tasks, with the folder of their files.
-        experiments: the comparisons to run.
-        plan_settings: from which the arms are planned.
-        title: of the study's MLflow run.
-        folder: for the results.
-
-    Returns:
-        The path of the report.
+    The settings are recorded in MLflow and in the results; the data need the folder of their files.
     """
     begun = time.monotonic()
     seeds = range(settings.seed, settings.seed + settings.seeds)
     threads = settings.runner.threads_per_arm(settings.device)
     plan = plan_texts(data, experiments, plan_settings, seeds, settings.device, threads)
-    with study_run(title, settings) as run_id:
-        done: dict[str, ArmRef] = {}
-        failed: list[ArmRecord] = []
-        for stage in plan.stages:
-            finished, diverged = train_text_arms(resolve_sources(stage, done), run_id, settings.runner)
-            done |= finished
-            failed += diverged
-        results = compare_texts(settings.model_dump(mode="json"), data, plan, done, failed, begun, folder)
-        return publish_report(results, run_id)
+    report, _ = run_study(TextKind(data), plan, settings, settings.runner, title=title, folder=folder, begun=begun)
+    return report

@@ -1,5 +1,6 @@
 """The train flow: train one arm, and register its model in MLflow."""
 
+import time
 from pathlib import Path
 
 from prefect import flow
@@ -7,9 +8,10 @@ from pydantic import Field
 
 from data_prep.noise.protocols import AllProtocol
 from data_prep.noise.registry import NoiseSettings, NoNoise
-from flows.image_study import ImageStudySettings, plan_image_study, run_image_study
+from flows.image_study import ImageStudySettings, plan_image_study
 from models.weighting.registry import UniformSettings, WeightingSettings
 from tasks.arms.runner import RunnerSettings
+from tasks.engine.study import run_study
 from tasks.images.model_registry import register_model
 from tasks.images.profiling import profile_arm
 from tasks.runtime.run_folder import prepare_run_folder
@@ -17,6 +19,8 @@ from tasks.runtime.run_folder import prepare_run_folder
 
 class TrainSettings(ImageStudySettings):
     """Settings of a single training: method, noise, data, network."""
+
+    command = "train"
 
     method: WeightingSettings = Field(UniformSettings(), description="the task weighting")
     noise: NoiseSettings = Field(NoNoise(), description="noise to add to the training labels")
@@ -34,11 +38,12 @@ class TrainSettings(ImageStudySettings):
 def train(settings: TrainSettings = TrainSettings(), out: Path | None = None, force: bool = False) -> Path:
     """Train one model and register it; return the path of its report, or of the profile if `profile` is set."""
     folder = prepare_run_folder(out, "train", settings, force)
+    begun = time.monotonic()
     method, protocol = settings.method, AllProtocol(noise=(settings.noise,), noisy_labels=settings.noisy_labels)
+    kind, plan = plan_image_study(settings, folder, [method], protocol, 1, method.name)
     if settings.profile:
-        _, _, (arm,), _ = plan_image_study(settings, folder, [method], protocol, 1)
-        return profile_arm(arm, folder)
+        return profile_arm(plan.arms[0], folder)
     title = f"train · {settings.describe([method], settings.noise.name)} · seed {settings.seed}"
-    report, arms = run_image_study(settings, folder, title, [method], protocol, 1, method.name)
-    register_model(arms[0].run_id, settings.model_name)
+    report, done = run_study(kind, plan, settings, settings.runner, title=title, folder=folder, begun=begun)
+    register_model(done[plan.arms[0].hash].run_id, settings.model_name)
     return report

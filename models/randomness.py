@@ -10,9 +10,6 @@ products of int64 wrap around in the same way, and a logical right shift is an a
 Shapes: n samples, c values per sample.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -98,22 +95,3 @@ def epoch_order(seed: int, epoch: int, n: int, device: torch.device | str = "cpu
     """Return the order in which an epoch visits its n samples: (n,) int64, a permutation of 0..n-1."""
     rank = random_bits(seed, "order", epoch, torch.arange(n, device=device), 1)[:, 0]
     return torch.argsort(rank, stable=True)
-
-
-@contextmanager
-def seeded_init(seed: int, purpose: str) -> Iterator[None]:
-    """Seed PyTorch's global CPU generator for the block, and restore its state afterwards.
-
-    Modules draw their initial weights from the global generator and accept no other. Besides this function, only
-    `models.weighting.step_generator` touches a global generator.
-
-    Args:
-        seed: at least 0.
-        purpose: ASCII name.
-
-    Yields:
-        None; create modules inside the block.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_for(seed, purpose))
-        yield

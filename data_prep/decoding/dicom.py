@@ -12,7 +12,6 @@ Decode untrusted files only in `sandbox`: a small file may need much memory or t
 
 import re
 import zlib
-from collections.abc import Iterator
 from io import BytesIO
 from typing import Any
 
@@ -39,15 +38,9 @@ _RADIOGRAPH_MODALITIES = {"CR", "DX", "RG"}  # of a Secondary Capture that is a 
 _GREY_INTERPRETATIONS = {"MONOCHROME1", "MONOCHROME2"}
 
 # Attributes that may name the body part: first the coded ones, then free text, from the image up to the study.
-_BODY_PART_ATTRIBUTES = (
-    "AnatomicRegionSequence",
-    "BodyPartExamined",
-    "SeriesDescription",
-    "ProtocolName",
-    "PerformedProcedureStepDescription",
-    "RequestedProcedureDescription",
-    "StudyDescription",
-)
+_BODY_PART_ATTRIBUTES = """
+    AnatomicRegionSequence BodyPartExamined SeriesDescription ProtocolName PerformedProcedureStepDescription
+    RequestedProcedureDescription StudyDescription"""
 
 
 def _upper_case_words(text: str) -> set[str]:
@@ -65,56 +58,18 @@ _OTHER_BODY_PARTS = _upper_case_words(
     tspine ulna vertebra vertebrae vertebral whole wholebody wrist wrists zygoma"""
 )
 # PS3.3, section C.8.1.1.1 (View Position) and PS3.16, CID 4010 (View Code Sequence: SNOMED RT, SNOMED CT).
-_VIEWS = {
-    "PA": "PA",
-    "R-10214": "PA",
-    "272479007": "PA",
-    "AP": "AP",
-    "R-10206": "AP",
-    "399348003": "AP",
-    "LL": "LATERAL",
-    "RL": "LATERAL",
-    "LAT": "LATERAL",
-    "LATERAL": "LATERAL",
-    "R-10236": "LATERAL",
-    "399173006": "LATERAL",
-    "R-10232": "LATERAL",
-    "399198007": "LATERAL",
-    "G-A117": "LATERAL",
-    "399067008": "LATERAL",
+_VIEW_CODES = {
+    "PA": "PA R-10214 272479007",
+    "AP": "AP R-10206 399348003",
+    "LATERAL": "LL RL LAT LATERAL R-10236 399173006 R-10232 399198007 G-A117 399067008",
 }
-_READ_ATTRIBUTES = (
-    *_BODY_PART_ATTRIBUTES,
-    "SOPClassUID",
-    "Modality",
-    "PresentationIntentType",
-    "BurnedInAnnotation",
-    "PatientID",
-    "ViewPosition",
-    "ViewCodeSequence",
-    "NumberOfFrames",
-    "SamplesPerPixel",
-    "PhotometricInterpretation",
-    "PlanarConfiguration",
-    "Rows",
-    "Columns",
-    "BitsAllocated",
-    "BitsStored",
-    "HighBit",
-    "PixelRepresentation",
-    "PixelPaddingValue",
-    "PixelPaddingRangeLimit",
-    "ModalityLUTSequence",
-    "RescaleSlope",
-    "RescaleIntercept",
-    "VOILUTSequence",
-    "WindowCenter",
-    "WindowWidth",
-    "VOILUTFunction",
-    "PixelData",
-    "ExtendedOffsetTable",
-    "ExtendedOffsetTableLengths",
-)
+_VIEWS = {code: view for view, codes in _VIEW_CODES.items() for code in codes.split()}
+_OTHER_ATTRIBUTES = """
+    SOPClassUID Modality PresentationIntentType BurnedInAnnotation PatientID ViewPosition ViewCodeSequence
+    NumberOfFrames SamplesPerPixel PhotometricInterpretation PlanarConfiguration Rows Columns BitsAllocated BitsStored
+    HighBit PixelRepresentation PixelPaddingValue PixelPaddingRangeLimit ModalityLUTSequence RescaleSlope
+    RescaleIntercept VOILUTSequence WindowCenter WindowWidth VOILUTFunction PixelData ExtendedOffsetTable
+    ExtendedOffsetTableLengths"""
 _META_GROUP = 0x0002  # PS3.10, section 7.1: explicit VR, little endian
 _WHITE = 65_535
 
@@ -164,7 +119,7 @@ def read_attributes(data: bytes) -> FileDataset:
     if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
         _check_inflated_size(data[stream.tell() :])
     stream.seek(0)
-    return pydicom.dcmread(stream, specific_tags=list(_READ_ATTRIBUTES))
+    return pydicom.dcmread(stream, specific_tags=[*_BODY_PART_ATTRIBUTES.split(), *_OTHER_ATTRIBUTES.split()])
 
 
 def _check_inflated_size(deflated: bytes) -> None:
@@ -188,19 +143,15 @@ def _check_radiograph(dataset: Dataset) -> None:
 
 def _check_chest(dataset: Dataset) -> None:
     """Check the body part: the first attribute that names one decides; a file that names none is rejected."""
-    for words in _body_part_words(dataset):
+    for keyword in _BODY_PART_ATTRIBUTES.split():
+        value: Any = dataset.get(keyword) or ""
+        texts = [item.get("CodeMeaning", "") for item in value] if keyword.endswith("Sequence") else [value]
+        words = _upper_case_words(" ".join(map(str, texts)))
         if other_parts := words & _OTHER_BODY_PARTS:
             raise DataError(f"not of the chest: {', '.join(sorted(other_parts)).lower()}")
         if words & _CHEST_WORDS:
             return
     raise DataError("not known to show the chest: neither Body Part Examined nor a description says so")
-
-
-def _body_part_words(dataset: Dataset) -> Iterator[set[str]]:
-    for keyword in _BODY_PART_ATTRIBUTES:
-        value: Any = dataset.get(keyword) or ""
-        texts = [item.get("CodeMeaning", "") for item in value] if keyword.endswith("Sequence") else [value]
-        yield _upper_case_words(" ".join(map(str, texts)))
 
 
 def _check_image(dataset: Dataset) -> None:
@@ -260,12 +211,7 @@ def _padding_mask(dataset: Dataset, stored: np.ndarray) -> np.ndarray:
 
 
 def _apply_window(values: np.ndarray, dataset: Dataset, valid: np.ndarray) -> tuple[np.ndarray, float, float]:
-    """Apply the VOI LUT or window to the pixels.
-
-    Args:
-        values: (h, w), after the modality LUT.
-        dataset: the file's attributes.
-        valid: (h, w) bool, the pixels that are not padding.
+    """Apply the VOI LUT or window to `values` (h, w), after the modality LUT; `valid` (h, w) is False at padding.
 
     Returns:
         The windowed values (h, w), and the values to show as black and as white.

@@ -45,12 +45,8 @@ def decode(data: bytes, size: int) -> np.ndarray:
         raise DataError("empty file" if not data else "neither a PNG nor a JPEG file")
     if width < 1 or height < 1:
         raise DataError(f"image of {width} x {height} pixels")
-    return resize_to_square(
-        _decode_grey_png(data, width, height)
-        if data.startswith(_PNG) and data.startswith(_GREY_PNG_HEADER, 24)
-        else _decode_any(data),
-        size,
-    )
+    is_grey_png = data.startswith(_PNG) and data.startswith(_GREY_PNG_HEADER, 24)
+    return resize_to_square(_decode_grey_png(data, width, height) if is_grey_png else _decode_any(data), size)
 
 
 def _decode_grey_png(data: bytes, width: int, height: int) -> np.ndarray:

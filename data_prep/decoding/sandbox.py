@@ -12,9 +12,9 @@ are plain bytes, never a pickle.
 
 import atexit
 import functools
-import importlib
 import json
 import os
+import pkgutil
 import resource
 import select
 import signal
@@ -89,15 +89,7 @@ class Sandbox:
         self._lock = threading.Lock()
 
     def run(self, function: str, data: bytes, size: int) -> Radiograph:
-        """Call a decoder under the limits.
-
-        Args:
-            function: a `Decoder`, as "module:name".
-            data: content of the image file.
-            size: side s of the result, in pixels.
-
-        Returns:
-            The decoded radiograph.
+        """Decode an image file (its content) to (s, s) with s = `size` by `function` ("module:name") under the limits.
 
         Raises:
             DataError: the decoder rejected the file, exceeded a limit or crashed.
@@ -120,8 +112,7 @@ class Sandbox:
 
     def _request(self, request: bytes, data: bytes) -> tuple[int, bytes] | None:
         """Send a request; return status and content of the response, or None if the worker died."""
-        worker = self._worker or self._start_worker()
-        self._worker = worker
+        self._worker = worker = self._worker or self._start_worker()
         assert worker.stdin is not None
         assert worker.stdout is not None
         try:
@@ -148,8 +139,8 @@ class Sandbox:
         assert worker.stdout is not None
         ready, _, _ = select.select([worker.stdout], [], [], _START_WORKER_SECONDS)
         if not ready or worker.stdout.read(1) != _READY:
-            worker.kill()
-            worker.communicate()
+            self._worker = worker
+            self.close()
             raise RuntimeError("the process that decodes untrusted files does not start")
         return worker
 
@@ -165,31 +156,22 @@ def _read_exactly(stream: IO[bytes], length: int) -> bytes:
     return content
 
 
-def _serve(memory: int, cpu_seconds: int, wall_seconds: int) -> None:
+def _serve(*limits: int) -> None:
     """Respond to requests until the input ends."""
     requests = os.fdopen(os.dup(0), "rb")
     responses = os.fdopen(os.dup(1), "wb")
     null = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(null, stream)
-    _import_decoder("data_prep.decoding.dicom:decode_dicom")
+    pkgutil.resolve_name("data_prep.decoding.dicom:decode_dicom")  # imports it once, before the first fork
     responses.write(_READY)
     responses.flush()
     while name := requests.readline():
         size, length = _REQUEST_NUMBERS.unpack(_read_exactly(requests, _REQUEST_NUMBERS.size))
         data = _read_exactly(requests, length)
-        status, content = _run_in_child(
-            _import_decoder(name.decode().strip()), data, size, memory, cpu_seconds, wall_seconds
-        )
+        status, content = _run_in_child(pkgutil.resolve_name(name.decode().strip()), data, size, *limits)
         responses.write(_RESPONSE_HEADER.pack(status, len(content)) + content)
         responses.flush()
-
-
-@functools.cache
-def _import_decoder(function: str) -> Decoder:
-    module, _, name = function.partition(":")
-    decoder: Decoder = getattr(importlib.import_module(module), name)
-    return decoder
 
 
 def _run_in_child(
@@ -230,16 +212,11 @@ def _set_limits(memory: int, cpu_seconds: int, wall_seconds: int) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds + 5))
     signal.setitimer(signal.ITIMER_REAL, wall_seconds)
-    allowed = _address_space() + memory
-    resource.setrlimit(resource.RLIMIT_AS, (allowed, allowed))
-
-
-def _address_space() -> int:
-    """Return the bytes of address space that this process uses, or 4 GiB if the system does not report it."""
     try:
-        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
-    except OSError:
-        return 2**32
+        used = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
+    except OSError:  # the system does not report it
+        used = 2**32
+    resource.setrlimit(resource.RLIMIT_AS, (used + memory, used + memory))
 
 
 def _respond(decoder: Decoder, data: bytes, size: int) -> tuple[int, bytes]:

@@ -16,7 +16,7 @@ import re
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from pathlib import Path
 from typing import BinaryIO, Self
@@ -76,7 +76,7 @@ class Downloader:
         self.folder, self.settings = folder, settings
         self._stopped = threading.Event()
         self._slots = threading.BoundedSemaphore(settings.concurrency)
-        self._limiter = _Limiter(settings.rate_limit)
+        self._rate_lock, self._free_at = threading.Lock(), 0.0  # for the limit that all threads share
         self._client = httpx.Client(
             follow_redirects=True,
             timeout=httpx.Timeout(settings.stall_seconds),
@@ -85,28 +85,20 @@ class Downloader:
         )
 
     def __enter__(self) -> Self:
-        """Return the downloader itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop the running downloads."""
         self._stopped.set()
         self._client.close()
 
     def fetch(
         self, file: RemoteFile, progress: Progress = lambda done, total: None, check: Check = lambda path: None
     ) -> Path:
-        """Return the path of `file` in the folder; download it first if it is not there.
+        """Return the path of `file` in the folder, complete; download it first if it is not there.
 
-        If another thread or process is downloading the same file, wait for it and use its result.
-
-        Args:
-            file: name, address and, if published, length and MD5 sum.
-            progress: called with (bytes received, total bytes; 0 if the total is not known).
-            check: raises DataError if the content cannot be right; for files without a published MD5 sum.
-
-        Returns:
-            The path of the complete file.
+        If another thread or process is downloading the same file, wait for it and use its result. `progress` is
+        called with (bytes received, total bytes; 0 if the total is not known). `check` raises DataError if the
+        content cannot be right; it is for files without a published MD5 sum.
 
         Raises:
             DataError: the server refused the request, could not be reached after all attempts, or sent other content
@@ -116,18 +108,31 @@ class Downloader:
         target = self.folder / file.name
         self.folder.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(self.folder / f".{file.name}.lock"), self._slots:
-            if target.exists():
-                _check_existing_size(target, file)
-            else:
-                with _disk_errors(target):
+            if not target.exists():
+                try:
                     _Download(self, file, progress, check).run()
+                except OSError as error:
+                    reason = error.strerror or error
+                    raise DataError(f"{target}: cannot be written ({reason}); fix this and run again") from error
             size = target.stat().st_size
+            if file.bytes is not None and size != file.bytes:
+                raise DataError(f"{target}: {size} bytes, the published file has {file.bytes}; remove it and run again")
             progress(size, size)
         return target
 
     def _wait(self, seconds: float) -> None:
         if self._stopped.wait(seconds):
             raise DataError("download stopped; run the command again to continue where it stopped")
+
+    def _limit_rate(self, count: int) -> None:
+        """Wait after receiving `count` bytes, as long as the limit asks for."""
+        pause = 0.0
+        if self.settings.rate_limit is not None:
+            with self._rate_lock:
+                now = time.monotonic()
+                self._free_at = max(self._free_at, now) + count / self.settings.rate_limit
+                pause = self._free_at - now
+        self._wait(pause)
 
 
 class _Download:
@@ -142,19 +147,19 @@ class _Download:
             raise DataError(
                 f"{file.name}: no address to download it from ({file.url!r}); give the file's folder with --from DIR"
             )
+        self._host = httpx.URL(file.url).host
 
     def run(self) -> None:
         """Download and verify the file, then give it its final name."""
         for last_try in (False, True):
             try:
-                total = self._download_all()
-                self._verify(total)
+                self._verify(self._download_all())
                 break
             except _WrongContentError as error:
                 self._discard()
                 if last_try:
                     raise DataError(
-                        f"{self._file.name}: the server at {_host(self._file.url)} sent something other than "
+                        f"{self._file.name}: the server at {self._host} sent something other than "
                         f"the published file, twice: {error}; try later, or give the file's folder with --from DIR"
                     ) from error
         with self._part.open("rb") as stream:
@@ -179,7 +184,7 @@ class _Download:
                 reason = str(error) or type(error).__name__
                 if failures >= settings.attempts:
                     raise DataError(
-                        f"{self._file.name}: not downloaded from {_host(self._file.url)} after {failures} attempts "
+                        f"{self._file.name}: not downloaded from {self._host} after {failures} attempts "
                         f"({reason}); {self._offset()} bytes are kept: run the command again to continue"
                     ) from error
                 backoff = settings.first_wait * 2 ** (failures - 1) * random.SystemRandom().uniform(0.5, 1)
@@ -197,7 +202,10 @@ class _Download:
             with self._part.open("r+b" if start else "wb", buffering=0) as stream:
                 stream.seek(start)
                 if not start:
-                    _write_state(self._state_file, self._file.url, _validator(response.headers))
+                    state = {"url": self._file.url, "validator": _validator(response.headers)}
+                    unfinished = self._state_file.with_suffix(".json.tmp")
+                    unfinished.write_text(json.dumps(state), encoding="utf-8")
+                    unfinished.replace(self._state_file)
                 self._receive(response, stream, start, total)
         if total is not None and self._offset() < total:
             raise _RetryableError(f"the connection ended at byte {self._offset()} of {total}")
@@ -213,7 +221,7 @@ class _Download:
             raise _RetryableError(f"the server has no byte {offset}: restarting from the beginning")
         if status not in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
             raise DataError(
-                f"{self._file.name}: {_host(self._file.url)} answered {_status_text(status)}; "
+                f"{self._file.name}: {self._host} answered {_status_text(status)}; "
                 "check the address in the manifest, or give the file's folder with --from DIR"
             )
         if response.headers.get("Content-Type", "").startswith("text/html"):
@@ -256,7 +264,7 @@ class _Download:
                 raise _WrongContentError(f"more than {limit} bytes")
             stream.write(piece)
             self._progress(offset, total or self._file.bytes or 0)
-            self._downloader._wait(self._downloader._limiter.pause(len(piece)))
+            self._downloader._limit_rate(len(piece))
 
     def _verify(self, total: int | None) -> None:
         size, expected = self._offset(), self._file.bytes if self._file.bytes is not None else total
@@ -284,38 +292,11 @@ class _Download:
         return self._offset(), validator
 
     def _offset(self) -> int:
-        try:
-            return self._part.stat().st_size
-        except FileNotFoundError:
-            return 0
+        return self._part.stat().st_size if self._part.exists() else 0
 
     def _discard(self) -> None:
         self._part.unlink(missing_ok=True)
         self._state_file.unlink(missing_ok=True)
-
-
-class _Limiter:
-    """A limit on bytes per second that several threads share."""
-
-    def __init__(self, rate: float | None) -> None:
-        self._rate = rate
-        self._lock = threading.Lock()
-        self._free_at = 0.0
-
-    def pause(self, count: int) -> float:
-        """Return the seconds to wait after receiving `count` bytes."""
-        if self._rate is None:
-            return 0
-        with self._lock:
-            now = time.monotonic()
-            self._free_at = max(self._free_at, now) + count / self._rate
-            return self._free_at - now
-
-
-def _check_existing_size(target: Path, file: RemoteFile) -> None:
-    size = target.stat().st_size
-    if file.bytes is not None and size != file.bytes:
-        raise DataError(f"{target}: {size} bytes, the published file has {file.bytes}; remove it and run again")
 
 
 def check_free_space(path: Path, missing: int) -> None:
@@ -326,20 +307,6 @@ def check_free_space(path: Path, missing: int) -> None:
             f"{path}: {missing} bytes are still to be written and {free} are free; free some space, name another "
             "folder (MEDMTL_HOME), or delete archives once they are decoded (--discard-archives)"
         )
-
-
-@contextlib.contextmanager
-def _disk_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror or error}); fix this and run again") from error
-
-
-def _write_state(path: Path, url: str, validator: str | None) -> None:
-    unfinished = path.with_name(path.name + ".tmp")
-    unfinished.write_text(json.dumps({"url": url, "validator": validator}), encoding="utf-8")
-    unfinished.replace(path)
 
 
 def _validator(headers: Mapping[str, str]) -> str | None:
@@ -362,7 +329,3 @@ def _status_text(status: int) -> str:
     with contextlib.suppress(ValueError):
         return f"{status} {HTTPStatus(status).phrase}"
     return str(status)
-
-
-def _host(url: str) -> str:
-    return httpx.URL(url).host

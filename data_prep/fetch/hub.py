@@ -4,8 +4,8 @@ The library itself resumes, verifies and caches downloads, and reads HF_ENDPOINT
 """
 
 import shlex
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal
 
@@ -35,24 +35,19 @@ def fetch_from_hub(
     kind: Literal["model", "dataset"] = "model",
     endpoint: str | None = None,
 ) -> Path:
-    """Download those files of a repository into a folder that are not there yet, and return the folder.
+    """Download those files of a repository (OWNER/NAME) into `folder` that are not there yet, and return `folder`.
 
-    Args:
-        repository: as OWNER/NAME.
-        files: paths of the files inside the repository.
-        folder: where the files are saved, under the same paths.
-        kind: of the repository.
-        endpoint: address of a hub other than huggingface.co; None: HF_ENDPOINT, if that is set.
-
-    Returns:
-        `folder`.
+    The files keep the paths that they have in the repository. `endpoint` is the address of a hub other than
+    huggingface.co; None: HF_ENDPOINT, if that is set.
 
     Raises:
         DataError: the hub cannot be reached, has no such repository or file, or restricts access to it, or a file
             cannot be written. The message names a remedy, such as the command that gets the files by hand.
     """
     remedy = manual_download(repository, files, folder, kind)
-    with _quiet():
+    with ExitStack() as stack:  # the library would log every repetition: the error is reported once, at the end
+        stack.callback(logging.set_verbosity, logging.get_verbosity())
+        logging.set_verbosity_error()
         for name in files:
             if (folder / name).is_file():
                 continue
@@ -80,14 +75,3 @@ def manual_download(repository: str, files: Sequence[str], folder: Path, kind: L
     """Return the advice, for an error message, on how to download the files without medmtl."""
     options = ["--repo-type", kind, "--local-dir", str(folder)]
     return f"get them by hand: {shlex.join(['hf', 'download', repository, *files, *options])}"
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Stop the library from logging every repetition: the error is reported once, at the end."""
-    before = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before)

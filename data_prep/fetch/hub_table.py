@@ -18,20 +18,11 @@ MAX_ROWS = 5_000_000  # QNLI, the largest table read here, has 104,743
 
 
 def read_columns(path: Path, texts: Sequence[str], label: str, remedy: str) -> tuple[list[list[str]], list[int]]:
-    """Read text columns and the label column of a Parquet file.
-
-    Args:
-        path: the Parquet file.
-        texts: names of the text columns.
-        label: name of the label column, of whole numbers.
-        remedy: how to get the file, for error messages.
-
-    Returns:
-        The n texts of each column of `texts`, and the n labels.
+    """Read the n texts of each column of `texts` and the n whole numbers of the column `label` of a Parquet file.
 
     Raises:
-        DataError: the file is missing, not a Parquet file, damaged or too large, or lacks a column; or a cell is
-            empty, too long, or of another type.
+        DataError: the file is missing (`remedy` says how to get it), not a Parquet file, damaged or too large, or
+            lacks a column; or a cell is empty, too long, or of another type.
     """
     try:
         with parquet.ParquetFile(path) as file:

@@ -7,11 +7,7 @@ from dataclasses import dataclass
 class RemoteFile:
     """A file on a server, as known before it is downloaded.
 
-    Attributes:
-        name: the file's name on disk after the download.
-        url: its address.
-        bytes: its published length, or None.
-        md5: its published MD5 sum in hexadecimal digits, or None.
+    `name` is the file's name on disk after the download; `bytes` and `md5` (hexadecimal) are as published, if so.
     """
 
     name: str

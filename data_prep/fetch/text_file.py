@@ -13,15 +13,9 @@ _WEB_PAGE_STARTS = ("<!doctype html", "<html")
 
 
 def read_lines(path: Path, fallback: str | None, remedy: str) -> list[str]:
-    """Read the lines of a text file.
+    """Read the lines of a text file, without their line ends.
 
-    Args:
-        path: the file.
-        fallback: the encoding to try if the file is not UTF-8; None: there is no other.
-        remedy: how to get the file, for error messages.
-
-    Returns:
-        The lines without their line ends.
+    `fallback` is the encoding to try if the file is not UTF-8, `remedy` how to get the file, for error messages.
 
     Raises:
         DataError: the file is missing, empty, too large, not text, a web page, or in another encoding, or a line is
@@ -41,18 +35,9 @@ def read_lines(path: Path, fallback: str | None, remedy: str) -> list[str]:
 
 
 def read_bytes(path: Path, remedy: str, limit: int) -> bytes:
-    """Read a file.
+    """Read a file; raise DataError if it is missing, empty or larger than `limit` bytes, or cannot be read.
 
-    Args:
-        path: the file.
-        remedy: how to get the file, for error messages.
-        limit: the largest length, in bytes.
-
-    Returns:
-        The file's content.
-
-    Raises:
-        DataError: the file is missing, empty or larger than `limit`, or cannot be read.
+    `remedy` says how to get the file, for error messages.
     """
     try:
         with path.open("rb") as file:
@@ -72,14 +57,11 @@ def _decode(path: Path, raw: bytes, fallback: str | None) -> str:
     if b"\0" in raw:  # UTF-16 and UTF-32 have them in every line
         line = raw.count(b"\n", 0, raw.index(b"\0")) + 1
         raise DataError(f"{path}: line {line} contains a zero byte, so this is not UTF-8 text; save it as UTF-8")
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        failure, problem = error, "not UTF-8"
-    if fallback is not None:
+    for encoding in filter(None, ("utf-8-sig", fallback)):
         try:
-            return raw.decode(fallback)
+            return raw.decode(encoding)
         except UnicodeDecodeError as error:
-            failure, problem = error, f"neither UTF-8 nor {fallback}"
+            failure = error
+    problem = f"neither UTF-8 nor {fallback}" if fallback else "not UTF-8"
     line = raw.count(b"\n", 0, failure.start) + 1
     raise DataError(f"{path}: line {line} is {problem} (byte 0x{raw[failure.start]:02x}); save the file as UTF-8")

@@ -87,14 +87,7 @@ def combined_targets(targets: np.ndarray, labels: Sequence[str]) -> np.ndarray:
     """Combine noisy labels into the adjudicated findings: (n, k) int8 -> (n, c) int8.
 
     A finding is present if one of its corresponding labels is present, unknown if none is present but one is unknown,
-    and absent otherwise.
-
-    Args:
-        targets: (n, k) noisy labels; 1 present, 0 absent, -1 unknown.
-        labels: names of the k columns.
-
-    Returns:
-        (n, c) int8 in the order of `CORRESPONDING_FINDINGS`.
+    and absent otherwise; the findings have the order of `CORRESPONDING_FINDINGS`.
 
     Raises:
         DataError: a corresponding label is missing.
@@ -108,14 +101,9 @@ def combined_targets(targets: np.ndarray, labels: Sequence[str]) -> np.ndarray:
 
 
 def combined_scores(scores: np.ndarray, labels: Sequence[str]) -> np.ndarray:
-    """Combine a model's scores into the adjudicated findings: the maximum over the corresponding labels.
+    """Combine a model's scores into the adjudicated findings: (n, k), higher means more likely present -> (n, c).
 
-    Args:
-        scores: (n, k), higher means more likely present.
-        labels: names of the k columns.
-
-    Returns:
-        (n, c) scores in the order of `CORRESPONDING_FINDINGS`.
+    The score of a finding is the maximum over its corresponding labels.
 
     Raises:
         DataError: a corresponding label is missing.

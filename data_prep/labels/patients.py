@@ -20,15 +20,9 @@ MIN_SECRET_BYTES, MAX_SECRET_BYTES = 16, 64
 
 
 def patient_keys(patients: np.ndarray, population: str, key: bytes) -> np.ndarray:
-    """Return the opaque keys of patients; the same identifier in another population has another key.
+    """Return the opaque keys of patients, identified as in the label table: (n,) str -> (n,) str of 32 hex digits.
 
-    Args:
-        patients: (n,) str, identifiers as in the label table.
-        population: the group of patients to which the identifiers belong.
-        key: the secret; `PUBLIC_KEY` for identifiers that are public.
-
-    Returns:
-        (n,) str of 32 hexadecimal digits.
+    The same identifier in another population has another key. Identifiers that are public take `PUBLIC_KEY`.
     """
     hashed = {
         patient: hashlib.blake2b(f"{population}\0{patient}".encode(), digest_size=16, key=key).hexdigest()
@@ -40,15 +34,8 @@ def patient_keys(patients: np.ndarray, population: str, key: bytes) -> np.ndarra
 def opaque_name(image: str, population: str, key: bytes) -> str:
     """Return the opaque name of a DICOM image in a store, because its file name may be the patient's name or a UID.
 
-    With the secret, the file of an opaque name can be found by computing the names of all files in the folder again.
-
-    Args:
-        image: name in the label table.
-        population: the group of patients to which the image belongs.
-        key: the secret; `PUBLIC_KEY` for identifiers that are public.
-
-    Returns:
-        32 hexadecimal digits and ``.dcm``.
+    It is 32 hexadecimal digits and ``.dcm``. With the secret `key` (see `patient_keys`), its file can be found by
+    computing the names of all files in the folder again.
     """
     return hashlib.blake2b(f"{population}\0image\0{image}".encode(), digest_size=16, key=key).hexdigest() + ".dcm"
 

@@ -53,9 +53,9 @@ class SplitSettings(Settings):
         return shares
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Split:
-    """A split of the images.
+    """A split of the images; equal to itself only, so that what was computed from it can be remembered.
 
     Attributes:
         name: "official", "chexnet" or "random".

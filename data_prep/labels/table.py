@@ -65,33 +65,12 @@ _IMAGE_COLUMNS = {
 }
 _PATIENT_COLUMNS = {"patient", "patientid", "patientkey", "patientnumber", "subject", "subjectid"}
 _VIEW_COLUMNS = {"view", "viewposition", "projection"}
+_IDENTIFYING_COLUMNS = _IMAGE_COLUMNS | _PATIENT_COLUMNS | _VIEW_COLUMNS
 # Columns that describe the image or the patient: never labels, even if all their values are 0 or 1.
-_METADATA_COLUMNS = {
-    "",
-    "age",
-    "patientage",
-    "sex",
-    "gender",
-    "patientsex",
-    "patientgender",
-    "followup",
-    "split",
-    "date",
-    "studydate",
-    "study",
-    "studyid",
-    "series",
-    "seriesid",
-    "width",
-    "height",
-    "index",
-    "id",
-    "row",
-    "originalimagewidth",
-    "height]",
-    "originalimagepixelspacingx",
-    "y]",
-}
+_METADATA_COLUMNS = """
+age patientage sex gender patientsex patientgender followup split date studydate study studyid series seriesid width
+height index id row originalimagewidth height] originalimagepixelspacingx y]
+"""
 _VIEWS = {"PA": "PA", "AP": "AP", "LATERAL": "LATERAL", "LAT": "LATERAL", "LL": "LATERAL", "L": "LATERAL"}
 _CELL_VALUES = {"1": 1, "0": 0, "1.0": 1, "0.0": 0, "": UNKNOWN}
 
@@ -128,15 +107,16 @@ def read_labels(path: Path) -> LabelTable:
         DataError: the table cannot be read, lacks a column, contains an unknown finding or a label value other than
             1, 0 and nothing, has two rows for an image, or has a row without image or patient.
     """
-    raw = _read_bytes(path)
-    text = _decompress(path, raw)
+    text, sha256 = _read_text(path)
     header = _parse_header(text)
     kind = table_layout(header)
     if kind is None:
         raise DataError(f"{path}: {missing_columns(header)}")
     rows = _parse_rows(path, text, header)
     read = _read_nih if kind == "nih" else _read_columns
-    labels, targets, ignored = read(path, header, rows)
+    labels, targets = read(path, header, rows)
+    used = _IDENTIFYING_COLUMNS | {"findinglabels"}
+    others = [name for name in header if name and _normalise_name(name) not in used]
     patients = _identifiers(path, header, rows, _PATIENT_COLUMNS)
     return LabelTable(
         images=_identifiers(path, header, rows, _IMAGE_COLUMNS, unique=True),
@@ -145,32 +125,25 @@ def read_labels(path: Path) -> LabelTable:
         targets=targets,
         views=_views(header, rows),
         layout=kind,
-        sha256=hashlib.sha256(raw).hexdigest(),
-        ignored=ignored,
+        sha256=sha256,
+        ignored=tuple(name for name in others if kind == "nih" or name not in labels),
     )
 
 
 def read_cells(path: Path) -> tuple[list[str], list[list[str]], str]:
-    """Read a CSV table as text.
-
-    Args:
-        path: the table (.csv or .csv.gz).
-
-    Returns:
-        The column names, the rows of cells without surrounding spaces, and the file's hexadecimal SHA-256.
+    """Read a CSV table (.csv or .csv.gz): column names, rows of cells without surrounding spaces, hexadecimal SHA-256.
 
     Raises:
         DataError: the table cannot be read, or a row has another number of cells than the header.
     """
-    raw = _read_bytes(path)
-    text = _decompress(path, raw)
+    text, sha256 = _read_text(path)
     header = _parse_header(text)
-    return header, _parse_rows(path, text, header), hashlib.sha256(raw).hexdigest()
+    return header, _parse_rows(path, text, header), sha256
 
 
 def read_header(path: Path) -> list[str]:
     """Return the column names of a table without surrounding spaces; raise DataError if it cannot be read."""
-    return _parse_header(_decompress(path, _read_bytes(path)))
+    return _parse_header(_read_text(path)[0])
 
 
 def table_layout(header: Sequence[str]) -> Literal["nih", "columns"] | None:
@@ -200,18 +173,17 @@ def _quoted(header: Sequence[str]) -> str:
     return ", ".join(repr(name) for name in header if name) or "none"
 
 
-def _read_bytes(path: Path) -> bytes:
+def _read_text(path: Path) -> tuple[str, str]:
+    """Return the table's text, decompressed, and the hexadecimal SHA-256 of the file's bytes."""
     if not path.name.lower().endswith(TABLE_SUFFIXES):
         raise DataError(f"{path}: a label table must be named *.csv or *.csv.gz")
     try:
         if path.stat().st_size > MAX_TABLE_BYTES:
             raise DataError(f"{path}: larger than {MAX_TABLE_BYTES} bytes; this is not a label table")
-        return path.read_bytes()
+        raw = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: the label table cannot be read ({error.strerror})") from error
-
-
-def _decompress(path: Path, raw: bytes) -> str:
+    sha256 = hashlib.sha256(raw).hexdigest()
     if path.name.lower().endswith(".gz"):
         try:
             with gzip.open(io.BytesIO(raw)) as file:
@@ -221,7 +193,7 @@ def _decompress(path: Path, raw: bytes) -> str:
         if len(raw) > MAX_TABLE_BYTES:
             raise DataError(f"{path}: decompresses to more than {MAX_TABLE_BYTES} bytes; this is not a label table")
     try:
-        return raw.decode("utf-8-sig")
+        return raw.decode("utf-8-sig"), sha256
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8 CSV") from error
 
@@ -254,7 +226,7 @@ def _normalise_name(name: str) -> str:
 
 
 def _label_candidates(header: Sequence[str]) -> list[int]:
-    known = _IMAGE_COLUMNS | _PATIENT_COLUMNS | _VIEW_COLUMNS | _METADATA_COLUMNS
+    known = {"", *_METADATA_COLUMNS.split()} | _IDENTIFYING_COLUMNS
     return [i for i, name in enumerate(header) if _normalise_name(name) not in known]
 
 
@@ -289,15 +261,11 @@ def _views(header: Sequence[str], rows: list[list[str]]) -> np.ndarray:
     return np.array([_VIEWS.get(row[column].upper(), "") for row in rows], dtype="<U7")
 
 
-def _read_nih(
-    path: Path, header: Sequence[str], rows: list[list[str]]
-) -> tuple[tuple[str, ...], np.ndarray, tuple[str, ...]]:
+def _read_nih(path: Path, header: Sequence[str], rows: list[list[str]]) -> tuple[tuple[str, ...], np.ndarray]:
     column = [_normalise_name(name) for name in header].index("findinglabels")
     cells = [row[column] for row in rows]
     codes = {cell: _nih_targets(path, cell) for cell in dict.fromkeys(cells)}  # 836 distinct in ChestX-ray14
-    targets = np.array([codes[cell] for cell in cells], dtype=np.int8).reshape(len(rows), len(FINDINGS))
-    needed = {"findinglabels"} | _IMAGE_COLUMNS | _PATIENT_COLUMNS | _VIEW_COLUMNS
-    return FINDINGS, targets, tuple(name for name in header if name and _normalise_name(name) not in needed)
+    return FINDINGS, np.array([codes[cell] for cell in cells], dtype=np.int8).reshape(len(rows), len(FINDINGS))
 
 
 def _nih_targets(path: Path, cell: str) -> np.ndarray:
@@ -314,9 +282,7 @@ def _nih_targets(path: Path, cell: str) -> np.ndarray:
     return np.array([finding in names for finding in FINDINGS], dtype=np.int8)
 
 
-def _read_columns(
-    path: Path, header: Sequence[str], rows: list[list[str]]
-) -> tuple[tuple[str, ...], np.ndarray, tuple[str, ...]]:
+def _read_columns(path: Path, header: Sequence[str], rows: list[list[str]]) -> tuple[tuple[str, ...], np.ndarray]:
     """Read one label per column; a column of other text is not a label, one that mixes it with 1 or 0 an error."""
     labels: list[str] = []
     targets: list[list[int]] = []
@@ -339,6 +305,4 @@ def _read_columns(
     repeated = next((label for label in labels if labels.count(label) > 1), None)
     if repeated is not None:
         raise DataError(f"{path}: two columns are named {repeated!r}; rename one")
-    used = _IMAGE_COLUMNS | _PATIENT_COLUMNS | _VIEW_COLUMNS
-    ignored = tuple(name for name in header if name and name not in labels and _normalise_name(name) not in used)
-    return tuple(labels), np.array(targets, dtype=np.int8).T.reshape(len(rows), len(labels)), ignored
+    return tuple(labels), np.array(targets, dtype=np.int8).T.reshape(len(rows), len(labels))

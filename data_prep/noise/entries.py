@@ -9,19 +9,16 @@ at a higher rate include those selected at a lower rate.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import Field, field_validator, model_validator
-from pydantic.config import JsonDict
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from data_prep.errors import DataError, did_you_mean
 from data_prep.labels.table import UNKNOWN
 from data_prep.settings import Settings
 
 _NAMED_LABELS = 3  # a name with more labels is too long for a legend
-SHARE: JsonDict = {"minimum": 0, "maximum": 1}
-"""JSON schema of a share, for forms; `check_share` refuses values out of range with a hint."""
 
 
 def check_share(share: float) -> float:
@@ -36,19 +33,15 @@ def check_share(share: float) -> float:
     return share
 
 
+Share = Annotated[float, AfterValidator(check_share), Field(json_schema_extra={"minimum": 0, "maximum": 1})]
+
+
 class Noise(Settings, ABC):
     """A noise model: the base of all kinds, with a rate and the labels it disturbs."""
 
     kind: str
-    rate: float = Field(
-        ..., description="share of the known training entries to select, in [0, 1]", json_schema_extra=SHARE
-    )
+    rate: Share = Field(description="share of the known training entries to select, in [0, 1]")
     labels: tuple[str, ...] = Field((), description="names of the labels to disturb; none means all of them")
-
-    @field_validator("rate")
-    @classmethod
-    def _rate_is_a_share(cls, rate: float) -> float:
-        return check_share(rate)
 
     @field_validator("labels")
     @classmethod
@@ -134,9 +127,9 @@ class EntryNoise(Noise):
         """Return the selected rows, given the known rows in random order and their values."""
         return order[: round(self.rate * len(order))]
 
-    @abstractmethod
     def _replace(self, values: np.ndarray, label: str, seed: int) -> np.ndarray:
-        """Return the replacement of `values`, both (selected,) int8."""
+        """Return the replacement of `values`, both (selected,) int8; here the opposite of each."""
+        return 1 - values
 
 
 class RandomNoise(EntryNoise):
@@ -165,9 +158,6 @@ class FlippedNoise(EntryNoise):
 
     kind: Literal["flipped"] = Field("flipped", description="each selected entry becomes its opposite")
 
-    def _replace(self, values: np.ndarray, label: str, seed: int) -> np.ndarray:
-        return 1 - values
-
 
 class MissingNoise(EntryNoise):
     """Missing labels: each selected entry becomes unknown."""
@@ -191,11 +181,7 @@ class ClassConditionalNoise(EntryNoise):
     kind: Literal["class_conditional"] = Field(
         "class_conditional", description="false negatives at one rate, false positives at another"
     )
-    rate: float = Field(
-        0.0,
-        description="share of both classes to flip, where the next two settings give no rate",
-        json_schema_extra=SHARE,
-    )
+    rate: Share = Field(0.0, description="share of both classes to flip, where the next two settings give no rate")
     false_negatives: Rates = Field(
         None, description="share of the present entries recorded as absent; one number, or one per named label"
     )
@@ -243,9 +229,6 @@ class ClassConditionalNoise(EntryNoise):
         return np.concatenate(
             [present[: round(false_negatives * len(present))], absent[: round(false_positives * len(absent))]]
         )
-
-    def _replace(self, values: np.ndarray, label: str, seed: int) -> np.ndarray:
-        return 1 - values
 
 
 def _percent(rates: Sequence[float]) -> str:

@@ -18,35 +18,20 @@ from data_prep.labels.table import UNKNOWN
 
 @dataclass(frozen=True)
 class LabelNoise:
-    """The effect of a mask on one label. All shares are in [0, 1], and 0 where nothing is known.
-
-    Attributes:
-        label: its name.
-        known: number of entries that were known before.
-        selected: number of them that the noise selected.
-        changed: number of them that changed.
-        false_negatives: changed from present to absent.
-        false_positives: changed from absent to present.
-        lost: changed from known to unknown.
-        rate: selected / known.
-        false_negative_rate: false negatives / entries present before.
-        false_positive_rate: false positives / entries absent before.
-        prevalence_before: share of 1 among the entries known before.
-        prevalence_after: share of 1 among the entries known after.
-    """
+    """The effect of a mask on one label: numbers of entries, and shares in [0, 1], 0 where nothing is known."""
 
     label: str
-    known: int
+    known: int  # before
     selected: int
     changed: int
-    false_negatives: int
-    false_positives: int
-    lost: int
-    rate: float
-    false_negative_rate: float
-    false_positive_rate: float
-    prevalence_before: float
-    prevalence_after: float
+    false_negatives: int  # changed from present to absent
+    false_positives: int  # changed from absent to present
+    lost: int  # changed from known to unknown
+    rate: float  # selected / known
+    false_negative_rate: float  # false negatives / entries present before
+    false_positive_rate: float  # false positives / entries absent before
+    prevalence_before: float  # share of 1 among the entries known before
+    prevalence_after: float  # share of 1 among the entries known after
 
 
 @dataclass(frozen=True)
@@ -84,26 +69,7 @@ class NoiseMask:
 
     def summary(self) -> tuple[LabelNoise, ...]:
         """Summarize the effect on each of the k labels."""
-        return tuple(self._of_label(i, label) for i, label in enumerate(self.labels))
-
-    def _of_label(self, i: int, label: str) -> LabelNoise:
-        before, after = self.clean[:, i], self.targets[:, i]
-        known, selected, changed = before != UNKNOWN, self.selected[:, i], before != after
-        false_negatives, false_positives = changed & (after == 0), changed & (after == 1)
-        return LabelNoise(
-            label=label,
-            known=int(known.sum()),
-            selected=int(selected.sum()),
-            changed=int(changed.sum()),
-            false_negatives=int(false_negatives.sum()),
-            false_positives=int(false_positives.sum()),
-            lost=int((changed & (after == UNKNOWN)).sum()),
-            rate=_share(selected, known),
-            false_negative_rate=_share(false_negatives, before == 1),
-            false_positive_rate=_share(false_positives, before == 0),
-            prevalence_before=_share(before == 1, known),
-            prevalence_after=_share(after == 1, after != UNKNOWN),
-        )
+        return tuple(map(_effect, self.labels, self.clean.T, self.selected.T, self.targets.T))
 
     def save(self, path: Path) -> None:
         """Write the mask to `path` (.npz), whole or not at all.
@@ -145,6 +111,25 @@ class NoiseMask:
         if mask.fingerprint != written:
             raise DataError(f"{path}: not the mask that was written (its hash differs); delete it and draw it again")
         return mask
+
+
+def _effect(label: str, before: np.ndarray, selected: np.ndarray, after: np.ndarray) -> LabelNoise:
+    known, changed = before != UNKNOWN, before != after
+    false_negatives, false_positives = changed & (after == 0), changed & (after == 1)
+    return LabelNoise(
+        label=label,
+        known=int(known.sum()),
+        selected=int(selected.sum()),
+        changed=int(changed.sum()),
+        false_negatives=int(false_negatives.sum()),
+        false_positives=int(false_positives.sum()),
+        lost=int((changed & (after == UNKNOWN)).sum()),
+        rate=_share(selected, known),
+        false_negative_rate=_share(false_negatives, before == 1),
+        false_positive_rate=_share(false_positives, before == 0),
+        prevalence_before=_share(before == 1, known),
+        prevalence_after=_share(after == 1, after != UNKNOWN),
+    )
 
 
 def _share(part: np.ndarray, whole: np.ndarray) -> float:

@@ -12,17 +12,15 @@ from pydantic import Field, field_validator
 
 from data_prep.errors import DataError
 from data_prep.labels.table import NO_FINDING, UNKNOWN
-from data_prep.noise.entries import SHARE, Noise, check_share, generator
+from data_prep.noise.entries import Noise, Share, generator
 
 
 class ConfusionNoise(Noise):
     """Confusion: in a share of the rows with exactly one finding of a pair, it is recorded as the other finding."""
 
     kind: Literal["confusion"] = Field("confusion", description="one finding of a pair is recorded as the other")
-    rate: float = Field(
-        ...,
-        description="share of the rows with exactly one finding of a pair in which it is recorded as the other",
-        json_schema_extra=SHARE,
+    rate: Share = Field(
+        description="share of the rows with exactly one finding of a pair in which it is recorded as the other"
     )
     labels: tuple[str, ...] = Field(
         (), description="names taken two by two: the first is confused with the second, the third with the fourth, ..."
@@ -72,19 +70,10 @@ class RowAndLabelNoise(Noise):
     kind: Literal["row_and_label"] = Field(
         "row_and_label", description="in a share of the rows, each label flips with a probability"
     )
-    rate: float = Field(
-        ...,
-        description="share of the training rows (with a known entry in one of the named labels) to select",
-        json_schema_extra=SHARE,
+    rate: Share = Field(
+        description="share of the training rows (with a known entry in one of the named labels) to select"
     )
-    probability: float = Field(
-        0.5, description="probability with which each label of a selected row flips", json_schema_extra=SHARE
-    )
-
-    @field_validator("probability")
-    @classmethod
-    def _probability_is_a_share(cls, probability: float) -> float:
-        return check_share(probability)
+    probability: Share = Field(0.5, description="probability with which each label of a selected row flips")
 
     @property
     def title(self) -> str:

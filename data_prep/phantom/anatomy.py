@@ -22,39 +22,20 @@ _LUNG_LATERAL = np.array(
 )
 _LUNG_MEDIAL = np.array([(0.15, 0.80), (0.145, 0.62), (0.14, 0.45), (0.15, 0.28), (0.18, 0.13), (0.25, 0.04)])
 _DOME = np.array([(0.93, -0.045), (0.78, -0.105), (0.58, -0.145), (0.36, -0.14), (0.19, -0.10)])
-_HEART = np.array(
-    [
-        (-0.040, 0.40),
-        (-0.078, 0.48),
-        (-0.092, 0.57),
-        (-0.080, 0.66),
-        (-0.030, 0.72),
-        (0.06, 0.745),
-        (0.145, 0.735),
-        (0.195, 0.695),
-        (0.198, 0.64),
-        (0.165, 0.555),
-        (0.118, 0.475),
-        (0.074, 0.415),
-        (0.040, 0.375),
-    ]
-)
+_HEART = np.c_[
+    [-0.040, -0.078, -0.092, -0.080, -0.030, 0.06, 0.145, 0.195, 0.198, 0.165, 0.118, 0.074, 0.040],
+    [0.40, 0.48, 0.57, 0.66, 0.72, 0.745, 0.735, 0.695, 0.64, 0.555, 0.475, 0.415, 0.375],
+]
 _HEART_WIDTH = 0.290  # of the outline above, right border to apex
 
 
 @dataclass(frozen=True)
 class Vessels:
-    """One generation of m vessels.
+    """One generation of m vessels."""
 
-    Attributes:
-        side: (m,), -1 or +1.
-        lines: (m, 5, 2), in the lung's coordinates (`Chest.in_lung`).
-        width: in image widths.
-    """
-
-    side: np.ndarray
-    lines: np.ndarray
-    width: float
+    side: np.ndarray  # (m,), -1 or +1
+    lines: np.ndarray  # (m, 5, 2), in the lung's coordinates (`Chest.in_lung`)
+    width: float  # in image widths
 
 
 @dataclass(frozen=True)

@@ -24,17 +24,8 @@ class Canvas:
         x, y: (size, size) float32, the coordinates of each pixel.
     """
 
-    def __init__(
-        self, size: int, shift: tuple[float, float] = (0.0, 0.0), turn: float = 0.0, scale: float = 1.0
-    ) -> None:
-        """Set the pose.
-
-        Args:
-            size: width and height in pixels.
-            shift: (x, y) in image widths.
-            turn: degrees, clockwise on the film.
-            scale: 1 leaves the size of the chest unchanged.
-        """
+    def __init__(self, size: int, shift: tuple[float, float], turn: float, scale: float) -> None:
+        """Set the pose: `shift` (x, y) in image widths, `turn` in degrees clockwise on the film, and `scale`."""
         self.size = size
         cos, sin = scale * np.cos(np.radians(turn)), scale * np.sin(np.radians(turn))
         self._turning = np.array([[cos, -sin], [sin, cos]])

@@ -16,7 +16,6 @@ import shutil
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -75,31 +74,32 @@ def write_phantom(settings: PhantomSettings, folder: Path, *, workers: int, prog
         DataError: the folder holds something else, or cannot be written.
     """
     folder = folder.absolute()
-    with _os_errors_explained(folder), _lock(folder):
-        if folder.exists() and _is_complete(folder, settings):
-            return False
-        partial = folder.with_name(f".{folder.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        try:
-            _write(settings, partial, workers, progress)
-            shutil.rmtree(folder, ignore_errors=True)
-            partial.rename(folder)
-        finally:
+    partial = folder.with_name(f".{folder.name}.partial")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(folder.with_name(f".{folder.name}.lock")):  # the kernel releases it if its holder dies
+            if folder.exists() and _is_complete(folder, settings):
+                return False
             shutil.rmtree(partial, ignore_errors=True)
+            try:
+                _write(settings, partial, workers, progress)
+                shutil.rmtree(folder, ignore_errors=True)
+                partial.rename(folder)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
+    except OSError as error:
+        reason = error.strerror or error
+        raise DataError(
+            f"{folder}: the phantom cannot be written ({reason}); free space, or name another folder"
+        ) from error
     return True
 
 
 def render(patient: Patient, visit: Visit, body: Body, size: int) -> np.ndarray:
-    """Render the radiograph of one visit, (size, size) uint8.
+    """Render the radiograph of one of the patient's visits, (size, size) uint8; `body` is `draw_body(patient)`.
 
     Each finding has its own random generator, and so has everything else: without a finding, the rest of the image
     is the same.
-
-    Args:
-        patient: the patient.
-        visit: one of the patient's visits.
-        body: `draw_body(patient)`.
-        size: width and height in pixels.
     """
     chest = draw_chest(patient, visit, body)
     amounts = {finding: strength(finding, severity) for finding, severity in visit.severity.items()}
@@ -203,22 +203,3 @@ def _table(patients: list[Patient], size: int) -> bytes:
             columns = (visit.number, patient.number, visit.age, patient.sex, visit.view)
             rows.writerow([_image_name(patient, visit), findings, *columns, size, size, spacing, spacing])
     return text.getvalue().encode()
-
-
-@contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """Hold the lock on `folder`; the kernel releases it when its holder dies."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(folder.with_name(f".{folder.name}.lock")):
-        yield
-
-
-@contextmanager
-def _os_errors_explained(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or error
-        raise DataError(
-            f"{folder}: the phantom cannot be written ({reason}); free space, or name another folder"
-        ) from error

@@ -38,8 +38,6 @@ STRENGTH: Mapping[str, tuple[float, float]] = {
 }
 
 Rng = np.random.Generator
-Reshape = Callable[[Chest, float, Rng], Chest]
-Paint = Callable[[Layers, float, Rng], None]
 
 
 def strength(finding: str, severity: float) -> float:
@@ -50,15 +48,13 @@ def strength(finding: str, severity: float) -> float:
 
 def reshape(finding: str, chest: Chest, amount: float, rng: Rng) -> Chest:
     """Return the chest as the finding reshapes it; unchanged if the finding has no effect on the shape."""
-    change = _RESHAPES.get(finding)
-    return change(chest, amount, rng) if change else chest
+    return _RESHAPES[finding](chest, amount, rng) if finding in _RESHAPES else chest
 
 
 def paint(finding: str, layers: Layers, amount: float, rng: Rng) -> None:
     """Draw the finding into the layers."""
-    painter = _PAINTS.get(finding)
-    if painter:
-        painter(layers, amount, rng)
+    if finding in _PAINTS:
+        _PAINTS[finding](layers, amount, rng)
 
 
 def _one_side(rng: Rng) -> int:
@@ -70,9 +66,7 @@ def _haze(layers: Layers, opacity: np.ndarray) -> None:
     layers.haze = 1 - (1 - layers.haze) * (1 - opacity)
 
 
-# --- Atelectasis: plate-like bands in the lower lung, the diaphragm drawn up on that side ------------------------
-
-
+# Atelectasis: plate-like bands in the lower lung, the diaphragm drawn up on that side
 def _atelectasis_shape(chest: Chest, amount: float, rng: Rng) -> Chest:
     side = _one_side(rng)
     raised = tuple(0.55 * amount if own == side else 0.0 for own in SIDES)
@@ -96,17 +90,13 @@ def _atelectasis(layers: Layers, amount: float, rng: Rng) -> None:
     _haze(layers, 0.35 * amount * base)
 
 
-# --- Cardiomegaly: a wide heart ----------------------------------------------------------------------------------
-
-
+# Cardiomegaly: a wide heart
 def _cardiomegaly_shape(chest: Chest, amount: float, rng: Rng) -> Chest:
     widening = 1 + (0.10 + 0.32 * amount) * rng.uniform(0.85, 1.1)
     return replace(chest, heart_width=min(chest.heart_width * widening, 1.56 * chest.half_width))
 
 
-# --- Effusion: fluid in the costophrenic angle with a meniscus; a veil when the patient lies ----------------------
-
-
+# Effusion: fluid in the costophrenic angle with a meniscus; a veil when the patient lies
 def _effusion(layers: Layers, amount: float, rng: Rng) -> None:
     first = _one_side(rng)
     sides = [(first, 1.0)] + ([(-first, rng.uniform(0.4, 0.9))] if rng.random() < 0.35 else [])
@@ -122,9 +112,7 @@ def _effusion(layers: Layers, amount: float, rng: Rng) -> None:
         _haze(layers, fluid * layers.half(side))
 
 
-# --- Infiltration: an ill-defined hazy patch ---------------------------------------------------------------------
-
-
+# Infiltration: an ill-defined hazy patch
 def _infiltration(layers: Layers, amount: float, rng: Rng) -> None:
     chest, canvas = layers.chest, layers.canvas
     for _ in range(int(rng.integers(1, 4))):
@@ -135,9 +123,7 @@ def _infiltration(layers: Layers, amount: float, rng: Rng) -> None:
         _haze(layers, np.clip(0.50 * amount * patch * grain, 0, 0.9))
 
 
-# --- Mass (over 3 cm) and Nodule (up to 3 cm; the film is about 38 cm wide): round opacities ----------------------
-
-
+# Mass (over 3 cm) and Nodule (up to 3 cm; the film is about 38 cm wide): round opacities
 def _round(layers: Layers, centre: np.ndarray, radius: float, lobes: float, rng: Rng) -> np.ndarray:
     around = np.linspace(0, 2 * np.pi, 14, endpoint=False)
     bumps = 1 + lobes * np.sin(around[:, None] * (2, 3, 5) + rng.uniform(0, 6.3, 3)) @ (0.5, 0.35, 0.25)
@@ -161,9 +147,7 @@ def _nodule(layers: Layers, amount: float, rng: Rng) -> None:
         layers.added = layers.added + (0.10 + 0.26 * amount) * lump
 
 
-# --- Pneumonia: a cluster of fluffy spots that run together in one zone -------------------------------------------
-
-
+# Pneumonia: a cluster of fluffy spots that run together in one zone
 def _pneumonia(layers: Layers, amount: float, rng: Rng) -> None:
     chest, canvas = layers.chest, layers.canvas
     centre = chest.in_lung(_one_side(rng), rng.uniform(0.3, 0.65), rng.uniform(0.45, 0.78))
@@ -176,9 +160,7 @@ def _pneumonia(layers: Layers, amount: float, rng: Rng) -> None:
     _haze(layers, np.clip(amount * (0.62 * fluff + 0.42 * ground), 0, 0.95))
 
 
-# --- Pneumothorax: the visceral pleural line, and beyond it air without vessels -----------------------------------
-
-
+# Pneumothorax: the visceral pleural line, and beyond it air without vessels
 def _pneumothorax(layers: Layers, amount: float, rng: Rng) -> None:
     chest, canvas = layers.chest, layers.canvas
     side = _one_side(rng)
@@ -199,9 +181,7 @@ def _pneumothorax(layers: Layers, amount: float, rng: Rng) -> None:
     _haze(layers, 0.25 * amount * collapsed)
 
 
-# --- Consolidation: a dense lobe, sharp at the fissure, with air bronchograms -------------------------------------
-
-
+# Consolidation: a dense lobe, sharp at the fissure, with air bronchograms
 def _consolidation(layers: Layers, amount: float, rng: Rng) -> None:
     chest, canvas = layers.chest, layers.canvas
     side, upper = _one_side(rng), bool(rng.random() < 0.4)
@@ -225,9 +205,7 @@ def _consolidation(layers: Layers, amount: float, rng: Rng) -> None:
     _haze(layers, np.clip(opacity, 0, 0.95) * layers.half(side))
 
 
-# --- Edema: haze around both hila, swollen vessels, Kerley B lines at the bases ----------------------------------
-
-
+# Edema: haze around both hila, swollen vessels, Kerley B lines at the bases
 def _edema(layers: Layers, amount: float, rng: Rng) -> None:
     chest, canvas = layers.chest, layers.canvas
     for side in SIDES:
@@ -241,9 +219,7 @@ def _edema(layers: Layers, amount: float, rng: Rng) -> None:
     layers.vessels = layers.vessels * (1 + 0.7 * amount)
 
 
-# --- Emphysema: large, dark lungs on flat diaphragms, a narrow heart, few vessels ---------------------------------
-
-
+# Emphysema: large, dark lungs on flat diaphragms, a narrow heart, few vessels
 def _emphysema_shape(chest: Chest, amount: float, rng: Rng) -> Chest:
     return replace(
         chest,
@@ -265,9 +241,7 @@ def _emphysema(layers: Layers, amount: float, rng: Rng) -> None:
         layers.haze = layers.haze - 0.12 * amount * bulla
 
 
-# --- Fibrosis: a net of fine lines at the bases and the periphery, with less lung ---------------------------------
-
-
+# Fibrosis: a net of fine lines at the bases and the periphery, with less lung
 def _fibrosis_shape(chest: Chest, amount: float, rng: Rng) -> Chest:
     return replace(chest, base=chest.base - 0.025 * amount)
 
@@ -287,9 +261,7 @@ def _fibrosis(layers: Layers, amount: float, rng: Rng) -> None:
     _haze(layers, 0.8 * amount * canvas.soften(net, 0.035))
 
 
-# --- Pleural thickening: a band of soft tissue along the wall or over the apex ------------------------------------
-
-
+# Pleural thickening: a band of soft tissue along the wall or over the apex
 def _pleural_thickening(layers: Layers, amount: float, rng: Rng) -> None:
     chest, canvas = layers.chest, layers.canvas
     side, apical = _one_side(rng), bool(rng.random() < 0.5)
@@ -307,9 +279,7 @@ def _pleural_thickening(layers: Layers, amount: float, rng: Rng) -> None:
     _haze(layers, (0.30 + 0.60 * amount) * band * layers.half(side))
 
 
-# --- Hernia: a round density behind the heart with a bubble of air over a fluid level ------------------------------
-
-
+# Hernia: a round density behind the heart with a bubble of air over a fluid level
 def _hernia(layers: Layers, amount: float, rng: Rng) -> None:
     chest, canvas = layers.chest, layers.canvas
     radius = 0.045 + 0.05 * amount
@@ -322,13 +292,13 @@ def _hernia(layers: Layers, amount: float, rng: Rng) -> None:
     layers.added = layers.added - (0.07 + 0.22 * amount) * air * above
 
 
-_RESHAPES: Mapping[str, Reshape] = {
+_RESHAPES: Mapping[str, Callable[[Chest, float, Rng], Chest]] = {
     "Atelectasis": _atelectasis_shape,
     "Cardiomegaly": _cardiomegaly_shape,
     "Emphysema": _emphysema_shape,
     "Fibrosis": _fibrosis_shape,
 }
-_PAINTS: Mapping[str, Paint] = {
+_PAINTS: Mapping[str, Callable[[Layers, float, Rng], None]] = {
     "Atelectasis": _atelectasis,
     "Effusion": _effusion,
     "Infiltration": _infiltration,

@@ -15,48 +15,37 @@ _CLAVICLE = np.array([(0.030, 0.185), (0.085, 0.165), (0.15, 0.158), (0.22, 0.14
 _SCAPULA = np.array(
     [(0.39, 0.15), (0.44, 0.16), (0.45, 0.24), (0.41, 0.36), (0.375, 0.45), (0.362, 0.42), (0.365, 0.29)]
 )
+_HUMERUS = np.c_[
+    [0.415, 0.445, 0.48, 0.50, 0.525, 0.60, 0.565, 0.49, 0.455, 0.42],
+    [0.165, 0.140, 0.150, 0.195, 0.34, 0.7, 0.7, 0.36, 0.235, 0.200],
+]
 
 
 @dataclass
 class Layers:
-    """The layers of one image, each (size, size) float32; findings change them before the film is exposed.
-
-    Attributes:
-        canvas: the film and the pose.
-        chest: the geometry.
-        lung: (2, size, size), 1 inside the right and the left lung.
-        air: amount of air that the beam crosses, 0 to about 1.
-        haze: share of that air replaced by fluid or cells; below 0 where there is more air.
-        vessels: absorption by vessels.
-        bones: absorption by bones.
-        core: absorption by heart, great vessels and hila.
-        tissue: absorption by the body wall.
-        added: absorption by everything else.
-    """
+    """The layers of one image, each (size, size) float32; findings change them before the film is exposed."""
 
     canvas: Canvas
     chest: Chest
-    lung: np.ndarray
-    air: np.ndarray
-    haze: np.ndarray
-    vessels: np.ndarray
+    lung: np.ndarray  # (2, size, size), 1 inside the right and the left lung
+    air: np.ndarray  # amount of air that the beam crosses, 0 to about 1
+    haze: np.ndarray  # share of that air replaced by fluid or cells; below 0 where there is more air
+    vessels: np.ndarray  # absorption by vessels; below, absorption by the others
     bones: np.ndarray
-    core: np.ndarray
-    tissue: np.ndarray
-    added: np.ndarray
+    core: np.ndarray  # heart, great vessels and hila
+    tissue: np.ndarray  # the body wall
+    added: np.ndarray  # everything else
 
     def lung_of(self, side: int) -> np.ndarray:
         """Return (size, size), 1 inside the lung of one side."""
-        layer: np.ndarray = self.lung[SIDES.index(side)]
-        return layer
+        return self.lung[SIDES.index(side)]
 
     def half(self, side: int) -> np.ndarray:
         """Return (size, size) bool, one side of the midline.
 
         A mask of half the image, unlike a mask of the lung, leaves no rim along the edge of the lung.
         """
-        mask: np.ndarray = side * self.canvas.x > 0
-        return mask
+        return side * self.canvas.x > 0
 
     def absorption(self) -> np.ndarray:
         """Return the absorption of the beam: 0 in open air, about 1 in the mediastinum."""
@@ -151,8 +140,8 @@ def _core_layer(canvas: Canvas, chest: Chest) -> np.ndarray:
     aorta = np.stack([0.045 + shift + knob * np.cos(around), arch + 1.15 * knob * np.sin(around)], 1)
     right = np.array([(-0.052, 0.10), (-0.050, 0.18), (-0.058, 0.30), (-0.066, 0.45), (-0.05, 1.2)])
     left = np.array([(0.058, 1.2), (0.058 + 0.3 * knob, 0.6), (0.05 + 0.5 * knob, 0.40), (0.052, 0.26), (0.050, 0.10)])
-    column = np.concatenate([right, left])
-    sharp = canvas.area(chest.heart(), aorta, column + (shift, 0), softness=0.0035 + chest.blur)
+    column = np.concatenate([right, left]) + (shift, 0)
+    sharp = canvas.area(chest.heart(), aorta, column, softness=0.0035 + chest.blur)
     trunk = canvas.area(*(_hilum(chest, side) for side in SIDES), softness=0.013)
     sharp *= np.clip((canvas.y - np.float32(0.10)) * np.float32(1 / 0.14), 0, 1)  # not in the neck
     return np.maximum(np.float32(0.84) * sharp, np.float32(0.38 * chest.vessel) * trunk)
@@ -180,7 +169,7 @@ def _bone_layer(canvas: Canvas, chest: Chest) -> np.ndarray:
     ribs *= np.clip(
         (chest.base + 0.06 - canvas.y) * np.float32(5), 0.15, 1
     )  # scatter from the abdomen hides the lowest ribs
-    limbs = canvas.bands(_both_sides(_humerus(), curve(_clavicle(chest))), 0.75, 1.0, 0.004, soft)
+    limbs = canvas.bands(_both_sides(curve(_HUMERUS), curve(_clavicle(chest))), 0.75, 1.0, 0.004, soft)
     blades = _SCAPULA - (0.045 if chest.portable else 0.0, 0)
     blade = canvas.bands(_both_sides(curve(blades)), 0.6, 1.0, 0.004, 2 * soft)
     strength = np.float32(chest.body.bone)
@@ -230,24 +219,7 @@ def _band(centre: np.ndarray, half: np.ndarray) -> np.ndarray:
 
 def _clavicle(chest: Chest) -> np.ndarray:
     line = _CLAVICLE + (0, chest.apex - 0.125 + (0.02 if chest.portable else 0.035))
-    outline: np.ndarray = _band(line, np.array([0.014, 0.010, 0.008, 0.009, 0.011, 0.010]))
-    return outline
-
-
-def _humerus() -> np.ndarray:
-    outline = [
-        (0.415, 0.165),
-        (0.445, 0.140),
-        (0.48, 0.150),
-        (0.50, 0.195),
-        (0.525, 0.34),
-        (0.60, 0.7),
-        (0.565, 0.7),
-        (0.49, 0.36),
-        (0.455, 0.235),
-        (0.42, 0.200),
-    ]
-    return curve(np.array(outline))
+    return _band(line, np.array([0.014, 0.010, 0.008, 0.009, 0.011, 0.010]))
 
 
 def _spine_layer(canvas: Canvas, chest: Chest) -> np.ndarray:
@@ -275,15 +247,9 @@ def _abdomen_layer(canvas: Canvas, chest: Chest) -> np.ndarray:
     radius = chest.body.bubble
     if radius > 0.02:
         top = chest.base - 0.145 * chest.dome[1] + 0.022
-        bubble = np.array(
-            [
-                (0.10, top + 0.5 * radius),
-                (0.14, top),
-                (0.19, top + 0.004),
-                (0.22, top + 0.8 * radius),
-                (0.20, top + 1.5 * radius),
-                (0.12, top + 1.6 * radius),
-            ]
-        )
+        bubble = np.c_[
+            [0.10, 0.14, 0.19, 0.22, 0.20, 0.12],
+            [top + 0.5 * radius, top, top + 0.004, top + 0.8 * radius, top + 1.5 * radius, top + 1.6 * radius],
+        ]
         layer = layer - 0.22 * canvas.area(curve(bubble), softness=0.005)
     return layer

@@ -63,32 +63,9 @@ _CORRELATION = (
 # Tetrachoric correlation of one label between consecutive images of a patient; the last is the AP view.
 _PERSISTENCE = (0.53, 0.68, 0.64, 0.40, 0.72, 0.60, 0.45, 0.83, 0.55, 0.65, 0.79, 0.59, 0.55, 0.91, 0.72)
 # Patients with 1, 2, ... 24 images; the 1.9 % with more (up to 184) are left out of the phantom.
-_PATIENTS_BY_IMAGES = (
-    17503,
-    4113,
-    2100,
-    1330,
-    938,
-    787,
-    608,
-    494,
-    387,
-    320,
-    281,
-    235,
-    165,
-    181,
-    121,
-    120,
-    91,
-    77,
-    77,
-    74,
-    68,
-    39,
-    50,
-    51,
-)
+_PATIENTS_BY_IMAGES = np.r_[
+    17503, 4113, 2100, 1330, 938, 787, 608, 494, 387, 320, 281, 235, 165, 181, 121, 120, 91, 77, 77, 74, 68, 39, 50, 51
+]
 _MALE_SHARE = 0.565
 _AGE_MEAN, _AGE_DEVIATION = 46.6, 16.6  # years
 # Years added to the expected age, per standard deviation of the patient's part of a finding's latent variable.
@@ -98,36 +75,22 @@ _YEARS_BETWEEN_VISITS = 0.4
 
 @dataclass(frozen=True)
 class Visit:
-    """A visit with one image.
+    """A visit with one image."""
 
-    Attributes:
-        number: from 0.
-        age: years.
-        view: "PA" or "AP".
-        severity: the findings that are present, each with its severity in (0, 1).
-    """
-
-    number: int
-    age: int
-    view: str
-    severity: Mapping[str, float]
+    number: int  # from 0
+    age: int  # years
+    view: str  # "PA" or "AP"
+    severity: Mapping[str, float]  # in (0, 1), of the findings that are present
 
 
 @dataclass(frozen=True)
 class Patient:
-    """A patient.
+    """A patient."""
 
-    Attributes:
-        seed: of the population.
-        number: from 1.
-        sex: "M" or "F".
-        visits: in order.
-    """
-
-    seed: int
-    number: int
-    sex: str
-    visits: tuple[Visit, ...]
+    seed: int  # of the population
+    number: int  # from 1
+    sex: str  # "M" or "F"
+    visits: tuple[Visit, ...]  # in order
 
     def generator(self, purpose: str, *extra: int) -> np.random.Generator:
         """Return a random generator for one purpose; it depends only on the seed, the patient and the purpose."""
@@ -138,7 +101,8 @@ class Patient:
 def draw_patient(seed: int, number: int) -> Patient:
     """Draw patient `number` of the population `seed`: a pure function of the two."""
     rng = Patient(seed, number, "", ()).generator("history")
-    images = 1 + int(rng.choice(len(_PATIENTS_BY_IMAGES), p=_share(_PATIENTS_BY_IMAGES)))
+    shares = _PATIENTS_BY_IMAGES / _PATIENTS_BY_IMAGES.sum()
+    images = 1 + int(rng.choice(len(shares), p=shares))
     sex = "M" if rng.random() < _MALE_SHARE else "F"
     mixing, persistence, thresholds = _latent_model()
     of_patient = mixing @ rng.standard_normal(len(thresholds))  # (q,)
@@ -156,10 +120,6 @@ def draw_patient(seed: int, number: int) -> Patient:
         for visit in range(images)
     )
     return Patient(seed, number, sex, visits)
-
-
-def _share(counts: tuple[int, ...]) -> np.ndarray:
-    return np.asarray(counts) / sum(counts)
 
 
 @lru_cache(maxsize=1)

@@ -39,12 +39,9 @@ _TYPES_WITHOUT_DATA = frozenset({b"1", b"2", b"3", b"4", b"5", b"6"})  # whateve
 
 
 class Member(NamedTuple):
-    """A member of an archive.
+    """A member of an archive: its path as in the header, and its content, or the reason why it is not read.
 
-    Attributes:
-        path: as its header gives it.
-        data: its content; None for a folder, and for a member that is not read.
-        reason: why it is not read; empty for a folder and for a member that is read.
+    A folder has neither content nor reason.
     """
 
     path: str
@@ -53,13 +50,7 @@ class Member(NamedTuple):
 
 
 class ArchiveItem(NamedTuple):
-    """An image that the label table names, or another member that is not a folder, with the reason to skip it.
-
-    Attributes:
-        image: the image's name in the label table, or the path of a skipped member.
-        data: the content of the image file; None for a skipped member.
-        reason: why the member is skipped; empty for an image.
-    """
+    """An image by its name in the label table, with its content; or a skipped member by its path, with the reason."""
 
     image: str
     data: bytes | None
@@ -68,13 +59,9 @@ class ArchiveItem(NamedTuple):
 
 @dataclass
 class ReadProgress:
-    """How much of an archive has been read.
+    """How much of an archive has been read: numbers of `members` (folders included) and `folders`, compressed bytes.
 
-    Attributes:
-        members: number of members so far, folders included.
-        folders: number of folders so far.
-        position: bytes of the compressed archive that were read.
-        md5: MD5 sum of the archive, if requested, after its last byte.
+    `md5` is the MD5 sum of the archive, if requested, after its last byte.
     """
 
     members: int = 0
@@ -85,12 +72,9 @@ class ReadProgress:
 
 @contextmanager
 def open_archive(path: Path, read_progress: ReadProgress, md5: bool = False) -> Iterator[Iterator[Member]]:
-    """Open an archive and iterate over its members, reading it once from start to end.
+    """Open an archive (tar.gz) and iterate over its members, reading it once from start to end.
 
-    Args:
-        path: the archive (tar.gz).
-        read_progress: updated while members are read.
-        md5: also compute the archive's MD5 sum, which is in `read_progress` after the last member.
+    `read_progress` is updated while members are read; with `md5` it has the archive's MD5 sum after the last one.
 
     Yields:
         An iterator over the members. It raises DataError if the archive is damaged (truncated, changed, or not a
@@ -104,9 +88,7 @@ def open_archive(path: Path, read_progress: ReadProgress, md5: bool = False) -> 
 def select_images(members: Iterator[Member], images: Collection[str]) -> Iterator[ArchiveItem]:
     """Select the images that the label table names, and give a reason for every other member except folders.
 
-    Args:
-        members: of an archive.
-        images: names in the label table. A member matches by its file name, whatever its folder.
+    A member matches one of the names `images` by its file name, whatever its folder.
 
     Yields:
         Every member that is not a folder. An image is selected once; a repetition is skipped with a reason.
@@ -164,21 +146,19 @@ class _DecompressedStream:
 
     def read(self, count: int) -> bytes:
         """Return the next `count` bytes."""
-        pieces = []
-        while count:
-            piece = self._read_up_to(count)
-            if not piece:
-                raise self.damaged("it ends in the middle of a member")
-            pieces.append(piece)
-            count -= len(piece)
-        return b"".join(pieces)
+        return b"".join(self._pieces(count))
 
     def skip(self, count: int) -> None:
         """Read and discard the next `count` bytes."""
+        for _ in self._pieces(count):
+            pass
+
+    def _pieces(self, count: int) -> Iterator[bytes]:
         while count:
             piece = self._read_up_to(min(count, _CHUNK_BYTES))
             if not piece:
                 raise self.damaged("it ends in the middle of a member")
+            yield piece
             count -= len(piece)
 
     def drain(self) -> None:

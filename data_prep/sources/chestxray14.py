@@ -111,8 +111,8 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def _manifest_row(path: Path, number: int, row: dict[str, str]) -> RemoteFile:
-    name, url = (row.get("name") or "").strip(), (row.get("url") or "").strip()
-    size, md5 = (row.get("bytes") or "").strip(), (row.get("md5") or "").strip().lower()
+    name, url, size, md5 = ((row.get(column) or "").strip() for column in ("name", "url", "bytes", "md5"))
+    md5 = md5.lower()
     if Path(name).name != name or not name.endswith((".tar.gz", ".csv", ".csv.gz", ".txt")) or name.startswith("."):
         raise DataError(
             f"{path}: row {number}: {name!r} is not the name of an archive (.tar.gz), a table (.csv) or a list (.txt)"
@@ -138,10 +138,6 @@ def archive_key(name: str) -> tuple[str, int]:
 
 def find_files(folder: Path, files: Iterable[RemoteFile]) -> dict[str, Path]:
     """Find files of a manifest in a folder and its subfolders; an archive matches whatever zeros its number has.
-
-    Args:
-        folder: where to search.
-        files: of the manifest.
 
     Returns:
         The path of each file that was found, by its name in the manifest.

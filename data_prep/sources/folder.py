@@ -1,8 +1,6 @@
 """Folder source: a folder of PNG, JPEG or DICOM images with a label table."""
 
 import contextlib
-import hashlib
-import json
 import os
 from collections import defaultdict
 from collections.abc import Iterator
@@ -11,46 +9,29 @@ from pathlib import Path, PurePosixPath
 
 from data_prep.decoding.radiograph import DICOM_HEAD_BYTES, DICOM_SUFFIXES, is_dicom
 from data_prep.errors import DataError
-from data_prep.labels.patients import CHESTXRAY14, has_public_numbers
 from data_prep.labels.table import TABLE_SUFFIXES, LabelTable, missing_columns, read_header, read_labels, table_layout
+from data_prep.sources.source import Source, content_hash, population_of
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", *DICOM_SUFFIXES)
-LOCAL_POPULATION = "local"  # the population of every table that is not numbered like NIH's
 
 
-@dataclass(frozen=True)
-class FolderSource:
+@dataclass(frozen=True, kw_only=True)
+class FolderSource(Source):
     """The images of a folder that have a row in its label table, sorted by name.
 
     Attributes:
-        table: all rows of the label table.
-        population: the group of patients; the same identifier in two populations means two people.
-        public: the identifiers are NIH's public numbers (or the phantom's), which need no secret.
         files: (image name as in the table, file) of each image.
-        images_without_row: number of images left out because they have no row.
-        rows_without_image: number of rows left out because they have no image.
-        identity: "sha256:..." of the table's content and of every file's name, size and modification time.
     """
 
-    table: LabelTable
-    population: str
-    public: bool
     files: tuple[tuple[str, Path], ...]
-    images_without_row: int
-    rows_without_image: int
-    identity: str
 
     @classmethod
     def open(cls, folder: Path, labels: Path | None = None, population: str | None = None) -> "FolderSource":
         """Find the images (PNG, JPEG, DICOM) and the label table of a folder, and match them by name.
 
-        Args:
-            folder: is searched with its subfolders.
-            labels: the label table; needed if the folder contains none or several.
-            population: None: ChestX-ray14 if images and patients are numbered as there, otherwise "local".
-
-        Returns:
-            The source, with the images that have a row.
+        The folder is searched with its subfolders. The path of the label table, `labels`, is needed if the folder
+        contains none or several. Without `population`, it is ChestX-ray14 if images and patients are numbered as
+        there, otherwise "local".
 
         Raises:
             DataError: the folder has no images, no label table or several; a row matches several images, or several
@@ -60,21 +41,20 @@ class FolderSource:
         if not images:
             raise DataError(f"{folder}: no image found (looked for {', '.join(IMAGE_SUFFIXES)}, in subfolders too)")
         table = read_labels(labels or _find_label_table(folder, tables))
-        public = table.layout == "nih" and has_public_numbers(table.images, table.patients)
+        usual_population, public = population_of(table)
         files = _match(folder, images, table)
+        # sizes and times stand for the content of the files: hashing 42 GB would take minutes
+        states = ((name, file.stat()) for name, file in files)
+        content = [table.sha256, *([name, state.st_size, state.st_mtime_ns] for name, state in states)]
         return cls(
             table=table,
-            population=population or (CHESTXRAY14 if public else LOCAL_POPULATION),
+            population=population or usual_population,
             public=public,
             files=files,
             images_without_row=len(images) - len(files),
             rows_without_image=len(table.images) - len(files),
-            identity=_identity(table, files),
+            identity=content_hash(content),
         )
-
-    def __len__(self) -> int:
-        """Return the number of images."""
-        return len(self.files)
 
     def items(self) -> Iterator[tuple[str, Path]]:
         """Iterate over (image name, file)."""
@@ -160,12 +140,3 @@ def _match_row(folder: Path, row: str, by_path: dict[str, Path], by_name: dict[s
     if len(matches) > 1:
         raise DataError(f"{folder}: row {row!r} matches {matches[0]!r} and {matches[1]!r}; give the path in the table")
     return matches[0] if matches else None
-
-
-def _identity(table: LabelTable, files: tuple[tuple[str, Path], ...]) -> str:
-    """Hash the table and the files' names, sizes and times; hashing the content of 42 GB would take minutes."""
-    content: list[object] = [table.sha256]
-    for name, file in files:
-        state = file.stat()
-        content.append([name, state.st_size, state.st_mtime_ns])
-    return "sha256:" + hashlib.sha256(json.dumps(content).encode()).hexdigest()

@@ -6,7 +6,6 @@ here. Only MedMNIST's own split, which the image names begin with, is known to b
 """
 
 import hashlib
-import json
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,35 +16,25 @@ import numpy as np
 
 from data_prep.errors import DataError
 from data_prep.labels.table import FINDINGS, LabelTable
+from data_prep.sources.source import Source, content_hash
 
 CHESTMNIST = "chestmnist"
 SIZES = (28, 64, 128, 224)
 PARTS = ("train", "val", "test")
 
 
-@dataclass(frozen=True)
-class MedMnistSource:
-    """The n images of one npz file, (s, s) uint8 each, and their labels; see `recipe.Source`."""
+@dataclass(frozen=True, kw_only=True)
+class MedMnistSource(Source):
+    """The n images of one npz file, (s, s) uint8 each, and their labels."""
 
     path: Path
     size: int
-    table: LabelTable
-    identity: str
-    population: str = CHESTMNIST
-    public: bool = True
-    images_without_row: int = 0
-    rows_without_image: int = 0
 
     @classmethod
     def open(cls, folder: Path, size: int) -> "MedMnistSource":
-        """Open ``chestmnist_SIZE.npz`` (``chestmnist.npz`` for 28) in `folder`.
+        """Open ``chestmnist_SIZE.npz`` (``chestmnist.npz`` for 28) in the `folder` of the `medmnist` package's files.
 
-        Args:
-            folder: where the `medmnist` package downloads its files.
-            size: side s of the images, in pixels.
-
-        Returns:
-            The source; its images are not read yet.
+        The images, of s = `size` pixels a side, are not read yet.
 
         Raises:
             DataError: MedMNIST has no such size, or the file is missing or not a ChestMNIST file.
@@ -65,7 +54,6 @@ class MedMnistSource:
             raise DataError(f"{path}: labels of shape {targets.shape}; ChestMNIST has {len(FINDINGS)} labels of 0 or 1")
         names = np.array([f"{part}_{index:06d}.png" for part in PARTS for index in range(len(labels[part]))])
         digest = hashlib.sha256(targets.astype(np.int8).tobytes()).hexdigest()
-        state = path.stat()
         table = LabelTable(
             images=names,
             patients=names,
@@ -75,12 +63,9 @@ class MedMnistSource:
             layout="columns",
             sha256=digest,
         )
-        content = [digest, size, state.st_size, state.st_mtime_ns]
-        return cls(path, size, table, "sha256:" + hashlib.sha256(json.dumps(content).encode()).hexdigest())
-
-    def __len__(self) -> int:
-        """Return the number of images n."""
-        return len(self.table.images)
+        state = path.stat()
+        identity = content_hash([digest, size, state.st_size, state.st_mtime_ns])
+        return cls(table=table, population=CHESTMNIST, public=True, identity=identity, path=path, size=size)
 
     def items(self) -> Iterator[tuple[str, bytes]]:
         """Yield (image name, PNG file): a store is built from files, and encoding such small images costs little."""

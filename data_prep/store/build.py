@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import filelock
@@ -20,7 +20,7 @@ from data_prep.errors import DataError
 from data_prep.labels.patients import compare_patient_ids, opaque_name, patient_keys
 from data_prep.labels.table import LabelTable
 from data_prep.store.decode_items import DecodedItem
-from data_prep.store.recipe import LabelledSource, Recipe
+from data_prep.store.recipe import Recipe
 from data_prep.store.store import Store
 from data_prep.store.writer import ShardRecord, ShardSequence, ShardWriter, StoreWriter, os_errors_explained, tidy
 
@@ -29,16 +29,8 @@ UNREADABLE_LIMIT = 0.05  # share of the items
 Progress = Callable[[int, int], None]
 
 
-class WrittenShards(NamedTuple):
-    """The shards of a store before its table and manifest are written.
-
-    Attributes:
-        counts: entries of the manifest about the source ("items" and others).
-        parts: the shards, in the order of the table; several where the store was written in parts.
-    """
-
-    counts: dict[str, Any]
-    parts: Sequence[ShardSequence] = ()
+WrittenShards = tuple[dict[str, Any], Sequence[ShardSequence]]
+"""Entries of the manifest about the source ("items" and others); the store's parts, none if it was written as one."""
 
 
 def open_or_build(
@@ -46,11 +38,8 @@ def open_or_build(
 ) -> Store:
     """Open the store at `path` if there is one, else build it while holding its lock.
 
-    Args:
-        recipe: what the store is built from.
-        path: of the store.
-        unreadable_limit: share of the items that may be unreadable; `write_shards` checks it for a new store.
-        write_shards: writes all shards, and continues after those that are finished.
+    `write_shards` writes all shards, and continues after those that are finished. It checks the limit, the share of
+    the items that may be unreadable, for a new store.
 
     Raises:
         DataError: the store at `path` has another recipe, is damaged or has too many unreadable items; or the folder
@@ -63,9 +52,22 @@ def open_or_build(
             return _reuse(path, recipe, unreadable_limit)
         writer = StoreWriter(path, recipe.size, recipe.content)
         counts, parts = write_shards(writer)
-        records = [record for part in parts for record in part.finished] if parts else writer.finished
-        table = _table_of(records, recipe)
-        return writer.finish(table, _facts(recipe.source) | counts | _patients_in_files(records, table), parts)
+        records = [record for part in parts or [writer] for record in part.finished]
+        table, source = _table_of(records, recipe), recipe.source
+        patients = [patient for record in records for patient in record.patients]
+        known, joined = compare_patient_ids(patients, table.patients)
+        facts = {
+            "population": source.population,
+            "decoder": f"opencv {cv2.__version__}, kornia-rs {kornia_rs.__version__}",
+            "label_table": {
+                "sha256": source.table.sha256,
+                "layout": source.table.layout,
+                "ignored_columns": list(source.table.ignored),
+            },
+            **counts,
+            "patients_in_files": {"images": known, "joined": joined},
+        }
+        return writer.finish(table, facts, parts)
 
 
 def add_item(shard: ShardWriter, image: str, item: DecodedItem, population: str, secret: bytes) -> None:
@@ -82,15 +84,10 @@ def add_item(shard: ShardWriter, image: str, item: DecodedItem, population: str,
 
 
 def check_unreadable(unreadable: Sequence[tuple[str, str]], limit: float, total: int) -> None:
-    """Check that at most the share `limit` of `total` items is unreadable.
-
-    Args:
-        unreadable: (image, reason) of each.
-        limit: in [0, 1].
-        total: number of items, the unreadable ones included.
+    """Check that at most the share `limit`, in [0, 1], of all `total` items is unreadable.
 
     Raises:
-        DataError: there are more; it quotes the first reasons.
+        DataError: there are more `unreadable` ones (image, reason); it quotes the first reasons.
     """
     if len(unreadable) > limit * total:
         first = "; ".join(f"{image}: {reason}" for image, reason in unreadable[:3])
@@ -144,22 +141,3 @@ def _table_of(records: Sequence[ShardRecord], recipe: Recipe) -> LabelTable:
         targets=table.targets[rows],
         views=np.where(views == "", table.views[rows], views),
     )
-
-
-def _facts(source: LabelledSource) -> dict[str, Any]:
-    """Return the entries of the manifest about a source, without its counts."""
-    return {
-        "population": source.population,
-        "decoder": f"opencv {cv2.__version__}, kornia-rs {kornia_rs.__version__}",
-        "label_table": {
-            "sha256": source.table.sha256,
-            "layout": source.table.layout,
-            "ignored_columns": list(source.table.ignored),
-        },
-    }
-
-
-def _patients_in_files(records: Sequence[ShardRecord], table: LabelTable) -> dict[str, Any]:
-    """Compare the patients that DICOM files give with those of the table."""
-    known, joined = compare_patient_ids([patient for record in records for patient in record.patients], table.patients)
-    return {"patients_in_files": {"images": known, "joined": joined}}

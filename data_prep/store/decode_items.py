@@ -22,12 +22,10 @@ from data_prep.decoding.radiograph import DICOM_SUFFIXES, is_dicom
 from data_prep.decoding.raster import MAX_BYTES
 from data_prep.decoding.sandbox import safe_decode
 from data_prep.errors import DataError
+from data_prep.sources.source import Item
 
 _BATCH_IMAGES = 16  # a worker gets at once: at 1024 px 0.2 s of work against a millisecond of transfer
 _POOL_PAYS = 3.0  # seconds of decoding from which starting processes (1 s) is worth it
-
-Item = tuple[str, Path | bytes]
-"""An image's name, and its file or the content of its file."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +33,8 @@ class DecodedItem:
     """An item after decoding.
 
     Attributes:
-        pixels: (s, s) uint8, or None if the item cannot be read.
-        reason: why it cannot be read.
-        pixels_sha256: of `pixels`.
-        source_sha256: of the content of the file.
-        view: as the file gives it.
-        patient_id: as the file gives it.
+        pixels: (s, s) uint8, or None if the item cannot be read, for `reason`.
+        source_sha256: of the content of the file, which also gives `view` and `patient_id`.
         dicom: whether it is a DICOM file, whose name may identify the patient.
     """
 
@@ -61,16 +55,10 @@ def decode_items(items: Iterable[Item], size: int, workers: int, total: int) -> 
     """Decode `items` in their order; never more than a few batches per worker are in memory.
 
     Items are decoded in isolation (see `data_prep.decoding.sandbox`) or in worker processes, so that a decoder that
-    crashes does not end this process.
-
-    Args:
-        items: the items still to decode.
-        size: s.
-        workers: processes, if there is enough work for them.
-        total: number of `items`.
+    crashes does not end this process. There are `workers` processes if all `total` items are enough work for them.
 
     Yields:
-        Name and decoded item.
+        Name and decoded item, of s = `size`.
     """
     batches = _batches(items)
     started = time.perf_counter()
@@ -85,13 +73,9 @@ def decode_items(items: Iterable[Item], size: int, workers: int, total: int) -> 
 
 
 def decode_item(image: str, item: Path | bytes, size: int, isolate: bool) -> DecodedItem:
-    """Decode one image.
+    """Decode one image from its file, or the content of its file, to s = `size`.
 
-    Args:
-        image: its name.
-        item: its file, or the content of its file.
-        size: s.
-        isolate: decode in a process of its own, so that a crash does not end this one.
+    With `isolate`, it is decoded in a process of its own, so that a crash does not end this one.
     """
     dicom = image.lower().endswith(DICOM_SUFFIXES)
     try:

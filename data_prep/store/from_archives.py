@@ -5,9 +5,7 @@ its start, but images in finished shards are not decoded again. Which images a s
 alone, so the store is the same, byte for byte, for any number of processes, any order and any number of kills.
 """
 
-import hashlib
 import itertools
-import json
 import multiprocessing
 import threading
 import traceback
@@ -22,16 +20,15 @@ import filelock
 
 from data_prep.errors import DataError
 from data_prep.fetch.remote_file import RemoteFile
-from data_prep.labels.patients import CHESTXRAY14, has_public_numbers
 from data_prep.labels.table import LabelTable
 from data_prep.sources.archives import NO_ROW, ArchiveItem, ReadProgress, open_archive, select_images
+from data_prep.sources.source import LabelledSource, content_hash, population_of
 from data_prep.store.build import UNREADABLE_LIMIT, Progress, WrittenShards, add_item, check_unreadable, open_or_build
 from data_prep.store.decode_items import decode_item, start_worker
 from data_prep.store.recipe import Recipe
 from data_prep.store.store import Store
 from data_prep.store.writer import SHARD_IMAGES, ShardSequence, ShardWriter, StoreWriter, part_prefix
 
-LOCAL_ARCHIVES = "local"  # the population of archives whose rows are not numbered as ChestX-ray14's
 DOWNLOADS_AHEAD = 2  # archives that may wait on disk, fetched, beside those being decoded
 _SILENCE_SECONDS = 300  # a process that reports nothing for so long is killed; a sandboxed image takes 120 s at most
 _MAX_CRASHES = 20  # of processes on one archive, before the archive is given up
@@ -43,12 +40,9 @@ class ArchiveFiles:
     """Access to the files of archives.
 
     Attributes:
-        fetch: returns the file of an archive; called from several threads. While one archive is fetched, others are
-            decoded.
-        discard: called with each archive once its shards are on disk and their hashes were checked; may remove its
-            file.
-        verified: whether the MD5 sum of an archive was checked when it was fetched; others are checked while they
-            are read.
+        fetch: returns an archive's file; called from several threads. Meanwhile other archives are decoded.
+        discard: called with each archive once its shards are on disk and were checked; may remove its file.
+        verified: whether an archive's MD5 sum was checked when it was fetched; else it is checked when it is read.
     """
 
     fetch: Callable[[RemoteFile], Path]
@@ -56,52 +50,26 @@ class ArchiveFiles:
     verified: Callable[[RemoteFile], bool] = lambda archive: False
 
 
-@dataclass(frozen=True)
-class ArchiveSource:
+@dataclass(frozen=True, kw_only=True)
+class ArchiveSource(LabelledSource):
     """Archives with a label table.
 
-    Attributes:
-        table: the label table.
-        archives: with the MD5 sum of each, as published, or none.
-        files: gives the files of the archives.
-        identity: "sha256:..." of the content of the table and of the archives' names and sums; for an archive
-            without a sum, of the size and time of its file.
-        public: whether the patients' identifiers are public.
-        population: the group of patients the images come from.
+    The identity is that of the table's content and of the archives' names and MD5 sums as published; for an archive
+    without a sum, of the size and time of its file.
     """
 
-    table: LabelTable
     archives: tuple[RemoteFile, ...]
     files: ArchiveFiles
-    identity: str
-    public: bool
-    population: str
 
     @classmethod
     def of(
         cls, table: LabelTable, archives: tuple[RemoteFile, ...], local: dict[str, Path], files: ArchiveFiles
     ) -> "ArchiveSource":
-        """Describe archives.
-
-        Args:
-            table: the label table.
-            archives: the archives.
-            local: files on this machine, name -> path.
-            files: gives the files of the archives.
-
-        Raises:
-            DataError: an archive without a published sum is not among the files in `local`.
-        """
+        """Describe archives; raise DataError if one without a published sum is not in `local` (name -> file)."""
         marks = [[archive.name, archive.md5 or _size_and_time(archive, local)] for archive in archives]
-        public = table.layout == "nih" and has_public_numbers(table.images, table.patients)
-        return cls(
-            table=table,
-            archives=archives,
-            files=files,
-            identity="sha256:" + hashlib.sha256(json.dumps([table.sha256, *marks]).encode()).hexdigest(),
-            public=public,
-            population=CHESTXRAY14 if public else LOCAL_ARCHIVES,
-        )
+        population, public = population_of(table)
+        identity = content_hash([table.sha256, *marks])
+        return cls(table=table, population=population, public=public, identity=identity, archives=archives, files=files)
 
 
 def _size_and_time(archive: RemoteFile, local: dict[str, Path]) -> str:
@@ -129,15 +97,8 @@ def build_from_archives(
     Members that are not an image, have no row, come twice or are not plain files go to the quarantine with a reason;
     only images with a row that cannot be decoded count towards `unreadable_limit`.
 
-    Args:
-        source: the archives and the labels.
-        path: of the store.
-        size: side of the images, in pixels.
-        key: the secret for patient keys; not used for a public source.
-        workers: processes, each on one archive.
-        progress: called with (bytes of archives read, bytes in all; 0 if some length is not known).
-        unreadable_limit: share of the images that may be unreadable.
-        shard_images: images per shard.
+    The arguments are those of `build_store`, but each of the `workers` processes works on one archive, and `progress`
+    is called with (bytes of archives read, bytes in all; 0 if some length is not known).
 
     Raises:
         DataError: as `build_store` does; and, after all other archives are done, if an archive cannot be fetched, is
@@ -280,13 +241,8 @@ def _decode_archive(
 ) -> None:
     """Decode an archive into shards; the main function of a process, which ends when nobody reads `connection`.
 
-    Args:
-        connection: receives ("at", (image, bytes read)) before each image, at last "end", "error" or "broken".
-        job: what all processes have in common.
-        part: number of the archive.
-        archive: its MD5 sum is checked where it has one.
-        file: of the archive.
-        suspects: images to decode in isolation.
+    The connection receives ("at", (image, bytes read)) before each image, at last "end", "error" or "broken". The MD5
+    sum of the archive is checked where it has one. Suspects are images to decode in isolation.
     """
     start_worker()
     try:
@@ -308,38 +264,33 @@ def _write_shards(
     shards = ShardSequence(job.folder, job.size, part_prefix(part))
     state = ReadProgress()
 
-    def report(image: str) -> None:
-        connection.send(("at", (image, state.position)))
+    def reported(items: Iterator[ArchiveItem]) -> Iterator[ArchiveItem]:
+        for item in items:
+            connection.send(("at", (item.image, state.position)))
+            yield item
 
     with open_archive(file, state, md5=archive.md5 is not None) as members:
-        items = select_images(members, job.images)
+        items = reported(select_images(members, job.images))
         done = sum(len(record.images) + len(record.quarantine) + len(record.others) for record in shards.finished)
-        for image, _, _ in itertools.islice(items, done):
-            report(image)
+        for _ in itertools.islice(items, done):
+            pass
         more = True
         while more:
             with shards.shard(job.shard_images) as shard:
-                more = _fill(shard, items, job, suspects, report)
+                more = _fill(shard, items, job, suspects)
     if archive.md5 not in (None, state.md5):
         shards.clear()
         raise DataError(f"{file}: MD5 sum {state.md5} instead of {archive.md5}; the file is damaged: fetch it again")
     shards.end({"members": state.members, "folders": state.folders})
 
 
-def _fill(
-    shard: ShardWriter,
-    items: Iterator[ArchiveItem],
-    job: _Job,
-    suspects: Collection[str],
-    report: Callable[[str], None],
-) -> bool:
+def _fill(shard: ShardWriter, items: Iterator[ArchiveItem], job: _Job, suspects: Collection[str]) -> bool:
     """Decode the next images into `shard`; return False when there are no more.
 
     Members that are not an image to be read are recorded, but do not count towards the shard's images.
     """
     images = 0
     for image, data, reason in items:
-        report(image)
         if data is None:
             shard.skip(image, reason)
             continue
@@ -376,4 +327,4 @@ def _count(source: ArchiveSource, parts: list[ShardSequence], unreadable_limit: 
             for archive, shards in zip(source.archives, parts, strict=True)
         ],
     }
-    return WrittenShards(counts, parts)
+    return counts, parts

@@ -4,34 +4,15 @@ n items of a source.
 """
 
 import itertools
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Protocol
 
+from data_prep.sources.source import Source
 from data_prep.store.build import UNREADABLE_LIMIT, Progress, WrittenShards, add_item, check_unreadable, open_or_build
-from data_prep.store.decode_items import Item, decode_items
-from data_prep.store.recipe import LabelledSource, Recipe
+from data_prep.store.decode_items import decode_items
+from data_prep.store.recipe import Recipe
 from data_prep.store.store import Store
 from data_prep.store.writer import SHARD_IMAGES, StoreWriter
-
-
-class Source(LabelledSource, Protocol):
-    """Named images in a fixed order, each with a row in the table."""
-
-    @property
-    def images_without_row(self) -> int:
-        """Number of images that were left out."""
-
-    @property
-    def rows_without_image(self) -> int:
-        """Number of rows that were left out."""
-
-    def __len__(self) -> int:
-        """Return n."""
-
-    def items(self) -> Iterator[Item]:
-        """Yield the n (image name, file or its content), in the same order every time."""
 
 
 def build_store(
@@ -68,17 +49,14 @@ def build_store(
 
     def write_shards(writer: StoreWriter) -> WrittenShards:
         _write_shards(source, writer, recipe, workers, progress, unreadable_limit)
-        return WrittenShards(_counts(source))
+        counts = {
+            "items": len(source),
+            "images_without_row": source.images_without_row,
+            "rows_without_image": source.rows_without_image,
+        }
+        return counts, ()
 
     return open_or_build(recipe, path, unreadable_limit, write_shards)
-
-
-def _counts(source: Source) -> dict[str, Any]:
-    return {
-        "items": len(source),
-        "images_without_row": source.images_without_row,
-        "rows_without_image": source.rows_without_image,
-    }
 
 
 def _write_shards(

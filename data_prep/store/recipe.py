@@ -7,48 +7,21 @@ import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 from data_prep.decoding.raster import DECODE_VERSION
 from data_prep.errors import DataError
 from data_prep.labels.patients import PUBLIC_KEY, check_secret, key_fingerprint
-from data_prep.labels.table import LabelTable
+from data_prep.sources.source import LabelledSource
 from data_prep.store.store import SCHEMA
 from data_prep.store.writer import SHARD_IMAGES
 
 MIN_SIZE, MAX_SIZE = 8, 4096  # pixels
 
 
-class LabelledSource(Protocol):
-    """What a store is built from: images with a label table, of the patients of one population."""
-
-    @property
-    def table(self) -> LabelTable:
-        """The label table; every item has a row in it."""
-
-    @property
-    def population(self) -> str:
-        """The group of patients the images come from."""
-
-    @property
-    def public(self) -> bool:
-        """Whether the patients' identifiers are public, so that no secret is needed."""
-
-    @property
-    def identity(self) -> str:
-        """A hash that differs whenever the items or the table may differ."""
-
-
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides the content of a store.
-
-    Attributes:
-        source: the images and their labels.
-        size: side of the images, in pixels.
-        secret: for the patient keys.
-        shard_images: items per shard.
-    """
+    """Everything that decides the content of a store; `size` is the side of the images in pixels."""
 
     source: LabelledSource
     size: int
@@ -57,13 +30,7 @@ class Recipe:
 
     @classmethod
     def of(cls, source: LabelledSource, size: int, key: bytes, shard_images: int) -> "Recipe":
-        """Return the recipe after checking it.
-
-        Args:
-            source: the images and their labels.
-            size: side of the images, in pixels.
-            key: the secret for patient keys; not used for a public source.
-            shard_images: items per shard.
+        """Return the recipe, with `key` as the secret for patient keys unless the source is public.
 
         Raises:
             DataError: the size is out of range, or the secret is too short.
@@ -87,12 +54,6 @@ class Recipe:
 
 
 def store_key(source: LabelledSource, size: int, key: bytes) -> str:
-    """Return 16 hexadecimal digits that name the store of `source`: the same for the same recipe.
-
-    Args:
-        source: the images and their labels.
-        size: side of the images, in pixels.
-        key: the secret for patient keys; not used for a public source.
-    """
+    """Return 16 hexadecimal digits that name the store of `source`: the same for the same recipe (see `Recipe.of`)."""
     recipe = Recipe(source, size, PUBLIC_KEY if source.public else key)
     return hashlib.sha256(json.dumps(recipe.content).encode()).hexdigest()[:16]

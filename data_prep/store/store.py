@@ -14,7 +14,9 @@ import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +26,9 @@ from data_prep.labels.table import read_labels
 
 SCHEMA = "medmtl/store/1"
 MANIFEST, TABLE = "manifest.json", "table.csv"
+
+_OPEN_STORES = 4  # are remembered
+_OPENING = Lock()  # no two threads hash the same files
 
 _REMEDY = "delete the folder and run again: the store is built anew from its source"
 
@@ -57,16 +62,20 @@ class Pixels:
             shard = int(np.searchsorted(self._starts, wanted, side="right")) - 1
             return np.array(self._shards[shard][wanted - self._starts[shard]])
         images = np.empty((len(wanted), *self.shape[1:]), dtype=np.uint8)
-        for start, shard_pixels in zip(self._starts, self._shards, strict=False):
-            in_shard = (wanted >= start) & (wanted < start + len(shard_pixels))
-            if in_shard.any():
-                images[in_shard] = shard_pixels[wanted[in_shard] - start]
+        ascending = bool((np.diff(wanted) >= 0).all())
+        for stored, start, end in zip(self._shards, self._starts, self._starts[1:], strict=False):
+            if ascending:  # the rows of a shard lie together, and are copied once instead of twice
+                first, last = np.searchsorted(wanted, (start, end))
+                np.take(stored, wanted[first:last] - start, axis=0, out=images[first:last], mode="clip")
+            else:
+                in_shard = (wanted >= start) & (wanted < end)
+                images[in_shard] = stored[wanted[in_shard] - start]
         return images
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Store:
-    """An opened store.
+    """An opened store; equal to itself only, so that what was computed from it can be remembered.
 
     Attributes:
         path: its folder.
@@ -98,34 +107,57 @@ class Store:
 
     @classmethod
     def open(cls, path: Path) -> "Store":
-        """Open the store at `path` after checking the hash of every file.
+        """Open the store at `path`, with the hash of every file checked once a process.
+
+        Opened again it is the same object, memory maps included, while the manifest and each file's inode, size and
+        times are the same; else every hash is checked again. That is enough: the hashes find a store that was copied
+        in part, or changed since it was written, and a file that is written to gets another time. A disk that
+        begins to read wrongly is not found, and was not when every opening hashed: pixels are read after that.
 
         Raises:
             DataError: there is no store, or a file differs from what was written; the message names it.
         """
         manifest = _read_manifest(path)
-        names = list(manifest["files"])
-        with ThreadPoolExecutor() as threads:  # hashing releases the interpreter's lock
-            for name, digest in zip(names, threads.map(lambda name: file_digest(path / name), names), strict=True):
-                if digest != manifest["files"][name]:
-                    state = "is missing" if digest is None else "is not what was written (its hash differs)"
-                    raise DataError(f"{path}: {name} {state}; {_REMEDY}")
-        table = read_labels(path / TABLE)
-        shards = [np.load(path / name, mmap_mode="r") for name in names if name.endswith(".npy")]
-        return cls(
-            path=path,
-            pixels=Pixels(shards, manifest["size"]),
-            images=table.images,
-            patients=table.patients,
-            labels=table.labels,
-            targets=table.targets,
-            views=table.views,
-            size=manifest["size"],
-            population=manifest["population"],
-            fingerprint=manifest["fingerprint"],
-            quarantine=tuple(Quarantined(**entry) for entry in manifest["quarantine"]),
-            manifest=manifest,
-        )
+        states = tuple(_state(path / name) for name in manifest["files"])
+        with _OPENING:
+            return _open(path, json_digest(manifest), states)
+
+
+@lru_cache(_OPEN_STORES)
+def _open(path: Path, _manifest_sha256: str, _states: tuple[tuple[int, ...] | None, ...]) -> Store:
+    """Open a store and check its hashes; what was opened under the same arguments is returned as it is."""
+    manifest = _read_manifest(path)
+    names = list(manifest["files"])
+    with ThreadPoolExecutor() as threads:  # hashing releases the interpreter's lock
+        for name, digest in zip(names, threads.map(lambda name: file_digest(path / name), names), strict=True):
+            if digest != manifest["files"][name]:
+                state = "is missing" if digest is None else "is not what was written (its hash differs)"
+                raise DataError(f"{path}: {name} {state}; {_REMEDY}")
+    table = read_labels(path / TABLE)
+    shards = [np.load(path / name, mmap_mode="r") for name in names if name.endswith(".npy")]
+    return Store(
+        path=path,
+        pixels=Pixels(shards, manifest["size"]),
+        images=table.images,
+        patients=table.patients,
+        labels=table.labels,
+        targets=table.targets,
+        views=table.views,
+        size=manifest["size"],
+        population=manifest["population"],
+        fingerprint=manifest["fingerprint"],
+        quarantine=tuple(Quarantined(**entry) for entry in manifest["quarantine"]),
+        manifest=manifest,
+    )
+
+
+def _state(file: Path) -> tuple[int, ...] | None:
+    """Return what changes when a file is written to or replaced; None if it cannot be told."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:

@@ -44,8 +44,7 @@ class ShardRecord:
         patients: the patient that each file gives, as an opaque key; "" where it gives none.
         quarantine: (image, reason) of each image that could not be read.
         others: (name, reason) of each member that is not an image of the label table, or comes a second time.
-        file: name of the shard's file, None if the shard has no rows.
-        sha256: of the shard's file, None if the shard has no rows.
+        file: name of the shard's file, None if the shard has no rows; `sha256` likewise.
     """
 
     images: list[str] = field(default_factory=list)
@@ -70,7 +69,8 @@ class ShardSequence:
 
     def __init__(self, folder: Path, size: int, prefix: str = "") -> None:
         """Find the finished shards in `folder`, an unfinished store; a damaged shard and all after it do not count."""
-        self._folder, self._size, self._prefix = folder, size, prefix
+        self._folder, self.size, self._prefix = folder, size, prefix
+        self._end = folder / _RECORDS / f"{prefix}end.json"
         try:
             names = sorted((folder / _RECORDS).glob(f"{prefix}?????.json"))
             records = [ShardRecord(**json.loads(name.read_text(encoding="utf-8"))) for name in names]
@@ -80,11 +80,18 @@ class ShardSequence:
         self.finished = records[: whole.index(False)] if False in whole else records
 
     @contextlib.contextmanager
-    def shard(self, rows: int) -> Iterator["ShardWriter"]:
-        """Open the next shard, of at most `rows` images; leaving the context without an error finishes it."""
-        with self._write_shard(len(self.finished), rows) as (writer, records):
+    def shard(self, rows: int, index: int | None = None) -> Iterator["ShardWriter"]:
+        """Open the next shard, of at most `rows` images; leaving the context without an error finishes it.
+
+        With `index`, it replaces that finished shard.
+        """
+        index = len(self.finished) if index is None else index
+        with ShardWriter(self._folder / f"pixels-{self._prefix}{index:05d}.npy", rows, self.size) as writer:
             yield writer
-        self.finished.append(records[0])
+            with os_errors_explained(self._folder):
+                record = writer.finish()
+                _write(self._folder / _RECORDS / f"{self._prefix}{index:05d}.json", json.dumps(vars(record)))
+        self.finished[index : index + 1] = [record]
 
     def drop(self, index: int, reasons: Mapping[str, str]) -> None:
         """Write shard `index` anew without the images in `reasons` (image -> reason), which are skipped."""
@@ -92,7 +99,7 @@ class ShardSequence:
         if record.file is None:
             raise ValueError(f"shard {index} holds no image")
         pixels = np.load(self._folder / record.file, mmap_mode="r")
-        with self._write_shard(index, len(pixels)) as (writer, records):
+        with self.shard(len(pixels), index) as writer:
             writer.record.quarantine.extend(record.quarantine)
             writer.record.others.extend(record.others)
             columns = zip(record.pixels, record.sources, record.views, record.patients, strict=True)
@@ -101,25 +108,12 @@ class ShardSequence:
                     writer.skip(image, reasons[image])
                 else:
                     writer.append(image, row, *values)
-        self.finished[index] = records[0]
-
-    @contextlib.contextmanager
-    def _write_shard(self, index: int, rows: int) -> Iterator[tuple["ShardWriter", list[ShardRecord]]]:
-        """Yield a writer, and a list that holds the shard's record once the context is left."""
-        records: list[ShardRecord] = []
-        with ShardWriter(self._folder / f"pixels-{self._prefix}{index:05d}.npy", rows, self._size) as writer:
-            yield writer, records
-            with os_errors_explained(self._folder):
-                records.append(writer.finish())
-                _write(self._folder / _RECORDS / f"{self._prefix}{index:05d}.json", json.dumps(vars(records[0])))
 
     @property
     def end_record(self) -> dict[str, Any] | None:
         """The record that `end` wrote, or None while more shards may come."""
-        try:
-            return dict(json.loads(self._end.read_text(encoding="utf-8")))
-        except (FileNotFoundError, ValueError):
-            return None
+        record: dict[str, Any] | None = _read_json(self._end)
+        return record
 
     def end(self, counts: Mapping[str, Any]) -> None:
         """Record that no shard is missing, with `counts` of what was read."""
@@ -134,13 +128,12 @@ class ShardSequence:
                 (self._folder / _RECORDS / f"{self._prefix}{record:05d}.json").unlink(missing_ok=True)
         self.finished = []
 
-    @property
-    def _end(self) -> Path:
-        return self._folder / _RECORDS / f"{self._prefix}end.json"
 
+class StoreWriter(ShardSequence):
+    """A writer of a store, shard by shard; it continues where an earlier writer of the same recipe was stopped.
 
-class StoreWriter:
-    """A writer of a store, shard by shard; it continues where an earlier writer of the same recipe was stopped."""
+    It is the sequence of the shards of a store that is written as one part.
+    """
 
     def __init__(self, path: Path, size: int, recipe: Mapping[str, Any]) -> None:
         """Prepare ``<path>.partial``; what a writer of another recipe left in it is removed.
@@ -148,29 +141,14 @@ class StoreWriter:
         Raises:
             DataError: the folder cannot be written.
         """
-        self.path, self.size, self.recipe = path, size, dict(recipe)
+        self.path, self.recipe = path, dict(recipe)
         self.partial = path.with_name(path.name + ".partial")
         with os_errors_explained(path):
-            if not self._continues():
+            if _read_json(self.partial / _RECIPE) != self.recipe:
                 shutil.rmtree(self.partial, ignore_errors=True)
                 (self.partial / _RECORDS).mkdir(parents=True)
                 _write(self.partial / _RECIPE, json.dumps(self.recipe))
-            self._shards = ShardSequence(self.partial, size)
-
-    def _continues(self) -> bool:
-        try:
-            return bool(json.loads((self.partial / _RECIPE).read_text(encoding="utf-8")) == self.recipe)
-        except (FileNotFoundError, ValueError):
-            return False
-
-    @property
-    def finished(self) -> list[ShardRecord]:
-        """The records of the finished shards, in order, of a store that is written as one part."""
-        return self._shards.finished
-
-    def shard(self, rows: int) -> contextlib.AbstractContextManager["ShardWriter"]:
-        """Open the next shard of a store that is written as one part."""
-        return self._shards.shard(rows)
+            super().__init__(self.partial, size)
 
     def part(self, number: int) -> ShardSequence:
         """Return the shards of part `number` of a store that is written in several; see `part_prefix`."""
@@ -184,7 +162,7 @@ class StoreWriter:
             facts: further entries of the manifest (population, counts of the source, ...).
             parts: in their order, if the store was written in parts.
         """
-        records = [record for part in parts or [self._shards] for record in part.finished]
+        records = [record for part in parts or [self] for record in part.finished]
         unreadable = [entry for record in records for entry in record.quarantine]
         others = [entry for record in records for entry in record.others]
         with os_errors_explained(self.path):
@@ -239,7 +217,6 @@ class ShardWriter:
             self._stream.write(b"\0" * self._header_bytes)
 
     def __enter__(self) -> Self:
-        """Return self."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -251,16 +228,7 @@ class ShardWriter:
     def append(
         self, image: str, pixels: np.ndarray, pixels_sha256: str, source_sha256: str, view: str = "", patient: str = ""
     ) -> None:
-        """Add one image.
-
-        Args:
-            image: its name.
-            pixels: (s, s) uint8.
-            pixels_sha256: of `pixels`.
-            source_sha256: of the file that was decoded.
-            view: as the file gives it, else "".
-            patient: opaque key of the patient that the file gives, else "".
-        """
+        """Add one image, (s, s) uint8, with the SHA-256 of its pixels and of its file; see `ShardRecord`."""
         with os_errors_explained(self._file):
             self._stream.write(pixels.data)
         self.record.images.append(image)
@@ -333,6 +301,14 @@ def os_errors_explained(path: Path) -> Iterator[None]:
         else:
             remedy = "repair it, or choose another folder"
         raise DataError(f"{path}: the store cannot be written ({error.strerror or error}); {remedy}") from error
+
+
+def _read_json(file: Path) -> Any:
+    """Return the content of `file`, or None if it is not there or damaged."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
 
 
 def _write(file: Path, text: str) -> None:

@@ -20,16 +20,9 @@ def fetch_sentiment(
     settings: DownloadSettings = DownloadSettings(),  # noqa: B008  frozen
     progress: Progress = _QUIET,
 ) -> Path:
-    """Download the files of sentence sets, verified by length and MD5 sum.
+    """Download the files of the sentence sets `names`, verified by length and MD5 sum, and return `folder`.
 
-    Args:
-        folder: receives the files.
-        names: of the sets.
-        settings: of the download.
-        progress: called with (bytes done, bytes in all).
-
-    Returns:
-        `folder`.
+    `progress` is called with (bytes done, bytes in all).
 
     Raises:
         DataError: a file cannot be downloaded; the message names the command to get it by hand.
@@ -42,15 +35,9 @@ def fetch_sentiment(
 
 
 def fetch_glue(folder: Path, names: Sequence[str] = tuple(GLUE), *, endpoint: str | None = None) -> Path:
-    """Download the tables of GLUE's tasks from the Hugging Face Hub.
+    """Download the tables of the GLUE tasks `names` from the Hugging Face Hub, and return `folder`.
 
-    Args:
-        folder: receives the files.
-        names: of the tasks.
-        endpoint: address of a hub other than huggingface.co.
-
-    Returns:
-        `folder`.
+    `endpoint` is the address of a hub other than huggingface.co.
 
     Raises:
         DataError: a file cannot be downloaded; the message names the command to get the files by hand.
@@ -65,16 +52,9 @@ def fetch_glove(
     settings: DownloadSettings = DownloadSettings(),  # noqa: B008  frozen
     progress: Progress = _QUIET,
 ) -> Path:
-    """Download a release of GloVe.
+    """Download a release of GloVe, "6B" (0.9 GB) or "840B" (2.2 GB), into `folder`; return the path of the archive.
 
-    Args:
-        folder: receives the archive.
-        name: "6B" (0.9 GB) or "840B" (2.2 GB).
-        settings: of the download.
-        progress: called with (bytes done, bytes in all).
-
-    Returns:
-        Path of the archive.
+    `progress` is called with (bytes done, bytes in all).
 
     Raises:
         DataError: it cannot be downloaded; the message names the command to get it by hand.

@@ -148,11 +148,7 @@ def _column(path: Path, header: list[str], column: str | int | None, remedy: str
 def _part(rows: Sequence[_Row], facts: GlueSet, known: dict, place: Callable[[int], str]) -> _Part:
     """Check the rows and skip those without a text.
 
-    Args:
-        rows: as read from the file.
-        facts: of the task.
-        known: label in the file -> class number.
-        place: returns file and line of row i, for error messages.
+    `known` maps a label in the file to its class number; `place` returns file and line of row i, for error messages.
     """
     pairs = facts.columns[1] is not None
     kept: list[_Row] = []

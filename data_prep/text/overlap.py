@@ -20,13 +20,6 @@ class Overlap(NamedTuple):
     same_label: int
 
 
-class _HeldOut(NamedTuple):
-    """The keys of a task's validation and test part."""
-
-    val: frozenset[str]
-    test: frozenset[str]
-
-
 def count_overlap(texts: Texts, others: Iterable[Texts]) -> Overlap:
     """Count the sentences of `texts` that are also in `others`; labels are compared by their numbers."""
     labels: dict[str, set[int]] = {}
@@ -45,26 +38,23 @@ def remove_overlap(tasks: Mapping[str, TextTask]) -> dict[str, TextTask]:
     the test parts of other tasks. Test parts stay whole, so that scores on them compare with those of the literature.
     The tasks' notes count what is removed.
     """
-    held_out = {
-        name: _HeldOut(frozenset(sentence_keys(task.val)), frozenset(sentence_keys(task.test)))
-        for name, task in tasks.items()
-    }
+    held_out = {name: (set(sentence_keys(task.val)), set(sentence_keys(task.test))) for name, task in tasks.items()}
     return {
         name: _without(task, {other: parts for other, parts in held_out.items() if other != name})
         for name, task in tasks.items()
     }
 
 
-def _without(task: TextTask, held_out: Mapping[str, _HeldOut]) -> TextTask:
-    """Return the task without the sentences in `held_out`, by the names of the other tasks."""
+def _without(task: TextTask, held_out: Mapping[str, tuple[set[str], set[str]]]) -> TextTask:
+    """Return the task without the sentences that others hold out: name -> keys of the validation and the test part."""
     train, val = sentence_keys(task.train), sentence_keys(task.val)
-    in_test = frozenset[str]().union(*(parts.test for parts in held_out.values()))
-    in_either = in_test.union(*(parts.val for parts in held_out.values()))
+    in_test = set[str]().union(*(test for _, test in held_out.values()))
+    in_either = in_test.union(*(other_val for other_val, _ in held_out.values()))
     keep_train = np.array([key not in in_either for key in train], dtype=bool)
     keep_val = np.array([key not in in_test for key in val], dtype=bool)
     if keep_train.all() and keep_val.all():
         return task
-    where = [name for name, parts in held_out.items() if not parts.test.union(parts.val).isdisjoint(train + val)]
+    where = [name for name, parts in held_out.items() if not set().union(*parts).isdisjoint(train + val)]
     note = (
         f"{np.count_nonzero(~keep_train)} of {len(train)} training and {np.count_nonzero(~keep_val)} of {len(val)} "
         f"validation sentences left out: they are in the validation or test part of other tasks ({', '.join(where)})"

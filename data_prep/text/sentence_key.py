@@ -13,10 +13,7 @@ _NEITHER_LETTER_NOR_DIGIT = re.compile(r"[\W_]+")
 
 
 def normal_form(sentence: str) -> str:
-    """Return what sentences are compared by.
-
-    The letters and digits in lower case; if there are none, the other characters with single spaces.
-    """
+    """Return the letters and digits in lower case; if there are none, the other characters with single spaces."""
     lower = sentence.lower()
     # A line feed stands for the separator: it is white space, and can come from nothing else.
     return _NEITHER_LETTER_NOR_DIGIT.sub("", lower) or " ".join(lower.split()).replace(_SEPARATOR, "\n")

@@ -5,13 +5,12 @@ n sentences (or pairs), t subwords in total, v subwords in the tokenizer's vocab
 
 import hashlib
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Tokenizer
 
 from data_prep.errors import DataError
 from data_prep.fetch.text_file import read_bytes
@@ -76,15 +75,12 @@ class Subwords:
         """Return the numbers of the subwords, (t,) int32; for pairs also their types."""
         pairs = texts.second is not None
         lengths, ids, types = [np.zeros(1, np.int64)], [np.empty(0, np.int32)], [np.empty(0, np.int8)]
-        for encoded in self._chunks(texts):
+        whole = texts.first if texts.second is None else list(zip(texts.first, texts.second, strict=True))
+        for start in range(0, len(texts), _CHUNK):
+            encoded = self.tokenizer.encode_batch_fast(list(whole[start : start + _CHUNK]))
             lengths.append(np.array([len(one) for one in encoded], dtype=np.int64))
             ids.append(np.concatenate([np.array(one.ids, dtype=np.int32) for one in encoded]))
             if pairs:
                 types.append(np.concatenate([np.array(one.type_ids, dtype=np.int8) for one in encoded]))
         offsets = np.cumsum(np.concatenate(lengths))
         return Tokens(np.concatenate(ids), offsets, np.concatenate(types) if pairs else None)
-
-    def _chunks(self, texts: Texts) -> Iterator[list[Encoding]]:
-        whole = texts.first if texts.second is None else list(zip(texts.first, texts.second, strict=True))
-        for start in range(0, len(texts), _CHUNK):
-            yield self.tokenizer.encode_batch_fast(list(whole[start : start + _CHUNK]))

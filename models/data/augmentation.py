@@ -1,6 +1,6 @@
 """Image augmentation as batched tensor operations; each image's changes are a function of (seed, epoch, sample).
 
-Shapes: b images, s x s pixels.
+Shapes: b images, c channels, s x s pixels.
 """
 
 import math
@@ -46,14 +46,14 @@ def augment(pixels: Tensor, settings: AugmentationSettings, *, seed: int, epoch:
     """Augment a batch of images.
 
     Args:
-        pixels: (b, 1, s, s) uint8.
+        pixels: (b, c, s, s) uint8.
         settings: the largest change of each kind.
         seed: of the training, at least 0.
         epoch: at least 0.
         samples: (b,) int64, row numbers of the images in the training set, on the pixels' device.
 
     Returns:
-        (b, 1, s, s) grey values from 0 to 255: the same uint8 tensor if the settings change nothing, else float32.
+        (b, c, s, s) grey values from 0 to 255: the same uint8 tensor if the settings change nothing, else float32.
         An image's result is the same to the bit in any batch.
     """
     if not (settings.moves or settings.recolours):

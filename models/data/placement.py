@@ -6,7 +6,7 @@
 
 The row numbers of each batch are decided before; every placement yields the same bits in the same order.
 
-Shapes: n images, b images of a batch, s x s pixels.
+Shapes: n images, b images of a batch, c channels, s x s pixels.
 """
 
 import os
@@ -51,7 +51,7 @@ class ImageCache:
         return self.pixels.device
 
     def stream(self, batches: Iterable[Tensor], prefetch: int = PREFETCH) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the row numbers (b,) and pixels (b, 1, s, s) uint8 of each batch, on the device, in order.
+        """Yield the row numbers (b,) and pixels (b, c, s, s) uint8 of each batch, on the device, in order.
 
         Args:
             batches: row numbers, (b,) int64 each, on `index_device`.
@@ -105,7 +105,7 @@ def in_place(pixels: Tensor | StoredPixels, device: torch.device, *, streamed: b
     """Make an image cache without loading anything: the images stay where they are.
 
     Args:
-        pixels: (n, 1, s, s) uint8.
+        pixels: (n, c, s, s) uint8.
         device: the training device.
         streamed: whether a tensor on the device is treated as being in main memory.
     """
@@ -114,12 +114,16 @@ def in_place(pixels: Tensor | StoredPixels, device: torch.device, *, streamed: b
     if pixels.device == device and not streamed:
         return ImageCache(pixels, device, "device")
     # NumPy gathers in a single thread; torch would use all of its threads, which the training step needs
-    return ImageCache(StoredPixels(pixels[:, 0].cpu().numpy(), np.arange(len(pixels))), device, "main memory")
+    return ImageCache(StoredPixels(pixels.cpu().numpy(), np.arange(len(pixels))), device, "main memory")
 
 
 def _read(pixels: Tensor | StoredPixels, device: torch.device) -> Tensor:
     """Read all images into one tensor on the device, without a second copy in main memory."""
-    images = torch.empty(tuple(pixels.shape), dtype=torch.uint8, device=device)
+    shape, on_cpu = tuple(pixels.shape), device.type == "cpu"
+    # NumPy asks the system for huge pages: to touch new memory for the first time then takes a quarter of the time
+    images = (
+        torch.from_numpy(np.empty(shape, np.uint8)) if on_cpu else torch.empty(shape, dtype=torch.uint8, device=device)
+    )
     for target, part in zip(images.split(_CHUNK), pixels.split(_CHUNK), strict=True):
         target.copy_(part)
     return images
@@ -130,7 +134,7 @@ class _Fetched(NamedTuple):
 
     Attributes:
         rows: (b,) int64.
-        pixels: (b, 1, s, s) uint8.
+        pixels: (b, c, s, s) uint8.
         copied: reached when the copy to the GPU is complete; None on a CPU.
     """
 

@@ -12,13 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.evaluation.intervals import (
-    bootstrap_mean_auc,
-    delong_variance,
-    logit_interval,
-    number_patients,
-    placements,
-)
+from models.evaluation.intervals import bootstrap_mean_auc, delong_variance, logit_interval, number_patients, placements
 
 MIN_PATIENTS = 5
 """Least number of patients with and without a finding for its label to be scored; with fewer an AUC is unreliable."""
@@ -58,13 +52,6 @@ def _auc(target: NDArray[np.int8], score: NDArray) -> float:
 
 def check_scores(targets: NDArray, scores: NDArray) -> tuple[NDArray[np.int8], NDArray]:
     """Check that targets and scores are both (n, k) and the scores finite, and return them as arrays.
-
-    Args:
-        targets: (n, k).
-        scores: (n, k).
-
-    Returns:
-        Targets and scores.
 
     Raises:
         ValueError: the shapes differ, or a score is not finite.
@@ -123,9 +110,6 @@ def score(
         labels: k names.
         seed: of the bootstrap.
         resamples: of the bootstrap.
-
-    Returns:
-        The scores of the labels and their mean.
 
     Raises:
         ValueError: the shapes differ, or a score is not finite.
@@ -187,9 +171,7 @@ def _score_label(target: NDArray[np.int8], score: NDArray, numbers: NDArray[np.i
     variance = delong_variance(placed, numbers[positive], numbers[negative])
     patients = min(len(np.unique(numbers[positive])), len(np.unique(numbers[negative])))  # of the rarer class
     interval = logit_interval(placed.auc, variance, degrees=patients - 1)
-    if interval is None:
-        return Score(placed.auc, None, None, _NO_VARIANCE)
-    return Score(placed.auc, *interval)
+    return Score(placed.auc, *interval) if interval else Score(placed.auc, None, None, _NO_VARIANCE)
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:

@@ -19,16 +19,10 @@ RESAMPLES_AT_A_TIME = 64  # (p, 64) float32 weights of a few thousand patients f
 
 
 def number_patients(patients: NDArray) -> NDArray[np.int64]:
-    """Assign numbers to patients in the order in which they first appear.
+    """Assign numbers (n,) 0..p-1 to patient keys (n,) of any type, in the order in which they first appear.
 
     Not in the order of the keys: keys are hashes with a secret, and the same data with another secret must give the
     same resamples.
-
-    Args:
-        patients: (n,) keys of any type.
-
-    Returns:
-        (n,) numbers 0..p-1.
     """
     _, first, inverse = np.unique(np.asarray(patients), return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[inverse]
@@ -56,18 +50,11 @@ class Placements:
 
 
 def placements(positive_scores: NDArray, negative_scores: NDArray) -> Placements:
-    """Compute the structural components by two sorts, O(n log n), instead of from all m·q pairs.
+    """Compute the structural components of scores (m,) and (q,) by two sorts, O(n log n), not from all m·q pairs.
 
     A placement is the difference between an image's midrank among all images and that among its own class (Sun and Xu,
     Fast implementation of DeLong's algorithm, IEEE Signal Processing Letters 2014, equations 5 to 9); two binary
     searches in the sorted scores of the other class give this difference directly.
-
-    Args:
-        positive_scores: (m,).
-        negative_scores: (q,).
-
-    Returns:
-        The placements of both classes.
     """
 
     def midcount(values: NDArray, others: NDArray) -> NDArray[np.float64]:
@@ -92,9 +79,6 @@ def delong_variance(
         placed: placements of the label.
         positive_patients: (m,) numbers 0..p-1, at least two different ones.
         negative_patients: (q,) numbers 0..p-1, at least two different ones.
-
-    Returns:
-        The variance.
     """
     size = 1 + max(positive_patients.max(), negative_patients.max())
     positive = np.bincount(positive_patients, placed.positive - placed.auc, minlength=size)
@@ -208,19 +192,12 @@ def _sort_label(target: NDArray[np.int8], score: NDArray, patient: NDArray[np.in
         return coo_array((ones, (rows, patients)), shape=(n_rows, patient.max() + 1)).tocsr()
 
     first, above = (np.searchsorted(levels, negative_scores, side) for side in ("left", "right"))
-    steps = count(
-        np.concatenate([first, above]), np.concatenate([negative_patients, negative_patients]), len(levels) + 1
-    )
+    steps = count(np.concatenate([first, above]), np.tile(negative_patients, 2), len(levels) + 1)
     return _SortedLabel(count(level, patient[positive], len(levels)), steps)
 
 
 def resampled_patients(n_patients: int, resamples: int, seed: int) -> Iterator[NDArray[np.int64]]:
     """Draw bootstrap resamples of the patients.
-
-    Args:
-        n_patients: p.
-        resamples: number of resamples.
-        seed: of the random draws.
 
     Yields:
         (p, b) how often each patient was drawn, for a few resamples at a time; each column sums to p.

@@ -28,11 +28,7 @@ def hashed_patients(population: str, patients: Iterable[str]) -> tuple[str, ...]
 
 
 def check_disjoint(trained_on: Collection[str], scored_on: Collection[str]) -> None:
-    """Check that a model is not scored on patients that it was trained on.
-
-    Args:
-        trained_on: hashes of its training patients, by `hashed_patients`.
-        scored_on: hashes of the patients to be scored.
+    """Check that a model is not scored on patients that it was trained on; both are hashes by `hashed_patients`.
 
     Raises:
         SettingError: the two have a patient in common.

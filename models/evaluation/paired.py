@@ -1,21 +1,23 @@
 """Paired comparison of two methods on the same test set, over units and training seeds.
 
-Two methods are trained under the same conditions (units) with the same seeds and scored on the same patients. Compared
-is the mean AUC over a unit's labels (in `models.evaluation.paired_classes`: the score of text tasks).
-`models.evaluation.two_stage` computes the interval of the mean difference.
+Two methods are trained under the same conditions (units) with the same seeds and scored on the same test items, such as
+patients or sentences. A kind of study computes the differences of its units: in mean AUC over labels
+(`auc_differences`), in the score of text tasks (`models.evaluation.paired_classes`), or in any score with the influence
+of each item on it (`paired_differences`). `models.evaluation.two_stage` computes the interval of the mean difference.
 
-Shapes: n test images, k labels of a unit, s seeds, p patients.
+Shapes: n test images, k labels of a unit, s seeds, p test items.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.evaluation.auc import check_scores, scorable_labels
 from models.evaluation.intervals import number_patients, patient_influence, placements
-from models.evaluation.two_stage import MIN_SAMPLED, Over, Sampled, mean_difference
+from models.evaluation.two_stage import MIN_SAMPLED, mean_difference
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,8 @@ class Differences:
     Attributes:
         seeds: that both methods have.
         deltas: (s,) method minus baseline.
-        influence: (p, s) of each patient (or sentence) of the whole test set on the deltas.
+        influence: (p, s) of each item of the whole test set on the deltas; the sum of squares over items is the
+            variance of a delta.
     """
 
     seeds: list[int]
@@ -55,7 +58,7 @@ class Comparison:
     Attributes:
         delta: mean over the seeds that both methods have, then over units, in [-1, 1].
         lo: lower end of its 95 % interval.
-        hi: upper end of its 95 % interval.
+        hi: upper end.
         p_value: two-sided.
         by_unit: unit -> seed -> difference, the points to show beside the interval.
         over: random samples whose choice the interval and the p-value cover.
@@ -69,7 +72,7 @@ class Comparison:
     hi: float | None
     p_value: float | None
     by_unit: dict[str, dict[int, float]] = field(default_factory=dict)
-    over: Over = "patients"
+    over: str = "patients"
     detectable: float | None = None
     limit: str | None = None
     reason: str | None = None
@@ -80,44 +83,23 @@ class Comparison:
         return sum(len(by_seed) for by_seed in self.by_unit.values())
 
 
-def compare(units: Mapping[str, Unit], patients: NDArray, population_size: int | None = None) -> Comparison:
-    """Compare two methods over all units.
-
-    Args:
-        units: by name.
-        patients: (n,) keys.
-        population_size: number of units from which the units were drawn at random; None if they were not drawn, but
-            are taken as given.
-
-    Returns:
-        The mean difference with its interval.
-
-    Raises:
-        ValueError: the shapes differ, or a score is not finite.
-    """
-    numbers = number_patients(patients)
-    return compare_units({name: _differences(unit, numbers) for name, unit in units.items()}, population_size)
-
-
 def compare_units(
     units: Mapping[str, Differences | str],
     population_size: int | None = None,
     *,
     crossed: bool = False,
-    sampled: Sampled = "patients",
+    sampled: str = "patients",
 ) -> Comparison:
     """Compare two methods by their differences in each unit.
 
     Args:
         units: differences by unit, or the reason why a unit has none.
-        population_size: as for `compare`.
+        population_size: number of units from which the units were drawn at random; None if they were not drawn, but
+            are taken as given.
         crossed: whether a seed has a common effect on several units, as when units share a network. Then each seed
             counts once, not once per unit, and only the seeds that all units have are used. Not for units that were
             drawn.
-        sampled: sampling unit of the test set.
-
-    Returns:
-        The mean difference with its interval.
+        sampled: the test items, in the plural.
     """
     usable = {name: unit for name, unit in units.items() if not isinstance(unit, str)}
     if not usable:
@@ -133,7 +115,12 @@ def compare_units(
         reason = "no interval: the scores separate the classes completely"
         return Comparison(estimate.mean, None, None, None, by_unit, reason=reason)
     lo, hi = estimate.interval
-    limit = _limitation(estimate.over, min(len(unit.seeds) for unit in differences), len(usable), population_size)
+    limit = None
+    if population_size is not None and len(usable) < MIN_SAMPLED:
+        limit = f"{len(usable)} pair(s) are too few for an interval over pairs; at least {MIN_SAMPLED} are needed"
+    elif estimate.over == sampled:
+        seeds = min(len(unit.seeds) for unit in differences)
+        limit = f"{seeds} seed(s) are too few for an interval over seeds; at least {MIN_SAMPLED} are needed"
     return Comparison(estimate.mean, lo, hi, estimate.p_value, by_unit, estimate.over, estimate.detectable, limit)
 
 
@@ -146,8 +133,50 @@ def _mean_over_units(units: list[Differences]) -> Differences:
     return Differences(seeds, deltas, influence)
 
 
-def _differences(unit: Unit, numbers: NDArray[np.int64]) -> Differences | str:
-    """Compute a unit's differences, or return the reason why there are none."""
+# --- Differences ---
+
+
+Scored = tuple[float, NDArray[np.float64]]
+"""A score, and the influence (p,) of each test item on it; the sum of squares over items is the score's variance."""
+
+
+def paired_differences(
+    units: Mapping[str, tuple[Mapping[int, Any], Mapping[int, Any]]],
+    difference: Callable[[Any, Any], Scored] = lambda method, baseline: (
+        method[0] - baseline[0],
+        method[1] - baseline[1],
+    ),
+) -> dict[str, Differences | str]:
+    """Compute the differences of units whose networks are scored one by one, on the same p test items.
+
+    Args:
+        units: by name: training seed -> `Scored` of the method, and of the baseline; or what `difference` takes.
+        difference: of the method from the baseline with the same seed.
+
+    Returns:
+        The differences of each unit, or the reason why it has none.
+    """
+    differences: dict[str, Differences | str] = {}
+    for name, (method, baseline) in units.items():
+        seeds = sorted(set(method) & set(baseline))
+        differences[name] = "no seed in common"
+        if seeds:
+            deltas, influence = zip(*(difference(method[seed], baseline[seed]) for seed in seeds), strict=True)
+            differences[name] = Differences(seeds, np.array(deltas), np.stack(influence, axis=1))
+    return differences
+
+
+def auc_differences(units: Mapping[str, Unit], patients: NDArray) -> dict[str, Differences | str]:
+    """Compute each unit's differences in mean AUC, or the reason why it has none, with patients (n,) as sampling units.
+
+    Raises:
+        ValueError: the shapes differ, or a score is not finite.
+    """
+    numbers = number_patients(patients)
+    return {name: _auc_differences(unit, numbers) for name, unit in units.items()}
+
+
+def _auc_differences(unit: Unit, numbers: NDArray[np.int64]) -> Differences | str:
     seeds = sorted(set(unit.method) & set(unit.baseline))
     columns, _ = scorable_labels(unit.targets, numbers)
     if not seeds or not columns:
@@ -173,12 +202,3 @@ def _label_differences(
         positive_differences, negative_differences, numbers[positive], numbers[negative], int(numbers.max()) + 1
     )
     return positive_differences.mean(axis=1), influence
-
-
-def _limitation(over: Over, seeds: int, units: int, population_size: int | None) -> str | None:
-    """Explain why the interval does not cover more samples; `seeds` is the smallest number of seeds of a unit."""
-    if population_size is not None and units < MIN_SAMPLED:
-        return f"{units} pair(s) are too few for an interval over pairs; at least {MIN_SAMPLED} are needed"
-    if over in ("patients", "sentences"):
-        return f"{seeds} seed(s) are too few for an interval over seeds; at least {MIN_SAMPLED} are needed"
-    return None

@@ -12,11 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.evaluation.classification import TaskTest, number_sentences, sum_by_sentence, task_score
-from models.evaluation.paired import Comparison, Differences, compare_units
+from models.evaluation.classification import TaskTest, distinct_sentences, sum_by_sentence, task_score
+from models.evaluation.paired import Differences, Scored, paired_differences
 
 Predictions = Mapping[int, Mapping[str, NDArray]]
 """Training seed -> task -> (n, c) probabilities."""
+
+_ScoredTasks = list[tuple[float, NDArray[np.float64], NDArray]]
+"""Of each task: its score, and (n,) the influence and the key of each test sentence."""
 
 
 @dataclass(frozen=True)
@@ -35,48 +38,28 @@ class Group:
     baseline: Predictions
 
 
-def compare_classes(groups: Mapping[str, Group], *, crossed: bool) -> Comparison:
-    """Compare two methods over all groups; the groups are taken as given, not as a sample of others.
-
-    Args:
-        groups: by name.
-        crossed: whether groups share networks (see `models.evaluation.paired.compare_units`).
-
-    Returns:
-        The mean difference with its interval.
+def class_differences(groups: Mapping[str, Group]) -> dict[str, Differences | str]:
+    """Compute each group's differences in score, the mean over its tasks, or the reason why it has none.
 
     Raises:
         ValueError: the shapes differ, or a number is not finite.
     """
-    keys = [(name, seed, task) for name, group in groups.items() for seed in group.tests for task in group.tests[seed]]
-    numbers, distinct = number_sentences([groups[name].tests[seed][task] for name, seed, task in keys])
-    sentence_numbers = dict(zip(keys, numbers, strict=True))
-    differences = {name: _differences(name, group, sentence_numbers, distinct) for name, group in groups.items()}
-    return compare_units(differences, crossed=crossed, sampled="sentences")
+    tests = [test for group in groups.values() for by_task in group.tests.values() for test in by_task.values()]
+    distinct = distinct_sentences(tests)
 
+    def score_tasks(group: Group, predictions: Predictions) -> dict[int, _ScoredTasks]:
+        return {
+            seed: [(*task_score(test, by_task[task]), test.sentences) for task, test in group.tests[seed].items()]
+            for seed, by_task in predictions.items()
+        }
 
-def _differences(
-    name: str, group: Group, sentence_numbers: Mapping[tuple[str, int, str], NDArray[np.int64]], distinct: int
-) -> Differences | str:
-    """Compute a group's differences, or return the reason why there are none."""
-    seeds = sorted(set(group.method) & set(group.baseline))
-    if not seeds:
-        return "no seed in common"
-    deltas, influence = [], []
-    for seed in seeds:
-        by_task = {task: _task_difference(group, seed, task) for task in group.tests[seed]}
-        deltas.append(np.mean([delta for delta, _ in by_task.values()]))
-        by_sentence = [
-            sum_by_sentence(row_influence, sentence_numbers[name, seed, task], distinct)
-            for task, (_, row_influence) in by_task.items()
+    def difference(method: _ScoredTasks, baseline: _ScoredTasks) -> Scored:
+        by_task = [
+            (value - other, sum_by_sentence(influence - other_influence, sentences, distinct))
+            for (value, influence, sentences), (other, other_influence, _) in zip(method, baseline, strict=True)
         ]
-        influence.append(np.mean(by_sentence, axis=0))
-    return Differences(seeds, np.array(deltas), np.stack(influence, axis=1))
+        deltas, influences = zip(*by_task, strict=True)
+        return float(np.mean(deltas)), np.mean(influences, axis=0)
 
-
-def _task_difference(group: Group, seed: int, task: str) -> tuple[float, NDArray[np.float64]]:
-    """Compute the difference on one task, and the influence of its test sentences on it."""
-    (method, method_influence), (baseline, baseline_influence) = (
-        task_score(group.tests[seed][task], predictions[seed][task]) for predictions in (group.method, group.baseline)
-    )
-    return method - baseline, method_influence - baseline_influence
+    units = {name: (score_tasks(each, each.method), score_tasks(each, each.baseline)) for name, each in groups.items()}
+    return paired_differences(units, difference)

@@ -21,7 +21,6 @@ Shapes: u units (conditions that are compared, such as pairs of labels), s train
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,19 +29,6 @@ from scipy.special import stdtr, stdtridf, stdtrit
 MIN_SAMPLED = 3
 """Least number of units, or of seeds, for an interval over them. Two have one degree of freedom: Student's t is 12.7,
 and the interval is too wide to be of use."""
-
-Sampled = Literal["patients", "sentences"]
-"""Sampling unit of the test set; "patients" stands for both in the docstrings."""
-
-Over = Literal[
-    "patients",
-    "seeds and patients",
-    "pairs, seeds and patients",
-    "sentences",
-    "seeds and sentences",
-    "pairs, seeds and sentences",
-]
-"""The random samples whose choice an interval covers."""
 
 _LEVEL, _POWER = 0.05, 0.8
 
@@ -61,7 +47,7 @@ class Estimate:
     mean: float
     error: float
     degrees: float
-    over: Over
+    over: str
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -87,7 +73,7 @@ def mean_difference(
     differences: Sequence[NDArray],
     influence: Sequence[NDArray],
     population_size: int | None = None,
-    sampled: Sampled = "patients",
+    sampled: str = "patients",
 ) -> Estimate:
     """Estimate the mean of all units' differences, with an error that covers as many samples as the design allows.
 
@@ -100,23 +86,20 @@ def mean_difference(
         influence: for each unit (p, s), the influence of each patient on that difference; the sum of squares over
             patients is its variance.
         population_size: number of units from which the units were drawn; None if they were not drawn.
-        sampled: sampling unit of the test set.
-
-    Returns:
-        The mean with its error.
+        sampled: the test items, in the plural: "patients", or another word of the kind of study.
     """
-    means = _means(differences)  # (u,)
+    means = np.array([values.mean() for values in differences], dtype=np.float64)  # (u,)
     unit_influence = np.stack([values.mean(axis=1) for values in influence], axis=1)  # (p, u)
     seeds = min(len(values) for values in differences)
     mean, mean_influence = float(means.mean()), unit_influence.mean(axis=1)  # (p,)
     patient_variance, patient_degrees = float(mean_influence @ mean_influence), _effective_patients(mean_influence)
     units = len(means)
     if population_size is not None and units >= MIN_SAMPLED:
-        over: Over = f"pairs, seeds and {sampled}"  # type: ignore[assignment]
+        over = f"pairs, seeds and {sampled}"
         # with a single seed, the variances of seeds and of pairs cannot be separated: f = 0 gives the wider interval
         fraction = units / population_size if seeds > 1 else 0.0
     elif seeds >= MIN_SAMPLED:
-        over, fraction = f"seeds and {sampled}", 1.0  # type: ignore[assignment]
+        over, fraction = f"seeds and {sampled}", 1.0
     else:
         return Estimate(mean, patient_variance**0.5, patient_degrees, sampled)
     components, freedom = [], []
@@ -145,10 +128,6 @@ def _degrees(components: NDArray, freedom: NDArray) -> float:
     satterthwaite = float(components.sum()) ** 2 / float((components**2 / freedom).sum())
     cochran = np.average(stdtrit(freedom, 1 - _LEVEL / 2), weights=components)
     return float(stdtridf(1 - _LEVEL / 2, (stdtrit(satterthwaite, 1 - _LEVEL / 2) + cochran) / 2))
-
-
-def _means(differences: Sequence[NDArray]) -> NDArray[np.float64]:
-    return np.array([values.mean() for values in differences], dtype=np.float64)
 
 
 def _between_seeds(values: Sequence[NDArray]) -> float:

@@ -56,10 +56,7 @@ def covariance_similarity(first: Covariance, second: Covariance) -> float:
 
     U_i D_i U_iᵀ is the best approximation of covariance i with rank r_i, the smallest rank that keeps 99 % of the sum
     of singular values. The score is 0 for inputs with disjoint supports. The score of a covariance with itself is
-    ‖D‖_F / tr D, which is 1 only if the rank is one.
-
-    Returns:
-        The score; nan if a covariance is zero.
+    ‖D‖_F / tr D, which is 1 only if the rank is one. If a covariance is zero, the score is nan.
     """
     a, b = _low_rank_root(first.matrix), _low_rank_root(second.matrix)
     size = torch.linalg.norm(a) * torch.linalg.norm(b)
@@ -67,13 +64,9 @@ def covariance_similarity(first: Covariance, second: Covariance) -> float:
 
 
 def kept_rank(singular_values: Tensor) -> int:
-    """Return r_i, the smallest rank that keeps 99 % of the sum of the singular values.
+    """Return r_i, the smallest rank that keeps 99 % of the sum of the singular values (d,), in descending order.
 
-    Args:
-        singular_values: (d,), in descending order.
-
-    Returns:
-        1..d; 0 if all singular values are zero.
+    It is 0 if all singular values are zero.
     """
     sums = singular_values.cumsum(0)
     if sums[-1] == 0:
@@ -87,9 +80,8 @@ def _low_rank_root(covariance: Tensor) -> Tensor:
     largest = covariance.abs().max()
     if largest == 0:
         return covariance[:, :0]
-    values, vectors = torch.linalg.eigh(
-        covariance / largest
-    )  # the score does not depend on scale; squares could overflow
+    # the score does not depend on scale; squares could overflow
+    values, vectors = torch.linalg.eigh(covariance / largest)
     values, vectors = values.flip(0).clamp(min=0), vectors.flip(1)
     r = kept_rank(values)
     return vectors[:, :r] * values[:r].sqrt()

@@ -19,13 +19,7 @@ class MaskSource:
         self._seed: int | None = None
 
     def begin_step(self, seed: int, step: int, micro_batch: int = 0) -> None:
-        """Set what the next masks are for.
-
-        Args:
-            seed: of the training, at least 0.
-            step: number of the training step.
-            micro_batch: number of the micro-batch within the step.
-        """
+        """Set what the next masks are for: the training's seed (at least 0), a step, and a micro-batch of the step."""
         self._seed = seed_for(seed, f"dropout/{step}/{micro_batch}")
 
     def generator(self, layer: int, device: torch.device) -> torch.Generator:

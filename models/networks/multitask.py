@@ -1,8 +1,9 @@
 """The multi-task image network: a backbone that all tasks share, and one linear head per label.
 
-The network takes raw pixels and normalises them itself, so that training and prediction cannot normalise differently.
+Each label is present or absent, or the only label is one of several classes. The network takes raw pixels and
+normalises them itself, so that training and prediction cannot normalise differently.
 
-Shapes: b images, s x s pixels, d features, k labels.
+Shapes: b images, c channels, s x s pixels, d features, k outputs: one per label, or one per class of the only label.
 """
 
 import math
@@ -17,7 +18,8 @@ from torch.nn.functional import linear
 
 from models.data.image_batches import StoredPixels
 from models.errors import SettingError, unknown_name
-from models.randomness import seeded_init
+from models.networks.seeded_init import SeededInit
+from models.randomness import seed_for
 from models.settings import Settings
 
 
@@ -46,11 +48,11 @@ class NetworkSettings(Settings):
 
 
 class _Trunk(nn.Module):
-    """Backbone and optional shared linear layer: normalised pixels (b, 1, s, s) to features (b, num_features)."""
+    """Backbone and optional shared linear layer: normalised pixels (b, c, s, s) to features (b, num_features)."""
 
-    def __init__(self, settings: NetworkSettings, size: int) -> None:
+    def __init__(self, settings: NetworkSettings, size: int, channels: int) -> None:
         super().__init__()
-        self.backbone = _backbone(settings.backbone, size)
+        self.backbone = _backbone(settings.backbone, size, channels)
         d: int = getattr(self.backbone, "head_hidden_size", None) or self.backbone.num_features
         self.shared = nn.Linear(d, settings.width) if settings.width else nn.Identity()
         self.num_features = settings.width or d
@@ -67,38 +69,55 @@ class MultiTaskNetwork(nn.Module):
 
     Args:
         settings: the architecture.
-        labels: k names, in the order of the outputs.
-        mean: of the training pixels, in grey values (0 to 255).
-        std: standard deviation of the training pixels, in grey values; above 0.
+        labels: names, in the order of the heads.
+        mean: of the training pixels, of all channels together, in grey values (0 to 255).
+        std: standard deviation of the same pixels, in grey values; above 0.
         size: side of the images in px (vision transformers are built for one size).
+        channels: of the images: 1 grey, 3 colour.
+        classes: of the only label, at least 2. None: each label is present or absent.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, settings: NetworkSettings, labels: Sequence[str], *, mean: float, std: float, size: int) -> None:
+    def __init__(
+        self,
+        settings: NetworkSettings,
+        labels: Sequence[str],
+        *,
+        mean: float,
+        std: float,
+        size: int,
+        channels: int = 1,
+        classes: int | None = None,
+    ) -> None:
         super().__init__()
         if not labels:
             raise SettingError("a network needs at least one label; got none")
+        if classes is not None and (classes < 2 or len(labels) > 1):
+            raise SettingError(f"classes need one label and at least two of them; got {len(labels)} and {classes}")
         if not (math.isfinite(mean) and 0 < std < math.inf):
             raise SettingError(
                 f"pixels need a finite mean and a positive standard deviation; got {mean} and {std}: "
                 "are all images the same?"
             )
         self.settings, self.labels, self.size = settings, tuple(labels), size
+        self.channels, self.classes = channels, classes
         self.trained_on: tuple[str, ...] = ()  # hashed patients, see models.evaluation.leakage
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32))
-        self.trunks = nn.ModuleList(_Trunk(settings, size) for _ in (labels if settings.separate else labels[:1]))
+        self.trunks = nn.ModuleList(
+            _Trunk(settings, size, channels) for _ in (labels if settings.separate else labels[:1])
+        )
         trunk_features = cast(_Trunk, self.trunks[0]).num_features
         self.num_features = trunk_features * len(self.trunks)
-        self.heads = nn.ModuleList(nn.Linear(trunk_features, 1) for _ in labels)
+        self.heads = nn.ModuleList(nn.Linear(trunk_features, classes or 1) for _ in labels)
 
     def features(self, pixels: Tensor) -> Tensor:
         """Compute the features that the heads use; those of separate networks are concatenated.
 
         Args:
-            pixels: (b, 1, s, s), grey values 0 to 255: uint8 as stored, or float32 after augmentation.
+            pixels: (b, c, s, s), grey values 0 to 255: uint8 as stored, or float32 after augmentation.
 
         Returns:
             (b, d) float32, or autocast's type under autocast.
@@ -119,8 +138,12 @@ class MultiTaskNetwork(nn.Module):
         return linear(features, weight, bias)  # one matrix product for all heads: k small ones take twice as long
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Compute the logits (b, k) of images (b, 1, s, s) with grey values 0 to 255."""
+        """Compute the logits (b, k) of images (b, c, s, s) with grey values 0 to 255."""
         return self.classify(self.features(pixels))
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Compute the probabilities of logits (b, k): each label's own, or those of the classes, whose sum is 1."""
+        return torch.sigmoid(logits) if self.classes is None else torch.softmax(logits, dim=1)
 
     def shared_parameters(self) -> list[nn.Parameter]:
         """Return all parameters except those of the heads; all tasks use them, unless the networks are separate."""
@@ -134,13 +157,15 @@ class MultiTaskNetwork(nn.Module):
             "size": self.size,
             "trained_on": list(self.trained_on),
             "state": {name: value.detach().cpu().clone() for name, value in self.state_dict().items()},
-        }
+        } | ({} if (self.channels, self.classes) == (1, None) else {"channels": self.channels, "classes": self.classes})
 
     @classmethod
     def restore(cls, checkpoint: Mapping[str, Any]) -> Self:
         """Make the trained network of a `checkpoint`, on the CPU, in evaluation mode."""
         settings = NetworkSettings.model_validate(checkpoint["settings"])
-        network = cls(settings, checkpoint["labels"], mean=0.0, std=1.0, size=checkpoint["size"])
+        shape = {name: checkpoint[name] for name in ("size", "channels", "classes") if name in checkpoint}
+        with SeededInit(0):  # not the global generator; the weights are replaced
+            network = cls(settings, checkpoint["labels"], mean=0.0, std=1.0, **shape)
         network.load_state_dict(checkpoint["state"])
         network.trained_on = tuple(checkpoint["trained_on"])
         return network.eval()
@@ -157,8 +182,8 @@ class Probabilities(nn.Module):
         self.network = network.eval()
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Compute the probabilities (b, k) float32 in [0, 1] of images (b, 1, s, s) uint8."""
-        return torch.sigmoid(self.network(pixels))
+        """Compute the probabilities (b, k) float32 in [0, 1] of images (b, c, s, s) uint8."""
+        return self.network.probabilities(self.network(pixels))
 
 
 def pixel_statistics(pixels: Tensor | StoredPixels) -> tuple[float, float]:
@@ -177,22 +202,27 @@ def initial_network(
     *,
     seed: int,
     weights: Mapping[str, Tensor] | None = None,
+    statistics: tuple[float, float] | None = None,
+    classes: int | None = None,
 ) -> MultiTaskNetwork:
     """Make a network for training, with seeded random weights, or with pretrained ones if the settings ask for them.
 
     It normalises pixels by the mean and standard deviation of the training images, or by those of ImageNet if it is
-    pretrained.
+    pretrained. All channels are normalised alike.
 
     Args:
         settings: the architecture, and whether it is pretrained.
-        labels: k names, in the order of the outputs.
-        pixels: (n, ..., s, s) uint8, the training images.
+        labels: names, in the order of the heads.
+        pixels: (n, s, s) or (n, c, s, s) uint8, the training images.
         seed: of the random weights, at least 0.
         weights: the contents of `settings.weights_file`, which the caller has read; timm's names, with three input
             channels or one.
+        statistics: what `pixel_statistics` gives for the pixels, if the caller knows; None: they are read.
+        classes: of the only label, at least 2. None: each label is present or absent.
 
     Raises:
-        SettingError: the settings ask for pretrained weights that are not available or do not fit the backbone.
+        SettingError: the settings ask for pretrained weights that are not available or do not fit the backbone, or
+            classes do not fit the labels.
     """
     if settings.weights_file and not settings.pretrained:
         raise SettingError(
@@ -203,22 +233,27 @@ def initial_network(
         raise SettingError(
             f"the weights of {str(settings.weights_file)!r} were not passed: read the file and pass its state dict"
         )
-    mean, std = _imagenet_statistics(settings.backbone) if settings.pretrained else pixel_statistics(pixels)
-    with seeded_init(seed, "initial weights"):
-        network = MultiTaskNetwork(settings, labels, mean=mean, std=std, size=pixels.shape[-1])
     if settings.pretrained:
-        for trunk in network.trunks:
+        config = _timm_config(settings.backbone)  # of the pretraining; averaged over the colours
+        statistics = 255 * sum(config.mean) / len(config.mean), 255 * sum(config.std) / len(config.std)
+    mean, std = statistics or pixel_statistics(pixels)
+    channels = pixels.shape[1] if len(pixels.shape) == 4 else 1
+    with SeededInit(seed_for(seed, "initial weights")):
+        network = MultiTaskNetwork(
+            settings, labels, mean=mean, std=std, size=pixels.shape[-1], channels=channels, classes=classes
+        )
+        for trunk in network.trunks if settings.pretrained else ():
             backbone = cast(_Trunk, trunk).backbone
             if weights is None:
-                backbone.load_state_dict(_download_weights(settings.backbone, network.size))
+                backbone.load_state_dict(_download_weights(settings.backbone, network.size, channels))
             else:
                 _load_pretrained(backbone, settings.backbone, weights)
     return network
 
 
-def _backbone(name: str, size: int, *, pretrained: bool = False) -> Any:
+def _backbone(name: str, size: int, channels: int, *, pretrained: bool = False) -> Any:
     size_argument = {"img_size": size} if _timm_config(name).fixed_input_size else {}
-    return _timm().create_model(name, pretrained=pretrained, in_chans=1, num_classes=0, **size_argument)
+    return _timm().create_model(name, pretrained=pretrained, in_chans=channels, num_classes=0, **size_argument)
 
 
 def _timm_config(name: str) -> Any:
@@ -242,17 +277,9 @@ def _timm() -> Any:
     return timm
 
 
-def _imagenet_statistics(backbone: str) -> tuple[float, float]:
-    """Return the backbone's pretraining mean and standard deviation, averaged over the colours, in grey values."""
-    config = _timm_config(backbone)
-    return 255 * sum(config.mean) / len(config.mean), 255 * sum(config.std) / len(config.std)
-
-
-def _download_weights(backbone: str, size: int) -> Mapping[str, Tensor]:
+def _download_weights(backbone: str, size: int, channels: int) -> Mapping[str, Tensor]:
     try:
-        return _backbone(backbone, size, pretrained=True).state_dict()
-    except SettingError:
-        raise
+        return _backbone(backbone, size, channels, pretrained=True).state_dict()
     except Exception as reason:  # the hub's client raises a dozen unrelated types, offline or not
         raise SettingError(
             f"no pretrained weights for backbone {backbone!r} are available here ({type(reason).__name__}): "
@@ -261,14 +288,14 @@ def _download_weights(backbone: str, size: int) -> Mapping[str, Tensor]:
 
 
 def _load_pretrained(backbone: nn.Module, name: str, weights: Mapping[str, Tensor]) -> None:
-    """Load timm's weights into a one-channel backbone without a classifier, and check that none is missing."""
+    """Load timm's weights into a backbone of any channels without a classifier, and check that none is missing."""
     from timm.models import adapt_input_conv
 
     expected = backbone.state_dict()
     usable = {key: value for key, value in weights.items() if key in expected}
     first_weight = f"{_timm_config(name).first_conv}.weight"
     if first_weight in usable:
-        usable[first_weight] = adapt_input_conv(1, usable[first_weight])
+        usable[first_weight] = adapt_input_conv(expected[first_weight].shape[1], usable[first_weight])
     missing = [key for key in expected if key not in usable and not key.endswith("num_batches_tracked")]
     mismatched = [key for key, value in usable.items() if value.shape != expected[key].shape]
     if missing or mismatched:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from models.data.text_batches import TextBatch
 from models.errors import SettingError
 from models.networks.dropout import MaskSource, SeededDropout
-from models.networks.skip_init import SkipInit
+from models.networks.seeded_init import SeededInit
 from models.settings import Settings
 
 
@@ -68,11 +68,6 @@ class PretrainedEncoder(nn.Module):
         offset = padding + 1 if "roberta" in self.model.config.model_type else 0
         return positions - offset if positions and positions > 0 else None
 
-    @property
-    def can_checkpoint_gradients(self) -> bool:
-        """Whether the encoder supports gradient checkpointing."""
-        return bool(self.model.supports_gradient_checkpointing)
-
     def checkpoint_gradients(self) -> None:
         """Switch gradient checkpointing on: the backward pass computes each layer again; its values are not stored."""
         self.model.activation_checkpointing_enable(
@@ -82,16 +77,13 @@ class PretrainedEncoder(nn.Module):
 
     def forward(self, embeddings: Tensor, batch: TextBatch) -> Tensor:
         """Encode token embeddings (b, l, d) as features (b, r)."""
-        types = {} if batch.types is None or not self._knows_types else {"token_type_ids": batch.types}
+        knows_types = getattr(self.model.config, "type_vocab_size", 0) > 1
+        types = {"token_type_ids": batch.types} if knows_types and batch.types is not None else {}
         mask = batch.mask
         hidden = self.model(inputs_embeds=embeddings, attention_mask=mask.long(), **types).last_hidden_state
         if self.pooling == "first":
             return hidden[:, 0]
         return (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
-
-    @property
-    def _knows_types(self) -> bool:
-        return getattr(self.model.config, "type_vocab_size", 0) > 1
 
     def load(self, weights: Mapping[str, Tensor]) -> None:
         """Load the weights of a file, with the tensor names of any version of the library.
@@ -100,7 +92,7 @@ class PretrainedEncoder(nn.Module):
             SettingError: a tensor is missing or has another shape.
         """
         kind = type(self.model)
-        with _quiet(), SkipInit():  # quiet: the library would list the heads in the file that are not loaded
+        with _quiet(), SeededInit(None):  # quiet: the library would list the heads in the file that are not loaded
             loaded, info = kind.from_pretrained(
                 None,
                 config=self.model.config,

@@ -6,7 +6,6 @@ initialized as the identity. Without alignment there is no R_i; with R_i = I the
 Shapes: b texts, l tokens, v words, d features of an embedding, r outputs of the encoder, c classes of a task.
 """
 
-import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Self, cast
 
@@ -20,11 +19,12 @@ from models.errors import SettingError, unknown_name
 from models.networks.alignment import AlignmentKind, Covariance, make_alignment
 from models.networks.dropout import MaskSource, SeededDropout
 from models.networks.pretrained_encoder import PretrainedEncoder, PretrainedSettings
-from models.networks.skip_init import SkipInit
+from models.networks.seeded_init import SeededInit
 from models.networks.word_encoders import CnnEncoder, CnnSettings, LstmEncoder, LstmSettings, MlpEncoder, MlpSettings
 from models.randomness import seed_for
 from models.settings import Settings
 
+_WORD_ENCODERS: Mapping[str, Any] = {"lstm": LstmEncoder, "cnn": CnnEncoder, "mlp": MlpEncoder}
 EncoderSettings = Annotated[LstmSettings | CnnSettings | MlpSettings | PretrainedSettings, Field(discriminator="kind")]
 
 SPECIAL_ROWS = 2  # first rows of a word table, which are no words: padding, and all words outside the vocabulary
@@ -66,11 +66,15 @@ class TextNetwork(nn.Module):
         config: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        _check_tasks(tasks)
+        if not tasks:
+            raise SettingError("a network needs at least one task; got none")
+        for task, classes in tasks.items():
+            if classes < 2:
+                raise SettingError(f"task {task!r} needs at least two classes; got {classes}")
         self.settings, self.tasks, self.config = settings, dict(tasks), config
         self.mask_source = MaskSource()
         self._own_words: nn.Embedding | None = None
-        with SkipInit():  # `initial_text_network` draws, `restore` loads
+        with SeededInit(None):  # `initial_text_network` draws, `restore` loads
             self._build(settings, words, config)
 
     def _build(self, settings: TextNetworkSettings, words: int | None, config: Mapping[str, Any] | None) -> None:
@@ -86,16 +90,12 @@ class TextNetwork(nn.Module):
                 )
             self._own_words = nn.Embedding(words, settings.encoder.dimension, padding_idx=0, sparse=True)
             self._own_words.weight.requires_grad_(settings.encoder.trainable_embeddings)
-            self.encoder = _word_encoder(settings.encoder, self.mask_source)
+            self.encoder = _WORD_ENCODERS[settings.encoder.kind](settings.encoder, self.mask_source)
             self.width = settings.encoder.width
         self.output_dropout = SeededDropout(settings.encoder.dropout, OUTPUT_DROPOUT_LAYER, self.mask_source)
-        d = self.words.embedding_dim
-        self.alignments = nn.ModuleDict(
-            {_module_name(task): make_alignment(settings.alignment, d) for task in self.tasks}
-        )
-        self.heads = nn.ModuleDict(
-            {_module_name(task): nn.Linear(self.width, count) for task, count in self.tasks.items()}
-        )
+        d, names = self.words.embedding_dim, {_module_name(task): classes for task, classes in self.tasks.items()}
+        self.alignments = nn.ModuleDict({name: make_alignment(settings.alignment, d) for name in names})
+        self.heads = nn.ModuleDict({name: nn.Linear(self.width, classes) for name, classes in names.items()})
 
     @property
     def words(self) -> nn.Embedding:
@@ -231,37 +231,16 @@ def embedding_covariance(network: TextNetwork, task: str, examples: TextExamples
     """Compute the covariance of a task's embeddings over all tokens of its texts.
 
     A token's embedding depends only on its number. Therefore each row of the embedding table is added once, weighted by
-    how often its token occurs.
-
-    Args:
-        network: any text network that knows the task.
-        task: name of the task.
-        examples: its texts.
-        aligned: whether to use Z_i = E_i R_i instead of E_i.
+    how often its token occurs. `aligned` means Z_i = E_i R_i, otherwise the embeddings are E_i.
     """
     table = network.words.weight.detach()
     counts = torch.bincount(examples.ids.long(), minlength=len(table)).to(table.device)
-    occurring = counts.nonzero()[:, 0]
     covariance = Covariance(table.shape[1])
     with torch.no_grad():
-        for rows in occurring.split(CHUNK_ROWS):
+        for rows in counts.nonzero()[:, 0].split(CHUNK_ROWS):
             embeddings = table[rows]
             covariance.add(network.alignment(task)(embeddings) if aligned else embeddings, counts[rows])
     return covariance
-
-
-def _word_encoder(settings: LstmSettings | CnnSettings | MlpSettings, mask_source: MaskSource) -> nn.Module:
-    if isinstance(settings, LstmSettings):
-        return LstmEncoder(settings, mask_source)
-    return CnnEncoder(settings, mask_source) if isinstance(settings, CnnSettings) else MlpEncoder(settings, mask_source)
-
-
-def _check_tasks(tasks: Mapping[str, int]) -> None:
-    if not tasks:
-        raise SettingError("a network needs at least one task; got none")
-    for task, classes in tasks.items():
-        if classes < 2:
-            raise SettingError(f"task {task!r} needs at least two classes; got {classes}")
 
 
 def _module_name(task: str) -> str:
@@ -272,30 +251,23 @@ def _module_name(task: str) -> str:
 def _initialize(network: TextNetwork, seed: int, *, encoder: bool = True) -> None:
     """Draw random weights, each module's from its own generator, seeded by the module's name.
 
-    Arms that differ only in their tasks therefore start with the same encoder. The bounds are PyTorch's defaults; those
-    of embeddings are Kim's (2014), uniform in ±0.25.
-
-    Args:
-        network: whose weights are set.
-        seed: at least 0.
-        encoder: whether the encoder's weights are drawn too.
+    Arms that differ only in their tasks therefore start with the same encoder. Embeddings are uniform in ±0.25 (Kim
+    2014), all else is PyTorch's default. `encoder` says whether the encoder's weights are drawn too.
     """
-    for name, module in dict(network.named_modules()).items():
+    for name, module in network.named_modules():
         if name.startswith("encoder") and not encoder:
             continue
-        generator = torch.Generator().manual_seed(seed_for(seed, f"initial weights of {name}") >> 1)
-        if isinstance(module, nn.Embedding):
-            nn.init.uniform_(module.weight, -0.25, 0.25, generator=generator)
-            if module is network._own_words:
-                # If all words of the training texts are in the vocabulary, training never changes the row of unknown
-                # words. With random values there, short texts with many unknown words would tend to one class.
-                nn.init.zeros_(module.weight[:SPECIAL_ROWS])
-            elif module.padding_idx is not None:
-                nn.init.zeros_(module.weight[module.padding_idx])
-        elif isinstance(module, nn.Linear | nn.Conv1d | nn.LSTM):
-            inputs = module.hidden_size if isinstance(module, nn.LSTM) else module.weight[0].numel()
-            for parameter in module.parameters(recurse=False):
-                nn.init.uniform_(parameter, -1 / math.sqrt(inputs), 1 / math.sqrt(inputs), generator=generator)
+        with SeededInit(seed_for(seed, f"initial weights of {name}") >> 1):
+            if isinstance(module, nn.Linear | nn.Conv1d | nn.LSTM):
+                module.reset_parameters()
+            elif isinstance(module, nn.Embedding):
+                nn.init.uniform_(module.weight, -0.25, 0.25)
+                if module is network._own_words:
+                    # If all words of the training texts are in the vocabulary, training never changes the row of
+                    # unknown words. With random values there, short texts with many of them would tend to one class.
+                    nn.init.zeros_(module.weight[:SPECIAL_ROWS])
+                elif module.padding_idx is not None:
+                    nn.init.zeros_(module.weight[module.padding_idx])
 
 
 def _set_vectors(network: TextNetwork, vectors: Tensor) -> None:

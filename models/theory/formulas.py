@@ -39,38 +39,23 @@ def optimal_subspace(inputs: Floats, labels: Floats, weights: Floats, width: int
 
 
 def largest_sine(first: Floats, second: Floats) -> float:
-    """Return the sine of the largest principal angle between two column spans; exact near 0.
-
-    Args:
-        first: (d, r).
-        second: (d, r).
-
-    Returns:
-        The sine, in [0, 1].
-    """
+    """Return the sine, in [0, 1], of the largest principal angle between two column spans, (d, r); exact near 0."""
     q, p = np.linalg.qr(first)[0], np.linalg.qr(second)[0]
     return float(np.linalg.norm(p - q @ (q.T @ p), 2))
 
 
 def theorem_2_c(target_inputs: Floats, cosine: float) -> float:
-    """Return Theorem 2's c = kappa(X_2) sin(theta_1, theta_2).
-
-    Args:
-        target_inputs: X_2, (m, d); kappa(X_2) is its condition number.
-        cosine: of the angle between theta_1 and theta_2.
-    """
+    """Return Theorem 2's c = kappa(X_2) sin(theta_1, theta_2), with the condition number of the inputs X_2 (m, d)."""
     return float(np.linalg.cond(target_inputs) * np.sqrt(1 - cosine**2))
 
 
 def theorem_2_bound(c: float, noise_share: float) -> float:
     """Return Theorem 2's upper bound of ||B A_2 - theta_2|| / ||theta_2||, valid once the source has enough samples.
 
-    Args:
-        c: at most 1/3, see `theorem_2_c`.
-        noise_share: ||e_2|| / ||X_2 theta_2||.
+    `noise_share` is ||e_2|| / ||X_2 theta_2||.
 
     Raises:
-        SettingError: c exceeds 1/3.
+        SettingError: c exceeds 1/3, see `theorem_2_c`.
     """
     if c > 1 / 3:
         raise SettingError(f"Theorem 2 needs c = kappa(X_2) sin(theta_1, theta_2) of at most 1/3; got {c:.3g}")
@@ -89,13 +74,7 @@ def predicted_excess_error(
 
     The first term is the bias from the source's different theta; it is large in directions in which the source has
     more variance than the target. The second term is the variance, which the source's samples reduce. Not from the
-    paper.
-
-    Args:
-        target: covariance of the inputs (d, d) and number of samples.
-        source: the same.
-        difference: theta_2 - theta_1, (d,).
-        noise: standard deviation of the label noise.
+    paper. `target` and `source` are Sigma_i (d, d) and m_i; `difference` is theta_2 - theta_1, (d,).
     """
     (cov_1, m_1), (cov_2, m_2) = target, source
     pooled = np.linalg.inv(m_1 * cov_1 + m_2 * cov_2)

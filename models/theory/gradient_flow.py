@@ -18,32 +18,28 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from models.theory.linear_tasks import Floats
+from models.theory.linear_tasks import Floats, Pair, Weights
 
 _GROWTH, _SHRINKAGE = 1.2, 0.25
 _FIRST_STEP = 0.1  # in units of 1 / lambda
 
 
-def random_starts(generator: np.random.Generator, pairs: int, dimensions: int) -> tuple[Floats, Floats]:
+def random_starts(generator: np.random.Generator, pairs: int, dimensions: int) -> Pair:
     """Draw normal starting points: B (p, d), with E ||B||^2 = 1 for each pair, and the heads (p, 2)."""
     return generator.standard_normal((pairs, dimensions)) / np.sqrt(dimensions), generator.standard_normal((pairs, 2))
 
 
 def integrate(
-    grams: tuple[Floats, Floats],
-    crosses: tuple[Floats, Floats],
-    start: tuple[Floats, Floats],
-    steps: Sequence[float],
-    weights: tuple[Floats | float, Floats | float] = (1.0, 1.0),
+    grams: Pair, crosses: Pair, start: Pair, steps: Sequence[float], weights: Weights = (1.0, 1.0)
 ) -> list[Floats]:
     """Follow the gradient flow and return the first tasks' theta at given times.
 
     Args:
-        grams: X^T X, (p, d, d), of the first and of the second tasks.
-        crosses: X^T y, (p, d), of the first and of the second tasks.
+        grams: X^T X, (p, d, d) each.
+        crosses: X^T y, (p, d) each.
         start: B (p, d) and heads (p, 2).
         steps: times in gradient steps, rising; inf is the end of the flow.
-        weights: of the first and of the second tasks' losses, (p,) or one number.
+        weights: of the losses.
 
     Returns:
         theta of the first tasks, (p, d), at each time.
@@ -60,14 +56,9 @@ def integrate(
 
 
 class _Flow:
-    """The state of the flow.
+    """The state of the flow: weighted X^T X (p, 2, d, d) and X^T y (p, 2, d), B (p, d) and the heads (p, 2).
 
-    Args:
-        gram: weighted X^T X, (p, 2, d, d).
-        cross: weighted X^T y, (p, 2, d).
-        shared: B, (p, d).
-        heads: (p, 2).
-        unit: the largest stable step size, the unit of time, (p,).
+    The unit of time (p,) is the largest stable step size.
     """
 
     def __init__(self, gram: Floats, cross: Floats, shared: Floats, heads: Floats, unit: Floats) -> None:
@@ -107,7 +98,7 @@ class _Flow:
         relative_change = np.linalg.norm(d_shared, axis=1) / np.linalg.norm(shared, axis=1)
         return (relative_change < 1e-9) & (step > 1e3 * self._unit[p])
 
-    def _direction(self, p: np.ndarray, step: Floats) -> tuple[Floats, Floats]:
+    def _direction(self, p: np.ndarray, step: Floats) -> Pair:
         """Solve (1/h + H) delta = -gradient by eliminating B, which leaves a 2 x 2 system (Schur complement)."""
         gram, cross, b, a = self.gram[p], self.cross[p], self.shared[p], self.heads[p]
         gram_b = np.einsum("pkij,pj->pki", gram, b)

@@ -32,6 +32,11 @@ from models.settings import Settings
 
 Floats = NDArray[np.float64]
 
+Pair = tuple[Floats, Floats]
+"""Something of the first and of the second task, or of the first tasks and of the second tasks of several pairs."""
+Weights = tuple[Floats | float, Floats | float]
+"""Weights of the losses of the first and of the second tasks of p pairs, (p,) each or one number for all pairs."""
+
 TARGET: Final = 1
 SOURCES: Final = (2, 3, 4)
 
@@ -78,14 +83,7 @@ class TaskStatistics:
 
 
 def draw_task(generator: np.random.Generator, rotation: Floats, scales: Floats, samples: int) -> TaskStatistics:
-    """Draw inputs X = R D Q^T and label noise.
-
-    Args:
-        generator: source of randomness.
-        rotation: Q, (d, d), orthogonal.
-        scales: diagonal of D, (d,).
-        samples: m.
-    """
+    """Draw `samples` inputs X = R D Q^T, with the rotation Q (d, d) and the diagonal D (d,), and label noise."""
     x = (generator.standard_normal((samples, len(scales))) * scales) @ rotation.T
     covariance = (rotation * scales**2) @ rotation.T
     return TaskStatistics(covariance, x.T @ x, x.T @ generator.standard_normal(samples), samples)
@@ -98,47 +96,48 @@ class Figure3Data:
     Attributes:
         target: task 1.
         sources: tasks 2 to 4, by task number and number of samples.
-        theta: unit vector along theta_1, (d,).
-        orthogonal: unit vector orthogonal to theta, (d,).
+        units: unit vectors along theta_1 and orthogonal to it, (2, d).
     """
 
     target: TaskStatistics
     sources: dict[tuple[int, int], TaskStatistics]
-    theta: Floats
-    orthogonal: Floats
+    units: Floats
 
-    def thetas(self, cosine: float, norm: float) -> tuple[Floats, Floats]:
+    def thetas(self, cosine: float, norm: float) -> Pair:
         """Return theta_1 and theta_2, each (d,), of length `norm` and with the given cosine."""
-        return norm * self.theta, norm * (cosine * self.theta + np.sqrt(1 - cosine**2) * self.orthogonal)
+        return two_thetas(self.units, cosine, norm)
+
+
+def two_thetas(units: Floats, cosine: float, norm: float) -> Pair:
+    """Return two vectors (d,) of length `norm` and with the given cosine, in the plane of two unit vectors (2, d)."""
+    return norm * units[0], norm * (cosine * units[0] + np.sqrt(1 - cosine**2) * units[1])
 
 
 def draw_figure3_data(settings: LinearSettings, source_samples: tuple[int, ...], seed: int) -> Figure3Data:
-    """Draw tasks 1 to 4.
+    """Draw tasks 1 to 4, each source once per size; norm, noise and cosine of the settings are not used.
 
     Every task and size has a random stream of its own, so that a draw does not depend on the others.
-
-    Args:
-        settings: dimensions, samples of the target and condition; norm, noise and cosine are not used.
-        source_samples: sizes of the sources; each source is drawn once per size.
-        seed: of all random streams.
     """
-    d = settings.dimensions
-    shared = stream(seed, "figure 3")
-    q_1, q_2 = random_rotation(shared, d), random_rotation(shared, d)
-    order = shared.permutation(d)
-    d_1, d_2 = (feature_scales(d, settings.condition, order[part * d // 10 : (part + 1) * d // 10]) for part in (0, 1))
-    theta, orthogonal = np.linalg.qr(shared.standard_normal((d, 2)))[0].T
-    designs = {2: (q_1, d_1), 3: (q_1, d_2), 4: (q_2, d_1)}
+    designs, units = draw_designs(stream(seed, "figure 3"), settings.dimensions, settings.condition)
     return Figure3Data(
-        target=draw_task(stream(seed, "figure 3, task 1"), q_1, d_1, settings.target_samples),
+        target=draw_task(stream(seed, "figure 3, task 1"), *designs[TARGET], settings.target_samples),
         sources={
-            (task, m): draw_task(stream(seed, f"figure 3, task {task}, {m} samples"), q, scales, m)
-            for task, (q, scales) in designs.items()
+            (task, m): draw_task(stream(seed, f"figure 3, task {task}, {m} samples"), *designs[task], m)
+            for task in SOURCES
             for m in source_samples
         },
-        theta=theta,
-        orthogonal=orthogonal,
+        units=units,
     )
+
+
+def draw_designs(generator: np.random.Generator, dimensions: int, condition: float) -> tuple[dict[int, Pair], Floats]:
+    """Draw Q (d, d) and the diagonal of D (d,) of tasks 1 to 4, by task, and two orthogonal unit vectors (2, d)."""
+    large = dimensions // 10
+    q_1, q_2 = random_rotation(generator, dimensions), random_rotation(generator, dimensions)
+    order = generator.permutation(dimensions)
+    d_1, d_2 = (feature_scales(dimensions, condition, order[i * large : (i + 1) * large]) for i in (0, 1))
+    units = np.linalg.qr(generator.standard_normal((dimensions, 2)))[0].T
+    return {TARGET: (q_1, d_1), 2: (q_1, d_1), 3: (q_1, d_2), 4: (q_2, d_1)}, units
 
 
 def feature_scales(dimensions: int, condition: float, large: NDArray[np.int64]) -> Floats:
@@ -160,15 +159,9 @@ def stream(seed: int, purpose: str) -> np.random.Generator:
 
 
 def excess_error(estimate: Floats, theta: Floats, covariance: Floats) -> Floats:
-    """Return the expected squared prediction error on new inputs, without the label noise.
+    """Return the expected squared prediction error on new inputs, without the label noise, of each estimate.
 
-    Args:
-        estimate: of theta, (..., d).
-        theta: the true one, (d,).
-        covariance: of the inputs, (d, d).
-
-    Returns:
-        An error per estimate, (...,).
+    Shapes: estimate (..., d); the true theta (d,); covariance of the inputs (d, d); the errors (...,).
     """
     deviation = estimate - theta
     return np.asarray(np.einsum("...i,ij,...j->...", deviation, covariance, deviation))

@@ -43,12 +43,7 @@ class SharedSolution:
 
 
 def single_task_solutions(grams: Floats, crosses: Floats) -> Floats:
-    """Return the least squares solution of each task by itself, (d, k).
-
-    Args:
-        grams: X_i^T X_i, (k, d, d).
-        crosses: X_i^T y_i, (k, d).
-    """
+    """Return each task's own least squares solution, (d, k), from X_i^T X_i (k, d, d) and X_i^T y_i (k, d)."""
     return np.asarray(np.linalg.solve(grams, crosses[..., None])[..., 0].T)
 
 
@@ -62,7 +57,7 @@ def solve_shared(
         crosses: X_i^T y_i, (k, d).
         width: r, at least 1.
         seed: of the random starts.
-        starts: number of random starts.
+        starts: their number.
         weights: of the tasks' losses, (k,), positive; all 1 by default.
     """
     k, d = crosses.shape
@@ -73,23 +68,16 @@ def solve_shared(
         shared[:, :k] = single_task_solutions(grams, crosses)
         return SharedSolution(shared, heads, problem.loss(shared, heads))
     generator = stream(seed, "starts of a shared solution")
-    descents = [
+    descents = (
         minimize(problem.loss_and_gradient, generator.standard_normal(width * k), jac=True, method="BFGS")
         for _ in range(starts)
-    ]
-    best = min(descents, key=lambda descent: descent.fun)
-    return problem.refine(best.x.reshape(width, k))
+    )
+    return problem.refine(min(descents, key=lambda descent: descent.fun).x.reshape(width, k))
 
 
 @dataclass(frozen=True)
 class _Problem:
-    """The weighted least squares problem of all tasks.
-
-    Attributes:
-        grams: weighted X_i^T X_i, (k, d, d).
-        crosses: weighted X_i^T y_i, (k, d).
-        width: r.
-    """
+    """The weighted least squares problem: weighted X_i^T X_i (k, d, d) and X_i^T y_i (k, d), and the width r."""
 
     grams: Floats
     crosses: Floats

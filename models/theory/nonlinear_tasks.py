@@ -28,7 +28,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from models.settings import Settings
-from models.theory.linear_tasks import Floats, feature_scales, random_rotation, stream
+from models.theory.linear_tasks import SOURCES, TARGET, Floats, Pair, draw_designs, random_rotation, stream, two_thetas
 
 Link = Literal["linear", "logistic", "relu"]
 LINKS: tuple[Link, ...] = ("linear", "logistic", "relu")
@@ -85,14 +85,7 @@ def fit_shared(
     settings: NonlinearSettings,
     generator: np.random.Generator,
 ) -> tuple[Floats, float]:
-    """Fit all tasks with a shared width of 1 and return the best of many L-BFGS descents.
-
-    Args:
-        link: of all tasks.
-        inputs: (m_i, d) per task.
-        labels: (m_i,) per task.
-        settings: ridge and number of starts.
-        generator: of the random starts.
+    """Fit all tasks, with inputs (m_i, d) and labels (m_i,), with a shared width of 1: the best of many descents.
 
     Returns:
         theta of every task, a_i B, as (k, d), and the loss. For the relu link it is |a_i| B, whose positive half-space
@@ -119,7 +112,10 @@ def _loss(
     b, value, gradient = flat[:d], 0.0, np.zeros_like(flat)
     for i, (x, y) in enumerate(zip(inputs, labels, strict=True)):
         head, penalty = flat[d + i], ridge * len(y)
-        hidden, derivative = _hidden(link, x @ b)
+        hidden = x @ b
+        derivative: NDArray[np.bool_] | float = 1.0
+        if link == "relu":
+            hidden, derivative = np.maximum(hidden, 0), hidden > 0
         z = head * hidden
         residual = (expit(z) if link == "logistic" else z) - y
         value += float(np.logaddexp(0, z).sum() - y @ z) if link == "logistic" else 0.5 * float(residual @ residual)
@@ -129,23 +125,11 @@ def _loss(
     return value, gradient
 
 
-def _hidden(link: Link, z: Floats) -> tuple[Floats, NDArray[np.bool_] | float]:
-    """Return the shared module's output for X B = z, and its derivative by z."""
-    return (np.maximum(z, 0), z > 0) if link == "relu" else (z, 1.0)
-
-
 def wrong_side_share(estimate: Floats, theta: Floats, covariance: Floats) -> float:
     """Return the share of new normal inputs for which the two decision boundaries disagree.
 
-    It is exact: the angle between estimate and theta in the inner product of the covariance, divided by pi.
-
-    Args:
-        estimate: of theta, (d,).
-        theta: the true one, (d,).
-        covariance: of the inputs, (d, d).
-
-    Returns:
-        The share, in [0, 1]; 1/2 where the estimate or theta is 0.
+    It is exact: the angle between estimate and theta, (d,) each, in the inner product of the inputs' covariance (d, d),
+    divided by pi; 1/2 where the estimate or theta is 0.
     """
     lengths = np.sqrt(estimate @ covariance @ estimate) * np.sqrt(theta @ covariance @ theta)
     if lengths == 0:
@@ -166,12 +150,12 @@ def figure_2(link: Link, settings: Figure2Settings, fitting: NonlinearSettings, 
     bisector, orthogonal = np.cos(half) * rotation[:, -1], np.sin(half) * rotation[:, 0]
     theta_1, theta_2 = settings.norm * (bisector - orthogonal), settings.norm * (bisector + orthogonal)
     scales = np.repeat([settings.large, settings.small], d // 2)
-    target = _draw_task(generator, link, rotation, np.ones(d), settings.target_samples, theta_1, fitting.noise)
-    groups = {"": [target]}
-    for name, source_scales in ((ALONG, scales), (ACROSS, scales[::-1])):
-        source = _draw_task(generator, link, rotation, source_scales, settings.source_samples, theta_2, fitting.noise)
-        groups[name] = [target, source]
-    return _wrong_side_shares(link, groups, theta_1, np.eye(d), fitting, generator)
+    designs = {
+        "": (rotation, np.ones(d), settings.target_samples),
+        ALONG: (rotation, scales, settings.source_samples),
+        ACROSS: (rotation, scales[::-1], settings.source_samples),
+    }
+    return _wrong_side_shares(link, designs, (theta_1, theta_2), np.eye(d), fitting, generator)
 
 
 def nonlinear_figure_3(
@@ -182,46 +166,35 @@ def nonlinear_figure_3(
     Returns:
         The share by source and its number of samples, for instance '3 200'; the empty key is task 1 without a source.
     """
-    d, large = settings.dimensions, settings.dimensions // 10
     generator = stream(seed, f"figure 3, {link}")
-    q_1, q_2 = random_rotation(generator, d), random_rotation(generator, d)
-    order = generator.permutation(d)
-    d_1, d_2 = (feature_scales(d, settings.condition, order[i * large : (i + 1) * large]) for i in (0, 1))
-    theta, orthogonal = np.linalg.qr(generator.standard_normal((d, 2)))[0].T
-    theta_1 = settings.norm * theta
-    theta_2 = settings.norm * (settings.cosine * theta + np.sqrt(1 - settings.cosine**2) * orthogonal)
-    target = _draw_task(generator, link, q_1, d_1, settings.target_samples, theta_1, fitting.noise)
-    groups = {"": [target]}
-    for task, (q, scales) in {2: (q_1, d_1), 3: (q_1, d_2), 4: (q_2, d_1)}.items():
-        for m in settings.source_samples:
-            groups[f"{task} {m}"] = [target, _draw_task(generator, link, q, scales, m, theta_2, fitting.noise)]
-    return _wrong_side_shares(link, groups, theta_1, (q_1 * d_1**2) @ q_1.T, fitting, generator)
-
-
-def _draw_task(
-    generator: np.random.Generator,
-    link: Link,
-    rotation: Floats,
-    scales: Floats,
-    samples: int,
-    theta: Floats,
-    noise: float,
-) -> tuple[Floats, Floats]:
-    x = (generator.standard_normal((samples, len(scales))) * scales) @ rotation.T
-    return x, draw_labels(generator, link, x, theta, noise)
+    drawn, units = draw_designs(generator, settings.dimensions, settings.condition)
+    designs = {"": (*drawn[TARGET], settings.target_samples)}
+    designs |= {f"{task} {m}": (*drawn[task], m) for task in SOURCES for m in settings.source_samples}
+    rotation, scales = drawn[TARGET]
+    thetas = two_thetas(units, settings.cosine, settings.norm)
+    return _wrong_side_shares(link, designs, thetas, (rotation * scales**2) @ rotation.T, fitting, generator)
 
 
 def _wrong_side_shares(
     link: Link,
-    groups: dict[str, list[tuple[Floats, Floats]]],
-    theta: Floats,
+    designs: dict[str, tuple[Floats, Floats, int]],
+    thetas: Pair,
     covariance: Floats,
     fitting: NonlinearSettings,
     generator: np.random.Generator,
 ) -> dict[str, float]:
-    """Fit the tasks of each group jointly and return the wrong-side share of its first task."""
+    """Draw the target, named "", and the sources, each with its Q, D and m; fit the target alone and with each source.
+
+    Returns:
+        The target's wrong-side share by source, "" for none.
+    """
+    tasks = {}
+    for name, (rotation, scales, m) in designs.items():
+        x = (generator.standard_normal((m, len(scales))) * scales) @ rotation.T
+        tasks[name] = x, draw_labels(generator, link, x, thetas[1 if name else 0], fitting.noise)
     shares = {}
-    for name, tasks in groups.items():
-        thetas, _ = fit_shared(link, [x for x, _ in tasks], [y for _, y in tasks], fitting, generator)
-        shares[name] = wrong_side_share(thetas[0], theta, covariance)
+    for name, task in tasks.items():
+        inputs, labels = zip(*([tasks[""], task] if name else [task]), strict=True)
+        estimates, _ = fit_shared(link, inputs, labels, fitting, generator)
+        shares[name] = wrong_side_share(estimates[0], thetas[0], covariance)
     return shares

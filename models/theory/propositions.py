@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from models.settings import Settings
 from models.theory.formulas import largest_sine, optimal_subspace, theorem_2_bound, theorem_2_c
-from models.theory.linear_tasks import Floats, draw_task, feature_scales, random_rotation, stream
+from models.theory.linear_tasks import Floats, draw_task, feature_scales, random_rotation, stream, two_thetas
 from models.theory.many_tasks import single_task_solutions, solve_shared
 from models.theory.two_tasks import TwoTasks
 
@@ -54,13 +54,8 @@ def capacity(settings: CapacitySettings, seed: int) -> list[dict[str, float]]:
     rows = []
     for width in range(1, settings.tasks + settings.beyond + 1):
         joint = solve_shared(grams, crosses, width, seed, settings.starts).parameters
-        rows.append(
-            {
-                "width": width,
-                "change": float(((joint - thetas) ** 2).sum()) / single_task_error - 1,
-                "off": float(np.abs(joint - single_task).max()),
-            }
-        )
+        change = float(((joint - thetas) ** 2).sum()) / single_task_error - 1
+        rows.append({"width": width, "change": change, "off": float(np.abs(joint - single_task).max())})
     return rows
 
 
@@ -125,16 +120,15 @@ def theorem_2(settings: Theorem2Settings, seed: int) -> dict[str, float]:
     """
     d = settings.dimensions
     generator = stream(seed, "theorem 2")
-    rotation, unit = random_rotation(generator, d), np.linalg.qr(generator.standard_normal((d, 2)))[0].T
-    sine = np.sqrt(1 - settings.cosine**2)
-    target, source = settings.norm * unit[0], settings.norm * (settings.cosine * unit[0] + sine * unit[1])
+    rotation, units = random_rotation(generator, d), np.linalg.qr(generator.standard_normal((d, 2)))[0].T
+    target, source = two_thetas(units, settings.cosine, settings.norm)
     x = generator.standard_normal((settings.target_samples, d))
     noise = settings.noise * generator.standard_normal(settings.target_samples)
     gram, cross = x.T @ x, x.T @ (x @ target + noise)
     c = theorem_2_c(x, settings.cosine)
     bound = theorem_2_bound(c, float(np.linalg.norm(noise) / np.linalg.norm(x @ target)))
     scales = feature_scales(d, settings.source_condition, np.arange(d // 10))
-    values = {"c": c, "bound": bound, "own": _relative_error(np.linalg.solve(gram, cross), target)}
+    values = {"c": c, "bound": bound, "own": _relative_error(np.asarray(np.linalg.solve(gram, cross)), target)}
     for m in settings.source_samples:
         drawn = draw_task(stream(seed, f"theorem 2, {m} samples"), rotation, scales, m)
         grams, crosses = (gram[None], drawn.gram[None]), (cross[None], drawn.cross(source, settings.noise)[None])

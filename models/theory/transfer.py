@@ -22,7 +22,7 @@ from pydantic import Field
 from models.settings import Settings
 from models.theory.formulas import expected_single_task_error, predicted_excess_error
 from models.theory.gradient_flow import integrate, random_starts
-from models.theory.linear_tasks import Figure3Data, Floats, excess_error, stream
+from models.theory.linear_tasks import Figure3Data, Floats, Pair, Weights, excess_error, stream
 from models.theory.two_tasks import TwoTasks
 
 Scaling = Literal["samples", "tasks"]
@@ -72,28 +72,28 @@ def relative_changes(
     target_cross = target.cross(theta_1, noise)
     grams = (np.repeat(target.gram[None], p, 0), np.stack([source.gram for source in sources]))
     crosses = (np.repeat(target_cross[None], p, 0), np.stack([source.cross(theta_2, noise) for source in sources]))
-    weights: tuple[Floats | float, Floats | float] = (1.0, 1.0)
+    weights: Weights = (1.0, 1.0)
     if solvers.scaling == "tasks":
         weights = (1.0, np.array([target.samples / source.samples for source in sources]))
     thetas, minima = _solve(grams, crosses, weights, solvers, seed)
     single_task = np.asarray(np.linalg.solve(target.gram, target_cross))
     single_task_error = float(excess_error(single_task, theta_1, target.covariance))
-    changes = {}
+    by_solver = {SINGLE_TASK: [single_task_error] * p, MINIMA: minima}
     for name, theta in thetas.items():
-        relative = excess_error(theta, theta_1, target.covariance) / single_task_error - 1
-        changes[name] = dict(zip(data.sources, relative.tolist(), strict=True))
+        by_solver[name] = (excess_error(theta, theta_1, target.covariance) / single_task_error - 1).tolist()
+    return {name: dict(zip(data.sources, values, strict=True)) for name, values in by_solver.items()}
+
+
+def with_text_keys(changes: Mapping[str, Mapping[tuple[int, int], float]]) -> dict[str, dict[str, float]]:
+    """Write each source and its number of samples as text, such as '3 100', which may be a key of JSON."""
     return {
-        SINGLE_TASK: dict.fromkeys(data.sources, single_task_error),
-        MINIMA: dict(zip(data.sources, minima, strict=True)),
-    } | changes
+        solver: {f"{source} {samples}": change for (source, samples), change in by_source.items()}
+        for solver, by_source in changes.items()
+    }
 
 
 def _solve(
-    grams: tuple[Floats, Floats],
-    crosses: tuple[Floats, Floats],
-    weights: tuple[Floats | float, Floats | float],
-    solvers: SolverSettings,
-    seed: int,
+    grams: Pair, crosses: Pair, weights: Weights, solvers: SolverSettings, seed: int
 ) -> tuple[Mapping[str, Floats], list[float]]:
     """Return the first tasks' theta, (p, d), by name of the solver, and each pair's number of local minima."""
     pairs = TwoTasks.from_grams(grams, crosses, weights)
@@ -111,23 +111,13 @@ def _solve(
 def predicted_changes(data: Figure3Data, cosine: float, norm: float, noise: float) -> dict[tuple[int, int], float]:
     """Return the relative changes at the global optimum that `models.theory.formulas.predicted_excess_error` predicts.
 
-    Args:
-        data: the tasks; only covariances and numbers of samples are used.
-        cosine: of the angle between theta_1 and theta_2.
-        norm: length of theta_1 and theta_2.
-        noise: standard deviation of the label noise.
-
-    Returns:
-        (source, its number of samples) -> relative change.
+    Arguments and keys are those of `relative_changes`; of the data only covariances and numbers of samples are used.
     """
     theta_1, theta_2 = data.thetas(cosine, norm)
     target = data.target
     single_task_error = expected_single_task_error(target.samples, len(theta_1), noise)
-    return {
-        key: predicted_excess_error(
-            (target.covariance, target.samples), (source.covariance, source.samples), theta_2 - theta_1, noise
-        )
-        / single_task_error
-        - 1
-        for key, source in data.sources.items()
-    }
+    changes = {}
+    for key, source in data.sources.items():
+        both = (target.covariance, target.samples), (source.covariance, source.samples)
+        changes[key] = predicted_excess_error(*both, theta_2 - theta_1, noise) / single_task_error - 1
+    return changes

@@ -10,8 +10,8 @@ from typing import Any
 from pydantic import Field
 
 from models.settings import Settings
-from models.theory.linear_tasks import LinearSettings, draw_figure3_data
-from models.theory.transfer import Scaling, SolverSettings, relative_changes
+from models.theory.linear_tasks import Figure3Data, LinearSettings, draw_figure3_data
+from models.theory.transfer import Scaling, SolverSettings, relative_changes, with_text_keys
 
 GRID = "grid"
 
@@ -41,46 +41,26 @@ class MapSettings(Settings):
 
 
 def map_rows(linear: LinearSettings, settings: MapSettings, seed: int) -> Iterator[dict[str, Any]]:
-    """Compute the cells of the map for one seed.
-
-    Args:
-        linear: Figure 3's settings, from which the cells depart.
-        settings: the values of the cells.
-        seed: of the data and of the random starts.
+    """Compute the cells of the map, which depart from Figure 3's settings `linear`, for one seed.
 
     Yields:
         One row per cell: 'varied', `GRID` or the name of the setting that differs; 'cell', the cell's settings;
         'scaling' of the loss; 'changes', solver -> 'source samples' (for instance '3 100') -> relative change.
     """
-    data = draw_figure3_data(linear, settings.source_samples, seed)
+    data, solvers = draw_figure3_data(linear, settings.source_samples, seed), settings.solvers
     for norm in settings.norms:
         for cosine in settings.cosines:
             cell = linear.model_copy(update={"norm": norm * linear.noise, "cosine": cosine})
-            changes = relative_changes(data, cosine, cell.norm, cell.noise, settings.solvers, seed)
-            yield _row(GRID, cell, settings.solvers, changes)
-    for setting, value in [
-        *(("condition", condition) for condition in settings.conditions),
-        *(("target_samples", samples) for samples in settings.target_samples),
-    ]:
-        cell = LinearSettings.model_validate(linear.model_dump() | {setting: value})
-        other_data = draw_figure3_data(cell, settings.source_samples, seed)
-        changes = relative_changes(other_data, cell.cosine, cell.norm, cell.noise, settings.solvers, seed)
-        yield _row(setting, cell, settings.solvers, changes)
+            yield _row(GRID, cell, data, solvers, seed)
+    for setting, values in (("condition", settings.conditions), ("target_samples", settings.target_samples)):
+        for value in values:
+            cell = LinearSettings.model_validate(linear.model_dump() | {setting: value})
+            yield _row(setting, cell, draw_figure3_data(cell, settings.source_samples, seed), solvers, seed)
     for scaling in settings.scalings:
-        solvers = settings.solvers.model_copy(update={"scaling": scaling})
-        changes = relative_changes(data, linear.cosine, linear.norm, linear.noise, solvers, seed)
-        yield _row("scaling", linear, solvers, changes)
+        yield _row("scaling", linear, data, solvers.model_copy(update={"scaling": scaling}), seed)
 
 
-def _row(
-    varied: str,
-    cell: LinearSettings,
-    solvers: SolverSettings,
-    changes: dict[str, dict[tuple[int, int], float]],
-) -> dict[str, Any]:
-    by_solver = {
-        solver: {f"{source} {samples}": change for (source, samples), change in of_solver.items()}
-        for solver, of_solver in changes.items()
-        if solver in solvers.names
-    }
-    return {"varied": varied, "cell": cell.model_dump(), "scaling": solvers.scaling, "changes": by_solver}
+def _row(varied: str, cell: LinearSettings, data: Figure3Data, solvers: SolverSettings, seed: int) -> dict[str, Any]:
+    changes = with_text_keys(relative_changes(data, cell.cosine, cell.norm, cell.noise, solvers, seed))
+    changes = {solver: changes[solver] for solver in solvers.names}
+    return {"varied": varied, "cell": cell.model_dump(), "scaling": solvers.scaling, "changes": changes}

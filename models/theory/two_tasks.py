@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.errors import SettingError
-from models.theory.linear_tasks import Floats
+from models.theory.linear_tasks import Floats, Pair, Weights
 
 _GRID_LIMIT, _GRID_STEP = 14.0, 0.04  # of log |t|; the steps of F have width 1
 _GOLDEN_SECTIONS = 45  # each shortens the bracket by the factor 0.618, all of them to 4e-10 of its length
@@ -45,18 +45,8 @@ class TwoTasks:
     second: Floats
 
     @classmethod
-    def from_grams(
-        cls,
-        grams: tuple[Floats, Floats],
-        crosses: tuple[Floats, Floats],
-        weights: tuple[Floats | float, Floats | float] = (1.0, 1.0),
-    ) -> "TwoTasks":
-        """Diagonalise the Gram matrices of the pairs.
-
-        Args:
-            grams: X^T X, (p, d, d), of the first and of the second tasks.
-            crosses: X^T y, (p, d), of the first and of the second tasks.
-            weights: of the first and of the second tasks' losses, (p,) or one number.
+    def from_grams(cls, grams: Pair, crosses: Pair, weights: Weights = (1.0, 1.0)) -> "TwoTasks":
+        """Diagonalise the Gram matrices X^T X, (p, d, d) each, of the pairs, which have X^T y, (p, d) each.
 
         Raises:
             SettingError: the pooled Gram matrix of a pair is singular.
@@ -85,12 +75,14 @@ class TwoTasks:
         numerators = (self.first[:, None] + t * self.second[:, None]) ** 2
         return np.asarray(-(numerators / self._denominators(t, self.share[:, None])).sum(-1))
 
-    def parameters(self, ratio: Floats) -> tuple[Floats, Floats]:
+    def parameters(self, ratio: Floats) -> Pair:
         """Return theta of the first and of the second tasks, (p, d) each, at the ratios t (p,)."""
-        t = ratio[:, None]
-        z = (self.first + t * self.second) / self._denominators(t, self.share)
-        theta = np.einsum("pij,pj->pi", self.basis, z)
-        return theta, t * theta
+        theta = np.einsum("pij,pj->pi", self.basis, self._coordinates(ratio[:, None]))
+        return theta, ratio[:, None] * theta
+
+    def _coordinates(self, t: Floats) -> Floats:
+        """Return z (p, d) of the best B at the ratios t (p, 1)."""
+        return np.asarray((self.first + t * self.second) / self._denominators(t, self.share))
 
     def local_minima(self) -> list[Floats]:
         """Return for each pair the ratios t at all local minima, the lowest (the global optimum) first."""
@@ -105,34 +97,28 @@ class TwoTasks:
             minima.append(ratio[np.argsort(pair.loss(ratio[None])[0])])
         return minima
 
-    def optimum(self) -> tuple[Floats, Floats]:
+    def optimum(self) -> Pair:
         """Return theta of the first and of the second tasks, (p, d) each, at the global optimum."""
         return self.parameters(np.array([ratios[0] for ratios in self.local_minima()]))
 
-    def alternating_least_squares(self, sweeps: Sequence[int]) -> list[tuple[Floats, Floats]]:
+    def alternating_least_squares(self, sweeps: Sequence[int]) -> list[Pair]:
         """Run alternating least squares from the single-task solution of the first tasks.
 
         A sweep finds the best a_1, a_2 for B, then the best B for them. The Gram matrix of the first task must have
-        full rank.
-
-        Args:
-            sweeps: numbers of sweeps after which the solution is returned.
-
-        Returns:
-            theta of the first and of the second tasks, (p, d) each, for every number of sweeps.
+        full rank. Returned are theta of the first and of the second tasks, (p, d) each, for every number of sweeps.
         """
         z = self.first / self.share
         thetas = {}
         for sweep in range(1, max(sweeps) + 1):
-            ratio = np.divide(*reversed(self._heads(z)))[:, None]
-            z = (self.first + ratio * self.second) / self._denominators(ratio, self.share)
+            a_1, a_2 = self._heads(z)
+            z = self._coordinates((a_2 / a_1)[:, None])
             if sweep in sweeps:
                 b = np.einsum("pij,pj->pi", self.basis, z)
                 a_1, a_2 = self._heads(z)
                 thetas[sweep] = (a_1[:, None] * b, a_2[:, None] * b)
         return [thetas[sweep] for sweep in sweeps]
 
-    def _heads(self, z: Floats) -> tuple[Floats, Floats]:
+    def _heads(self, z: Floats) -> Pair:
         """Return the best a_1 and a_2, (p,) each, for B with the coordinates z (p, d)."""
         square = z**2
         a_1 = (self.first * z).sum(1) / (self.share * square).sum(1)

@@ -104,13 +104,9 @@ def spawn(
     with socket.socket() as free:  # another program could take this port only within the next seconds
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+    how = (port, threads, sender, lock, work, arguments)
     processes = [
-        context.Process(
-            target=_run_process,
-            args=(Processes(rank, count), port, threads, sender, lock, work, arguments),
-            daemon=True,
-        )
-        for rank in range(count)
+        context.Process(target=_run_process, args=(Processes(rank, count), *how), daemon=True) for rank in range(count)
     ]
     try:
         for process in processes:

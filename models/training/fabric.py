@@ -7,8 +7,10 @@ import torch
 from models.errors import SettingError
 from models.training.distributed import SINGLE_PROCESS, Processes
 
+Device = Literal["auto", "cpu", "cuda"]  # auto: a GPU if there is one
 
-def make_fabric(precision: str, device: str, processes: Processes = SINGLE_PROCESS) -> Any:
+
+def make_fabric(precision: str, device: Device, processes: Processes = SINGLE_PROCESS) -> Any:
     """Create a Lightning Fabric on the device, and launch it where several processes train one network.
 
     Args:
@@ -27,24 +29,17 @@ def make_fabric(precision: str, device: str, processes: Processes = SINGLE_PROCE
     if device == "cuda" and not torch.cuda.is_available():
         raise SettingError("device cuda is asked for, but PyTorch finds no GPU here: use device auto or cpu")
     accelerator = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    if precision == "auto":
+        # a device without bfloat16 units emulates it: 3 to 14 times slower, measured on a CPU with AVX2 only
+        on_gpu = accelerator == "cuda"
+        fast = torch.cuda.is_bf16_supported(including_emulation=False) if on_gpu else torch.cpu._is_amx_tile_supported()
+        precision = "bf16" if fast else "32"
     fabric = Fabric(
         accelerator=accelerator,
         devices=processes.count,
         strategy="ddp" if processes.count > 1 else "auto",
-        precision=_fabric_precision(precision, accelerator),
+        precision="32-true" if precision == "32" else "bf16-mixed",
     )
     if processes.count > 1:
         fabric.launch()
     return fabric
-
-
-def _fabric_precision(precision: str, accelerator: str) -> Literal["32-true", "bf16-mixed"]:
-    if precision == "auto":
-        # a device without bfloat16 units emulates it: 3 to 14 times slower, measured on a CPU with AVX2 only
-        fast = (
-            torch.cuda.is_bf16_supported(including_emulation=False)
-            if accelerator == "cuda"
-            else torch.cpu._is_amx_tile_supported()
-        )
-        return "bf16-mixed" if fast else "32-true"
-    return "32-true" if precision == "32" else "bf16-mixed"

@@ -14,9 +14,8 @@ A step never makes the host wait for the device.
 Shapes: b images, s x s pixels, d features, k tasks.
 """
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from typing import Literal, NamedTuple
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
 
 import torch
 from pydantic import Field
@@ -27,21 +26,10 @@ from models.networks.multitask import MultiTaskNetwork
 from models.settings import Settings
 from models.training.compilation import Compile, Extract, compile_if_faster, preserve_buffers
 from models.training.distributed import SINGLE_PROCESS, Processes
-from models.training.fabric import make_fabric
+from models.training.fabric import Device, make_fabric
+from models.training.loop import Clock, untimed
 from models.training.losses import known_labels, known_tasks, task_losses
 from models.weighting.base import FixedWeights, Weighting
-
-Part = Literal["input", "forward", "backward", "optimiser", "logging", "validation", "weighting"]
-
-Clock = Callable[[Part], AbstractContextManager[object]]
-"""Returns the context in which a part of training runs. Parts do not overlap; one may run several times in a step."""
-
-_NULL_CONTEXT = nullcontext()
-
-
-def untimed(part: Part) -> AbstractContextManager[object]:
-    """Return a context that does nothing: a `Clock` that measures no time."""
-    return _NULL_CONTEXT
 
 
 class StepSettings(Settings):
@@ -77,7 +65,7 @@ class Batch(NamedTuple):
 
     Attributes:
         pixels: (b, 1, s, s) grey values 0 to 255, uint8 or float32.
-        targets: (b, k) int8: 1 present, 0 absent, -1 unknown.
+        targets: (b, k) int8: 1 present, 0 absent, -1 unknown; of a network with classes (b, 1): the class, -1 unknown.
         known: (k,) number of known labels in the whole batch, summed over processes; None for a single process.
     """
 
@@ -105,7 +93,7 @@ class Step:
         network: MultiTaskNetwork,
         weighting: Weighting,
         settings: StepSettings,
-        device: Literal["auto", "cpu", "cuda"] = "auto",
+        device: Device = "auto",
         processes: Processes = SINGLE_PROCESS,
     ) -> None:
         self._splits_batch = settings.micro_batch is not None or processes.count > 1
@@ -121,7 +109,6 @@ class Step:
         if settings.channels_last:
             network.to(memory_format=torch.channels_last)
         self.optimizer = _optimizer(network, weighting.parameters(self.device), settings)
-        self.learning_rate = settings.learning_rate
         self.compilation = "not compiled"
         self._training_features: Extract = network.features
 
@@ -155,7 +142,6 @@ class Step:
 
     def set_learning_rate(self, rate: float) -> None:
         """Set the learning rate of the following steps."""
-        self.learning_rate = rate
         for group in self.optimizer.param_groups:
             group["lr"] = rate
 
@@ -171,10 +157,19 @@ class Step:
             repeatedly=self.weighting.combines_gradients,
         )
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the states of the optimiser and the weighting."""
+        return {"optimizer": self.optimizer.state_dict(), "weighting": self.weighting.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Load a `state_dict`."""
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.weighting.load_state_dict(state["weighting"])
+
     def _backward(self, batch: Batch, clock: Clock) -> tuple[Tensor, Tensor]:
         with clock("forward"):
             features = self._extract(batch.pixels)
-            losses = task_losses(self.network.classify(features), batch.targets)
+            losses = self._task_losses(features, batch.targets)
             present = known_tasks(batch.targets)
         with clock("backward"):
             self.weighting.backward(self.fabric, losses, present, features, self.network)
@@ -191,7 +186,7 @@ class Step:
         sums = torch.zeros(known.shape, device=self.device)
         for pixels, targets in micro_batches:
             with clock("forward"):
-                losses = task_losses(self.network.classify(self._extract(pixels)), targets, known)
+                losses = self._task_losses(self._extract(pixels), targets, known)
             with clock("backward"):
                 if loss_gradient is None:
                     loss_gradient = self._loss_gradient(self.processes.all_reduce(losses.detach()), known)
@@ -200,6 +195,9 @@ class Step:
         with clock("backward"):
             self._sum_gradients()
             return self.processes.all_reduce(sums), known > 0
+
+    def _task_losses(self, features: Tensor, targets: Tensor, known: Tensor | None = None) -> Tensor:
+        return task_losses(self.network.classify(features), targets, known, classes=self.network.classes)
 
     def _micro_batches(self, batch: Batch) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
         """Count the whole batch's known labels, (k,), and split this process's share; sizes differ by at most one."""
@@ -222,7 +220,7 @@ class Step:
         sums = torch.zeros(known.shape, device=self.device)
         with torch.no_grad(), preserve_buffers(self.network):
             for pixels, targets in micro_batches:
-                sums += task_losses(self.network.classify(self._extract(pixels)), targets, known)
+                sums += self._task_losses(self._extract(pixels), targets, known)
         return self.processes.all_reduce(sums)
 
     def _sum_gradients(self) -> None:

@@ -1,4 +1,4 @@
-"""Profile of a training: time of each part, and a lower bound of the time of a step on the same device (roofline).
+"""Profile of a training: time of each part, a lower bound of a step's time (roofline), and an estimate of an epoch's.
 
 The lower bound, called the floor, is a roofline model (Williams, Waterman, Patterson: Roofline, CACM 2009). A step
 needs a number of operations and moves a number of bytes. The device's best rates of both are measured here: by a matrix
@@ -12,12 +12,13 @@ the operations is a true lower bound.
 Shapes: n images, b images of a batch, s x s pixels, k labels.
 """
 
+import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,14 +27,18 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from models.data.image_batches import Examples, steps_per_epoch
 from models.networks.multitask import MultiTaskNetwork
-from models.training.image_step import Batch, Part, Step
-from models.training.image_training import EpochReport, OnEpoch, Progress, TrainingSettings, fit
+from models.training.fabric import Device
+from models.training.image_step import Batch, Step
+from models.training.image_training import ImageEpochReport, TrainingSettings, fit
+from models.training.loop import OnEpoch, Part
 from models.weighting.registry import UniformSettings, Weighting, make_weighting
 
 _STEP: tuple[Part, ...] = ("input", "forward", "backward", "optimiser")
 _TRIALS, _TRIAL_SECONDS = 5, 0.1  # of each measurement of the device; the best trial counts
 _PRODUCT_SIDE = {"cpu": 1024, "cuda": 8192}  # of square matrices
 _COPY_BYTES = {"cpu": 2**28, "cuda": 2**30}  # many times larger than the caches
+_WARM_UP, _TIMED = 2, 5  # steps of an estimate
+_VALIDATION_COST = 1 / 3  # of a training step, per image: the forward pass
 
 
 @dataclass(frozen=True)
@@ -103,17 +108,15 @@ class Profile:
         return self.step_seconds / self.floor.seconds
 
 
-def profile(  # noqa: PLR0913  the arguments of `fit`
+def profile(
     network: MultiTaskNetwork,
     weighting: Weighting,
     train: Examples,
     val: Examples,
     settings: TrainingSettings,
     *,
-    seed: int,
-    device: Literal["auto", "cpu", "cuda"] = "auto",
-    on_epoch: OnEpoch = lambda report, state: None,
-    progress: Progress = lambda done, total: None,
+    on_epoch: OnEpoch[ImageEpochReport] = lambda report, state: None,
+    **how: Any,
 ) -> Profile:
     """Train a copy of the network as `fit` would, and measure the time of each part.
 
@@ -126,37 +129,21 @@ def profile(  # noqa: PLR0913  the arguments of `fit`
         train: training images.
         val: validation images.
         settings: of the training.
-        seed: as for `fit`.
-        device: `auto` is a GPU if there is one.
         on_epoch: as for `fit`; its time is in the row `logging`.
-        progress: as for `fit`; its time is in the row `logging`.
-
-    Returns:
-        The profile.
+        how: `seed`, `device` and `progress`, as for `fit`; the time of `progress` is in the row `logging`.
 
     Raises:
         SettingError: as in `fit`; also for more than one device.
     """
     clock = _Clock(settings.epochs)
-    reports: list[EpochReport] = []
+    reports: list[ImageEpochReport] = []
 
-    def end_epoch(report: EpochReport, state: dict[str, Any]) -> None:
+    def end_epoch(report: ImageEpochReport, state: dict[str, Any]) -> None:
         on_epoch(report, state)
         reports.append(report)
         clock.epoch += 1
 
-    fit(
-        deepcopy(network),
-        weighting,
-        train,
-        val,
-        settings,
-        seed=seed,
-        device=device,
-        on_epoch=end_epoch,
-        progress=progress,
-        clock=clock,
-    )
+    fit(deepcopy(network), weighting, train, val, settings, on_epoch=end_epoch, clock=clock, **how)
     steps = steps_per_epoch(len(train), settings.batch_size)
     without_clock = [report.seconds for report in reports if report.epoch > 1 and not clock.is_timed(report.epoch)]
     timed = [report.seconds for report in reports if clock.is_timed(report.epoch)]
@@ -172,33 +159,18 @@ def profile(  # noqa: PLR0913  the arguments of `fit`
         tuple(PartTime(part, seconds, seconds / total) for part, seconds in spent.items()),
         sum(without_clock or timed) / (steps * len(without_clock or timed)),
         len(train) / steps,
-        step_floor(network, train, settings, device=device),
+        step_floor(network, train, settings, device=how.get("device", "auto")),
     )
 
 
 def step_floor(
-    network: MultiTaskNetwork,
-    train: Examples,
-    settings: TrainingSettings,
-    *,
-    device: Literal["auto", "cpu", "cuda"] = "auto",
+    network: MultiTaskNetwork, train: Examples, settings: TrainingSettings, *, device: Device = "auto"
 ) -> StepFloor:
-    """Compute the lower bound of a step of mean size, with uniform weights, on the device as it is now.
-
-    Args:
-        network: does not change.
-        train: training images.
-        settings: of the training.
-        device: `auto` is a GPU if there is one.
-
-    Returns:
-        The lower bound.
-    """
+    """Compute the lower bound of a step of mean size, with uniform weights; the network does not change."""
     images = len(train) / steps_per_epoch(len(train), settings.batch_size)
-    step = Step(deepcopy(network), make_weighting(UniformSettings(), len(network.labels)), settings, device)
+    step = Step(deepcopy(network), make_weighting(UniformSettings(), train.targets.shape[1]), settings, device)
     step.network.train()
-    rows = slice(0, min(int(images), settings.micro_batch or int(images)))
-    batch = Batch(train.pixels[rows].to(step.device), train.targets[rows].to(step.device))
+    batch = _first_images(train, min(int(images), settings.micro_batch or int(images)), step.device)
     operations, activations = _operations_and_activations(step, batch)
     scale = images / len(batch.pixels)  # from the micro-batch to the step
     parameters = sum(_bytes(p) for p in step.network.parameters())
@@ -221,6 +193,40 @@ def measure_limits(device: torch.device, precision: torch.dtype) -> DeviceLimits
         product = _best_seconds(lambda: torch.mm(a, b), device)
     copy = _best_seconds(lambda: target.copy_(source), device)
     return DeviceLimits(2 * side**3 / product, 2 * size / copy, str(precision).removeprefix("torch."))
+
+
+def estimate_epoch_seconds(
+    network: MultiTaskNetwork,
+    weighting: Weighting,
+    train: Examples,
+    validation_images: int,
+    settings: TrainingSettings,
+    *,
+    device: Device = "auto",
+) -> float:
+    """Estimate the seconds of an epoch from the median of five training steps, which change the network.
+
+    The estimate leaves out augmentation, reading images that do not fit into memory, the weighting's work between
+    epochs, and compilation.
+
+    Raises:
+        SettingError: there is no such device, or the weighting cannot work with a split batch.
+    """
+    step = Step(network, weighting, settings, device)
+    network.train()
+    batch = _first_images(train, min(len(train), settings.batch_size), step.device)
+    times = []
+    for _ in range(_WARM_UP + _TIMED):
+        start = time.perf_counter()
+        step(batch)
+        _synchronize()
+        times.append(time.perf_counter() - start)
+    steps = steps_per_epoch(len(train), settings.batch_size)
+    return statistics.median(times[_WARM_UP:]) * (steps + _VALIDATION_COST * validation_images / len(batch.pixels))
+
+
+def _first_images(train: Examples, count: int, device: torch.device) -> Batch:
+    return Batch(train.pixels[:count].to(device), train.targets[:count].to(device))
 
 
 class _Clock:

@@ -17,7 +17,7 @@ from models.errors import SettingError
 from models.networks.pretrained_encoder import PretrainedEncoder
 from models.networks.text import TextNetwork
 from models.settings import Settings
-from models.training.fabric import make_fabric
+from models.training.fabric import Device, make_fabric
 from models.training.lazy_adam import BETA1, BETA2, EPS, LazyAdam
 
 
@@ -62,15 +62,18 @@ class TextStep:
         SettingError: there is no such device, or the encoder does not support gradient checkpointing.
     """
 
-    def __init__(
-        self, network: TextNetwork, settings: TextStepSettings, device: Literal["auto", "cpu", "cuda"] = "auto"
-    ) -> None:
+    def __init__(self, network: TextNetwork, settings: TextStepSettings, device: Device = "auto") -> None:
         self.network, self.settings = network, settings
         self.fabric = make_fabric(settings.precision, device)
         self.device: torch.device = self.fabric.device
         network.to(self.device)
         if settings.gradient_checkpointing:
-            _checkpoint_gradients(network)
+            encoder = network.encoder
+            if not isinstance(encoder, PretrainedEncoder) or not encoder.model.supports_gradient_checkpointing:
+                raise SettingError(
+                    "gradient_checkpointing needs a pretrained encoder that supports it: set it to false"
+                )
+            encoder.checkpoint_gradients()
         self.optimizer = _optimizer(network, settings)
         self.table_optimizer = LazyAdam(network.words.weight) if network.has_word_table else None
 
@@ -153,13 +156,6 @@ def frozen(parameters: Sequence[torch.nn.Parameter]) -> Iterator[None]:
     finally:
         for parameter in trained:
             parameter.requires_grad_(True)
-
-
-def _checkpoint_gradients(network: TextNetwork) -> None:
-    encoder = network.encoder
-    if not isinstance(encoder, PretrainedEncoder) or not encoder.can_checkpoint_gradients:
-        raise SettingError("gradient_checkpointing needs a pretrained encoder that supports it: set it to false")
-    encoder.checkpoint_gradients()
 
 
 def _optimizer(network: TextNetwork, settings: TextStepSettings) -> torch.optim.Optimizer:

@@ -1,17 +1,15 @@
-"""The training loop on texts of several tasks, one task per step, with or without alignment.
+"""Training on texts of several tasks, one task per step, with or without alignment, by the loop in `loop`.
 
 Wu, Zhang, Ré (ICLR 2020, arXiv:2005.00944), Algorithm 1. `joint` trains B, R_i and A_i in the same steps. `alternating`
 trains in each epoch first all parameters but the R_i, and then, in an alignment phase, only the R_i and A_i, while B
 and the embeddings are fixed.
 
-After every epoch the loop gives its caller a state to resume from; on a CPU a resumed training gives the same bits as
-one without a break. No shared random number generator is used (`models.randomness`, `models.networks.dropout`).
+No shared random number generator is used (`models.randomness`, `models.networks.dropout`).
 
 Shapes: n texts, b texts of a batch, l tokens, c classes of a task.
 """
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,13 +18,13 @@ from pydantic import Field
 from torch import Tensor
 
 from models.data.text_batches import TaskBatches, TextExamples, sort_by_length
-from models.errors import DivergenceError, SettingError, unknown_name
-from models.evaluation.metrics import METRICS, average
+from models.errors import SettingError, unknown_name
+from models.evaluation.metrics import average, find_metric
 from models.networks.pretrained_encoder import PretrainedEncoder
 from models.networks.text import TextNetwork
 from models.randomness import seed_for
-from models.training.image_training import Progress
-from models.training.network_state import check_resumable, copy_to_cpu, evaluation_mode
+from models.training.fabric import Device
+from models.training.loop import EpochReport, Fitted, OnEpoch, Progress, Trainer, evaluation_mode
 from models.training.text_step import TextStep, TextStepSettings, frozen
 
 INFERENCE_BATCH = 128
@@ -34,9 +32,6 @@ INFERENCE_BATCH = 128
 
 INFERENCE_TOKENS = 8_192
 """Largest number of tokens per batch without gradients, if there are several texts in it."""
-
-
-_REMEDY = "lower learning_rate, lengthen warmup, set clip, or set precision to 32"
 
 
 class TextTrainingSettings(TextStepSettings):
@@ -83,33 +78,13 @@ FINE_TUNING = TextTrainingSettings(
 
 
 @dataclass(frozen=True)
-class TextEpochReport:
-    """The record of one epoch. The keys of its dictionaries are tasks."""
+class TextEpochReport(EpochReport):
+    """The record of one epoch. The keys of its dictionaries are tasks; `val_mean` is the mean over the tasks."""
 
-    epoch: int  # counted from 1
     losses: dict[str, float]  # mean training loss of the steps outside the alignment phase, nats
     alignment_losses: dict[str, float]  # of the alignment phase; empty if there is none
     val_scores: dict[str, float]  # each task's metric, or the mean of its metrics
-    val_mean: float  # over the tasks
-    learning_rate: float  # of the last step
     padding_share: float  # of the tokens in the training batches, in [0, 1)
-    seconds: float  # of the training steps
-    texts_per_second: float  # of the training steps
-    validation_seconds: float
-
-
-@dataclass(frozen=True)
-class FittedText:
-    """The result: `best_state` is the network's state dict after `best_epoch`, the epoch with the best `val_mean`."""
-
-    best_epoch: int
-    best_val_mean: float
-    best_state: dict[str, Tensor]
-    history: tuple[TextEpochReport, ...]
-
-
-OnTextEpoch = Callable[[TextEpochReport, dict[str, Any]], None]
-"""Called after every epoch with its report and the state to resume from (plain values and tensors on the CPU)."""
 
 
 def fit_text(  # noqa: PLR0913  what is trained by position, the rest by keyword
@@ -120,11 +95,11 @@ def fit_text(  # noqa: PLR0913  what is trained by position, the rest by keyword
     *,
     metrics: Mapping[str, Sequence[str]] | None = None,
     seed: int,
-    device: Literal["auto", "cpu", "cuda"] = "auto",
+    device: Device = "auto",
     state: Mapping[str, Any] | None = None,
-    on_epoch: OnTextEpoch = lambda report, state: None,
+    on_epoch: OnEpoch[TextEpochReport] = lambda report, state: None,
     progress: Progress = lambda done, total: None,
-) -> FittedText:
+) -> Fitted[TextEpochReport]:
     """Train the network in place; it ends with the weights of the best epoch, in evaluation mode.
 
     Args:
@@ -149,8 +124,7 @@ def fit_text(  # noqa: PLR0913  what is trained by position, the rest by keyword
         DivergenceError: a loss or an output of the network is not finite.
     """
     metrics = metrics or {task: ("accuracy",) for task in network.tasks}
-    run = _Run(network, train, val, settings, metrics, seed, device)
-    return run.fit(state, on_epoch, progress)
+    return _TextTrainer(network, train, val, settings, metrics, seed, device).fit(state, on_epoch, progress)
 
 
 def predict_text(network: TextNetwork, task: str, examples: TextExamples) -> Tensor:
@@ -177,17 +151,14 @@ def predict_text(network: TextNetwork, task: str, examples: TextExamples) -> Ten
     return probabilities
 
 
-def learning_rate_at(step: int, total: int, settings: TextTrainingSettings) -> float:
-    """Compute the learning rate of a step, counted from 0, of `total`: linear rise, then constant or linear to zero."""
-    warmup = settings.warmup * total
-    if step < warmup:
-        return settings.learning_rate * (step + 1) / (warmup + 1)
-    factor = (total - step) / (total - warmup) if settings.decay == "linear" else 1.0
-    return settings.learning_rate * factor
+class _TextTrainer(Trainer[TextEpochReport]):
+    """One training: its optimisers, its batches and its phases."""
 
-
-class _Run:
-    """One training: its optimisers, its batches and its state."""
+    report_type = TextEpochReport
+    remedy = "lower learning_rate, lengthen warmup, set clip, or set precision to 32"
+    network: TextNetwork
+    settings: TextTrainingSettings
+    step: TextStep
 
     def __init__(
         self,
@@ -197,10 +168,10 @@ class _Run:
         settings: TextTrainingSettings,
         metrics: Mapping[str, Sequence[str]],
         seed: int,
-        device: Literal["auto", "cpu", "cuda"],
+        device: Device,
     ) -> None:
-        _check(network, train, val, settings, metrics)
         self.network, self.settings, self.metrics, self.seed = network, settings, metrics, seed
+        self._check(train, val)
         self.val = {task: val[task] for task in network.tasks}
         self.step = TextStep(network, settings, device)
         ordered = {task: train[task] for task in network.tasks}
@@ -210,102 +181,55 @@ class _Run:
         self.alignment_batches = TaskBatches(
             ordered, settings.batch_size, settings.sampling_exponent, seed_for(seed, "alignment phase")
         )
-        self.learning_rate = settings.learning_rate
+        self.total_steps = settings.epochs * (self.batches.steps_per_epoch + self.alignment_steps)
 
-    @property
-    def total(self) -> int:
-        """Number of steps of all epochs."""
-        return self.settings.epochs * (self.batches.steps_per_epoch + self.alignment_steps)
-
-    def fit(self, state: Mapping[str, Any] | None, on_epoch: OnTextEpoch, progress: Progress) -> FittedText:
-        """Train all epochs that are left; see `fit_text`."""
-        history = self.resume(state) if state is not None else []
-        best = dict(state["best"]) if state is not None else {}
-        for epoch in range(len(history) + 1, self.settings.epochs + 1):
-            report = self._epoch(epoch, progress)
-            history.append(report)
-            if not best or report.val_mean > best["val_mean"]:
-                best = {"epoch": epoch, "val_mean": report.val_mean, "network": copy_to_cpu(self.network.state_dict())}
-            on_epoch(report, self.state(history, best))
-        self.network.load_state_dict(best["network"])
-        self.network.eval()
-        return FittedText(best["epoch"], best["val_mean"], best["network"], tuple(history))
-
-    def _epoch(self, epoch: int, progress: Progress) -> TextEpochReport:
-        start = time.perf_counter()
-        self.network.train()
+    def train(self, epoch: int) -> tuple[int, dict[str, Any]]:
+        """Train the phases of one epoch."""
         main_steps = self.batches.epoch(epoch)
         alignment_steps = self.alignment_batches.epoch(epoch)[: self.alignment_steps]
         done = (epoch - 1) * (len(main_steps) + len(alignment_steps))
         fixed = self.network.alignment_parameters() if self.alternating else []
-        losses = self._phase(main_steps, fixed, done, epoch, progress)
-        alignment_losses = self._phase(
-            alignment_steps, self.network.shared_parameters(), done + len(main_steps), epoch, progress
-        )
-        train_end = time.perf_counter()
-        val_scores = self._validate(epoch)
-        texts = sum(len(rows) for _, rows in main_steps + alignment_steps)
-        return TextEpochReport(
-            epoch,
-            losses,
-            alignment_losses,
-            val_scores,
-            sum(val_scores.values()) / len(val_scores),
-            self.learning_rate,
-            self.batches.padding_share(main_steps),
-            train_end - start,
-            texts / (train_end - start),
-            time.perf_counter() - train_end,
-        )
+        losses = self._phase(main_steps, fixed, done, epoch)
+        shared = self.network.shared_parameters()
+        alignment_losses = self._phase(alignment_steps, shared, done + len(main_steps), epoch)
+        return sum(len(rows) for _, rows in main_steps + alignment_steps), {
+            "losses": losses,
+            "alignment_losses": alignment_losses,
+            "padding_share": self.batches.padding_share(main_steps),
+        }
 
     def _phase(
-        self,
-        steps: list[tuple[str, Tensor]],
-        fixed: list[torch.nn.Parameter],
-        done: int,
-        epoch: int,
-        progress: Progress,
+        self, steps: list[tuple[str, Tensor]], fixed: list[torch.nn.Parameter], done: int, epoch: int
     ) -> dict[str, float]:
         """Make steps in which the `fixed` parameters do not change, and return each task's mean loss."""
-        losses = []
         if self.settings.freeze_shared:
             fixed = fixed + self.network.shared_parameters()
-        with frozen(fixed):
-            for number, (task, rows) in enumerate(steps, start=done):
-                self.learning_rate = learning_rate_at(number, self.total, self.settings)
-                batch = self.batches.examples[task].batch(rows)
-                losses.append(self.step(task, batch, self.learning_rate, seed=self.seed, number=number))
-                progress(number + 1, self.total)
-        self.step.catch_up()  # the next phase reads the table, and so does validation
-        return _mean_losses([task for task, _ in steps], losses, epoch)
 
-    def _validate(self, epoch: int) -> dict[str, float]:
+        def make_step(number: int) -> Tensor:
+            task, rows = steps[number - done]
+            batch = self.batches.examples[task].batch(rows)
+            return self.step(task, batch, self.learning_rate, seed=self.seed, number=number)
+
+        with frozen(fixed):
+            losses = self.make_steps(range(done, done + len(steps)), make_step)
+        self.step.catch_up()  # the next phase reads the table, and so does validation
+        if not losses:
+            return {}
+        tasks = [task for task, _ in steps]
+        values = self.read_losses(losses, epoch, tasks)
+        rows = {task: [i for i, name in enumerate(tasks) if name == task] for task in dict.fromkeys(tasks)}
+        return {task: float(values[steps_of_task].mean()) for task, steps_of_task in rows.items()}
+
+    def validate(self, epoch: int) -> tuple[dict[str, float], float]:
+        """Score each task on its validation texts."""
         scores = {}
         for task, examples in self.val.items():
             probabilities = predict_text(self.network, task, examples)
-            if not probabilities.isfinite().all():
-                raise DivergenceError(f"the network's outputs for {task} are not finite after epoch {epoch}: {_REMEDY}")
+            self.check_outputs(probabilities, epoch, task)
             scores[task] = average(self.metrics[task], examples.targets.numpy(), probabilities.numpy())
-        return scores
+        return scores, sum(scores.values()) / len(scores)
 
-    def state(self, history: list[TextEpochReport], best: dict[str, Any]) -> dict[str, Any]:
-        """Collect the state to resume from: plain values and tensors on the CPU."""
-        return {
-            "determined_by": self._determinants(),
-            "network": copy_to_cpu(self.network.state_dict()),
-            **copy_to_cpu(self.step.state_dict()),
-            "history": [dict(vars(report)) for report in history],
-            "best": dict(best),
-        }
-
-    def resume(self, state: Mapping[str, Any]) -> list[TextEpochReport]:
-        """Load a state to resume from, and return the reports of its epochs."""
-        check_resumable(state["determined_by"], self._determinants())
-        self.network.load_state_dict(state["network"])
-        self.step.load_state_dict(state)
-        return [TextEpochReport(**record) for record in state["history"]]
-
-    def _determinants(self) -> dict[str, Any]:
+    def determinants(self) -> dict[str, Any]:
         """Return all that the results depend on; a state is only resumed if it agrees."""
         return {
             "seed": self.seed,
@@ -316,67 +240,43 @@ class _Run:
             "number of texts": {task: len(texts) for task, texts in self.batches.examples.items()},
         }
 
-
-def _mean_losses(tasks: list[str], losses: list[Tensor], epoch: int) -> dict[str, float]:
-    if not losses:
-        return {}
-    # read once per phase: reading the loss of each step would make the host wait for the GPU
-    phase_losses = torch.stack(losses).cpu()
-    if not phase_losses.isfinite().all():
-        step = int((~phase_losses.isfinite()).nonzero()[0, 0])
-        raise DivergenceError(
-            f"the loss of {tasks[step]} is not finite in epoch {epoch}, step {step + 1} of {len(losses)}: {_REMEDY}"
-        )
-    return {
-        task: float(phase_losses[[i for i, name in enumerate(tasks) if name == task]].mean())
-        for task in dict.fromkeys(tasks)
-    }
-
-
-def _check(
-    network: TextNetwork,
-    train: Mapping[str, TextExamples],
-    val: Mapping[str, TextExamples],
-    settings: TextTrainingSettings,
-    metrics: Mapping[str, Sequence[str]],
-) -> None:
-    for what, given in (("training texts", train), ("validation texts", val), ("metrics", metrics)):
-        if set(given) != set(network.tasks):
+    def _check(self, train: Mapping[str, TextExamples], val: Mapping[str, TextExamples]) -> None:
+        tasks = self.network.tasks
+        for what, given in (("training texts", train), ("validation texts", val), ("metrics", self.metrics)):
+            if set(given) != set(tasks):
+                raise SettingError(
+                    f"{what} are given for {', '.join(sorted(given))}; the network's tasks are "
+                    f"{', '.join(sorted(tasks))}"
+                )
+        for task, classes in tasks.items():
+            _check_fits(self.network, task, train[task])
+            _check_fits(self.network, task, val[task])
+            for name in self.metrics[task]:
+                if find_metric(name).name == "f1" and classes != 2:
+                    raise SettingError(f"f1 is for two classes; {task} has {classes}: choose accuracy")
+        if self.settings.freeze_shared and self.settings.schedule == "alternating":
             raise SettingError(
-                f"{what} are given for {', '.join(sorted(given))}; the network's tasks are "
-                f"{', '.join(sorted(network.tasks))}"
+                "with freeze_shared there is nothing to alternate with: set schedule: joint, or freeze_shared: false"
             )
-    for task in network.tasks:
-        _check_fits(network, task, train[task])
-        _check_fits(network, task, val[task])
-        for name in metrics[task]:
-            if name not in METRICS:
-                raise unknown_name("metric", name, METRICS)
-            if name == "f1" and network.tasks[task] != 2:
-                raise SettingError(f"f1 is for two classes; {task} has {network.tasks[task]}: choose accuracy")
-    if settings.freeze_shared and settings.schedule == "alternating":
-        raise SettingError(
-            "with freeze_shared there is nothing to alternate with: set schedule: joint, or freeze_shared: false"
-        )
 
 
 def _check_fits(network: TextNetwork, task: str, examples: TextExamples) -> None:
     if task not in network.tasks:
         raise unknown_name("task", task, network.tasks)
     words, classes = network.words.num_embeddings, network.tasks[task]
-    if int(examples.ids.max()) >= words:
+    token, target, length = (int(numbers.max()) for numbers in (examples.ids, examples.targets, examples.lengths))
+    if token >= words:
         raise SettingError(
-            f"{task} has token {int(examples.ids.max())}, but the network has embeddings for tokens 0 to {words - 1}: "
+            f"{task} has token {token}, but the network has embeddings for tokens 0 to {words - 1}: "
             "use the vocabulary that the network was made with"
         )
-    if int(examples.targets.max()) >= classes:
+    if target >= classes:
         raise SettingError(
-            f"{task} has class {int(examples.targets.max())}, but the network's head has classes 0 to {classes - 1}: "
+            f"{task} has class {target}, but the network's head has classes 0 to {classes - 1}: "
             "use the classes that the network was made with"
         )
     longest = network.encoder.longest if isinstance(network.encoder, PretrainedEncoder) else None
-    if longest is not None and int(examples.lengths.max()) > longest:
+    if longest is not None and length > longest:
         raise SettingError(
-            f"{task} has a text of {int(examples.lengths.max())} tokens, but the encoder takes at most {longest}: "
-            "lower the maximum length"
+            f"{task} has a text of {length} tokens, but the encoder takes at most {longest}: lower the maximum length"
         )

@@ -32,7 +32,7 @@ Shapes: k tasks, m of them present, p shared parameters.
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -130,7 +130,8 @@ class Aggregation(StepWeights):
         SettingError: there are too few tasks for the rule, or packages that it needs are not installed.
     """
 
-    combines_gradients: ClassVar[bool] = True
+    combines_gradients = True
+    state_names = (*StepWeights.state_names, "step")
 
     def __init__(self, settings: AggregationSettings, tasks: int, seed: int) -> None:
         super().__init__(settings, tasks)
@@ -151,8 +152,7 @@ class Aggregation(StepWeights):
 
         rows = present.cpu()
         if not rows.any():
-            losses.mean().backward()
-            return
+            return losses.mean().backward()
         if not torch.equal(rows, self._rows):
             self._save_memory()
             self._create_aggregator(rows)
@@ -243,12 +243,11 @@ class Aggregation(StepWeights):
         """Return the recorded weights, the number of steps and the memory."""
         self._save_memory()
         memory = {f"memory/{name}": value.cpu().clone() for name, value in self._memory.items()}
-        return super().state_dict() | memory | {"step": torch.tensor(self._step)}
+        return super().state_dict() | memory
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restore what `state_dict` returned."""
         super().load_state_dict(state)
-        self._step = int(state["step"])
         self._memory = {
             name.removeprefix("memory/"): value.clone() for name, value in state.items() if name.startswith("memory/")
         }
@@ -287,14 +286,6 @@ def _set_attribute(weighting: Any, name: str, value: Tensor) -> None:
 
 
 def _least_squares_weights(jacobian: Tensor, update: Tensor) -> Tensor:
-    """Compute the weights whose combination of the rows, w^T J, is nearest to the update.
-
-    Args:
-        jacobian: J, (m, p).
-        update: (p,).
-
-    Returns:
-        w, (m,) float64.
-    """
+    """Compute the weights w (m,) whose combination of the rows of J (m, p), w^T J, is nearest to the update (p,)."""
     gramian = (jacobian @ jacobian.T).double()
     return torch.linalg.pinv(gramian, hermitian=True) @ (jacobian @ update).double()

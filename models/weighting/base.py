@@ -56,11 +56,7 @@ class RuleSettings(Settings):
         return f"{kind}({', '.join(changed)})" if changed else kind
 
     def network(self, network: NetworkSettings) -> NetworkSettings:
-        """Return the settings of the network that this weighting trains; override if it needs another one.
-
-        Args:
-            network: the settings that the user asked for.
-        """
+        """Return the settings of the network that this weighting trains; by default those that the user asked for."""
         return network
 
 
@@ -75,8 +71,8 @@ class Weighting(ABC):
     4. After every epoch: `weights`, then `after_epoch`, then `state_dict` for the checkpoint.
     5. After training: `diagnostics` and `trust`, for the record of results.
 
-    A subclass must define `backward`, `weights`, `state_dict` and `load_state_dict`. The other methods do nothing
-    unless they are overridden.
+    A subclass must define `backward`, `weights`, and the state: `state_names`, or `state_dict` and `load_state_dict`.
+    It need not override the other methods.
 
     Attributes:
         settings: the settings that the weighting was made from.
@@ -87,16 +83,16 @@ class Weighting(ABC):
     `fabric.backward`, and needs the losses of the whole batch with their graph. Training then allows neither
     micro-batches nor several devices."""
 
+    state_names: ClassVar[tuple[str, ...]]
+    """Names in the state to resume from; an attribute with the name after `_` has the value, a tensor or an integer."""
+
     def __init__(self, settings: RuleSettings) -> None:
         self.settings = settings
 
     def parameters(self, device: torch.device) -> list[nn.Parameter]:
-        """Move the rule's trainable parameters to the device and return them; none by default.
+        """Move the rule's trainable parameters to the network's device and return them; none by default.
 
         The optimiser trains them together with the network, without weight decay.
-
-        Args:
-            device: of the network.
         """
         return []
 
@@ -119,9 +115,7 @@ class Weighting(ABC):
         """
 
     def after_step(self, losses: Callable[[], Tensor]) -> None:
-        """React to an optimiser step; does nothing by default.
-
-        Override it in a rule that learns from the change of the losses, such as FAMO.
+        """React to an optimiser step, in a rule that learns from the change of the losses, such as FAMO.
 
         Args:
             losses: computes the losses (k,) of the same batch with the updated network; costs a forward pass.
@@ -166,13 +160,15 @@ class Weighting(ABC):
         """Return the estimated noise of each label at the last refresh; None if the rule does not estimate it."""
         return None
 
-    @abstractmethod
     def state_dict(self) -> dict[str, Tensor]:
         """Return all that training needs to resume and give the same result to the bit, as CPU tensors."""
+        return {name: torch.as_tensor(getattr(self, f"_{name}")).cpu().clone() for name in self.state_names}
 
-    @abstractmethod
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restore the state that `state_dict` returned."""
+        for name in self.state_names:
+            number = isinstance(getattr(self, f"_{name}"), int)
+            setattr(self, f"_{name}", int(state[name]) if number else state[name].clone())
 
 
 class FixedWeights(Weighting):
@@ -182,6 +178,8 @@ class FixedWeights(Weighting):
         settings: of the rule.
         tasks: k.
     """
+
+    state_names: ClassVar[tuple[str, ...]] = ("alpha",)
 
     def __init__(self, settings: RuleSettings, tasks: int) -> None:
         super().__init__(settings)
@@ -204,13 +202,10 @@ class FixedWeights(Weighting):
         """Return the current weights, (k,)."""
         return self._alpha.clone()
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """Return the weights."""
-        return {"alpha": self._alpha.clone()}
-
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Restore the weights."""
-        self._set_weights(state["alpha"].clone())
+        """Restore the state, and use its weights in the next step."""
+        super().load_state_dict(state)
+        self._set_weights(self._alpha)
 
 
 class StepWeights(Weighting):
@@ -223,6 +218,8 @@ class StepWeights(Weighting):
         settings: of the rule.
         tasks: k.
     """
+
+    state_names: ClassVar[tuple[str, ...]] = ("sum", "steps", "last")
 
     def __init__(self, settings: RuleSettings, tasks: int) -> None:
         super().__init__(settings)
@@ -246,14 +243,6 @@ class StepWeights(Weighting):
         """Start a new mean."""
         self._last = self.weights()
         self._sum, self._steps = torch.zeros_like(self._sum), torch.zeros_like(self._steps)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Return this epoch's sum and number of steps, and the last epoch's weights."""
-        return {"sum": self._sum.cpu().clone(), "steps": self._steps.cpu().clone(), "last": self._last.clone()}
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Restore what `state_dict` returned."""
-        self._sum, self._steps, self._last = (state[name].clone() for name in ("sum", "steps", "last"))
 
 
 _CANCELLATION = 1e-3  # weights whose sum is below this share of the sum of their absolute values cannot be scaled

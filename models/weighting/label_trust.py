@@ -78,21 +78,15 @@ def label_trust(
         SettingError: there are fewer patients than folds.
     """
     X, y = np.asarray(features, dtype=np.float64), np.asarray(targets)
-    n, k = y.shape
-    patient_numbers = np.arange(n) if patients is None else np.unique(np.asarray(patients), return_inverse=True)[1]
+    patient_numbers = np.arange(len(y)) if patients is None else np.unique(np.asarray(patients), return_inverse=True)[1]
     scores = out_of_fold_scores(X, y, patient_numbers, seed=seed)
-    estimates = np.array([_estimate_label(scores[:, i], y[:, i], patient_numbers, replaced_by) for i in range(k)])
+    estimates = np.array(
+        [_estimate_label(scores[:, i], y[:, i], patient_numbers, replaced_by) for i in range(y.shape[1])]
+    )
     noise, lo, hi, anchors = estimates.T
     order = np.argsort(np.where(np.isnan(noise), np.inf, noise), kind="stable")
-    rank = np.empty(k, dtype=int)
-    rank[order] = np.arange(1, k + 1)
-    return LabelTrust(
-        tuple(noise.tolist()),
-        tuple(lo.tolist()),
-        tuple(hi.tolist()),
-        tuple(rank.tolist()),
-        tuple(anchors.astype(int).tolist()),
-    )
+    columns = noise, lo, hi, 1 + np.argsort(order), anchors.astype(int)
+    return LabelTrust(*(tuple(column.tolist()) for column in columns))
 
 
 def out_of_fold_scores(X: NDArray, y: NDArray, patient_numbers: NDArray, *, seed: int) -> NDArray[np.float64]:
@@ -100,7 +94,7 @@ def out_of_fold_scores(X: NDArray, y: NDArray, patient_numbers: NDArray, *, seed
 
     Args:
         X: features, (n, d) float64.
-        y: noisy labels, (n, k): 1 present, 0 absent, -1 unknown.
+        y: noisy labels, (n, k), as for `label_trust`.
         patient_numbers: (n,) integers from 0.
         seed: of the folds.
 

@@ -43,11 +43,8 @@ def realised_noise(clean: Tensor, noisy: Tensor) -> Tensor:
         both; 0 for a class without entries.
     """
     known = (clean >= 0) & (noisy >= 0)
-    shares = []
-    for value in (1, 0):
-        in_class = known & (clean == value)
-        shares.append((in_class & (noisy != clean)).sum(0).double() / in_class.sum(0).clamp(min=1))
-    return torch.stack(shares, 1)
+    classes = [known & (clean == value) for value in (1, 0)]
+    return torch.stack([(each & (noisy != clean)).sum(0).double() / each.sum(0).clamp(min=1) for each in classes], 1)
 
 
 def noise_weights(noise: Tensor) -> Tensor:

@@ -17,14 +17,14 @@ Shapes: b rows of a batch, n rows of the training set, d features, k tasks, r ra
 """
 
 from collections.abc import Iterable
-from typing import Literal, Self
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from models.errors import SettingError
 from models.evaluation.auc import auc_per_label
+from models.weighting.svd import RunningSums
 
 RankRule = Literal["validation", "spectrum"]
 
@@ -32,36 +32,15 @@ _DRAWS, _QUANTILE = 200, 0.95
 _RIDGE = 1e-3  # share of the mean variance, added to the features' variances because features may be collinear
 
 
-class Moments:
-    """Running sums over batches of rows, from which the features' covariance and the labels' correlation follow.
+class Moments(RunningSums):
+    """Running sums over batches of rows, from which the features' covariance and the labels' correlation follow."""
 
-    The sums are in float64, those of features relative to the first row.
-    """
+    purpose = "choosing a rank"
 
-    def __init__(self) -> None:
-        self._sums: tuple[Tensor, ...] | None = None
-        self._x0 = torch.empty(0)
-
-    def add(self, features: Tensor, targets: Tensor, known: Tensor) -> Self:
-        """Add a batch of rows.
-
-        Args:
-            features: (b, d), any float type, finite.
-            targets: (b, k), any type; unknown entries are ignored.
-            known: (b, k) bool.
-
-        Returns:
-            This object.
-        """
-        x, m = features.double(), known.double()
-        y = torch.where(known, targets.double(), 0.0)
-        if self._sums is None:
-            self._x0 = x[0].clone()
-        x = x - self._x0
+    def _sum_batch(self, x: Tensor, y: Tensor, known: Tensor) -> tuple[Tensor, ...]:
+        m = known.double()
         rows = torch.tensor(float(len(x)), dtype=torch.float64, device=x.device)
-        batch = (rows, x.sum(0), x.T @ x, m.sum(0), y.sum(0), m.T @ m, y.T @ m, y.T @ y)
-        self._sums = batch if self._sums is None else tuple(a + b for a, b in zip(self._sums, batch, strict=True))
-        return self
+        return rows, x.sum(0), x.T @ x, m.sum(0), y.sum(0), m.T @ m, y.T @ m, y.T @ y
 
     def feature_covariance(self) -> Tensor:
         """Return S, the covariance of the features, (d, d) float64."""
@@ -86,22 +65,9 @@ class Moments:
         """Return the number of known rows of each label, (k,)."""
         return self._require_sums()[3]
 
-    def _require_sums(self) -> tuple[Tensor, ...]:
-        if self._sums is None:
-            raise SettingError("choosing a rank needs at least one training image; got none")
-        return self._sums
-
 
 def rank_from_spectrum(theta: Tensor, moments: Moments) -> int:
-    """Choose r by parallel analysis.
-
-    Args:
-        theta: (d, k), scaling `unit`, from the same rows as `moments`.
-        moments: of the training rows.
-
-    Returns:
-        r in 1..k.
-    """
+    """Choose r in 1..k by parallel analysis from Theta (d, k), scaling `unit`, and the moments of the same rows."""
     rng = np.random.default_rng(np.random.SeedSequence(0, spawn_key=tuple(b"parallel analysis")))
     d, k = theta.shape
     rows = _matrix_root(moments.feature_covariance())
@@ -129,10 +95,7 @@ def rank_on_validation(theta: Tensor, moments: Moments, validation: Iterable[tup
     U, _, _ = torch.linalg.svd(theta, full_matrices=False)
     S = moments.feature_covariance()
     S = S + torch.eye(len(S), dtype=S.dtype, device=S.device) * (_RIDGE * S.diagonal().mean())
-    projected, targets = [], []
-    for features, labels in validation:
-        projected.append(features.double() @ U)
-        targets.append(labels)
+    projected, targets = zip(*((features.double() @ U, labels) for features, labels in validation), strict=True)
     Z, y = torch.cat(projected), torch.cat(targets).cpu().numpy()
     auc_by_rank = []
     for r in range(1, U.shape[1] + 1):

@@ -15,22 +15,6 @@ from models.weighting.oracle import Oracle, OracleSettings
 from models.weighting.scalarization import ScalarizationSettings, make_scalarization
 from models.weighting.svd_rules import Svd, SvdDynamic, SvdDynamicSettings, SvdSettings
 
-__all__ = [
-    "AggregationSettings",
-    "OracleSettings",
-    "ScalarizationSettings",
-    "SingleTask",
-    "SingleTaskSettings",
-    "Svd",
-    "SvdDynamicSettings",
-    "SvdSettings",
-    "Uniform",
-    "UniformSettings",
-    "Weighting",
-    "WeightingSettings",
-    "make_weighting",
-]
-
 
 class UniformSettings(RuleSettings):
     """Uniform weights: every task counts the same."""

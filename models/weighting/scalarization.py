@@ -116,6 +116,8 @@ class DynamicWeightAverage(FixedWeights):
         tasks: k.
     """
 
+    state_names = (*FixedWeights.state_names, "sum", "batches", "averages")
+
     def __init__(self, settings: ScalarizationSettings, tasks: int) -> None:
         super().__init__(settings, tasks)
         self._sum = torch.zeros(tasks, dtype=torch.float64)
@@ -132,10 +134,10 @@ class DynamicWeightAverage(FixedWeights):
 
     def after_epoch(self, epoch: int, feature_pass: FeaturePass, validation_pass: FeaturePass | None = None) -> None:
         """Compute the weights of the next epoch from the losses of the last two."""
-        from torchjd.scalarization import DWA
-
         if epoch == 0:
             return
+        from torchjd.scalarization import DWA
+
         previous = self._averages[-1] if len(self._averages) else torch.ones_like(self._alpha)
         seen, summed = self._batches.cpu(), self._sum.cpu()
         average = torch.where(seen > 0, summed / seen.clamp(min=1), previous).clamp(min=_POSITIVE)
@@ -146,16 +148,6 @@ class DynamicWeightAverage(FixedWeights):
             rule(epoch_average)
             rule.step()
         self._set_weights(scalarization_gradient(rule, average))
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Return the weights, this epoch's sums, and the last epochs' mean losses."""
-        extra = {"sum": self._sum, "batches": self._batches, "averages": self._averages}
-        return super().state_dict() | {name: value.cpu().clone() for name, value in extra.items()}
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Restore what `state_dict` returned."""
-        super().load_state_dict(state)
-        self._sum, self._batches, self._averages = (state[name].clone() for name in ("sum", "batches", "averages"))
 
 
 class FastAdaptive(StepWeights):
@@ -180,7 +172,9 @@ class FastAdaptive(StepWeights):
         self, fabric: Any, losses: Tensor, present: Tensor, features: Tensor, network: MultiTaskNetwork
     ) -> None:
         """Send the weighted losses back, and remember them for `after_step`."""
-        self._move_to(losses.device)
+        (logits,) = self._rule.to(losses.device).parameters()
+        adam_state = self._adam_state(logits)
+        adam_state.update({name: value.to(losses.device) for name, value in adam_state.items() if name != "step"})
         self._present = present
         self._losses_before = torch.where(present, losses.detach(), 1.0)
         loss_gradient = torch.where(present, scalarization_gradient(self._rule, self._losses_before), 0.0)
@@ -194,9 +188,6 @@ class FastAdaptive(StepWeights):
 
         An absent task is given the mean decrease of the others, so that its logit stays the same, except for FAMO's
         weight decay.
-
-        Args:
-            losses: computes the losses (k,) of the same batch with the updated network.
         """
         (logits,) = self._rule.parameters()
         z = torch.where(self._present, torch.softmax(logits.detach(), 0), 0.0)
@@ -205,16 +196,13 @@ class FastAdaptive(StepWeights):
         mean = (z @ decrease) / z.sum().clamp(min=_POSITIVE)
         self._rule.update(torch.where(self._present, after, torch.exp(-mean)))
 
-    def _move_to(self, device: torch.device) -> None:
-        (logits,) = self._rule.to(device).parameters()
-        adam_state = self._rule._optimizer.state[logits] if self._rule._optimizer else {}
-        adam_state.update({name: value.to(device) for name, value in adam_state.items() if name != "step"})
+    def _adam_state(self, logits: Tensor) -> dict[str, Tensor]:
+        return self._rule._optimizer.state[logits] if self._rule._optimizer else {}
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the recorded weights, the logits, and the state of their optimiser."""
         (logits,) = self._rule.parameters()
-        adam_state = self._rule._optimizer.state[logits] if self._rule._optimizer else {}
-        extra = {"logits": logits} | {f"adam/{name}": value for name, value in adam_state.items()}
+        extra = {"logits": logits} | {f"adam/{name}": value for name, value in self._adam_state(logits).items()}
         return super().state_dict() | {name: value.detach().cpu().clone() for name, value in extra.items()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
@@ -242,6 +230,8 @@ class Stateless(StepWeights):
         seed: of the random weights of `rlw`, at least 0.
     """
 
+    state_names = (*StepWeights.state_names, "step")
+
     def __init__(self, settings: ScalarizationSettings, tasks: int, seed: int) -> None:
         super().__init__(settings, tasks)
         self._kind, self._seed = settings.kind, seed
@@ -262,15 +252,6 @@ class Stateless(StepWeights):
         fabric.backward((alpha * losses).sum() / k)
         self._step += 1
         self._record_weights(alpha)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Return the recorded weights and the number of steps."""
-        return super().state_dict() | {"step": torch.tensor(self._step)}
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Restore what `state_dict` returned."""
-        super().load_state_dict(state)
-        self._step = int(state["step"])
 
 
 def scalarization_gradient(rule: nn.Module, losses: Tensor) -> Tensor:

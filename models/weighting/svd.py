@@ -31,7 +31,8 @@ is the covariance of x and y_i, and p_i is the share of positives, both over the
 Shapes: b rows of a batch, n rows of the training set, d features, k tasks, r rank.
 """
 
-from typing import Literal, Self
+from abc import ABC, abstractmethod
+from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
@@ -43,39 +44,56 @@ Scaling = Literal["raw", "unit", "effect", "permutation"]
 _ROUNDING = 1e-12  # variation below this share of the values' own size is rounding error, in float64
 
 
-class Theta:
-    """Step 1 of Algorithm 2: running sums over batches of rows, from which Theta follows in every scaling.
+class RunningSums(ABC):
+    """Running sums over batches of rows, in float64; float32 sums had errors of 1e-3.
 
-    The sums are in float64; float32 sums had errors of 1e-3. They are relative to the first row, so that features whose
-    mean is far larger than their spread lose no digits. A batch costs one matrix product of (d x b) and (b x 2k). X is
-    never stored as a whole.
+    They are relative to the first row, so that features whose mean is far larger than their spread lose no digits.
     """
+
+    purpose: ClassVar[str]
 
     def __init__(self) -> None:
         self._sums: tuple[Tensor, ...] | None = None
         self._x0 = self._y0 = torch.empty(0)
 
     def add(self, features: Tensor, targets: Tensor, known: Tensor) -> Self:
-        """Add a batch of rows.
+        """Add a batch of rows, and return this object.
 
         Args:
             features: (b, d), any float type, finite.
             targets: (b, k), any type; unknown entries are ignored.
             known: (b, k) bool.
-
-        Returns:
-            This object.
         """
-        x, m = features.double(), known.double()
-        y = torch.where(known, targets.double(), 0.0)
+        x, y = features.double(), torch.where(known, targets.double(), 0.0)
         if self._sums is None:
             self._x0, self._y0 = x[0].clone(), y[0].clone()
-        x, y = x - self._x0, torch.where(known, y - self._y0, 0.0)
-        k = m.shape[1]
-        products = x.T @ torch.cat([m, y], 1)
-        batch = (m.sum(0), y.sum(0), (y * y).sum(0), products[:, :k], products[:, k:], (x * x).sum(1) @ m)
+        batch = self._sum_batch(x - self._x0, y, known)
         self._sums = batch if self._sums is None else tuple(a + b for a, b in zip(self._sums, batch, strict=True))
         return self
+
+    @abstractmethod
+    def _sum_batch(self, x: Tensor, y: Tensor, known: Tensor) -> tuple[Tensor, ...]:
+        """Return the sums of a batch: x (b, d) relative to the first row, y (b, k) with 0 where it is not known."""
+
+    def _require_sums(self) -> tuple[Tensor, ...]:
+        if self._sums is None:
+            raise SettingError(f"{self.purpose} needs at least one training image; got none")
+        return self._sums
+
+
+class Theta(RunningSums):
+    """Step 1 of Algorithm 2: running sums over batches of rows, from which Theta follows in every scaling.
+
+    A batch costs one matrix product of (d x b) and (b x 2k). X is never stored as a whole.
+    """
+
+    purpose = "Algorithm 2"
+
+    def _sum_batch(self, x: Tensor, y: Tensor, known: Tensor) -> tuple[Tensor, ...]:
+        m, y = known.double(), torch.where(known, y - self._y0, 0.0)
+        k = m.shape[1]
+        products = x.T @ torch.cat([m, y], 1)
+        return m.sum(0), y.sum(0), (y * y).sum(0), products[:, :k], products[:, k:], (x * x).sum(1) @ m
 
     def matrix(self, scaling: Scaling) -> Tensor:
         """Compute Theta.
@@ -90,14 +108,11 @@ class Theta:
         Raises:
             SettingError: no rows were added.
         """
-        if self._sums is None:
-            raise SettingError("Algorithm 2 needs at least one training image; got none")
-        n, sum_y, sum_yy, sum_x, sum_xy, sum_xx = self._sums
+        n, sum_y, sum_yy, sum_x, sum_xy, sum_xx = self._require_sums()
         rows = n.clamp(min=1)
         mean_x, mean_y = sum_x / rows, sum_y / rows
         if scaling == "raw":
-            uncentred = sum_xy + self._x0[:, None] * (sum_y + n * self._y0) + sum_x * self._y0
-            return uncentred / rows
+            return (sum_xy + self._x0[:, None] * (sum_y + n * self._y0) + sum_x * self._y0) / rows
         covariance = sum_xy / rows - mean_x * mean_y
         variance = (sum_yy / rows - mean_y**2).clamp(min=0)
         spread = (sum_xx / rows - (mean_x**2).sum(0)).clamp(min=0)  # trace of the features' covariance

@@ -57,12 +57,8 @@ class SvdSettings(RuleSettings):
     rows: Annotated[int, Field(ge=2)] | Annotated[float, Field(gt=0, lt=1)] | None = Field(0.1, description=_ROWS)
 
 
-class Svd(FixedWeights):
-    """Objective: the mean of alpha_i L_i, with alpha from Algorithm 2 on the features of the network so far.
-
-    A refresh costs one forward pass over `rows` images, and the sums of `models.weighting.svd.Theta`, a few percent of
-    that. A rank of `spectrum` or `validation` adds the features' covariance; `validation` also adds a pass over the
-    validation images.
+class _RankedWeights(FixedWeights):
+    """Weights from Algorithm 2 with a rank.
 
     Args:
         settings: rank, scaling, refresh epochs and number of images.
@@ -72,28 +68,44 @@ class Svd(FixedWeights):
         SettingError: the rank is above k.
     """
 
-    def __init__(self, settings: SvdSettings, tasks: int) -> None:
+    state_names = (*FixedWeights.state_names, "rank")
+
+    def __init__(self, settings: "SvdSettings | SvdDynamicSettings", tasks: int) -> None:
         super().__init__(settings, tasks)
         if isinstance(settings.rank, int):
             check_rank(settings.rank, tasks)
-        self._settings = settings
         self._rank = 0  # of the last refresh; 0: no refresh yet
+
+    def diagnostics(self) -> dict[str, float]:
+        """Return `rank`, r at the last refresh; nothing before it."""
+        return {"rank": float(self._rank)} if self._rank else {}
+
+
+class Svd(_RankedWeights):
+    """Objective: the mean of alpha_i L_i, with alpha from Algorithm 2 on the features of the network so far.
+
+    A refresh costs one forward pass over `rows` images, and the sums of `models.weighting.svd.Theta`, a few percent of
+    that. A rank of `spectrum` or `validation` adds the features' covariance; `validation` also adds a pass over the
+    validation images.
+    """
+
+    settings: SvdSettings
 
     def after_epoch(self, epoch: int, feature_pass: FeaturePass, validation_pass: FeaturePass | None = None) -> None:
         """Compute new weights if the settings ask for a refresh after this epoch."""
-        if epoch in self._settings.refresh:
+        if epoch in self.settings.refresh:
             theta, moments = Theta(), Moments()
-            for features, targets in feature_pass(self._settings.rows):
+            for features, targets in feature_pass(self.settings.rows):
                 theta.add(features, targets, targets >= 0)
-                if isinstance(self._settings.rank, str):
+                if isinstance(self.settings.rank, str):
                     moments.add(features, targets, targets >= 0)
-            matrix = theta.matrix(self._settings.scaling)
-            self._rank = choose_rank(self._settings.rank, theta, matrix, moments, validation_pass)
+            matrix = theta.matrix(self.settings.scaling)
+            self._rank = choose_rank(self.settings.rank, theta, matrix, moments, validation_pass)
             self._set_weights(svd_weights(matrix, self._rank))
 
     def check(self, epochs: int, pretrained: bool = False) -> None:
         """Check that weights before training have a pretrained network, and that an epoch follows the first refresh."""
-        first = min(self._settings.refresh)
+        first = min(self.settings.refresh)
         if first == 0 and not pretrained:
             raise SettingError(
                 "svd weights are to be computed before training (refresh 0), but the network starts from random "
@@ -104,19 +116,6 @@ class Svd(FixedWeights):
                 f"svd weights are first computed after epoch {first}, but training has {epochs} epoch(s), so no epoch "
                 "would use them: train longer, or set refresh to at least 1 and less than the number of epochs"
             )
-
-    def diagnostics(self) -> dict[str, float]:
-        """Return `rank`, r at the last refresh; nothing before it."""
-        return {"rank": float(self._rank)} if self._rank else {}
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Return the weights and the rank."""
-        return super().state_dict() | {"rank": torch.tensor(self._rank)}
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Restore what `state_dict` returned."""
-        super().load_state_dict(state)
-        self._rank = int(state["rank"])
 
 
 def choose_rank(rank: Rank, theta: Theta, matrix: Tensor, moments: Moments, validation_pass: FeaturePass | None) -> int:
@@ -168,67 +167,54 @@ class SvdDynamicSettings(RuleSettings):
     rows: Annotated[int, Field(ge=5)] | Annotated[float, Field(gt=0, lt=1)] | None = Field(1024, description=_ROWS)
 
 
-class SvdDynamic(FixedWeights):
+class SvdDynamic(_RankedWeights):
     """Objective: the mean of alpha_i L_i, with alpha computed anew after every epoch.
 
     Theta is an exponential moving average over the refreshes; the label trust is that of the last refresh. From the
     estimated noise p_i of `models.weighting.label_trust` a task gets the weight (1 - p_i)^2, as in
     `models.weighting.oracle` from the true noise. A refresh costs a forward pass over `rows` images, whose features are
     in memory meanwhile.
-
-    Args:
-        settings: source of the weights, memory, rank, scaling and number of images.
-        tasks: k.
-
-    Raises:
-        SettingError: the rank is above k.
     """
+
+    settings: SvdDynamicSettings
 
     def __init__(self, settings: SvdDynamicSettings, tasks: int) -> None:
         super().__init__(settings, tasks)
-        if isinstance(settings.rank, int):
-            check_rank(settings.rank, tasks)
-        self._settings = settings
-        self._rank = 0
         self._theta: Tensor | None = None
         self._trust: LabelTrust | None = None
 
     def after_epoch(self, epoch: int, feature_pass: FeaturePass, validation_pass: FeaturePass | None = None) -> None:
         """Compute new weights from the epoch `first` on."""
-        if epoch < self._settings.first:
+        if epoch < self.settings.first:
             return
-        batches = list(feature_pass(self._settings.rows))
+        batches = list(feature_pass(self.settings.rows))
         features, targets = (torch.cat(parts) for parts in zip(*batches, strict=True))
         known = targets >= 0
         theta, moments = Theta().add(features, targets, known), Moments().add(features, targets, known)
-        matrix, memory = theta.matrix(self._settings.scaling).cpu(), self._settings.memory
+        matrix, memory = theta.matrix(self.settings.scaling).cpu(), self.settings.memory
         self._theta = matrix if self._theta is None else memory * self._theta + (1 - memory) * matrix
-        self._rank = choose_rank(self._settings.rank, theta, self._theta.to(features.device), moments, validation_pass)
+        self._rank = choose_rank(self.settings.rank, theta, self._theta.to(features.device), moments, validation_pass)
         self._trust = label_trust(
-            features.float().cpu().numpy(), targets.cpu().numpy(), replaced_by=self._settings.replaced_by
+            features.float().cpu().numpy(), targets.cpu().numpy(), replaced_by=self.settings.replaced_by
         )
         self._set_weights(self._combine_weights())
 
     def _combine_weights(self) -> Tensor:
         """Return the weights (k,) from label trust, Algorithm 2, or their product."""
         alpha = torch.ones_like(self._alpha)
-        if self._settings.by != "trust" and self._theta is not None:
+        if self.settings.by != "trust" and self._theta is not None:
             alpha = svd_weights(self._theta, self._rank)
-        if self._settings.by != "svd" and self._trust is not None:
+        if self.settings.by != "svd" and self._trust is not None:
             alpha = alpha * noise_weights(torch.tensor(self._trust.noise, dtype=torch.float64).nan_to_num(0.0))
         return alpha * (len(alpha) / alpha.sum()) if alpha.sum() > 0 else torch.ones_like(alpha)
 
     def check(self, epochs: int, pretrained: bool = False) -> None:
         """Check that an epoch follows the first computation of weights."""
-        if self._settings.first >= epochs:
+        if self.settings.first >= epochs:
             raise SettingError(
-                f"svd_dynamic weights are first computed after epoch {self._settings.first}, but training has {epochs} "
+                f"svd_dynamic weights are first computed after epoch {self.settings.first}, but training has {epochs} "
                 "epoch(s), so no epoch would use them: train longer, or set first below the number of epochs"
             )
-
-    def diagnostics(self) -> dict[str, float]:
-        """Return `rank`, r at the last refresh; nothing before it."""
-        return {"rank": float(self._rank)} if self._rank else {}
 
     def trust(self) -> LabelTrust | None:
         """Return the label trust of the last refresh."""
@@ -236,7 +222,7 @@ class SvdDynamic(FixedWeights):
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the weights, the rank, the running Theta and the label trust."""
-        state = super().state_dict() | {"rank": torch.tensor(self._rank)}
+        state = super().state_dict()
         if self._theta is not None and self._trust is not None:
             state["theta"] = self._theta.clone()
             # via numpy: torch.tensor would make the numbers float32
@@ -246,7 +232,6 @@ class SvdDynamic(FixedWeights):
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restore what `state_dict` returned."""
         super().load_state_dict(state)
-        self._rank = int(state["rank"])
         if "theta" in state:
             self._theta = state["theta"].clone()
             names = (field.name for field in fields(LabelTrust))

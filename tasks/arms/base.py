@@ -9,9 +9,8 @@ import json
 import shutil
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from functools import partial
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,22 +22,16 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 from mlflow.exceptions import MlflowException
-from prefect import Task, task
-from prefect.cache_policies import NO_CACHE
-from prefect.context import TagsContext
-from prefect.futures import as_completed
-from prefect.states import State
 from pydantic import BaseModel, ConfigDict
 
 from data_prep.errors import DataError
-from models.errors import DivergenceError
 from tasks.arms import mlflow_runs
 from tasks.arms.checkpoint_writer import AsyncCheckpointWriter
-from tasks.arms.runner import Device, RunnerSettings, task_runner, uses_gpu
-from tasks.records.study import ArmRecord
+from tasks.arms.runner import Device, uses_gpu
+from tasks.records.study import ArmRecord, ConditionRecord
 from tasks.runtime.atomic_files import read_state, write_atomically
 from tasks.runtime.home import home
-from tasks.runtime.interrupts import interrupt_all, interruptible
+from tasks.runtime.interrupts import interruptible
 from tasks.runtime.progress import LOGGER, progress
 from tasks.runtime.readers_writer_lock import shared
 
@@ -49,6 +42,20 @@ OnStep = Callable[[int, int], None]
 """Called after every step with the steps done and their total; raises after a stop signal."""
 
 
+class Source(BaseModel):
+    """The arm whose trained network another arm needs, to start from it or to read its features.
+
+    Attributes:
+        hash: hash of that arm.
+        run_id: its MLflow run; None until it has finished.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    hash: str
+    run_id: str | None = None
+
+
 class BaseArm(BaseModel):
     """Everything on which an arm's numbers depend, and the places of its inputs."""
 
@@ -56,19 +63,39 @@ class BaseArm(BaseModel):
 
     version: ClassVar[int]  # raise it when a change of the code makes the same settings give other numbers
 
+    factor_fields: ClassVar[tuple[str, ...]] = ("method", "condition")
+    """The fields that a study varies, besides the seed; one with a default counts only where it differs from it."""
+
+    condition: str
     seed: int
     device: Device
     threads: int
+    source: Source | None = None
 
     @property
-    @abstractmethod
+    def factors(self) -> dict[str, str]:
+        """The levels of the arm's factors by name."""
+        levels = {name: getattr(self, name) for name in self.factor_fields if not self._has_default(name)}
+        return {name: level if isinstance(level, str) else level.name for name, level in levels.items()}
+
+    @property
     def title(self) -> str:
-        """The arm's name in MLflow, in Prefect and on the terminal."""
+        """The factors and the seed, as shown in MLflow, in Prefect and on the terminal."""
+        return f"{' · '.join(self.factors.values())} · seed {self.seed}"
 
     @property
     @abstractmethod
     def epochs(self) -> int:
         """Epochs of a complete training."""
+
+    @property
+    @abstractmethod
+    def outputs(self) -> int:
+        """Number of the network's heads."""
+
+    def condition_record(self) -> ConditionRecord:
+        """Return the condition for the results."""
+        return ConditionRecord(name=self.condition)
 
     @abstractmethod
     def hash_inputs(self) -> list[Any]:
@@ -83,9 +110,18 @@ class BaseArm(BaseModel):
         """16 hexadecimal digits of the hash of everything on which the arm's numbers depend.
 
         That includes the version of torch, the kind of device and the number of threads: they change the last bits.
+        A factor at its default adds nothing, so that a new factor leaves the hashes of finished arms as they are.
         """
         place = ["cuda" if uses_gpu(self.device) else self.threads, torch.__version__, self.version]
-        return hashlib.sha256(json.dumps([*self.hash_inputs(), place], sort_keys=True).encode()).hexdigest()[:16]
+        fields = self.__class__.model_fields
+        changed = {name for name in self.factors if not fields[name].is_required()}
+        more = [self.model_dump(mode="json", include=changed)] if changed else []
+        inputs = [*self.hash_inputs(), place, *more]
+        return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
+
+    def _has_default(self, name: str) -> bool:
+        field = self.__class__.model_fields[name]
+        return not field.is_required() and getattr(self, name) == field.get_default(call_default_factory=True)
 
     @property
     def folder(self) -> Path:
@@ -110,30 +146,13 @@ class ArmRef(BaseModel):
     reused: bool
 
 
-def _is_transient(_task: Any, _run: Any, state: State[Any]) -> bool:
-    """Tell whether another try can help: MLflow's server may be busy, and an arm resumes from its checkpoint."""
-    return isinstance(state.result(raise_on_failure=False), (MlflowException, ConnectionError))
-
-
-arm_task: Callable[[], Callable[..., Task[Any, Any]]] = partial(
-    task,
-    name="train arm",
-    task_run_name="{arm.title}",
-    cache_policy=NO_CACHE,  # finished arms are found in MLflow, see the module's docstring
-    retries=2,
-    retry_delay_seconds=[2, 20],
-    retry_condition_fn=_is_transient,
-)
-"""Decorator for the function that trains one kind of arm: makes it a Prefect task. See `train_or_reuse`."""
-
-
-def train_or_reuse(arm: ArmT, parent: str | None, train: Callable[[ArmT, str, OnStep], ArmRecord]) -> ArmRef:
+def train_or_reuse(arm: BaseArm, parent: str | None, train: Callable[[str, OnStep], ArmRecord]) -> ArmRef:
     """Train an arm within its MLflow run, unless MLflow has it as finished.
 
     Args:
         arm: to train.
         parent: the id of the study's MLflow run, if there is one.
-        train: the training; it gets the arm, the id of the arm's MLflow run, and a function to call at every step.
+        train: the training; it gets the id of the arm's MLflow run, and a function to call at every step.
 
     Returns:
         The arm's MLflow run.
@@ -165,7 +184,7 @@ def _arm_lock(arm: BaseArm, raise_if_stopped: Callable[[], None]) -> Iterator[No
 
 
 def _reuse_or_train(
-    arm: ArmT, parent: str | None, train: Callable[[ArmT, str, OnStep], ArmRecord], raise_if_stopped: Callable[[], None]
+    arm: BaseArm, parent: str | None, train: Callable[[str, OnStep], ArmRecord], raise_if_stopped: Callable[[], None]
 ) -> ArmRef:
     experiment_id = mlflow_runs.connect()
     known = mlflow_runs.find_run(experiment_id, mlflow_runs.ARM_TAG, arm.hash)
@@ -187,7 +206,7 @@ def _reuse_or_train(
             pause_for_exclusive()
             update(done, total)
 
-        record = train(arm, run_id, on_step)
+        record = train(run_id, on_step)
     shutil.rmtree(arm.folder, ignore_errors=True)
     LOGGER.info(
         "%s: test %s %s, best epoch %s of %d, %.0f s",
@@ -280,48 +299,6 @@ def log_results(
     np.savez(arm.folder / PREDICTIONS, allow_pickle=False, **arrays)
     mlflow.log_artifact(str(arm.folder / PREDICTIONS), "arm")
     mlflow.log_artifact(str(arm.folder / RECORD), "arm")
-
-
-def train_arms(
-    train: Task[Any, ArmRef], arms: Sequence[ArmT], parent: str, runner: RunnerSettings
-) -> list[tuple[ArmT, ArmRef | DivergenceError]]:
-    """Train the arms, several at a time.
-
-    Args:
-        train: the Prefect task that trains one arm.
-        arms: to train.
-        parent: the id of the study's MLflow run.
-        runner: how many arms train at a time, and where.
-
-    Returns:
-        Each arm, in order, with its MLflow run, or with the error if it diverged.
-
-    Raises:
-        DivergenceError: all arms diverged.
-    """
-    outcomes: dict[str, ArmRef | DivergenceError] = {}
-    # For each tag of a task, Prefect asks its server for a concurrency slot: two seconds per arm. So no tags here.
-    untagged = TagsContext(current_tags=set())
-    with untagged, progress("arms") as update, interruptible(), task_runner(runner, arms[0].device) as pool:
-        futures = {pool.submit(train, {"arm": arm, "parent": parent}): arm for arm in arms}
-        update(0, len(arms))
-        try:
-            for future in as_completed(list(futures)):
-                arm = futures[future]
-                try:
-                    outcomes[arm.hash] = future.result()
-                except DivergenceError as error:
-                    LOGGER.warning("%s: %s", arm.title, error)
-                    outcomes[arm.hash] = error
-                update(len(outcomes), len(arms))
-        except BaseException:
-            interrupt_all()  # each arm leaves a checkpoint; without this, leaving `pool` would wait until all finish
-            raise
-    in_order = [(arm, outcomes[arm.hash]) for arm in arms]
-    diverged = [error for _, error in in_order if isinstance(error, DivergenceError)]
-    if len(diverged) == len(arms):
-        raise diverged[0]
-    return in_order
 
 
 def read_arm(ref: ArmRef) -> tuple[ArmRecord, dict[str, np.ndarray]]:

@@ -32,13 +32,9 @@ class AsyncCheckpointWriter:
             self._wait()
 
     def save(self, state: Mapping[str, Any], metrics: Mapping[str, float], epoch: int, timestamp_ms: int) -> None:
-        """Start to write an epoch, after the one before is written.
+        """Start to write an epoch (counted from 1), after the one before is written.
 
-        Args:
-            state: the content of the checkpoint; it must not change after this call.
-            metrics: for MLflow.
-            epoch: counted from 1.
-            timestamp_ms: of the metrics, Unix time in milliseconds.
+        The state must not change after this call. The metrics get the time stamp, Unix time in milliseconds.
         """
         self._wait()
         self._pending = self._executor.submit(self._write, state, metrics, epoch, timestamp_ms)

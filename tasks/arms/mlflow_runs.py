@@ -35,10 +35,9 @@ DIGEST = 32  # characters of a content hash that fit into MLflow's dataset table
 
 
 def connect() -> str:
-    """Connect MLflow to the store of `home()`; runs that killed processes left RUNNING become KILLED.
+    """Connect MLflow to the store of `home()`, and return the id of medmtl's experiment.
 
-    Returns:
-        The id of medmtl's MLflow experiment.
+    Runs that killed processes left RUNNING become KILLED.
     """
     uri = home().tracking_uri
     mlflow.set_tracking_uri(uri)
@@ -65,21 +64,13 @@ def find_run(experiment_id: str, tag: str, value: str) -> Run | None:
 
 
 def create_run(experiment_id: str, name: str, tags: Mapping[str, str], params: Mapping[str, Any]) -> str:
-    """Create a run with tags and parameters (nested mappings are flattened with dots).
-
-    Returns:
-        The id of the run.
-    """
+    """Create a run with tags and parameters (nested mappings are flattened with dots), and return its id."""
     run = MlflowClient().create_run(experiment_id, run_name=name, tags={**tags, PROCESS_TAG: process_name()})
     return resume_run(run, params)
 
 
 def resume_run(run: Run, params: Mapping[str, Any]) -> str:
-    """Log the parameters that an unfinished run does not have yet, because of a kill.
-
-    Returns:
-        The id of the run.
-    """
+    """Log the parameters that an unfinished run does not have yet, because of a kill; return the run's id."""
     missing = [Param(key, str(value)) for key, value in flatten(params).items() if key not in run.data.params]
     MlflowClient().log_batch(run.info.run_id, params=missing)
     return run.info.run_id
@@ -87,11 +78,9 @@ def resume_run(run: Run, params: Mapping[str, Any]) -> str:
 
 @contextmanager
 def study_run(title: str, settings: BaseModel) -> Iterator[str]:
-    """Open the parent run of a study: the unfinished one with the same settings, or a new one.
+    """Open the parent run of a study: the unfinished one with the same settings, or a new one called title and date.
 
-    Args:
-        title: of a new run, to which the date is added.
-        settings: of the study; logged as parameters.
+    The settings are logged as parameters.
 
     Yields:
         The id of the run, which is the active one meanwhile.
@@ -110,22 +99,16 @@ def study_run(title: str, settings: BaseModel) -> Iterator[str]:
 
 
 @contextmanager
-def active_run(run_id: str) -> Iterator[str]:
+def active_run(run_id: str) -> Iterator[None]:
     """Make a run the active one; it ends FINISHED, FAILED after an exception, KILLED after Ctrl-C or SIGTERM.
 
     `mlflow.start_run` as a context manager would end it FAILED in the last case too.
-
-    Args:
-        run_id: of the run.
-
-    Yields:
-        The same id.
     """
     client = MlflowClient()
     client.log_batch(run_id, tags=[RunTag(PROCESS_TAG, process_name())])
     mlflow.start_run(run_id=run_id, nested=True)
     try:
-        yield run_id
+        yield
     except Exception:
         mlflow.end_run("FAILED")
         raise
@@ -159,19 +142,10 @@ def log_metrics(run_id: str, metrics: Mapping[str, float], step: int, timestamp_
 
 
 def log_dataset(name: str, path: Path, digest: str, context: str) -> None:
-    """Log a store or a noise mask as an input of the active run.
-
-    Args:
-        name: of the dataset.
-        path: of its files.
-        digest: its content hash.
-        context: its use, such as 'store'.
-    """
+    """Log the files of a dataset and their content hash as an input of the active run; the context is its use."""
     source = LocalArtifactDatasetSource(path.as_uri())
     dataset = MetaDataset(source, name=name, digest=digest.removeprefix("sha256:")[:DIGEST])
-    with FileLock(
-        home().root / "mlflow.lock"
-    ):  # two arms at once would both create the dataset's row, and one would fail
+    with FileLock(home().root / "mlflow.lock"):  # two arms at once would both create the row, and one would fail
         mlflow.log_input(dataset, context=context)
 
 

@@ -53,14 +53,7 @@ class RunnerSettings(Settings):
 
 @contextmanager
 def task_runner(settings: RunnerSettings, device: Device) -> Iterator[TaskRunner[Any]]:
-    """Start a Prefect task runner for the arms.
-
-    Args:
-        settings: how many arms train at a time, and where.
-        device: on which an arm trains.
-
-    Yields:
-        The runner, to which arms are submitted.
+    """Start a Prefect task runner, to which arms that train on a device are submitted.
 
     Raises:
         DataError: Ray is not installed, or its cluster cannot be reached.

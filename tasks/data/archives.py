@@ -26,14 +26,14 @@ from data_prep.store.store import Store
 from tasks.runtime.home import home
 from tasks.runtime.processes import processors
 from tasks.runtime.progress import LOGGER, progress
-from tasks.runtime.settings import Settings
+from tasks.runtime.settings import AbsolutePath, Settings
 
 
 class ArchiveSettings(Settings):
     """Where the archives of images come from, which of them are used, and whether they are deleted afterwards."""
 
-    folder: Path | None = Field(None, description="folder that holds the files; then nothing is downloaded")
-    manifest: Path | None = Field(
+    folder: AbsolutePath | None = Field(None, description="folder that holds the files; then nothing is downloaded")
+    manifest: AbsolutePath | None = Field(
         None,
         description="CSV of other archives than ChestX-ray14's, with the columns name, url, bytes, md5; "
         "none: ChestX-ray14",
@@ -41,11 +41,6 @@ class ArchiveSettings(Settings):
     parts: tuple[int, ...] = Field((), description="numbers of the archives to use; none: all")
     discard: bool = Field(False, description="delete each archive once its images are in the store and were checked")
     download: DownloadSettings = Field(DownloadSettings(), description="how to download")
-
-    @field_validator("folder", "manifest")
-    @classmethod
-    def _absolute(cls, path: Path | None) -> Path | None:
-        return path and path.expanduser().resolve()
 
     @field_validator("parts", mode="before")
     @classmethod

@@ -44,18 +44,7 @@ class IngestResults(Record):
 def report_ingest(
     ref: StoreRef, checks: tuple[CheckRecord, ...], config: dict[str, Any], seconds: float, folder: Path
 ) -> Path:
-    """Write results.json and report.html of an ingest.
-
-    Args:
-        ref: the store.
-        checks: of the store.
-        config: the complete settings.
-        seconds: wall time of the ingest.
-        folder: for the two files.
-
-    Returns:
-        The path of the report.
-    """
+    """Write results.json and report.html of an ingest that took `seconds` into `folder`; return the report's path."""
     store = Store.open(ref.path)
     results = IngestResults(
         config=config, version=version("medmtl"), data=_store_record(ref, store, checks), seconds=seconds

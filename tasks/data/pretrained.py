@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from data_prep.errors import DataError
 from data_prep.fetch.hub import ENCODER_FILES, fetch_from_hub, manual_download
@@ -26,20 +26,16 @@ from tasks.runtime.progress import LOGGER, progress
 _CONFIG, _TOKENIZER, _WEIGHTS = ENCODER_FILES
 
 
-class EncoderRef(BaseModel):
+class EncoderRef(BaseModel, frozen=True):
     """The folder of a pretrained encoder and the hash of its files."""
-
-    model_config = ConfigDict(frozen=True)
 
     name: str
     folder: Path
     fingerprint: str
 
 
-class VectorsRef(BaseModel):
+class VectorsRef(BaseModel, frozen=True):
     """A file with the vectors of the words that occur in the study's texts, and the hash of its content."""
-
-    model_config = ConfigDict(frozen=True)
 
     path: Path
     fingerprint: str
@@ -49,23 +45,16 @@ class VectorsRef(BaseModel):
 def prepare_encoder(name: str) -> EncoderRef:
     """Find the files of a pretrained encoder; download them once from the Hugging Face hub if `name` is no folder.
 
-    Args:
-        name: a folder, or the name of a model on the hub.
-
-    Returns:
-        The folder and the hash of its files.
-
     Raises:
         DataError: a file is missing, or the hub cannot be reached; the message names the command to download by hand.
     """
     folder = Path(name).expanduser().resolve()
     if not folder.is_dir():
         folder = fetch_from_hub(name, ENCODER_FILES, home().texts / "encoders" / name.replace("/", "--"))
+    digests = []
     for file in ENCODER_FILES:
         if not (folder / file).is_file():
             raise DataError(f"{folder} has no {file}; the folder of an encoder must hold {', '.join(ENCODER_FILES)}")
-    digests = []
-    for file in ENCODER_FILES:
         with (folder / file).open("rb") as stream:
             digests.append(hashlib.file_digest(stream, "sha256").hexdigest())
     fingerprint = "sha256:" + hashlib.sha256(json.dumps(digests).encode()).hexdigest()
@@ -100,17 +89,14 @@ def read_encoder(ref: EncoderRef) -> tuple[dict[str, Any], Mapping[str, torch.Te
 def prepare_vectors(file: Path, dimensions: int, data: SentimentData) -> VectorsRef:
     """Read the vectors of all words of the data's tasks from a file of word vectors.
 
-    Such a file has gigabytes; so it is read once, and the arms read the selected vectors. Vectors of words that the
-    file does not have are drawn with the data's seed.
+    Such a file has gigabytes; so it is read once, and the arms read the selected vectors, a file under MEDMTL_HOME.
+    Vectors of words that the file does not have are drawn with the data's seed.
 
     Args:
         file: GloVe's text file or its zip; where there is none and it is called glove.6B or glove.840B, that release is
             downloaded.
         dimensions: of the vectors.
         data: the sentiment tasks, with their folder.
-
-    Returns:
-        The file of the selected vectors, under MEDMTL_HOME.
 
     Raises:
         DataError: the file cannot be read, see `read_word_vectors`, or not be downloaded.

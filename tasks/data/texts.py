@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 from prefect import task
@@ -17,11 +16,11 @@ from data_prep.text.sentiment import read_sentiment
 from data_prep.text.task import TextTask
 from tasks.runtime.home import home
 from tasks.runtime.progress import progress
-from tasks.runtime.settings import Settings
+from tasks.runtime.settings import AbsolutePath, Settings
 
 
 class _TextData(Settings):
-    folder: Path | None = Field(
+    folder: AbsolutePath | None = Field(
         None, description="folder of the public files; none: they are downloaded once, to MEDMTL_HOME"
     )
     seed: int = Field(
@@ -31,10 +30,16 @@ class _TextData(Settings):
     )
     limit: int | None = Field(None, ge=1, description="maximum number of training sentences per task; none: all")
 
-    @field_validator("folder")
+    @field_validator("tasks", check_fields=False)  # a field of the subclasses
     @classmethod
-    def _absolute(cls, folder: Path | None) -> Path | None:
-        return folder and folder.expanduser().resolve()
+    def _check_tasks(cls, tasks: tuple[str, ...]) -> tuple[str, ...]:
+        known = cls.model_fields["tasks"].default
+        for name in tasks:
+            if name not in known:
+                raise ValueError(f"there is no task {name!r} here{did_you_mean(name, known)}")
+            if tasks.count(name) > 1:
+                raise ValueError(f"{name} is named twice in {', '.join(tasks)}; name each task once")
+        return tasks
 
 
 class SentimentData(_TextData):
@@ -49,11 +54,6 @@ class SentimentData(_TextData):
         "tested on fold s modulo this number; none: one random test part",
     )
 
-    @field_validator("tasks")
-    @classmethod
-    def _check_names(cls, tasks: tuple[str, ...]) -> tuple[str, ...]:
-        return _check_tasks(tasks, tuple(SENTIMENT))
-
 
 class GlueData(_TextData):
     """Five tasks of the GLUE benchmark."""
@@ -61,23 +61,9 @@ class GlueData(_TextData):
     corpus: Literal["glue"] = Field("glue", description="five tasks of GLUE")
     tasks: tuple[str, ...] = Field(tuple(GLUE), min_length=1, description="the tasks to use")
 
-    @field_validator("tasks")
-    @classmethod
-    def _check_names(cls, tasks: tuple[str, ...]) -> tuple[str, ...]:
-        return _check_tasks(tasks, tuple(GLUE))
-
 
 TextDataT = TypeVar("TextDataT", SentimentData, GlueData)
 TextData = Annotated[SentimentData | GlueData, Field(discriminator="corpus")]
-
-
-def _check_tasks(tasks: tuple[str, ...], known: tuple[str, ...]) -> tuple[str, ...]:
-    for name in tasks:
-        if name not in known:
-            raise ValueError(f"there is no task {name!r} here{did_you_mean(name, known)}")
-        if tasks.count(name) > 1:
-            raise ValueError(f"{name} is named twice in {', '.join(tasks)}; name each task once")
-    return tasks
 
 
 def display_name(name: str) -> str:
@@ -87,10 +73,7 @@ def display_name(name: str) -> str:
 
 @task(name="take texts", cache_policy=NO_CACHE)
 def prepare_texts(data: TextDataT) -> TextDataT:
-    """Find the files of a text benchmark; download them once to MEDMTL_HOME if no folder is named.
-
-    Returns:
-        The same settings with the folder.
+    """Return the settings with the folder of the benchmark's files, downloaded once to MEDMTL_HOME if none is named.
 
     Raises:
         DataError: there is no such folder, or the download fails; the message names the command to download by hand.
@@ -112,7 +95,7 @@ def prepare_texts(data: TextDataT) -> TextDataT:
 def read_texts(
     data: SentimentData | GlueData, overlap_group: Sequence[str], seed: int = 0, keep_overlap: bool = False
 ) -> dict[str, TextTask]:
-    """Read tasks, without training on sentences with which another of the tasks is validated or tested.
+    """Read tasks by name, without training on sentences with which another of the tasks is validated or tested.
 
     The result is cached: do not change it.
 
@@ -121,9 +104,6 @@ def read_texts(
         overlap_group: names of the tasks to read.
         seed: of the arm; selects the fold if there are folds.
         keep_overlap: keep such sentences in the training parts.
-
-    Returns:
-        Name -> task.
 
     Raises:
         DataError: a file is missing, damaged or in another encoding.

@@ -2,21 +2,21 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache, partial
 
-import numpy as np
 import torch
 
 from data_prep.errors import DataError
-from data_prep.labels.splits import Split, make_split
+from data_prep.labels.splits import PARTS, Split
 from data_prep.noise.registry import NoiseMask
 from data_prep.store.store import Store
-from models.data.image_batches import Examples, examples
+from models.data.image_batches import Examples, StoredPixels, examples
 from models.evaluation.leakage import hashed_patients
-from models.networks.multitask import MultiTaskNetwork, NetworkSettings, initial_network
+from models.networks.multitask import MultiTaskNetwork, NetworkSettings, initial_network, pixel_statistics
 from models.weighting.oracle import realised_noise
 from models.weighting.registry import Weighting, make_weighting
+from tasks.data.open_split import REMEMBERED, open_split
 from tasks.images.spec import ImageArm
-from tasks.runtime.readers_writer_lock import exclusive
 
 
 @dataclass(frozen=True)
@@ -35,31 +35,46 @@ class ImageInputs:
     network: MultiTaskNetwork
     weighting: Weighting
 
+    @property
+    def trained(self) -> tuple[MultiTaskNetwork, Weighting, Examples, Examples]:
+        """What `models.training.image_training.fit` takes by position, but for the settings."""
+        return self.network, self.weighting, self.train, self.val
+
 
 def load_image_inputs(arm: ImageArm) -> ImageInputs:
-    """Open and split the store and create the network; pixels are read only for their mean and standard deviation.
+    """Open and split the store and create the network; no pixel is read but for the first arm of a split.
 
     Raises:
         DataError: the store or the weights file cannot be read.
         SettingError: the network's settings do not fit the images or the weights file, or the method's settings do
             not fit the labels.
     """
-    store = Store.open(arm.store.path)
-    split = make_split(arm.split, store.images, store.patients)
+    store, split = open_split(arm.store, arm.split)
     mask = NoiseMask.load(arm.mask.path)
     columns = [store.labels.index(label) for label in arm.labels]
-    train = _examples(store, split.train, mask.targets)
-    val, test = (_examples(store, rows, store.targets[rows][:, columns]) for rows in (split.val, split.test))
+    rows = split.train, split.val, split.test
+    targets = mask.targets, *(store.targets[of_part][:, columns] for of_part in rows[1:])
+    train, val, test = map(partial(examples, store.pixels), targets, _patients(store, split), rows)
     weights = _pretrained_weights(arm.network)
-    with exclusive():
-        network = initial_network(arm.network, arm.labels, train.pixels, seed=arm.seed, weights=weights)
+    statistics = None if arm.network.pretrained else _statistics(store, split)
+    network = initial_network(
+        arm.network, arm.labels, train.pixels, seed=arm.seed, weights=weights, statistics=statistics
+    )
     label_noise = realised_noise(torch.from_numpy(mask.clean), torch.from_numpy(mask.targets))
     weighting = make_weighting(arm.method, len(arm.labels), seed=arm.seed, label_noise=label_noise)
     return ImageInputs(store, split, mask, train, val, test, network, weighting)
 
 
-def _examples(store: Store, rows: np.ndarray, targets: np.ndarray) -> Examples:
-    return examples(store.pixels, targets, hashed_patients(store.population, store.patients[rows]), rows)
+@lru_cache(REMEMBERED)
+def _patients(store: Store, split: Split) -> tuple[tuple[str, ...], ...]:
+    """Hash the patients of each part, once in a process."""
+    return tuple(hashed_patients(store.population, store.patients[getattr(split, part)]) for part in PARTS)
+
+
+@lru_cache(REMEMBERED)
+def _statistics(store: Store, split: Split) -> tuple[float, float]:
+    """Compute the mean and standard deviation of the training pixels, once in a process."""
+    return pixel_statistics(StoredPixels(store.pixels, split.train))
 
 
 def _pretrained_weights(network: NetworkSettings) -> Mapping[str, torch.Tensor] | None:

@@ -27,7 +27,7 @@ MODEL_FACTS = "medmtl.json"
 CHAMPION, CHALLENGER = "champion", "challenger"  # aliases in the registry, see `tasks.images.promotion`
 
 
-def log_model(network: MultiTaskNetwork, example: np.ndarray) -> str:
+def log_model(network: MultiTaskNetwork, example: np.ndarray) -> None:
     """Log the network as a model of the active MLflow run.
 
     The artifact `medmtl.json` holds the labels in the order of the outputs, the image size and the hashed training
@@ -36,14 +36,11 @@ def log_model(network: MultiTaskNetwork, example: np.ndarray) -> str:
     Args:
         network: trained.
         example: (2, 1, s, s) uint8; two images, because a batch size of one would be exported as a constant.
-
-    Returns:
-        The model's URI.
     """
-    size, k = network.size, len(network.labels)
+    size = network.size
     signature = ModelSignature(
-        Schema([TensorSpec(np.dtype("uint8"), (-1, 1, size, size))]),
-        Schema([TensorSpec(np.dtype("float32"), (-1, k))]),
+        Schema([TensorSpec(np.dtype("uint8"), (-1, network.channels, size, size))]),
+        Schema([TensorSpec(np.dtype("float32"), (-1, network.classes or len(network.labels)))]),
     )
     run_id = mlflow.active_run().info.run_id
     facts = {"labels": list(network.labels), "size": size, "trained_on": list(network.trained_on)}
@@ -51,7 +48,7 @@ def log_model(network: MultiTaskNetwork, example: np.ndarray) -> str:
         MlflowClient().delete_logged_model(incomplete.model_id)
     with exclusive(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter and MLflow; they do not concern the user
-        info = mlflow.pytorch.log_model(
+        mlflow.pytorch.log_model(
             Probabilities(deepcopy(network).cpu()),  # the exporter runs the example, which is on the CPU
             name=NAME,
             signature=signature,
@@ -61,16 +58,13 @@ def log_model(network: MultiTaskNetwork, example: np.ndarray) -> str:
             validate_serving_input=False,  # it would load the model again while all other arms wait
         )
     mlflow.log_dict(facts, MODEL_FACTS)
-    return info.model_uri
 
 
 @task(name="register model", cache_policy=NO_CACHE)
 def register_model(run_id: str, name: str) -> str:
-    """Register a finished arm's model as a new version of `name` and as its challenger; once for each run.
+    """Register a finished arm's model as a new version of `name` and as its challenger; once for each MLflow run.
 
-    Args:
-        run_id: the arm's MLflow run.
-        name: of the registered model; created if it does not exist.
+    The registered model is created if there is none of this name.
 
     Returns:
         The version.

@@ -1,92 +1,101 @@
-"""Plan an image study: draw the noise masks and list the arms (conditions x seeds x methods)."""
+"""Plan an image study: draw the noise masks, list the arms (conditions x seeds x methods) and their contrasts."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
+from pydantic import BaseModel, ConfigDict
 
-from data_prep.labels.splits import SplitSettings, make_split
+from data_prep.labels.splits import SplitSettings
 from data_prep.noise.protocols import ProtocolSettings, plan
 from data_prep.noise.registry import draw_noise
-from data_prep.store.store import Store
 from models.networks.multitask import NetworkSettings
 from models.training.image_training import TrainingSettings
 from models.weighting.registry import WeightingSettings
+from tasks.arms.runner import Device
 from tasks.data.ingest import StoreRef
+from tasks.data.open_split import open_split
+from tasks.engine.plan import Plan, against_baseline
 from tasks.images.spec import ImageArm, MaskRef
 from tasks.runtime.progress import LOGGER
 
 
+class ImagePlanSettings(BaseModel):
+    """Settings from which the arms of a study are planned.
+
+    Attributes:
+        split: which patients train, validate and test.
+        protocol: gives the noise conditions.
+        methods: the weighting methods.
+        baseline: name of the method that the others are compared with.
+        network: of all arms; a method may adapt it.
+        training: of all arms.
+        seeds: of the arms; every method and condition is trained with each.
+        device: of all arms.
+        threads: of each arm.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    split: SplitSettings
+    protocol: ProtocolSettings
+    methods: tuple[WeightingSettings, ...]
+    baseline: str
+    network: NetworkSettings
+    training: TrainingSettings
+    seed: int
+    seeds: int
+    device: Device
+    threads: int
+
+
 @task(name="plan arms", cache_policy=NO_CACHE)
-def plan_arms(  # noqa: PLR0913  to be grouped by the study engine
-    store: StoreRef,
-    split: SplitSettings,
-    protocol: ProtocolSettings,
-    methods: Sequence[WeightingSettings],
-    network: NetworkSettings,
-    training: TrainingSettings,
-    seed: int,
-    seeds: int,
-    device: Literal["auto", "cpu", "cuda"],
-    threads: int,
-    masks: Path,
-) -> tuple[list[ImageArm], int | None]:
+def plan_images(store: StoreRef, settings: ImagePlanSettings, masks: Path) -> Plan[ImageArm]:
     """Draw the noise masks and list the arms; all methods of a seed and a condition train on the same mask.
 
     Args:
         store: the images and labels.
-        split: which patients train, validate and test.
-        protocol: gives the noise conditions.
-        methods: the weighting methods.
-        network: of all arms; a method may adapt it.
-        training: of all arms.
-        seed: the first seed.
-        seeds: number of seeds.
-        device: of all arms.
-        threads: of each arm.
+        settings: of the plan.
         masks: folder that the masks are written to.
 
     Returns:
-        The arms, and the number of conditions from which the study's conditions were drawn; None if they were not
-        drawn (`data_prep.noise.protocols.Plan`).
+        The arms, and the contrasts of each method with the baseline.
 
     Raises:
         DataError: the split does not fit the data, the noise names an unknown label, or there are too few labels.
     """
-    opened = Store.open(store.path)
-    parts = make_split(split, opened.images, opened.patients)
+    opened, parts = open_split(store, settings.split)
     targets = opened.targets[parts.train]
-    planned = plan(protocol, targets, opened.labels, seed)
+    planned = plan(settings.protocol, targets, opened.labels, settings.seed)
     masks.mkdir(parents=True, exist_ok=True)
-    arms = []
+    arms: list[ImageArm] = []
     for condition in planned.conditions:
         columns = [opened.labels.index(label) for label in condition.labels]
-        for arm_seed in range(condition.first_seed, condition.first_seed + seeds):
-            mask = draw_noise(condition.noise, targets[:, columns], condition.labels, arm_seed)
+        for seed in range(condition.first_seed, condition.first_seed + settings.seeds):
+            mask = draw_noise(condition.noise, targets[:, columns], condition.labels, seed)
             path = masks / f"{mask.fingerprint.removeprefix('sha256:')[:16]}.npz"
             mask.save(path)
             arms += [
                 ImageArm(
                     store=store,
-                    split=split,
+                    split=settings.split,
                     split_fingerprint=parts.fingerprint,
                     labels=condition.labels,
                     condition=condition.name,
                     noise=condition.noise,
                     mask=MaskRef(path=path, fingerprint=mask.fingerprint),
                     method=method,
-                    network=method.network(network),
-                    training=training,
-                    seed=arm_seed,
-                    device=device,
-                    threads=threads,
+                    network=method.network(settings.network),
+                    training=settings.training,
+                    seed=seed,
+                    device=settings.device,
+                    threads=settings.threads,
                 )
-                for method in methods
+                for method in settings.methods
             ]
     sizes = len(parts.train), len(parts.val), len(parts.test)
     LOGGER.info(
         "split %s: %d training, %d validation and %d test images; %d arms planned", parts.name, *sizes, len(arms)
     )
-    return arms, planned.population_size
+    contrasts = against_baseline(arms, settings.baseline, population_size=planned.population_size)
+    return Plan(stages=(tuple(arms),), contrasts=contrasts)

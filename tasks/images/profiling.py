@@ -11,12 +11,12 @@ from prefect import task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
-from models.training.image_training import EpochReport
+from models.training.image_training import ImageEpochReport
 from models.training.profiling import Profile, profile
 from tasks.arms import mlflow_runs
 from tasks.arms.checkpoint_writer import AsyncCheckpointWriter
-from tasks.images.arm import epoch_metrics
 from tasks.images.inputs import load_image_inputs
+from tasks.images.kind import epoch_metrics
 from tasks.images.spec import ImageArm
 from tasks.runtime.atomic_files import write_atomically
 from tasks.runtime.interrupts import interruptible
@@ -31,12 +31,8 @@ def profile_arm(arm: ImageArm, folder: Path) -> Path:
 
     Checkpoints and metrics are written as in a real training, but into `folder` and into a separate MLflow run.
 
-    Args:
-        arm: to profile.
-        folder: profile.json is written into.
-
     Returns:
-        Path of profile.json.
+        Path of profile.json in `folder`.
 
     Raises:
         DataError, SettingError: see `load_image_inputs` and `models.training.profiling.profile`.
@@ -46,7 +42,7 @@ def profile_arm(arm: ImageArm, folder: Path) -> Path:
     title, checkpoint = f"profile · {arm.title}", folder / "checkpoint.pt"
     run_id = mlflow_runs.create_run(mlflow_runs.connect(), title, {"medmtl.kind": "profile"}, {"arm": arm.hash})
 
-    def save(report: EpochReport, state: dict[str, Any]) -> None:
+    def save(report: ImageEpochReport, state: dict[str, Any]) -> None:
         writer.save(state, epoch_metrics(arm.labels, report), report.epoch, time.time_ns() // 1_000_000)
 
     with mlflow_runs.active_run(run_id), progress(title) as update, interruptible() as raise_if_stopped:
@@ -57,10 +53,7 @@ def profile_arm(arm: ImageArm, folder: Path) -> Path:
 
         with AsyncCheckpointWriter(run_id, checkpoint) as writer:
             profiled = profile(
-                inputs.network,
-                inputs.weighting,
-                inputs.train,
-                inputs.val,
+                *inputs.trained,
                 arm.training,
                 seed=arm.seed,
                 device=arm.device,

@@ -17,13 +17,14 @@ from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
 from data_prep.errors import DataError, did_you_mean
-from data_prep.labels.splits import Split, SplitSettings, make_split
+from data_prep.labels.splits import Split, SplitSettings
 from data_prep.store.store import Store
 from models.evaluation.auc import score
 from models.evaluation.leakage import check_disjoint, hashed_patients
-from models.evaluation.paired import Comparison, Unit, compare
+from models.evaluation.paired import Comparison, Unit, auc_differences, compare_units
 from tasks.arms import mlflow_runs
 from tasks.data.ingest import StoreRef
+from tasks.data.open_split import open_split
 from tasks.images.model_registry import CHALLENGER, CHAMPION, MODEL_FACTS
 from tasks.records.study import MeanRecord, Record, ScoreRecord, score_records
 from tasks.runtime.progress import LOGGER, progress
@@ -95,14 +96,8 @@ def evaluate_models(
 ) -> EvaluationResults:
     """Score the registered champion and challenger of `name`, and promote the challenger if the rule allows it.
 
-    The reason is stored as a tag of the challenger's version.
-
-    Args:
-        name: of the registered model.
-        ref: the store of images and labels.
-        split: the models are scored on its validation and test parts.
-        rule: when the challenger is promoted.
-        config: the complete settings, for the results.
+    Both are scored on the validation and test parts of the split. The reason is stored as a tag of the challenger's
+    version. `config` holds the complete settings, for the results.
 
     Raises:
         DataError: there is no such model, or the store lacks its labels or has images of another size.
@@ -110,21 +105,19 @@ def evaluate_models(
     """
     mlflow_runs.connect()
     client = MlflowClient()
-    store = Store.open(ref.path)
-    parts = make_split(split, store.images, store.patients)
-    models = [model for role in (CHAMPION, CHALLENGER) if (model := _load_model(client, name, role)) is not None]
+    store, parts = open_split(ref, split)
+    models = {role: model for role in (CHAMPION, CHALLENGER) if (model := _load_model(client, name, role))}
     if not models:
         raise DataError(_no_such_model(client, name))
-    scored = {model.role: _score(model, store, parts) for model in models}
+    scored = {role: _score(model, store, parts) for role, model in models.items()}
     difference = _difference(scored, store, parts) if len(models) == 2 else None
     promoted, reason = _decide(rule, difference, tuple(scored))
-    if promoted:
-        version = next(model.version for model in models if model.role == CHALLENGER)
-        client.set_registered_model_alias(name, CHAMPION, version)
-        client.delete_registered_model_alias(name, CHALLENGER)
-    for model in models:
-        if model.role == CHALLENGER:
-            client.set_model_version_tag(name, model.version, "medmtl.promotion", reason)
+    if CHALLENGER in models:
+        version = models[CHALLENGER].version
+        if promoted:
+            client.set_registered_model_alias(name, CHAMPION, version)
+            client.delete_registered_model_alias(name, CHALLENGER)
+        client.set_model_version_tag(name, version, "medmtl.promotion", reason)
     LOGGER.info("%s: %s", name, reason)
     return EvaluationResults(
         config=config,
@@ -179,11 +172,9 @@ def _score(model: _RegisteredModel, store: Store, split: Split) -> tuple[ModelRe
     """
     missing = sorted(set(model.labels) - set(store.labels))
     if missing or model.size != store.size:
-        problem = (
-            f"the store has no label {missing[0]!r}"
-            if missing
-            else f"it takes images of {model.size} px, the store's have {store.size} px"
-        )
+        problem = f"it takes images of {model.size} px, the store's have {store.size} px"
+        if missing:
+            problem = f"the store has no label {missing[0]!r}"
         raise DataError(
             f"{model.role} version {model.version} does not fit these data: {problem}; "
             f"give data with the model's {len(model.labels)} labels at {model.size} px"
@@ -214,7 +205,8 @@ def _difference(scored: dict[str, tuple[ModelRecord, dict[str, np.ndarray]]], st
         scored[role][1]["val"][:, [labels.index(label) for label in common]]
         for role, labels in ((CHALLENGER, challenger_labels), (CHAMPION, champion_labels))
     )
-    return compare({"validation": Unit(targets, {0: challenger}, {0: champion})}, store.patients[split.val])
+    unit = Unit(targets, {0: challenger}, {0: champion})
+    return compare_units(auc_differences({"validation": unit}, store.patients[split.val]))
 
 
 def _decide(rule: PromotionSettings, difference: Comparison | None, roles: tuple[str, ...]) -> tuple[bool, str]:

@@ -1,118 +1,48 @@
-"""Report of an image study: figures, tables and report.html, one page that needs no other file."""
+"""What the report of an image study shows: figures and tables."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 from markupsafe import Markup
-from numpy.typing import NDArray
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 
-from data_prep.labels.splits import SplitSettings, make_split
-from data_prep.store.store import Store
+from data_prep.labels.splits import PARTS
 from models.evaluation.auc import MIN_PATIENTS
-from tasks.data.ingest import StoreRef
 from tasks.images.adjudication import MEAN
 from tasks.records.cost import method_costs
 from tasks.records.study import (
     ComparisonRecord,
-    DataRecord,
     Condition,
     NoiseOnLabel,
     ScoreRecord,
     StudyResults,
     average_scores,
-    read_results,
 )
-from tasks.records.summary_text import Verdict, answer, describe_condition, join_names, question, verdict
+from tasks.records.summary_text import Verdict, describe_condition, verdict
 from tasks.reporting.difference_figures import cost_against_benefit, differences
-from tasks.reporting.figure_style import MAX_METHODS_PER_PANEL, first_and_noisiest, metric_title
+from tasks.reporting.figure_style import MAX_METHODS_PER_PANEL, first_and_noisiest
 from tasks.reporting.label_figures import labels_by_method
-from tasks.reporting.log_report import log_report
 from tasks.reporting.noise_figures import prevalence_under_noise, score_against_noise
-from tasks.reporting.page import example_images, thousands, write_page
 from tasks.reporting.weight_figures import weights_over_training
-from tasks.runtime.run_folder import REPORT
-
-PARTS = ("train", "val", "test")
 
 
-@task(name="write report", cache_policy=NO_CACHE)
-def publish_report(results: Path, store: StoreRef, split: SplitSettings, run_id: str) -> Path:
-    """Write report.html next to results.json; log both, the figures, the config and the mean scores to MLflow.
-
-    Args:
-        results: path of results.json.
-        store: the images, of which some are shown.
-        split: the images shown are of its training part.
-        run_id: the study's run in MLflow.
-
-    Returns:
-        Path of report.html.
-    """
-    study = read_results(results)
-    opened = Store.open(store.path)
-    examples = example_images(opened, make_split(split, opened.images, opened.patients).train)
-    figures = draw_figures(study)
-    report = write_report(study, figures, *examples, results.with_name(REPORT))
-    log_report(report, figures, _mean_scores(study), run_id)
-    return report
-
-
-def write_report(
-    results: StudyResults,
-    figures: Mapping[str, Markup | None],
-    examples: NDArray[np.uint8],
-    captions: Sequence[str],
-    out: Path,
-) -> Path:
-    """Write the report to the file `out`. The same input gives the same bytes.
-
-    Names of images and labels and reasons come from outside: everything except the figures is escaped.
-
-    Args:
-        results: of the study.
-        figures: see `draw_figures`.
-        examples: example images, (m, s, s) uint8, m may be 0.
-        captions: m, what each example shows.
-        out: the HTML file to write.
-
-    Returns:
-        `out`.
-    """
-    return write_page("study.html.j2", _template_contents(results, figures), (examples, captions), out)
-
-
-def _template_contents(results: StudyResults, figures: Mapping[str, Markup | None]) -> dict[str, Any]:
-    """Return everything that the template shows, by name."""
-    finished = [arm for arm in results.arms if arm.status == "finished"]
+def contents(results: StudyResults, figures: Mapping[str, Markup | None]) -> dict[str, Any]:
+    """Return what the template shows of images, by name."""
+    positives = {part: results.data.positives.get(part, {}) for part in PARTS}
+    with_trust = [arm for arm in results.arms if arm.trust]
     return {
-        "results": results,
-        "data": results.data,
-        "metric": metric_title(results),
-        "question": question(results),
-        "answer": answer(results),
-        "interval_note": _interval_note(results),
-        "seeds": sorted({arm.seed for arm in results.arms}),
-        "finished": finished,
-        "failed": [arm for arm in results.arms if arm.status == "failed"],
         "noisiest": first_and_noisiest(results)[-1] if results.arms else None,
-        "figures": figures,
         "comparisons": _comparisons(results),
         "costs": method_costs(results),
         "many_methods": len(results.methods) > MAX_METHODS_PER_PANEL,
-        "Verdict": Verdict,
         "label_tables": _label_tables(results),
         "condition_rows": _condition_rows(results),
-        "trust_tables": sorted((arm for arm in finished if arm.trust), key=lambda arm: -arm.condition.rate),
+        "trust_tables": sorted(with_trust, key=lambda arm: -arm.condition.rate),
         "noise_rows": _noise_rows(results),
         "adjudicated_tables": _adjudicated_tables(results),
-        "positives": _positives(results.data),
+        "positives": [
+            (label, {part: of.get(label) for part, of in positives.items()}) for label in results.data.labels
+        ],
         "parts": [part for part in PARTS if part in results.data.n],
-        "config": json.dumps(results.config, indent=2, ensure_ascii=False),
         "min_patients": MIN_PATIENTS,
     }
 
@@ -130,25 +60,6 @@ def draw_figures(results: StudyResults) -> dict[str, Markup | None]:
     return {name: Markup(svg) if svg else None for name, svg in drawn.items()}
 
 
-def _interval_note(results: StudyResults) -> str:
-    """Say what the differences are averaged over and what their intervals cover."""
-    n_labels = max((len(arm.mean.labels) for arm in results.arms), default=0)
-    n_pairs = max((comparison.n_pairs for comparison in results.comparisons), default=0)
-    patients = results.data.patients.get("test")
-    test_set = f" ({thousands(patients)} patients in the test set)" if patients else ""
-    networks = "one pair of networks" if n_pairs == 1 else f"{n_pairs} pairs of networks"
-    labels = "one label" if n_labels == 1 else f"{n_labels} labels"
-    over = join_names(list(dict.fromkeys(comparison.over for comparison in results.comparisons)), "or")
-    limits = "".join(
-        f" {limit[0].upper()}{limit[1:]}." for limit in dict.fromkeys(c.limit for c in results.comparisons) if limit
-    )
-    return (
-        f"Differences are in the mean {metric_title(results)} of {labels}, averaged over {networks}; "
-        "the two networks of a pair have the same seed. "
-        f"The 95 % intervals cover the choice of {over}{test_set}.{limits}"
-    )
-
-
 def _comparisons(results: StudyResults) -> list[tuple[str, list[tuple[ComparisonRecord, Verdict]]]]:
     """Return for each condition its comparisons, each with its conclusion."""
     conditions = dict.fromkeys(comparison.condition for comparison in results.comparisons)
@@ -160,28 +71,27 @@ def _comparisons(results: StudyResults) -> list[tuple[str, list[tuple[Comparison
 
 def _condition_rows(results: StudyResults) -> list[tuple[str, list[ScoreRecord]]]:
     """Return a row per condition with each method's mean score over seeds; empty if the labels are shared."""
-    if not results.labels_differ:
-        return []
-    rows = []
-    for condition in results.conditions:
-        arms = [results.finished_arms(method, condition) for method in results.methods]
-        rows.append((condition.name, [average_scores([arm.mean for arm in of_method]) for of_method in arms]))
-    return rows
+    conditions = results.conditions if results.labels_differ else ()
+    return [(condition.name, _means(results, condition)) for condition in conditions]
+
+
+def _means(results: StudyResults, condition: Condition) -> list[ScoreRecord]:
+    """Return the mean score of each method under a condition, averaged over seeds."""
+    arms = [results.finished_arms(method, condition) for method in results.methods]
+    return [average_scores([arm.mean for arm in of_method]) for of_method in arms]
 
 
 def _label_tables(results: StudyResults) -> list[dict[str, Any]]:
     """Return one table per condition: a row per label with a score per method, averaged over seeds."""
     tables: list[dict[str, Any]] = []
-    if results.labels_differ:
-        return tables
-    for condition in results.conditions:
-        arms = {method: results.finished_arms(method, condition) for method in results.methods}
+    conditions = () if results.labels_differ else results.conditions
+    for condition in conditions:
+        arms = [results.finished_arms(method, condition) for method in results.methods]
         rows = []
         for label in results.labels:
-            scores = [average_scores([arm.scores[label] for arm in of_method]) for of_method in arms.values()]
+            scores = [average_scores([arm.scores[label] for arm in of_method]) for of_method in arms]
             rows.append({"label": label, "noisy": label in condition.labels, "scores": scores})
-        means = [average_scores([arm.mean for arm in of_method]) for of_method in arms.values()]
-        tables.append({"title": condition.title, "rows": rows, "means": means})
+        tables.append({"title": condition.title, "rows": rows, "means": _means(results, condition)})
     return tables
 
 
@@ -231,15 +141,3 @@ def _range_text(numbers: Sequence[float | None], form: str = "{:,}") -> str:
     known = sorted(number for number in numbers if number is not None)
     ends = dict.fromkeys(form.format(number) for number in (known[:1] + known[-1:]))
     return "–".join(ends).replace("%", " %") or "–"
-
-
-def _positives(data: DataRecord) -> list[tuple[str, dict[str, int | None]]]:
-    return [(label, {part: data.positives.get(part, {}).get(label) for part in PARTS}) for label in data.labels]
-
-
-def _mean_scores(results: StudyResults) -> dict[str, float]:
-    return {
-        f"test_auc_mean/{arm.method}/{arm.condition.title}/seed {arm.seed}": arm.mean.value
-        for arm in results.arms
-        if arm.mean.value is not None
-    }

@@ -6,12 +6,13 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict
 
 from data_prep.labels.splits import SplitSettings
-from data_prep.noise.registry import NoiseSettings
+from data_prep.noise.registry import NoiseMask, NoiseSettings, NoNoise
 from models.networks.multitask import NetworkSettings
 from models.training.image_training import TrainingSettings
 from models.weighting.registry import WeightingSettings
 from tasks.arms.base import BaseArm
 from tasks.data.ingest import StoreRef
+from tasks.records.study import ConditionRecord, NoiseOnLabel
 
 ARM_VERSION = 3  # raise it when the same settings give other numbers than before
 
@@ -34,7 +35,6 @@ class ImageArm(BaseArm):
     split: SplitSettings
     split_fingerprint: str
     labels: tuple[str, ...]
-    condition: str
     noise: NoiseSettings
     mask: MaskRef
     method: WeightingSettings
@@ -42,14 +42,28 @@ class ImageArm(BaseArm):
     training: TrainingSettings
 
     @property
-    def title(self) -> str:
-        """See the base class."""
-        return f"{self.method.name} · {self.condition} · seed {self.seed}"
-
-    @property
     def epochs(self) -> int:
         """See the base class."""
         return self.training.epochs
+
+    @property
+    def outputs(self) -> int:
+        """See the base class."""
+        return len(self.labels)
+
+    def condition_record(self) -> ConditionRecord:
+        """Return the noise and what its mask did to the labels."""
+        noise = self.noise
+        condition = {"kind": noise.kind, "rate": noise.level, "title": noise.title, "name": self.condition}
+        if isinstance(noise, NoNoise):
+            return ConditionRecord(**condition)
+        mask = NoiseMask.load(self.mask.path)
+        summary = {
+            row.label: NoiseOnLabel(**{name: getattr(row, name) for name in NoiseOnLabel.model_fields})
+            for row in mask.summary()
+            if row.selected or row.label in noise.labels
+        }
+        return ConditionRecord(**condition, labels=noise.labels, mask=mask.fingerprint, summary=summary)
 
     def hash_inputs(self) -> list[Any]:
         """See the base class."""
@@ -62,5 +76,5 @@ class ImageArm(BaseArm):
 
     def parameters(self) -> dict[str, Any]:
         """See the base class."""
-        shown = self.model_dump(mode="json", exclude={"store", "mask", "split_fingerprint"})
+        shown = self.model_dump(mode="json", exclude={"store", "mask", "split_fingerprint", "source"})
         return shown | {"data": {"name": self.store.name, "fingerprint": self.store.fingerprint}}

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from tasks.records.study import StudyResults
+from tasks.records.study import ArmRecord, StudyResults
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,11 @@ class MethodCost:
 def method_costs(results: StudyResults) -> list[MethodCost]:
     """Return the costs of the methods whose steps were timed, in the study's order."""
     timed = [arm for arm in results.arms if arm.status == "finished" and arm.step_seconds]
-    of_baseline = {(a.condition.name, a.seed): a.step_seconds for a in timed if a.method == results.baseline}
+    of_baseline = {_pair(arm): arm.step_seconds for arm in timed if arm.method == results.baseline}
     costs = []
     for method in dict.fromkeys(arm.method for arm in timed):
         arms = [arm for arm in timed if arm.method == method]
-        steps = {(arm.condition.name, arm.seed): arm.step_seconds for arm in arms if arm.step_seconds}
+        steps = {_pair(arm): arm.step_seconds for arm in arms if arm.step_seconds}
         costs.append(
             MethodCost(
                 method,
@@ -36,6 +36,11 @@ def method_costs(results: StudyResults) -> list[MethodCost]:
             )
         )
     return costs
+
+
+def _pair(arm: ArmRecord) -> tuple[str, ...]:
+    """Return what an arm has in common with the arms of other methods that it is compared with."""
+    return (*(level for factor, level in arm.factors.items() if factor != "method"), str(arm.seed))
 
 
 def _median(numbers: Sequence[float | None]) -> float | None:

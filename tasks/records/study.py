@@ -5,6 +5,7 @@ Every interval is a 95 % interval, and says what it is over.
 """
 
 import json
+import operator
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,6 @@ from data_prep.errors import DataError
 from data_prep.store.store import Store
 from models.evaluation.auc import Evaluation, Score, holm
 from models.evaluation.paired import Comparison
-from models.evaluation.two_stage import Over, Sampled
 from tasks.runtime.atomic_files import write_atomically
 
 SCHEMA: Final = "medmtl/study/1"
@@ -44,14 +44,14 @@ class ScoreRecord(Record):
     value: FiniteFloat | None
     lo: FiniteFloat | None
     hi: FiniteFloat | None
-    over: Sampled = Field("patients", description="the sample whose choice the interval covers")
+    over: str = Field("patients", description="the sample whose choice the interval covers")
     reason: str | None = None
     parts: dict[str, FiniteFloat] = Field({}, description="metric name -> its value, if the value is their mean")
 
     @classmethod
-    def of(cls, score: Score) -> Self:
-        """Make the record of a score."""
-        return cls(value=score.value, lo=score.lo, hi=score.hi, reason=score.reason)
+    def of(cls, score: Score, **more: Any) -> Self:
+        """Make the record of a score; `more` holds further fields."""
+        return cls(value=score.value, lo=score.lo, hi=score.hi, reason=score.reason, **more)
 
 
 class MeanRecord(ScoreRecord):
@@ -120,6 +120,13 @@ class ArmRecord(Record):
 
     method: str
     condition: ConditionRecord = _CONDITION
+    more_factors: dict[str, str] = Field(
+        {},
+        exclude_if=operator.not_,
+        validation_alias=AliasChoices("more_factors", "factors"),
+        serialization_alias="factors",
+        description="the arm's factors besides method and condition, if there are any",
+    )
     seed: int
     labels: tuple[str, ...] = Field(description="the labels, or tasks, of the arm, in the order of its heads")
     metric: str = Field("auc", description="the metric of `scores` and `mean` on the test set")
@@ -157,6 +164,11 @@ class ArmRecord(Record):
     reused: bool = Field(False, description="taken from an earlier run with the same hash")
     hash: str | None = Field(None, description="of everything on which the arm's numbers depend")
 
+    @property
+    def factors(self) -> dict[str, str]:
+        """What was varied in the study, with this arm's levels; all of it but the seed."""
+        return {"method": self.method, "condition": self.condition.name} | self.more_factors
+
 
 class SeedDelta(Record):
     """The difference between two networks of the same seed and condition: method minus baseline."""
@@ -175,10 +187,11 @@ class ComparisonRecord(Record):
     experiment: str | None = Field(None, description="in a study on texts: the experiment of the comparison")
     over_all: bool = Field(False, description="in a study on texts: over all conditions of the experiment at once")
     metric: str = "auc"
+    higher_is_better: bool = Field(True, exclude_if=bool, description="direction of the metric")
     delta: FiniteFloat | None
     lo: FiniteFloat | None
     hi: FiniteFloat | None
-    over: Over = Field("patients", description="the samples whose choice the interval covers")
+    over: str = Field("patients", description="the samples whose choice the interval covers")
     p_value: Share | None = Field(description="two-sided, not adjusted")
     p_adjusted: Share | None = Field(description="after Holm's adjustment over the study's comparisons")
     n_pairs: Count = Field(description="pairs of networks with the same condition and seed, one of each method")
@@ -189,29 +202,23 @@ class ComparisonRecord(Record):
     limit: str | None = Field(None, description="why the interval does not cover more samples, such as seeds")
     reason: str | None = None
 
+    @property
+    def improves(self) -> bool:
+        """Whether the method's mean is better than the baseline's, significantly or not."""
+        return self.delta is not None and (self.delta > 0 if self.higher_is_better else self.delta < 0)
+
     @classmethod
-    def of(cls, method: str, baseline: str, condition: Condition, comparison: Comparison) -> Self:
+    def of(cls, method: str, baseline: str, condition: Condition, comparison: Comparison, **more: Any) -> Self:
         """Make the record of a comparison; its p-value is not adjusted yet, see `adjust_p_values`."""
-        return cls(
-            method=method,
-            baseline=baseline,
-            condition=condition.shared(),
-            delta=comparison.delta,
-            lo=comparison.lo,
-            hi=comparison.hi,
-            p_value=comparison.p_value,
-            p_adjusted=None,
-            n_pairs=comparison.n_pairs,
-            by_seed=tuple(
-                SeedDelta(unit=unit, seed=seed, delta=delta)
-                for unit, of_unit in comparison.by_unit.items()
-                for seed, delta in of_unit.items()
-            ),
-            over=comparison.over,
-            detectable=comparison.detectable,
-            limit=comparison.limit,
-            reason=comparison.reason,
+        same = ("delta", "lo", "hi", "p_value", "n_pairs", "over", "detectable", "limit", "reason")
+        fields = {name: getattr(comparison, name) for name in same}
+        by_seed = tuple(
+            SeedDelta(unit=unit, seed=seed, delta=delta)
+            for unit, of_unit in comparison.by_unit.items()
+            for seed, delta in of_unit.items()
         )
+        names = {"method": method, "baseline": baseline, "condition": condition.shared()}
+        return cls(**names, **fields, p_adjusted=None, by_seed=by_seed, **more)
 
 
 class SplitRecord(Record):
@@ -252,18 +259,10 @@ class StoreRecord(Record):
     @classmethod
     def of(cls, name: str, store: Store, checks: tuple[CheckRecord, ...], **more: Any) -> Self:
         """Make the record of a store; `more` holds the fields that a subclass adds."""
-        return cls(
-            name=name,
-            population=store.population,
-            fingerprint=store.fingerprint,
-            labels=store.labels,
-            size=store.size,
-            quarantined=tuple(QuarantinedImage(image=image, reason=reason) for image, reason in store.quarantine),
-            rows_without_image=store.manifest["rows_without_image"],
-            images_without_row=store.manifest["images_without_row"],
-            checks=checks,
-            **more,
-        )
+        same = {name: getattr(store, name) for name in ("population", "fingerprint", "labels", "size")}
+        same |= {name: store.manifest[name] for name in ("rows_without_image", "images_without_row")}
+        quarantined = tuple(QuarantinedImage(image=image, reason=reason) for image, reason in store.quarantine)
+        return cls(name=name, quarantined=quarantined, checks=checks, **same, **more)
 
     @property
     def by_reason(self) -> dict[str, list[str]]:
@@ -394,21 +393,17 @@ def average_scores(scores: Sequence[ScoreRecord]) -> ScoreRecord:
         return missing
     reason = next((score.reason for score in scores if score.lo is None), None)
 
-    def mean(numbers: list[float | None]) -> float | None:
-        known = [number for number in numbers if number is not None]
+    def mean(end: str) -> float | None:
+        known = [number for score in scores if (number := getattr(score, end)) is not None]
         return sum(known) / len(known) if len(known) == len(scores) else None
 
-    value, lo, hi = (mean([getattr(score, end) for score in scores]) for end in ("value", "lo", "hi"))
-    return ScoreRecord(value=value, lo=lo, hi=hi, reason=reason)
+    return ScoreRecord(value=mean("value"), lo=mean("lo"), hi=mean("hi"), reason=reason)
 
 
-def score_records(evaluation: Evaluation, over: Sampled = "patients") -> tuple[dict[str, ScoreRecord], MeanRecord]:
+def score_records(evaluation: Evaluation, over: str = "patients") -> tuple[dict[str, ScoreRecord], MeanRecord]:
     """Turn an evaluation into an arm's `scores` and `mean`, with intervals `over` the given sample."""
-    scores = {label: ScoreRecord.of(score) for label, score in evaluation.labels.items()}
-    mean = MeanRecord(labels=evaluation.scored, **ScoreRecord.of(evaluation.mean).model_dump())
-    return {label: score.model_copy(update={"over": over}) for label, score in scores.items()}, mean.model_copy(
-        update={"over": over}
-    )
+    scores = {label: ScoreRecord.of(score, over=over) for label, score in evaluation.labels.items()}
+    return scores, MeanRecord.of(evaluation.mean, over=over, labels=evaluation.scored)
 
 
 def adjust_p_values(comparisons: Sequence[ComparisonRecord]) -> tuple[ComparisonRecord, ...]:

@@ -25,7 +25,7 @@ def verdict(comparison: ComparisonRecord) -> Verdict:
         return Verdict.NOT_COMPARED
     adjusted = comparison.p_value if comparison.p_adjusted is None else comparison.p_adjusted
     if adjusted < SIGNIFICANCE_LEVEL:
-        return Verdict.BETTER if comparison.delta > 0 else Verdict.WORSE
+        return Verdict.BETTER if comparison.improves else Verdict.WORSE
     return Verdict.UNCLEAR if comparison.p_value < SIGNIFICANCE_LEVEL else Verdict.NO_DIFFERENCE
 
 
@@ -48,7 +48,9 @@ def answer(results: StudyResults) -> list[str]:
     conditions = list(dict.fromkeys(comparison.condition for comparison in results.comparisons))
     noisiest = max(conditions, key=lambda condition: condition.rate)
     chosen = list(dict.fromkeys([noisiest, conditions[0]]))
-    return [_sentence(c, [comparison for comparison in results.comparisons if comparison.condition == c]) for c in chosen]
+    return [
+        _sentence(c, [comparison for comparison in results.comparisons if comparison.condition == c]) for c in chosen
+    ]
 
 
 def describe_condition(condition: Condition) -> str:
@@ -97,7 +99,7 @@ def _without_difference(same: Sequence[ComparisonRecord]) -> str:
 
 
 def _many_unclear(unclear: Sequence[ComparisonRecord]) -> str:
-    better = [c.method for c in unclear if c.delta is not None and c.delta > 0]
+    better = [c.method for c in unclear if c.improves]
     worse = [c.method for c in unclear if c.method not in better]
     parts = [f"{join_names(names)} looked {how}" for names, how in ((better, "better"), (worse, "worse")) if names]
     return (
@@ -107,7 +109,7 @@ def _many_unclear(unclear: Sequence[ComparisonRecord]) -> str:
 
 
 def _difference(c: ComparisonRecord) -> str:
-    direction = "better" if c.delta is not None and c.delta > 0 else "worse"
+    direction = "better" if c.improves else "worse"
     if verdict(c) is Verdict.UNCLEAR:
         return (
             f"{c.method} looked {direction} than {c.baseline} ({_numbers(c)}{_disagreement(c)}), "

@@ -1,127 +1,113 @@
 """Figures of the methods' differences from the baseline: with 95 % intervals, and against the cost of a step."""
 
 from collections.abc import Sequence
+from itertools import groupby
 
 import numpy as np
-from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 from numpy.typing import NDArray
 from sklearn.isotonic import isotonic_regression
 
 from tasks.records.cost import method_costs
 from tasks.records.study import ComparisonRecord, StudyResults
+from tasks.records.summary_text import signed
 from tasks.reporting.figure_style import (
     INK,
-    RC_PARAMS,
-    WIDTH,
     Style,
+    draw_interval,
     draw_seed_points,
+    in_report_style,
     method_styles,
     metric_title,
+    new_figure,
     to_svg,
 )
 
 
+@in_report_style
 def differences(results: StudyResults) -> str | None:
     """Draw every method minus the baseline with its interval, and each pair of networks as an open circle.
 
-    Returns:
-        The SVG; None if nothing was compared.
+    None if nothing was compared.
     """
     comparisons = results.comparisons
     if not comparisons:
         return None
     style_of = method_styles(results.methods)
-    rows = _rows_with_headings(comparisons)
-    with rc_context(RC_PARAMS):
-        figure = Figure(figsize=(WIDTH, 0.75 + 0.27 * len(rows)), layout="constrained")
-        axes = figure.subplots()
-        axes.axvline(0, color=INK, linewidth=0.8)
-        drawn = [0.0]  # every number in the figure: the axis must hold them all
-        for y, row in enumerate(rows):
-            if isinstance(row, str):
-                axes.text(0.01, y, row, transform=axes.get_yaxis_transform(), va="center", weight="bold")
-                continue
-            style = style_of[row.method]
-            if row.lo is not None and row.hi is not None:
-                axes.hlines(y, row.lo, row.hi, color=style.colour, linewidth=1.8)
-                drawn += [row.lo, row.hi]
-            if row.delta is not None:
-                axes.plot(row.delta, y, marker=style.marker, color=style.colour, markersize=7, zorder=3)
-            seeds = [seed.delta for seed in row.by_seed]
-            draw_seed_points(axes, seeds, [y - 0.28] * len(seeds), style.colour)
-            axes.text(-0.02, y, row.method, transform=axes.get_yaxis_transform(), ha="right", va="center")
-            axes.text(1.02, y, _difference_text(row), transform=axes.get_yaxis_transform(), va="center")
-            drawn += seeds
-        half_width = 1.1 * max(abs(number) for number in drawn) or 0.01
-        axes.set(xlim=(-half_width, half_width), ylim=(len(rows) - 0.4, -0.7), yticks=[])
-        axes.spines["left"].set_visible(False)
-        axes.grid(axis="x")
-        baseline = comparisons[0].baseline
-        axes.set_xlabel(f"worse than {baseline}   ◂   difference in mean test {metric_title(results)}   ▸   better")
-        return to_svg(figure, "differences")
-
-
-def _rows_with_headings(comparisons: Sequence[ComparisonRecord]) -> list[str | ComparisonRecord]:
-    rows: list[str | ComparisonRecord] = []
-    heading = None
-    for comparison in comparisons:
-        if comparison.condition.title != heading:
-            heading = comparison.condition.title
-            rows.append(heading)
-        rows.append(comparison)
-    return rows
+    rows: list[str | ComparisonRecord] = []  # a heading, then its comparisons
+    for title, of_condition in groupby(comparisons, lambda comparison: comparison.condition.title):
+        rows += [title, *of_condition]
+    figure, axes = new_figure(0.75 + 0.27 * len(rows))
+    axes.axvline(0, color=INK, linewidth=0.8)
+    drawn = [0.0]  # every number in the figure: the axis must hold them all
+    for y, row in enumerate(rows):
+        if isinstance(row, str):
+            axes.text(0.01, y, row, transform=axes.get_yaxis_transform(), va="center", weight="bold")
+            continue
+        style = style_of[row.method]
+        draw_interval(axes.hlines, y, row, style.colour, linewidth=1.8)
+        if row.delta is not None:
+            axes.plot(row.delta, y, marker=style.marker, color=style.colour, markersize=7, zorder=3)
+        seeds = [seed.delta for seed in row.by_seed]
+        draw_seed_points(axes, seeds, [y - 0.28] * len(seeds), style.colour)
+        axes.text(-0.02, y, row.method, transform=axes.get_yaxis_transform(), ha="right", va="center")
+        axes.text(1.02, y, _difference_text(row), transform=axes.get_yaxis_transform(), va="center")
+        drawn += [*seeds, *(end for end in (row.lo, row.hi) if end is not None)]
+    half_width = 1.1 * max(abs(number) for number in drawn) or 0.01
+    axes.set(xlim=(-half_width, half_width), ylim=(len(rows) - 0.4, -0.7), yticks=[])
+    axes.spines["left"].set_visible(False)
+    axes.grid(axis="x")
+    baseline = comparisons[0].baseline
+    axes.set_xlabel(f"worse than {baseline}   ◂   difference in mean test {metric_title(results)}   ▸   better")
+    return to_svg(figure, "differences")
 
 
 def _difference_text(row: ComparisonRecord) -> str:
     if row.delta is None:
         return "not compared"
     if row.lo is None or row.hi is None:
-        return f"{row.delta:+.3f}".replace("-", "−")
-    return f"{row.delta:+.3f}  ({row.lo:+.3f} to {row.hi:+.3f})".replace("-", "−")
+        return signed(row.delta)
+    return f"{signed(row.delta)}  ({signed(row.lo)} to {signed(row.hi)})"
 
 
+@in_report_style
 def cost_against_benefit(results: StudyResults) -> str | None:
     """Draw each method's difference under the noisiest condition against its time per step relative to the baseline.
 
-    The names stand in a column of their own, where none can hide another.
-
-    Returns:
-        The SVG; None if no steps were timed.
+    The names stand in a column of their own, where none can hide another. None if no steps were timed.
     """
     noisiest = max((c.condition for c in results.comparisons), key=lambda condition: condition.rate, default=None)
     ratios = {cost.method: cost.relative_step_time for cost in method_costs(results)}
     rows = [
         (comparison, ratio)
         for comparison in results.comparisons
-        if comparison.condition == noisiest and comparison.delta is not None and (ratio := ratios.get(comparison.method))
+        if comparison.condition == noisiest
+        and comparison.delta is not None
+        and (ratio := ratios.get(comparison.method))
     ]
     if not rows:
         return None
     rows.sort(key=lambda row: row[0].delta or 0)
     style_of = method_styles(results.methods)
-    with rc_context(RC_PARAMS):
-        figure = Figure(figsize=(WIDTH, max(3.2, 0.8 + 0.175 * len(rows))), layout="constrained")
-        axes = figure.subplots()
-        axes.axhline(0, color=INK, linewidth=0.8)
-        axes.axvline(1, color=INK, linewidth=0.8)
-        _set_ratio_axis(axes, [ratio for _, ratio in rows])
-        left, right = np.log(axes.get_xlim())
-        gap = (right - left) * min(0.012, 0.1 / len(rows))
-        xs = np.exp(spread_out(np.log([ratio for _, ratio in rows]), gap))
-        drawn = [0.0, *(end for row, _ in rows for end in (row.delta, row.lo, row.hi) if end is not None)]
-        margin = 0.06 * (max(drawn) - min(drawn)) or 0.01  # all methods may have the same numbers
-        bottom, top = min(drawn) - margin, max(drawn) + margin
-        axes.set_ylim(bottom, top)
-        deltas = np.array([row.delta for row, _ in rows], dtype=float)
-        heights = spread_out((deltas - bottom) / (top - bottom), min(0.055, 1 / len(rows)), (0, 1))
-        for x, height, (comparison, ratio) in zip(xs, heights, rows, strict=True):
-            _draw_cost(axes, style_of[comparison.method], (float(x), float(height)), comparison, ratio)
-        axes.set_xlabel(f"time per training step, as a multiple of {results.baseline}")
-        axes.set_ylabel(f"difference in mean test {metric_title(results)}")
-        return to_svg(figure, "cost")
+    figure, axes = new_figure(max(3.2, 0.8 + 0.175 * len(rows)))
+    axes.axhline(0, color=INK, linewidth=0.8)
+    axes.axvline(1, color=INK, linewidth=0.8)
+    _set_ratio_axis(axes, [ratio for _, ratio in rows])
+    left, right = np.log(axes.get_xlim())
+    gap = (right - left) * min(0.012, 0.1 / len(rows))
+    xs = np.exp(spread_out(np.log([ratio for _, ratio in rows]), gap))
+    drawn = [0.0, *(end for row, _ in rows for end in (row.delta, row.lo, row.hi) if end is not None)]
+    margin = 0.06 * (max(drawn) - min(drawn)) or 0.01  # all methods may have the same numbers
+    bottom, top = min(drawn) - margin, max(drawn) + margin
+    axes.set_ylim(bottom, top)
+    deltas = np.array([row.delta for row, _ in rows], dtype=float)
+    heights = spread_out((deltas - bottom) / (top - bottom), min(0.055, 1 / len(rows)), (0, 1))
+    for x, height, (comparison, ratio) in zip(xs, heights, rows, strict=True):
+        _draw_cost(axes, style_of[comparison.method], (float(x), float(height)), comparison, ratio)
+    axes.set_xlabel(f"time per training step, as a multiple of {results.baseline}")
+    axes.set_ylabel(f"difference in mean test {metric_title(results)}")
+    return to_svg(figure, "cost")
 
 
 def _draw_cost(
@@ -129,17 +115,12 @@ def _draw_cost(
 ) -> None:
     """Draw a method's marker and interval, its name in the column of names, and a thin line between the two.
 
-    Args:
-        axes: with its limits set.
-        style: of the method.
-        position: x of the marker in data units; height of the name as a share of the axis, in [0, 1].
-        comparison: of the method with the baseline.
-        ratio: time per step over the baseline's.
+    `position` is the x of the marker in data units, and the height of the name as a share of the axis, whose limits
+    are set.
     """
     x, height = position
     column, column_transform = 1.05, axes.get_yaxis_transform()
-    if comparison.lo is not None and comparison.hi is not None:
-        axes.vlines(x, comparison.lo, comparison.hi, color=style.colour, linewidth=1.0, alpha=0.7)
+    draw_interval(axes.vlines, x, comparison, style.colour, linewidth=1.0, alpha=0.7)
     difference = comparison.delta or 0.0
     axes.plot(x, difference, style.marker, color=style.colour, markersize=7, zorder=4)
     bottom, top = axes.get_ylim()
@@ -176,13 +157,7 @@ def spread_out(
 ) -> NDArray[np.float64]:
     """Move values as little as possible (least squares) until any two are at least `gap` apart, in the same order.
 
-    Args:
-        values: in any order.
-        gap: smallest distance between two of the values returned.
-        limits: lowest and highest value allowed; None for no limits.
-
-    Returns:
-        The moved values, in the order of `values`.
+    `limits` are the lowest and the highest value allowed. The moved values come in the order of `values`.
     """
     values = np.asarray(values, dtype=float)
     order = np.argsort(values, kind="stable")

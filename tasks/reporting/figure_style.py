@@ -8,13 +8,18 @@ results give the same bytes.
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, ParamSpec, TypeVar
 
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tasks.records.study import Condition, StudyResults
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 INK, FAINT = "#010203", "#030201"  # placeholders for the page's text colour and its pale lines, see `to_svg`
 COLOURS = (INK, "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -56,6 +61,32 @@ class Style:
     dashes: Dashes
 
 
+def in_report_style(draw: Callable[P, T]) -> Callable[P, T]:
+    """Make a function draw and render with `RC_PARAMS`."""
+    return rc_context(RC_PARAMS)(draw)
+
+
+def new_figure(height: float) -> tuple[Figure, Axes]:
+    """Return a figure, `height` inches high, and its only panel."""
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    return figure, figure.subplots()
+
+
+def panel_grid(
+    panels: int, columns: int, height: float, height_per_row: float = 0.0, **shared: Any
+) -> tuple[Figure, Any]:
+    """Return a figure and its array of panels (rows, columns), of which those beyond `panels` are empty.
+
+    It is `height` plus `height_per_row` inches high; `shared` is `sharex`, `sharey` or both.
+    """
+    rows = -(-panels // columns)
+    figure = Figure(figsize=(WIDTH, height + height_per_row * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False, **shared)
+    for axes in grid.ravel()[panels:]:
+        axes.set_axis_off()
+    return figure, grid
+
+
 def method_styles(methods: Sequence[str]) -> dict[str, Style]:
     """Return one style per method, in the given order."""
     return {
@@ -81,6 +112,12 @@ def draw_seed_points(axes: Axes, x: Sequence[float], y: Sequence[float], colour:
     axes.plot(x, y, linestyle="", marker="o", markersize=3.6, markerfacecolor="none", color=colour, zorder=4)
 
 
+def draw_interval(draw_line: Callable[..., object], at: float, found: Any, colour: str, **look: Any) -> None:
+    """Draw the interval of a record with `lo` and `hi`, if it has one; `draw_line` is an axes' hlines or vlines."""
+    if found.lo is not None and found.hi is not None:
+        draw_line(at, found.lo, found.hi, color=colour, **look)
+
+
 def to_svg(figure: Figure, name: str) -> str:
     """Render the figure as an <svg> element that stands inside an HTML page and takes the page's width.
 
@@ -98,6 +135,6 @@ def to_svg(figure: Figure, name: str) -> str:
     svg = re.sub(r"<(metadata|style).*?</\1>", "", svg, flags=re.DOTALL).replace("xlink:href", "href")
     svg = re.sub(r"font-family: [^;\"]*", "font-family: sans-serif", svg)
     svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", svg)
-    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg)
-    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg)
+    for size in ("width", "height"):
+        svg = re.sub(rf'(<svg[^>]*?) {size}="[^"]*"', r"\1", svg)
     return svg.replace(INK, "currentColor").replace(FAINT, "var(--pale)")

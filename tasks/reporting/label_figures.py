@@ -3,21 +3,22 @@
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib import rc_context
 from matplotlib.colors import LinearSegmentedColormap
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from tasks.records.study import Condition, StudyResults, average_scores
+from tasks.records.summary_text import signed
 from tasks.reporting.figure_style import (
     FAINT,
     INK,
     MAX_METHODS_PER_PANEL,
-    RC_PARAMS,
-    WIDTH,
+    draw_interval,
     first_and_noisiest,
+    in_report_style,
     method_styles,
     metric_title,
+    new_figure,
+    panel_grid,
     to_svg,
 )
 
@@ -25,6 +26,7 @@ _DIVERGING = LinearSegmentedColormap.from_list("differences", ["#9f8fd0", "#ffff
 """Worse, equal, better: can be distinguished with colour-blind vision, and pale enough for dark numbers."""
 
 
+@in_report_style
 def labels_by_method(results: StudyResults) -> str:
     """Draw a row per label with a marker per method, under the first and the noisiest condition; easy labels on top.
 
@@ -36,46 +38,37 @@ def labels_by_method(results: StudyResults) -> str:
     order = _easiest_first(results)
     style_of = method_styles(results.methods)
     spacing = 0.7 / max(3, len(style_of))
-    with rc_context(RC_PARAMS):
-        figure = Figure(figsize=(WIDTH, 0.9 + max(0.3, 0.075 * len(style_of)) * len(order)), layout="constrained")
-        panels = figure.subplots(1, len(conditions), sharex=True, sharey=True, squeeze=False)[0]
-        for axes, condition in zip(panels, conditions, strict=True):
-            for row, label in enumerate(order):
-                if label in condition.labels:
-                    axes.axhspan(row - 0.5, row + 0.5, color=FAINT, alpha=0.45, linewidth=0)
-                for i, (method, style) in enumerate(style_of.items()):
-                    score = average_scores([arm.scores[label] for arm in results.finished_arms(method, condition)])
-                    y = row + spacing * (i - (len(style_of) - 1) / 2)
-                    if score.lo is not None and score.hi is not None:
-                        axes.hlines(y, score.lo, score.hi, color=style.colour, linewidth=0.9, alpha=0.75)
-                    if score.value is not None:
-                        axes.plot(score.value, y, style.marker, color=style.colour, markersize=4.2)
-            axes.set_title(condition.title, loc="left")
-            axes.set_xlabel(f"test {metric_title(results)}")
-            axes.grid(axis="x")
-            axes.tick_params(axis="y", length=0)
-        panels[0].set_yticks(range(len(order)), [label.replace("_", " ") for label in order])
-        panels[0].set_ylim(len(order) - 0.5, -0.5)
-        _add_method_legend(figure, results)
-        return to_svg(figure, "labels")
+    height = 0.9 + max(0.3, 0.075 * len(style_of)) * len(order)
+    figure, grid = panel_grid(len(conditions), len(conditions), height, sharex=True, sharey=True)
+    for axes, condition in zip(grid[0], conditions, strict=True):
+        for row, label in enumerate(order):
+            if label in condition.labels:
+                axes.axhspan(row - 0.5, row + 0.5, color=FAINT, alpha=0.45, linewidth=0)
+            for i, (method, style) in enumerate(style_of.items()):
+                score = average_scores([arm.scores[label] for arm in results.finished_arms(method, condition)])
+                y = row + spacing * (i - (len(style_of) - 1) / 2)
+                draw_interval(axes.hlines, y, score, style.colour, linewidth=0.9, alpha=0.75)
+                if score.value is not None:
+                    axes.plot(score.value, y, style.marker, color=style.colour, markersize=4.2)
+        axes.set_title(condition.title, loc="left")
+        axes.set_xlabel(f"test {metric_title(results)}")
+        axes.grid(axis="x")
+        axes.tick_params(axis="y", length=0)
+    first = grid[0, 0]
+    first.set_yticks(range(len(order)), [label.replace("_", " ") for label in order])
+    first.set_ylim(len(order) - 0.5, -0.5)
+    handles = [first.plot([], [], s.marker, color=s.colour, label=method)[0] for method, s in style_of.items()]
+    figure.legend(handles=handles, loc="outside upper left", ncols=min(len(handles), 4))
+    return to_svg(figure, "labels")
 
 
 def _easiest_first(results: StudyResults) -> list[str]:
     """Sort the labels by the baseline's scores under the first condition; those without a score come last."""
-    arms = results.finished_arms(results.baseline, results.conditions[0])
-    scores = {label: average_scores([arm.scores[label] for arm in arms]).value for label in results.labels}
-    return sorted(results.labels, key=lambda label: (scores[label] is None, -(scores[label] or 0)))
+    scores = _scores(results, results.baseline, results.conditions[0], results.labels)[:-1]
+    return [results.labels[i] for i in np.argsort(-scores, kind="stable")]
 
 
-def _add_method_legend(figure: Figure, results: StudyResults) -> None:
-    axes = figure.axes[0]
-    handles = [
-        axes.plot([], [], style.marker, color=style.colour, label=method)[0]
-        for method, style in method_styles(results.methods).items()
-    ]
-    figure.legend(handles=handles, loc="outside upper left", ncols=min(len(handles), 4))
-
-
+@in_report_style
 def _heat_map(results: StudyResults) -> str:
     """Draw the noisiest condition: a row per method, a column per label, the score minus the baseline's, times 1000.
 
@@ -89,35 +82,28 @@ def _heat_map(results: StudyResults) -> str:
     table = dict(sorted(table.items(), key=lambda row: -np.nan_to_num(row[1][-1], nan=-np.inf)))
     cells = np.array(list(table.values()))
     strongest = max(1.0, float(np.nanquantile(np.abs(cells), 0.95))) if np.isfinite(cells).any() else 1.0
-    with rc_context(RC_PARAMS):
-        figure = Figure(figsize=(WIDTH, 1.3 + 0.19 * len(table)), layout="constrained")
-        axes = figure.subplots()
-        axes.pcolormesh(cells, cmap=_DIVERGING, vmin=-strongest, vmax=strongest)
-        for (row, column), value in np.ndenumerate(cells):
-            colour = INK if np.isnan(value) else "#151515"  # cells with a number are light on a dark page too
-            axes.text(column + 0.5, row + 0.5, _cell_text(value), ha="center", va="center", size=7, color=colour)
-        names = [name.replace("_", " ") + (" *" if name in condition.labels else "") for name in labels]
-        axes.set_xticks(np.arange(len(names) + 1) + 0.5, [*names, "mean"], rotation=40, ha="left", size=8)
-        axes.set_yticks(np.arange(len(table)) + 0.5, list(table), size=8)
-        axes.xaxis.tick_top()
-        axes.tick_params(length=0)
-        axes.invert_yaxis()
-        axes.axvline(len(names), color=INK, linewidth=1)
-        axes.spines[:].set_visible(False)
-        axes.set_xlabel(
-            f"{condition.title}: test {metric_title(results)} minus that of {results.baseline}, in thousandths"
-            + ("; * noisy in training" if condition.labels else "")
-        )
-        return to_svg(figure, "labels")
+    figure, axes = new_figure(1.3 + 0.19 * len(table))
+    axes.pcolormesh(cells, cmap=_DIVERGING, vmin=-strongest, vmax=strongest)
+    for (row, column), value in np.ndenumerate(cells):
+        colour = INK if np.isnan(value) else "#151515"  # cells with a number are light on a dark page too
+        text = "–" if np.isnan(value) else "0" if round(value) == 0 else signed(value, 0)
+        axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", size=7, color=colour)
+    names = [name.replace("_", " ") + (" *" if name in condition.labels else "") for name in labels]
+    axes.set_xticks(np.arange(len(names) + 1) + 0.5, [*names, "mean"], rotation=40, ha="left", size=8)
+    axes.set_yticks(np.arange(len(table)) + 0.5, list(table), size=8)
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0)
+    axes.invert_yaxis()
+    axes.axvline(len(names), color=INK, linewidth=1)
+    axes.spines[:].set_visible(False)
+    axes.set_xlabel(
+        f"{condition.title}: test {metric_title(results)} minus that of {results.baseline}, in thousandths"
+        + ("; * noisy in training" if condition.labels else "")
+    )
+    return to_svg(figure, "labels")
 
 
-def _cell_text(value: float) -> str:
-    return "–" if np.isnan(value) else "0" if round(value) == 0 else f"{value:+.0f}".replace("-", "−")
-
-
-def _scores(
-    results: StudyResults, method: str, condition: Condition, labels: Sequence[str]
-) -> NDArray[np.float64]:
+def _scores(results: StudyResults, method: str, condition: Condition, labels: Sequence[str]) -> NDArray[np.float64]:
     """Return the score of each label and then the mean, averaged over seeds; nan where there is none."""
     arms = results.finished_arms(method, condition)
     values = [average_scores([arm.scores[label] for arm in arms]).value for label in labels]

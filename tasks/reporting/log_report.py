@@ -13,13 +13,9 @@ from tasks.runtime.run_folder import CONFIG, RESULTS
 
 
 def log_report(report: Path, figures: Mapping[str, str | None], scores: Mapping[str, float], run_id: str) -> None:
-    """Log the report, results.json, config.yaml, the figures and the arms' mean scores to the study's MLflow run.
+    """Log a report, results.json and config.yaml beside it, its figures and the arms' mean scores to the study's run.
 
-    Args:
-        report: path of report.html; results.json and config.yaml are in the same folder.
-        figures: SVG by name; None for a figure with nothing to show.
-        scores: metrics of the run, by name.
-        run_id: the study's run.
+    `figures` is the SVG by name, None for a figure with nothing to show; `scores` are metrics by name.
     """
     for path in (report.with_name(RESULTS), report, report.with_name(CONFIG)):
         mlflow.log_artifact(str(path))

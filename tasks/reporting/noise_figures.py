@@ -3,26 +3,27 @@
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from tasks.records.study import Condition, ScoreRecord, StudyResults, average_scores
 from tasks.reporting.figure_style import (
     COLOURS,
     INK,
     MAX_METHODS_PER_PANEL,
-    RC_PARAMS,
-    WIDTH,
     Style,
+    draw_interval,
     draw_seed_points,
     first_and_noisiest,
+    in_report_style,
     method_styles,
     metric_title,
+    new_figure,
+    panel_grid,
     to_svg,
 )
 
 
+@in_report_style
 def score_against_noise(results: StudyResults) -> str:
     """Draw each method's mean test score against the noise rate; in a second panel, that of the noisy labels only.
 
@@ -34,18 +35,12 @@ def score_against_noise(results: StudyResults) -> str:
     noisy = {condition.labels for condition in results.conditions if condition.kind != "none"}
     only_noisy = noisy.pop() if len(noisy) == 1 else ()
     panels = list(dict.fromkeys((kind, labels) for kind in _noise_kinds(results) for labels in ((), only_noisy)))
-    columns = min(len(panels), 2)
-    rows = -(-len(panels) // columns)
-    with rc_context(RC_PARAMS):
-        figure = Figure(figsize=(WIDTH, 2.9 * rows + 0.3), layout="constrained")
-        grid = np.atleast_1d(figure.subplots(rows, columns, squeeze=False)).ravel()
-        for axes in grid[len(panels) :]:
-            axes.set_axis_off()
-        for axes, (kind, labels) in zip(grid, panels, strict=False):
-            _draw_all_methods(axes, results, kind, labels)
-        handles, names = grid[0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside upper left", ncols=min(len(names), 4), handlelength=3.2)
-        return to_svg(figure, "noise")
+    figure, grid = panel_grid(len(panels), min(len(panels), 2), 0.3, 2.9)
+    for axes, (kind, labels) in zip(grid.ravel(), panels, strict=False):
+        _draw_all_methods(axes, results, kind, labels)
+    handles, names = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside upper left", ncols=min(len(names), 4), handlelength=3.2)
+    return to_svg(figure, "noise")
 
 
 def _noise_kinds(results: StudyResults) -> list[str]:
@@ -69,8 +64,7 @@ def _draw_all_methods(axes: Axes, results: StudyResults, kind: str, labels: tupl
             x = condition.rate + shift
             xs.append(x)
             values.append(score.value)
-            if score.lo is not None and score.hi is not None:
-                axes.vlines(x, score.lo, score.hi, color=style.colour, linewidth=1.1, zorder=2)
+            draw_interval(axes.vlines, x, score, style.colour, linewidth=1.1, zorder=2)
             if len(seeds) > 1:
                 draw_seed_points(axes, [x + 0.45 * dodge] * len(seeds), seeds, style.colour)
         axes.plot(xs, values, style.marker, color=style.colour, linestyle=style.dashes, label=method, zorder=3)
@@ -82,41 +76,34 @@ def _draw_all_methods(axes: Axes, results: StudyResults, kind: str, labels: tupl
     axes.grid(axis="y")
 
 
+@in_report_style
 def _panel_per_method(results: StudyResults) -> str:
     kinds = _noise_kinds(results)
     others = [method for method in results.methods if method != results.baseline]
     panels = [(kind, method) for kind in kinds for method in others]
-    columns = 4
-    rows = -(-len(panels) // columns)
     style_of = method_styles(results.methods)
-    with rc_context(RC_PARAMS):
-        figure = Figure(figsize=(WIDTH, 0.7 + 1.45 * rows), layout="constrained")
-        grid = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
-        for axes in grid[len(panels) :]:
-            axes.set_axis_off()
-        for axes, (kind, method) in zip(grid, panels, strict=False):
-            conditions = [c for c in results.conditions if c.kind in ("none", kind)]
-            _draw_curve(axes, results, conditions, results.baseline, Style(INK, "", "-"))
-            _draw_curve(axes, results, conditions, method, style_of[method])
-            rates = sorted({c.rate for c in conditions})
-            axes.set_xticks(rates, [f"{100 * rate:g}" for rate in rates])
-            axes.set_title(method if len(kinds) == 1 else f"{method}, {kind}", loc="left", color=INK)
-            axes.margins(x=0.12)
-            axes.grid(axis="y")
-        figure.supylabel(f"test {metric_title(results)}", fontsize=9)
-        figure.supxlabel("label noise, % of training rows", fontsize=9)
-        handles = [
-            grid[0].plot([], [], color=INK, alpha=0.4, label=f"{results.baseline}, for comparison")[0],
-            grid[0].plot([], [], color=INK, label="mean of all scored labels")[0],
-            grid[0].plot([], [], color=INK, linestyle=":", label="mean of the noisy labels")[0],
-        ]
-        figure.legend(handles=handles, loc="outside upper left", ncols=3, handlelength=3.2)
-        return to_svg(figure, "noise")
+    figure, grid = panel_grid(len(panels), 4, 0.7, 1.45, sharey=True)
+    for axes, (kind, method) in zip(grid.ravel(), panels, strict=False):
+        conditions = [c for c in results.conditions if c.kind in ("none", kind)]
+        _draw_curve(axes, results, conditions, results.baseline, Style(INK, "", "-"))
+        _draw_curve(axes, results, conditions, method, style_of[method])
+        rates = sorted({c.rate for c in conditions})
+        axes.set_xticks(rates, [f"{100 * rate:g}" for rate in rates])
+        axes.set_title(method if len(kinds) == 1 else f"{method}, {kind}", loc="left", color=INK)
+        axes.margins(x=0.12)
+        axes.grid(axis="y")
+    figure.supylabel(f"test {metric_title(results)}", fontsize=9)
+    figure.supxlabel("label noise, % of training rows", fontsize=9)
+    handles = [
+        grid[0, 0].plot([], [], color=INK, alpha=0.4, label=f"{results.baseline}, for comparison")[0],
+        grid[0, 0].plot([], [], color=INK, label="mean of all scored labels")[0],
+        grid[0, 0].plot([], [], color=INK, linestyle=":", label="mean of the noisy labels")[0],
+    ]
+    figure.legend(handles=handles, loc="outside upper left", ncols=3, handlelength=3.2)
+    return to_svg(figure, "noise")
 
 
-def _draw_curve(
-    axes: Axes, results: StudyResults, conditions: Sequence[Condition], method: str, style: Style
-) -> None:
+def _draw_curve(axes: Axes, results: StudyResults, conditions: Sequence[Condition], method: str, style: Style) -> None:
     """Draw the mean of all labels with its interval and, dotted, that of the noisy labels.
 
     A style without a marker is drawn pale and without intervals.
@@ -131,8 +118,8 @@ def _draw_curve(
         rates, values = [rate for rate, _ in known], np.array([score.value for _, score in known], dtype=float)
         axes.plot(rates, values, marker=style.marker, color=style.colour, linestyle=dashes, alpha=alpha, markersize=4)
         for rate, score in known:
-            if style.marker and score.lo is not None and score.hi is not None:
-                axes.vlines(rate, score.lo, score.hi, color=style.colour, linewidth=1.0)
+            if style.marker:
+                draw_interval(axes.vlines, rate, score, style.colour, linewidth=1.0)
 
 
 def _mean_and_seeds(
@@ -152,35 +139,30 @@ def _mean_and_seeds(
     return ScoreRecord(value=value, lo=None, hi=None), seeds
 
 
+@in_report_style
 def prevalence_under_noise(results: StudyResults) -> str | None:
-    """Draw each noisy label's share of positives in the training set, before and after the noise of each seed.
-
-    Returns:
-        The SVG; None without noise.
-    """
+    """Draw each noisy label's share of positives in training, before and after each seed's noise, if there is any."""
     condition = first_and_noisiest(results)[-1]
     masks = {arm.seed: arm.condition.summary for arm in results.arms if arm.condition.shared() == condition}
     labels = [label for label in condition.labels if any(label in summary for summary in masks.values())]
     if not labels:
         return None
-    with rc_context(RC_PARAMS):
-        figure = Figure(figsize=(WIDTH, 0.8 + 0.27 * len(labels)), layout="constrained")
-        axes = figure.subplots()
-        for y, label in enumerate(labels):
-            for summary in masks.values():
-                before, after = summary[label].prevalence_before, summary[label].prevalence_after
-                if before is None or after is None:
-                    continue
-                axes.hlines(y, before, after, color=INK, linewidth=0.8)
-                axes.plot(before, y, "o", markerfacecolor="none", color=INK)
-                axes.plot(after, y, "o", color=COLOURS[2])
-        axes.plot([], [], "o", markerfacecolor="none", color=INK, linestyle="", label="as the data came")
-        axes.plot([], [], "o", color=COLOURS[2], linestyle="", label=f"with {condition.title}")
-        axes.set_yticks(range(len(labels)), [label.replace("_", " ") for label in labels])
-        axes.set_ylim(len(labels) - 0.5, -0.5)
-        axes.set_xlim(left=0)
-        axes.xaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
-        axes.set_xlabel("positives among the known training labels")
-        axes.grid(axis="x")
-        figure.legend(loc="outside upper left", ncols=2)
-        return to_svg(figure, "prevalence")
+    figure, axes = new_figure(0.8 + 0.27 * len(labels))
+    for y, label in enumerate(labels):
+        for summary in masks.values():
+            before, after = summary[label].prevalence_before, summary[label].prevalence_after
+            if before is None or after is None:
+                continue
+            axes.hlines(y, before, after, color=INK, linewidth=0.8)
+            axes.plot(before, y, "o", markerfacecolor="none", color=INK)
+            axes.plot(after, y, "o", color=COLOURS[2])
+    axes.plot([], [], "o", markerfacecolor="none", color=INK, linestyle="", label="as the data came")
+    axes.plot([], [], "o", color=COLOURS[2], linestyle="", label=f"with {condition.title}")
+    axes.set_yticks(range(len(labels)), [label.replace("_", " ") for label in labels])
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+    axes.set_xlim(left=0)
+    axes.xaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
+    axes.set_xlabel("positives among the known training labels")
+    axes.grid(axis="x")
+    figure.legend(loc="outside upper left", ncols=2)
+    return to_svg(figure, "prevalence")

@@ -32,10 +32,7 @@ def write_page(
         template: file name in the folder of templates.
         contents: what the template shows, by name; `examples` and `example_size` are added.
         examples: (m, s, s) uint8 images, m may be 0, and m captions.
-        out: the HTML file to write.
-
-    Returns:
-        `out`.
+        out: the HTML file to write, which is returned.
 
     Raises:
         ValueError: the number of captions is not that of the images.
@@ -55,12 +52,14 @@ def write_page(
         "signed": signed,
         "thousands": thousands,
         "p": _format_p_value,
-        "plain": _without_underscores,
+        "plain": lambda name: name.replace("_", " "),
     }
+    side = images.shape[-1]
+    reduced = f", reduced to {EXAMPLE_PIXELS} for this page" if side > EXAMPLE_PIXELS else ""
     page = templates.get_template(template).render(
         **contents,
         examples=[(png_data_uri(_reduced(image)), caption) for image, caption in zip(images, captions, strict=True)],
-        example_size=_example_size(images),
+        example_size=f"{side} × {side} pixels{reduced}",
     )
     write_atomically(out, page.encode())
     return out
@@ -100,12 +99,6 @@ def _reduced(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return cv2.resize(image, (EXAMPLE_PIXELS, EXAMPLE_PIXELS), interpolation=cv2.INTER_AREA).astype(np.uint8)
 
 
-def _example_size(images: NDArray[np.uint8]) -> str:
-    side = images.shape[-1]
-    reduced = f", reduced to {EXAMPLE_PIXELS} for this page" if side > EXAMPLE_PIXELS else ""
-    return f"{side} × {side} pixels{reduced}"
-
-
 def _format_score(score: ScoreRecord) -> Markup:
     """Format as '0.842 0.810–0.870', or a dash whose tooltip gives the reason (which the page also prints)."""
     if score.value is None:
@@ -121,7 +114,3 @@ def _format_p_value(p: float | None) -> str:
     if p is None:
         return "–"
     return "< 1e-15" if p < 1e-15 else f"{p:.2g}"
-
-
-def _without_underscores(name: str) -> str:
-    return name.replace("_", " ")

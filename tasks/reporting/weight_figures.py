@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -12,63 +11,52 @@ from tasks.reporting.figure_style import (
     DASHES,
     FAINT,
     INK,
-    RC_PARAMS,
-    WIDTH,
     Dashes,
     first_and_noisiest,
+    in_report_style,
+    panel_grid,
     to_svg,
 )
 
 
+@in_report_style
 def weights_over_training(results: StudyResults) -> str | None:
     """Draw the weight of each task by training step, in one panel per method that changes its weights.
 
     Up to three methods: a row of panels for each condition of `first_and_noisiest`. More methods: the noisiest
     condition only, in rows of three. The labels that are noisy in the noisiest condition are drawn strong in every
-    panel, the others pale.
-
-    Returns:
-        The SVG; None if no method changes its weights.
+    panel, the others pale. None if no method changes its weights.
     """
     conditions = first_and_noisiest(results)
     noisy = conditions[-1].labels
     changing = [
         method
         for method in results.methods
-        if any(
-            _weights_change(arm.weights) for condition in conditions for arm in results.finished_arms(method, condition)
-        )
+        if any(_weights_change(arm.weights) for c in conditions for arm in results.finished_arms(method, c))
     ]
     if not changing:
         return None
     columns = min(len(changing), 3)
     shown = conditions if len(changing) <= columns else conditions[-1:]
     panels = [(method, condition) for condition in shown for method in changing]
-    rows = -(-len(panels) // columns)
-    with rc_context(RC_PARAMS):
-        figure = Figure(figsize=(WIDTH, 0.7 + 2.0 * rows), layout="constrained")
-        grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-        for axes in grid.ravel()[len(panels) :]:
-            axes.set_axis_off()
-        for axes, (method, condition) in zip(grid.ravel(), panels, strict=False):
-            _draw_weights(axes, results, method, condition, noisy)
-        for row, condition in zip(grid, shown * rows, strict=False):
-            row[0].set_ylabel(f"{condition.title}\ntask weight")
-        for axes in grid[-1]:
-            axes.set_xlabel("training step")
-        grid[0][0].set_ylim(bottom=min(0, grid[0][0].get_ylim()[0]))  # some rules subtract a task's gradient
-        if noisy:
-            _add_label_legend(figure, noisy)
-        return to_svg(figure, "weights")
+    figure, grid = panel_grid(len(panels), columns, 0.7, 2.0, sharex=True, sharey=True)
+    for axes, (method, condition) in zip(grid.ravel(), panels, strict=False):
+        _draw_weights(axes, results, method, condition, noisy)
+    for row, condition in zip(grid, shown * len(grid), strict=False):
+        row[0].set_ylabel(f"{condition.title}\ntask weight")
+    for axes in grid[-1]:
+        axes.set_xlabel("training step")
+    grid[0][0].set_ylim(bottom=min(0, grid[0][0].get_ylim()[0]))  # some rules subtract a task's gradient
+    if noisy:
+        _add_label_legend(figure, noisy)
+    return to_svg(figure, "weights")
 
 
 def _weights_change(weights: Sequence[dict[str, float]]) -> bool:
     return any(abs(value - 1) > 1e-3 for row in weights for label, value in row.items() if label != "step")
 
 
-def _draw_weights(
-    axes: Axes, results: StudyResults, method: str, condition: Condition, noisy: Sequence[str]
-) -> None:
+def _draw_weights(axes: Axes, results: StudyResults, method: str, condition: Condition, noisy: Sequence[str]) -> None:
     axes.axhline(1, color=FAINT, linewidth=1)
     for arm in results.finished_arms(method, condition):
         steps = [row["step"] for row in arm.weights]

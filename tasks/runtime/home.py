@@ -1,7 +1,6 @@
 """MEDMTL_HOME: the folder of everything that outlives a run (stores, checkpoints, Prefect's and MLflow's databases)."""
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock
@@ -9,41 +8,17 @@ from filelock import FileLock
 from data_prep.errors import DataError
 
 
-@dataclass(frozen=True)
 class Home:
     """MEDMTL_HOME and the paths below it, each created when it is first needed."""
 
-    root: Path
-
-    @property
-    def phantoms(self) -> Path:
-        """Rendered phantoms, one folder per hash of their settings."""
-        return self.root / "phantoms"
-
-    @property
-    def stores(self) -> Path:
-        """Stores of decoded images, one folder per hash of their inputs."""
-        return self.root / "stores"
-
-    @property
-    def arms(self) -> Path:
-        """Checkpoints of unfinished arms; a finished arm is kept in MLflow only."""
-        return self.root / "arms"
-
-    @property
-    def texts(self) -> Path:
-        """Downloaded text benchmarks and encoders, and word vectors, one folder each."""
-        return self.root / "texts"
-
-    @property
-    def tokens(self) -> Path:
-        """Tokenised texts, one file per content hash."""
-        return self.root / "tokens"
-
-    @property
-    def prefect(self) -> Path:
-        """Prefect's database and cached results, used if PREFECT_API_URL names no server."""
-        return self.root / "prefect"
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.phantoms = root / "phantoms"  # rendered phantoms, one folder per hash of their settings
+        self.stores = root / "stores"  # stores of decoded images, one folder per hash of their inputs
+        self.arms = root / "arms"  # checkpoints of unfinished arms; a finished arm is kept in MLflow only
+        self.texts = root / "texts"  # downloaded text benchmarks and encoders, and word vectors, one folder each
+        self.tokens = root / "tokens"  # tokenised texts, one file per content hash
+        self.prefect = root / "prefect"  # Prefect's database and cached results, unless PREFECT_API_URL names a server
 
     @property
     def tracking_uri(self) -> str:

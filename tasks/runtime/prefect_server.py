@@ -12,7 +12,6 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -47,18 +46,16 @@ def prefect_server(folder: Path) -> Iterator[str]:
         return
     folder.mkdir(parents=True, exist_ok=True)
     os.environ["PREFECT_HOME"] = str(folder)
-    port = _free_port()
+    with socket.socket() as probe:  # finds a free port
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
     url = os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
     with (folder / "server.log").open("ab") as log:
         # The server's standard input is a pipe from this process: however this process ends, the pipe closes and the
         # server ends. A session of its own protects the server from a Ctrl-C in this terminal: it must live until
         # the final states have reached it.
         server = subprocess.Popen(
-            [sys.executable, *SERVE, str(port)],
-            stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
+            [sys.executable, *SERVE, str(port)], stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
         )
         try:
             yield url
@@ -92,7 +89,7 @@ def wait_until_up(url: str, seconds: float = START_SECONDS) -> None:
         try:
             with urllib.request.urlopen(f"{url}/health", timeout=2):
                 return
-        except (urllib.error.URLError, OSError):
+        except OSError:  # also urllib's errors
             time.sleep(0.1)
     raise TimeoutError(
         f"no Prefect server answers at {url} after {seconds:.0f} s: its log is server.log in the prefect folder "
@@ -122,11 +119,7 @@ def wait_for_final_states(seconds: float = FINAL_STATE_SECONDS) -> None:
 
 
 def mark_orphans_crashed() -> int:
-    """Set runs that a killed process of this machine left RUNNING to CRASHED; Prefect never does so itself.
-
-    Returns:
-        The number of such runs.
-    """
+    """Set runs that killed processes of this machine left RUNNING to CRASHED (Prefect never does); return how many."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.objects import FlowRun, State
     from prefect.states import Crashed
@@ -156,12 +149,6 @@ def _unfinished_runs(has_tag: Callable[[str], bool]) -> "list[FlowRun | TaskRun]
         tasks = client.read_task_runs(task_run_filter=of_tagged, sort=TaskRunSort.ID_DESC, limit=page)
     runs: list[FlowRun | TaskRun] = [*tasks, *tagged]
     return [run for run in runs if run.state is None or not run.state.is_final()]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def _serve(port: int) -> None:

@@ -6,33 +6,21 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from rich import progress as rich_bars
 from rich.console import Console
 from rich.logging import RichHandler
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    SpinnerColumn,
-    Task,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
 from rich.text import Text
 
 LOGGER = logging.getLogger("medmtl")
 LINE_SECONDS = 10.0  # without a terminal: the least time between two progress lines
 
 
-class _Amount(ProgressColumn):
+class _Amount(rich_bars.ProgressColumn):
     """The number done of the total; for bytes also the speed."""
 
-    _items, _bytes, _speed = MofNCompleteColumn(), DownloadColumn(), TransferSpeedColumn()
+    _items, _bytes, _speed = rich_bars.MofNCompleteColumn(), rich_bars.DownloadColumn(), rich_bars.TransferSpeedColumn()
 
-    def render(self, task: Task) -> Text:
+    def render(self, task: rich_bars.Task) -> Text:
         """Return the text of the column."""
         if not task.fields["of_bytes"]:
             return self._items.render(task)
@@ -40,14 +28,14 @@ class _Amount(ProgressColumn):
 
 
 _console = Console(stderr=True)
-_bars = Progress(
-    SpinnerColumn(),
-    TextColumn("{task.description}"),
-    BarColumn(),
+_bars = rich_bars.Progress(
+    rich_bars.SpinnerColumn(),
+    rich_bars.TextColumn("{task.description}"),
+    rich_bars.BarColumn(),
     _Amount(),
-    TimeElapsedColumn(),
-    TextColumn("left"),
-    TimeRemainingColumn(),
+    rich_bars.TimeElapsedColumn(),
+    rich_bars.TextColumn("left"),
+    rich_bars.TimeRemainingColumn(),
     console=_console,
     transient=True,
 )
@@ -70,9 +58,7 @@ def configure_logging(level: int = logging.INFO) -> None:
 def progress(description: str, of_bytes: bool = False) -> Iterator[Callable[[int, int], None]]:
     """Show the progress of some work; bars may be nested, such as epochs within arms.
 
-    Args:
-        description: of the work, shown before the numbers.
-        of_bytes: the counts are bytes, shown as MB with their speed.
+    With `of_bytes`, the counts are bytes, shown as MB with their speed.
 
     Yields:
         `update(done, total)`, to be called as often as convenient.
@@ -107,11 +93,9 @@ def _lines(description: str, of_bytes: bool) -> Callable[[int, int], None]:
         if done and now - last >= LINE_SECONDS:
             last = now
             rate = done / (now - start)
-            amount = (
-                f"{done / 1e6:,.0f} of {total / 1e6:,.0f} MB at {rate / 1e6:.1f} MB/s"
-                if of_bytes
-                else f"{done} of {total}"
-            )
+            amount = f"{done} of {total}"
+            if of_bytes:
+                amount = f"{done / 1e6:,.0f} of {total / 1e6:,.0f} MB at {rate / 1e6:.1f} MB/s"
             LOGGER.info("%s: %s, %s left", description, amount, format_duration(max(total - done, 0) / rate))
 
     return update

@@ -1,7 +1,7 @@
-"""A readers-writer lock: threads train in `shared` mode, or one thread works in `exclusive` mode while none trains.
+"""A readers-writer lock: threads train in `shared` mode, or one thread exports in `exclusive` mode while none trains.
 
-PyTorch's exporter switches oneDNN off for the whole process while it runs, and PyTorch's constructors draw from the
-process's one global generator. A thread that trained at the same time would get different last bits than without.
+PyTorch's exporter switches oneDNN off for the whole process while it runs. A thread that trained at the same time would
+get different last bits than without. Nothing else needs the lock.
 """
 
 import threading

@@ -17,30 +17,23 @@ def as_yaml(settings: BaseModel) -> str:
     return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def settings_hash(settings: BaseModel) -> str:
-    """Return 8 hexadecimal digits of the hash of the settings."""
-    return hashlib.sha256(as_yaml(settings).encode()).hexdigest()[:8]
-
-
 def prepare_run_folder(out: Path | None, kind: str, settings: BaseModel, force: bool) -> Path:
-    """Create the output folder of a run and write config.yaml into it.
+    """Create and return the output folder of a run, with config.yaml in it.
 
     A folder that holds the same settings is used again: that is how a stopped run is resumed.
 
     Args:
-        out: the folder; by default runs/<kind>-<hash of the settings>.
+        out: the folder; by default runs/<kind>-<8 digits of the hash of the settings>.
         kind: of run, such as 'study'.
         settings: written to config.yaml.
         force: replace the results of another run.
 
-    Returns:
-        The folder.
-
     Raises:
         DataError: the folder holds results of other settings (and `force` is off), or cannot be written.
     """
-    folder = (out or Path("runs") / f"{kind}-{settings_hash(settings)}").expanduser().absolute()
     config = as_yaml(settings)
+    default = Path("runs") / f"{kind}-{hashlib.sha256(config.encode()).hexdigest()[:8]}"
+    folder = (out or default).expanduser().absolute()
     if not force and any((folder / name).exists() for name in (CONFIG, RESULTS, REPORT)):
         found = (folder / CONFIG).read_text(encoding="utf-8") if (folder / CONFIG).exists() else None
         if found != config:

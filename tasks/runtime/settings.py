@@ -1,9 +1,13 @@
 """The base class of all settings in `tasks`."""
 
-from pydantic import BaseModel, ConfigDict
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel
+
+AbsolutePath = Annotated[Path, AfterValidator(lambda path: path.expanduser().resolve())]
+"""A path that is made absolute, so that it means the same in another working folder."""
 
 
-class Settings(BaseModel):
+class Settings(BaseModel, frozen=True, extra="forbid"):
     """Settings that cannot be changed after they are created, and that reject unknown names."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")

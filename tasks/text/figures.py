@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
+from markupsafe import Markup
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -12,7 +12,7 @@ from matplotlib.ticker import NullLocator
 
 from tasks.records.study import ComparisonRecord, SimilarityRecord, StudyResults
 from tasks.reporting.figure_style import COLOURS, FAINT, INK, RC_PARAMS, WIDTH, method_styles, to_svg
-from tasks.text.outcomes import WidthRow, against_single, experiments_of, similarities, width_rows
+from tasks.text.outcomes import WidthRow, against_single, experiments_of, metric_name, similarities, width_rows
 
 SEED_MARKER: dict[str, Any] = {"marker": "o", "linestyle": "", "markersize": 4, "mew": 0.8, "markerfacecolor": "white"}
 
@@ -49,7 +49,7 @@ def forest_plot(comparisons: Sequence[ComparisonRecord], metric: str, name: str)
             if not found.over_all:
                 deltas = [seed.delta for seed in found.by_seed]
                 axes.plot(deltas, [y] * len(deltas), color=style.colour, **SEED_MARKER)
-        if shown[-1].over_all or any(found.over_all for found in shown):
+        if any(found.over_all for found in shown):
             axes.axhline(len(rows) - 1.5, color=FAINT, linewidth=1)
         axes.set_yticks(range(len(rows)), rows)
         axes.set_ylim(len(rows) - 0.4, -0.6)
@@ -135,11 +135,12 @@ def capacity_curve(rows: Sequence[WidthRow], metric: str) -> str | None:
         axes = figure.subplots()
         widths = [row.width for row in rows]
         for method, style in look.items():
-            values = [getattr(row, method) for row in rows]
-            known = [(w, value) for w, value in zip(widths, values, strict=True) if value is not None]
-            axes.plot(*np.array(known).T, style.marker, color=style.colour, linestyle=style.dashes, label=method)
-            for width, seeds in zip(widths, [row.seeds(method) for row in rows], strict=True):
-                axes.plot([width] * len(seeds), seeds, color=style.colour, **SEED_MARKER)
+            shown = [row for row in rows if row.seeds(method)]
+            curve = [row.width for row in shown], [getattr(row, method) for row in shown]
+            axes.plot(*curve, style.marker, color=style.colour, linestyle=style.dashes, label=method)
+            for row in shown:
+                seeds = row.seeds(method)
+                axes.plot([row.width] * len(seeds), seeds, color=style.colour, **SEED_MARKER)
         axes.set_xscale("log")
         axes.set_xticks(widths, [str(width) for width in widths])
         axes.xaxis.set_minor_locator(NullLocator())
@@ -150,14 +151,14 @@ def capacity_curve(rows: Sequence[WidthRow], metric: str) -> str | None:
         return to_svg(figure, "capacity")
 
 
-def draw_figures(results: StudyResults, metric: str) -> dict[str, str | None]:
-    """Draw all figures of a study's report; returns SVG by name, None for a figure without content."""
+def draw_figures(results: StudyResults) -> dict[str, Markup | None]:
+    """Draw a report's figures as SVG by name, every text in them escaped; None for a figure with nothing to show."""
+    metric = metric_name(results)
     drawn = {
-        f"forest_{kind}": forest_plot(against_single(results, kind), metric, f"forest-{kind}")
-        for kind in experiments_of(results)
-        if kind not in ("overlap", "capacity")
+        f"forest_{experiment}": forest_plot(against_single(results, experiment), metric, f"forest-{experiment}")
+        for experiment in experiments_of(results)
+        if experiment not in ("overlap", "capacity")
     }
-    return drawn | {
-        "similarity": similarity_map(similarities(results), results.data.labels),
-        "capacity": capacity_curve(width_rows(results), metric),
-    }
+    drawn["similarity"] = similarity_map(similarities(results), results.data.labels)
+    drawn["capacity"] = capacity_curve(width_rows(results), metric)
+    return {name: Markup(svg) if svg else None for name, svg in drawn.items()}

@@ -1,8 +1,10 @@
 """Inputs of a text arm: encoded texts of its tasks, and the initial network."""
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 import mlflow
@@ -16,7 +18,8 @@ from data_prep.text.task import Texts, TextTask
 from data_prep.text.token_cache import Encoder, cached_tokens
 from data_prep.text.vocabulary import Vocabulary, VocabularySettings
 from models.data.text_batches import TextExamples, text_examples
-from models.networks.text import TextNetwork, initial_text_network, transfer_network
+from models.networks.alignment import covariance_similarity
+from models.networks.text import TextNetwork, embedding_covariance, initial_text_network, transfer_network
 from tasks.data.pretrained import read_encoder, read_vectors
 from tasks.data.texts import read_texts
 from tasks.runtime.atomic_files import read_state
@@ -27,6 +30,10 @@ NETWORK = "network.pt"
 """File name of a trained network among the artifacts of its MLflow run."""
 
 
+Similarities = dict[tuple[str, str], float | None]
+"""Pair of tasks -> the covariance similarity of their embeddings; None if it is undefined."""
+
+
 @dataclass(frozen=True)
 class TextInputs:
     """The inputs of an arm; dictionaries are by task.
@@ -35,7 +42,8 @@ class TextInputs:
         folder: folder of the data.
         tasks: the tasks trained on.
         train, val, test: encoded examples of each part.
-        network: the initial network.
+        network: the initial network, which the training changes.
+        initial_similarities: of the tasks' embeddings before training.
     """
 
     folder: Path
@@ -44,6 +52,7 @@ class TextInputs:
     val: Mapping[str, TextExamples]
     test: Mapping[str, TextExamples]
     network: TextNetwork
+    initial_similarities: Similarities
 
     def test_keys(self, name: str) -> np.ndarray:
         """Return (n,) uint64, equal for the same test sentence (or pair) in all arms and tasks."""
@@ -67,7 +76,23 @@ def load_text_inputs(arm: TextArm) -> TextInputs:
         for part in ("train", "val", "test")
     }
     assert arm.data.folder is not None  # for the type checker: reading fails without a folder
-    return TextInputs(arm.data.folder, read, **parts, network=_network(arm, encoder, read))
+    network = _network(arm, encoder, read)
+    initial_similarities = similarities(network, parts["train"], aligned=False)
+    return TextInputs(arm.data.folder, read, **parts, network=network, initial_similarities=initial_similarities)
+
+
+def similarities(network: TextNetwork, train: Mapping[str, TextExamples], *, aligned: bool) -> Similarities:
+    """Compute the covariance similarity of each pair of tasks (`models.networks.alignment`).
+
+    Args:
+        network: trained or not.
+        train: training texts by task.
+        aligned: after the alignment matrices, not before.
+    """
+    pairs = list(combinations(train, 2))
+    covariances = {task: embedding_covariance(network, task, train[task], aligned=aligned) for task in train if pairs}
+    values = {(one, other): covariance_similarity(covariances[one], covariances[other]) for one, other in pairs}
+    return {pair: value if math.isfinite(value) else None for pair, value in values.items()}
 
 
 def _read(arm: TextArm, overlap_group: tuple[str, ...], wanted: Mapping[str, str]) -> dict[str, TextTask]:

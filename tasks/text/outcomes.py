@@ -11,6 +11,8 @@ from tasks.records.summary_text import Verdict, join_names, signed, verdict
 from tasks.text.plan import ALIGNED, JOINT, SINGLE, SINGLE_MATRIX, TRANSFER, TRANSFER_ALIGNED
 
 PAPER = "Wu, Zhang and Ré, ICLR 2020"
+GLUE_SCORE = "GLUE score"
+"""The mean of a task's official metrics, which is averaged over tasks if their metrics differ."""
 
 _PUBLISHED = {
     ("sentiment", "pairs"): f"{PAPER}: better on 13 of 15 pairs, by up to 0.041",
@@ -106,8 +108,9 @@ class WidthRow:
 
 
 def metric_name(results: StudyResults) -> str:
-    """Return the name of the metric that the scores measure."""
-    return next((arm.metric for arm in results.arms if arm.status == "finished"), "score")
+    """Return the name of the score that is averaged over tasks."""
+    names = {arm.metric for arm in results.arms if arm.status == "finished"}
+    return names.pop() if len(names) == 1 else GLUE_SCORE
 
 
 def experiments_of(results: StudyResults) -> list[str]:
@@ -293,8 +296,11 @@ def _published(results: StudyResults, experiment: str) -> str:
 
 
 def _capacity_answer(results: StudyResults) -> list[str]:
-    best = max(width_rows(results), key=lambda row: row.validation.get(JOINT, float("-inf")))
+    joint = [row for row in width_rows(results) if row.joint is not None]
     single = best_single_task_widths(results)
+    if not (joint and single):
+        return [f"The widths cannot be compared: no {'single-task network' if joint else 'joint network'} finished."]
+    best = max(joint, key=lambda row: row.validation[JOINT])
     mean = float(np.mean([score for _, score in single.values()]))
     return [
         f"For one network for all tasks, validation selects width {best.width}, with a mean test "
@@ -306,17 +312,16 @@ def _capacity_answer(results: StudyResults) -> list[str]:
 
 def _singles_answer(results: StudyResults) -> list[str]:
     finished = [arm for arm in results.arms if arm.status == "finished"]
-    scores = {
-        label: float(np.mean([arm.mean.value for arm in finished if arm.labels == (label,)]))
-        for label in results.data.labels
-    }
+    by_task: dict[str, list[ArmRecord]] = defaultdict(list)
+    for arm in finished:
+        by_task[arm.labels[0]].append(arm)
+    means = {task: float(np.mean([arm.mean.value for arm in arms])) for task, arms in by_task.items()}
     seeds = len({arm.seed for arm in finished})
     over = "one seed" if seeds == 1 else f"the mean of {seeds} seeds"
-    by_task = join_names([f"{label} {score:.3f}" for label, score in scores.items()])
     return [
         f"In single-task training, the tasks reach a mean test {metric_name(results)} of "
-        f"{np.mean(list(scores.values())):.3f}, {over}.",
-        f"By task: {by_task}.",
+        f"{np.mean(list(means.values())):.3f}, {over}.",
+        f"By task: {join_names([f'{task} {mean:.3f}' for task, mean in means.items()])}.",
     ]
 
 

@@ -13,7 +13,8 @@ data. Where tasks share sentences (`data_prep.text.overlap`), the training data 
 its overlap group, so a task can have several single-task arms.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any, Literal
@@ -27,13 +28,15 @@ from models.networks.alignment import AlignmentKind
 from models.networks.text import EncoderSettings, TextNetworkSettings
 from models.networks.word_encoders import WordEncoderSettings
 from models.training.text_training import TextTrainingSettings
-from tasks.arms.base import ArmRef
+from tasks.arms.base import Source
 from tasks.arms.runner import Device
 from tasks.data.pretrained import EncoderRef, VectorsRef
 from tasks.data.texts import GlueData, SentimentData, display_name, read_texts
+from tasks.engine.plan import Contrast, Plan
+from tasks.records.study import Condition
 from tasks.records.summary_text import join_names
 from tasks.runtime.progress import LOGGER
-from tasks.text.spec import Source, TextArm
+from tasks.text.spec import TextArm
 
 SINGLE, JOINT, ALIGNED = "single", "joint", "aligned"
 SINGLE_MATRIX = "single, own matrix"
@@ -42,48 +45,6 @@ SOURCE, TRANSFER, TRANSFER_ALIGNED = "source", "transfer", "transfer aligned"
 LEAKY = "joint, shared sentences left in"
 
 Experiment = Literal["singles", "pairs", "together", "transfer", "capacity"]
-
-
-class Contrast(BaseModel):
-    """A comparison of a method with a baseline on the test parts of some tasks.
-
-    Attributes:
-        kind: the experiment, or 'overlap' for pairs whose shared sentences stay in the training parts. Contrasts of one
-            kind, method and baseline are also compared over all their conditions.
-        condition: name of the tasks, or of the encoder's width.
-        method: name of the method.
-        baseline: name of the method it is compared with.
-        tasks: display names of the tasks.
-        arms: seed -> hashes of the arms of the method and of the baseline; on each side they cover all the tasks.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    kind: str
-    condition: str
-    method: str
-    baseline: str
-    tasks: tuple[str, ...]
-    arms: dict[int, tuple[tuple[str, ...], tuple[str, ...]]]
-
-
-class TextPlan(BaseModel):
-    """The arms and the comparisons of a study.
-
-    Attributes:
-        stages: arms in the order of training; an arm of a later stage can be fine-tuned from one of an earlier stage.
-        contrasts: the comparisons.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    stages: tuple[tuple[TextArm, ...], ...]
-    contrasts: tuple[Contrast, ...]
-
-    @property
-    def arms(self) -> list[TextArm]:
-        """The arms of all stages."""
-        return [arm for stage in self.stages for arm in stage]
 
 
 class TextPlanSettings(BaseModel):
@@ -118,25 +79,6 @@ class TextPlanSettings(BaseModel):
     control: bool = False
 
 
-def resolve_sources(arms: Sequence[TextArm], finished: Mapping[str, ArmRef]) -> list[TextArm]:
-    """Add the MLflow run of its source arm to each arm that has one; leave out arms whose source did not finish.
-
-    Args:
-        arms: the arms of a stage.
-        finished: arms of earlier stages, by hash.
-
-    Returns:
-        The arms that can be trained, with unchanged hashes.
-    """
-    trainable = [arm for arm in arms if arm.source is None or arm.source.hash in finished]
-    return [
-        arm.model_copy(update={"source": Source(hash=arm.source.hash, run_id=finished[arm.source.hash].run_id)})
-        if arm.source
-        else arm
-        for arm in trainable
-    ]
-
-
 @task(name="plan arms", cache_policy=NO_CACHE)
 def plan_texts(
     data: SentimentData | GlueData,
@@ -145,7 +87,7 @@ def plan_texts(
     seeds: Sequence[int],
     device: Device,
     threads: int,
-) -> TextPlan:
+) -> Plan[TextArm]:
     """Plan the arms and the comparisons of the experiments.
 
     Args:
@@ -162,16 +104,20 @@ def plan_texts(
     planner = _Planner(data, settings, tuple(seeds), device, threads)
     for experiment in experiments:
         getattr(planner, experiment)()
-    sources = {hash: arm for hash, arm in planner.arms.items() if arm.keep_network}
-    others = {hash: arm for hash, arm in planner.arms.items() if not arm.keep_network}
-    stages = tuple(tuple(stage.values()) for stage in (sources, others) if stage)
-    LOGGER.info("%d arms, %d comparisons", len(planner.arms), len(planner.contrasts))
-    return TextPlan(stages=stages, contrasts=tuple(planner.contrasts))
+    arms = list(planner.arms.values())
+    stages = (tuple(arm for arm in arms if arm.keep_network is is_source) for is_source in (True, False))
+    plan = Plan[TextArm](stages=tuple(stage for stage in stages if stage), contrasts=planner.contrasts())
+    LOGGER.info("%d arms, %d comparisons", len(arms), len(plan.contrasts))
+    return plan
+
+
+Sides = dict[str, dict[int, list[TextArm]]]
+"""Method -> seed -> arms, which cover the same tasks for every method."""
 
 
 @dataclass
 class _Planner:
-    """Collects arms (by hash) and comparisons; it has a method for each value of `Experiment`."""
+    """Collects arms by hash, and comparisons by family and condition; has a method for each value of `Experiment`."""
 
     data: SentimentData | GlueData
     settings: TextPlanSettings
@@ -179,7 +125,7 @@ class _Planner:
     device: Device
     threads: int
     arms: dict[str, TextArm] = field(default_factory=dict)
-    contrasts: list[Contrast] = field(default_factory=list)
+    families: dict[str, dict[str, Contrast]] = field(default_factory=lambda: defaultdict(dict))
 
     # --- Experiments ---
 
@@ -216,33 +162,32 @@ class _Planner:
         group = self._at_least_two("capacity")
         for width in self.settings.widths:
             condition = f"width {width}"
-            joint = {seed: [self._arm(JOINT, group, group, seed, condition, width=width)] for seed in self.seeds}
-            single = {
-                seed: [
-                    self._arm(SINGLE, (name,), group, seed, f"{display_name(name)}, {condition}", width=width)
-                    for name in group
-                ]
-                for seed in self.seeds
+            sides: Sides = {
+                JOINT: {seed: [self._arm(JOINT, group, group, seed, condition, width=width)] for seed in self.seeds},
+                SINGLE: {
+                    seed: [
+                        self._arm(SINGLE, (name,), group, seed, f"{display_name(name)}, {condition}", width=width)
+                        for name in group
+                    ]
+                    for seed in self.seeds
+                },
             }
-            self._contrast("capacity", condition, JOINT, SINGLE, group, joint, single)
+            self._contrast("capacity", condition, sides, (JOINT, SINGLE))
 
     # --- Comparisons ---
 
-    def _compare_group(self, kind: str, group: tuple[str, ...]) -> None:
+    def _compare_group(self, experiment: str, group: tuple[str, ...]) -> None:
         """Compare one network for the group, with and without alignment, with single-task networks."""
-        condition = _group_name(group)
-        multi = {
+        condition, control = _group_name(group), self.settings.control
+        sides: Sides = {
             method: {seed: [self._arm(method, group, group, seed, condition)] for seed in self.seeds}
             for method in (JOINT, ALIGNED)
         }
-        single = {seed: [self._arm(SINGLE, (name,), group, seed) for name in group] for seed in self.seeds}
-        for method in (JOINT, ALIGNED):
-            self._contrast(kind, condition, method, SINGLE, group, multi[method], single)
-        self._contrast(kind, condition, ALIGNED, JOINT, group, multi[ALIGNED], multi[JOINT])
-        if self.settings.control:
-            control = {seed: [self._arm(SINGLE_MATRIX, (name,), group, seed) for name in group] for seed in self.seeds}
-            self._contrast(kind, condition, SINGLE_MATRIX, SINGLE, group, control, single)
-            self._contrast(kind, condition, ALIGNED, SINGLE_MATRIX, group, multi[ALIGNED], control)
+        for method in (SINGLE, SINGLE_MATRIX) if control else (SINGLE,):
+            sides[method] = {seed: [self._arm(method, (name,), group, seed) for name in group] for seed in self.seeds}
+        pairs = [(JOINT, SINGLE), (ALIGNED, SINGLE), (ALIGNED, JOINT)]
+        pairs += [(SINGLE_MATRIX, SINGLE), (ALIGNED, SINGLE_MATRIX)] if control else []
+        self._contrast(experiment, condition, sides, *pairs)
 
     def _compare_overlap(self, group: tuple[str, ...]) -> None:
         """Compare joint training that keeps the group's shared sentences with two baselines.
@@ -250,53 +195,60 @@ class _Planner:
         The baselines are joint training without these sentences, and single-task networks that keep them.
         """
         condition = _group_name(group)
-        leaky, clean, single = {}, {}, {}
+        sides: Sides = defaultdict(dict)
         for seed in self.seeds:
-            leaky[seed] = [self._arm(LEAKY, group, group, seed, condition, keep_overlap=True)]
-            clean[seed] = [self._arm(JOINT, group, group, seed, condition)]
-            single[seed] = [self._arm(SINGLE, (name,), group, seed, keep_overlap=True) for name in group]
-        self._contrast("overlap", condition, LEAKY, JOINT, group, leaky, clean)
-        self._contrast("overlap", condition, LEAKY, SINGLE, group, leaky, single)
+            sides[LEAKY][seed] = [self._arm(LEAKY, group, group, seed, condition, keep_overlap=True)]
+            sides[JOINT][seed] = [self._arm(JOINT, group, group, seed, condition)]
+            sides[SINGLE][seed] = [self._arm(SINGLE, (name,), group, seed, keep_overlap=True) for name in group]
+        self._contrast("overlap", condition, sides, (LEAKY, JOINT), (LEAKY, SINGLE))
 
     def _compare_transfer(self, source: str, target: str) -> None:
         """Compare fine-tuning from the source, with and without alignment, with a single-task network."""
         group, condition = (source, target), f"{display_name(source)} to {display_name(target)}"
-        fine_tuned: dict[str, dict[int, list[TextArm]]] = {TRANSFER: {}, TRANSFER_ALIGNED: {}}
+        sides: Sides = defaultdict(dict)
         for seed in self.seeds:
             source_condition = f"{display_name(source)}, for {display_name(target)}"
             source_arm = self._arm(SOURCE, (source,), group, seed, source_condition)
-            for method in fine_tuned:
-                fine_tuned[method][seed] = [self._arm(method, (target,), group, seed, condition, source=source_arm)]
-        single = {seed: [self._arm(SINGLE, (target,), group, seed)] for seed in self.seeds}
-        plain, aligned = fine_tuned[TRANSFER], fine_tuned[TRANSFER_ALIGNED]
-        self._contrast("transfer", condition, TRANSFER, SINGLE, (target,), plain, single)
-        self._contrast("transfer", condition, TRANSFER_ALIGNED, SINGLE, (target,), aligned, single)
-        self._contrast("transfer", condition, TRANSFER_ALIGNED, TRANSFER, (target,), aligned, plain)
+            for method in (TRANSFER, TRANSFER_ALIGNED):
+                sides[method][seed] = [self._arm(method, (target,), group, seed, condition, source=source_arm)]
+        sides[SINGLE] = {seed: [self._arm(SINGLE, (target,), group, seed)] for seed in self.seeds}
+        pairs = (TRANSFER, SINGLE), (TRANSFER_ALIGNED, SINGLE), (TRANSFER_ALIGNED, TRANSFER)
+        self._contrast("transfer", condition, sides, *pairs)
 
-    def _contrast(
-        self,
-        kind: str,
-        condition: str,
-        method: str,
-        baseline: str,
-        tasks: tuple[str, ...],
-        method_arms: dict[int, list[TextArm]],
-        baseline_arms: dict[int, list[TextArm]],
-    ) -> None:
+    def _contrast(self, experiment: str, condition: str, sides: Sides, *pairs: tuple[str, str]) -> None:
+        """Add a comparison for each pair of a method and its baseline."""
         hashes = {
-            seed: tuple(tuple(arm.hash for arm in side[seed]) for side in (method_arms, baseline_arms))
-            for seed in method_arms
+            method: {seed: tuple(arm.hash for arm in arms) for seed, arms in by_seed.items()}
+            for method, by_seed in sides.items()
         }
-        self.contrasts.append(
-            Contrast(
-                kind=kind,
-                condition=condition,
+        for method, baseline in pairs:
+            family = f"{experiment}: {method} against {baseline}"
+            self.families[family][condition] = Contrast(
                 method=method,
                 baseline=baseline,
-                tasks=tuple(map(display_name, tasks)),
-                arms=hashes,
+                condition=Condition(name=condition),
+                units={condition: {seed: (hashes[method][seed], hashes[baseline][seed]) for seed in self.seeds}},
+                family=family,
+                experiment=experiment,
             )
-        )
+
+    def contrasts(self) -> tuple[Contrast, ...]:
+        """Return the comparisons over all conditions of a family, which share networks, then those of one condition."""
+        families = [list(family.values()) for family in self.families.values()]
+        over_all = [
+            family[0].model_copy(
+                update={
+                    "condition": Condition(name=f"all {len(family)}"),
+                    "units": {name: pairs for contrast in family for name, pairs in contrast.units.items()},
+                    "crossed": True,
+                    "family": "over all",
+                    "over_all": True,
+                }
+            )
+            for family in families
+            if len(family) > 1 and family[0].experiment != "capacity"
+        ]
+        return (*over_all, *(contrast for family in families for contrast in family))
 
     # --- Arms ---
 

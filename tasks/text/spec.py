@@ -5,7 +5,7 @@
 
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from models.networks.text import TextNetworkSettings
 from models.training.text_training import TextTrainingSettings
@@ -14,20 +14,6 @@ from tasks.data.pretrained import EncoderRef, VectorsRef
 from tasks.data.texts import TextData
 
 TEXT_ARM_VERSION = 2  # raise it when the same settings would give other numbers
-
-
-class Source(BaseModel):
-    """The source arm of a transfer: the arm whose trained network another arm is fine-tuned from.
-
-    Attributes:
-        hash: hash of the source arm.
-        run_id: its MLflow run; None until it has finished.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    hash: str
-    run_id: str | None = None
 
 
 class TextArm(BaseArm):
@@ -48,14 +34,12 @@ class TextArm(BaseArm):
         max_length: maximum number of words (or subwords) of a text that are read.
         encoder: pretrained encoder, if any.
         vectors: pretrained word vectors, if any.
-        source: source arm of a transfer, if any.
         keep_network: log the trained network to MLflow, so that other arms can be fine-tuned from it.
     """
 
     version: ClassVar[int] = TEXT_ARM_VERSION
 
     method: str
-    condition: str
     data: TextData
     overlap_group: tuple[str, ...] = Field(serialization_alias="together")
     tasks: dict[str, str]
@@ -66,18 +50,17 @@ class TextArm(BaseArm):
     max_length: int
     encoder: EncoderRef | None = None
     vectors: VectorsRef | None = None
-    source: Source | None = None
     keep_network: bool = False
 
     @property
-    def title(self) -> str:
-        """Method, condition and seed, as shown in MLflow, in Prefect and on the terminal."""
-        return f"{self.method} · {self.condition} · seed {self.seed}"
+    def epochs(self) -> int:
+        """See the base class."""
+        return self.training.epochs
 
     @property
-    def epochs(self) -> int:
-        """Number of epochs of the whole training."""
-        return self.training.epochs
+    def outputs(self) -> int:
+        """See the base class."""
+        return len(self.tasks)
 
     def hash_inputs(self) -> list[Any]:
         """Return the values that determine the numbers: settings and fingerprints, no paths."""

@@ -2,14 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from pydantic import BaseModel, Field
+from pydantic import Field
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from models.theory.linear_tasks import LinearSettings, draw_figure3_data
@@ -22,7 +22,7 @@ from models.theory.nonlinear_tasks import (
     nonlinear_figure_3,
 )
 from models.theory.propositions import CapacitySettings, Theorem2Settings, capacity, proposition_3, theorem_2
-from models.theory.transfer import SolverSettings, predicted_changes, relative_changes
+from models.theory.transfer import SolverSettings, predicted_changes, relative_changes, with_text_keys
 from models.theory.transfer_map import MapSettings, map_rows
 from tasks.runtime.atomic_files import write_atomically
 from tasks.runtime.home import home
@@ -70,11 +70,7 @@ def _figure_3(settings: ComputationsSettings, seed: int) -> Any:
     data = draw_figure3_data(linear, settings.source_samples, seed)
     changes = relative_changes(data, linear.cosine, linear.norm, linear.noise, settings.solvers, seed)
     predicted = predicted_changes(data, linear.cosine, linear.norm, linear.noise)
-    return {name: _with_text_keys(by_source) for name, by_source in (changes | {"predicted": predicted}).items()}
-
-
-def _with_text_keys(by_source: Mapping[tuple[int, int], float]) -> dict[str, float]:
-    return {f"{source} {samples}": value for (source, samples), value in by_source.items()}
+    return with_text_keys(changes | {"predicted": predicted})
 
 
 COMPUTATIONS: dict[str, tuple[tuple[str, ...], Callable[[ComputationsSettings, int], Any]]] = {
@@ -103,12 +99,7 @@ SLOW = ("map", "linked figure 3")
 
 @task(name="compute theory", cache_policy=NO_CACHE)
 def compute(settings: ComputationsSettings, seeds: range, seeds_of_slow: range) -> tuple[dict[str, list[Any]], int]:
-    """Run all computations for all seeds; parts that an earlier run stored are read from the home.
-
-    Args:
-        settings: of all computations.
-        seeds: of all computations but those in `SLOW`.
-        seeds_of_slow: of the computations in `SLOW`.
+    """Run the computations for all `seeds`, those in `SLOW` for `seeds_of_slow`; parts already stored are only read.
 
     Returns:
         Computation -> its results, one per seed in the order of the seeds; and the number of parts that were reused.
@@ -160,9 +151,6 @@ def _read(settings: ComputationsSettings, part: Part) -> Any | None:
 def _path(settings: ComputationsSettings, part: Part) -> Path:
     """Return the file of a part; its name is a hash of all that determines the result."""
     name, seed = part
-    fields = {field: getattr(settings, field) for field in COMPUTATIONS[name][0]}
-    plain = {
-        key: value.model_dump(mode="json") if isinstance(value, BaseModel) else value for key, value in fields.items()
-    }
-    identity = json.dumps([PART_VERSION, name, seed, plain], sort_keys=True)
+    fields = settings.model_dump(mode="json", include=set(COMPUTATIONS[name][0]))
+    identity = json.dumps([PART_VERSION, name, seed, fields], sort_keys=True)
     return home().root / "theory" / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.json"

@@ -7,19 +7,19 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import numpy as np
 from prefect import task
-from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from models.theory.linear_tasks import SOURCES
 from models.theory.transfer_map import GRID
 from tasks.arms import mlflow_runs
+from tasks.records.study import write_results
+from tasks.records.summary_text import signed
+from tasks.reporting.log_report import log_report
 from tasks.reporting.page import write_page
-from tasks.runtime.atomic_files import write_atomically
 from tasks.runtime.progress import LOGGER
-from tasks.runtime.run_folder import CONFIG, REPORT, RESULTS
+from tasks.runtime.run_folder import REPORT, RESULTS
 from tasks.runtime.versions import git_commit, versions
 from tasks.theory.computations import ComputationsSettings
 from tasks.theory.figures import draw_figures
@@ -40,14 +40,8 @@ def report_theory(
 ) -> Path:
     """Write results.json and report.html and log them, with the changes as metrics, to the MLflow run.
 
-    Args:
-        computed: the results by computation and seed, see `tasks.theory.computations.compute`.
-        reused: number of parts that were reused from an earlier run.
-        settings: of the computations.
-        config: all settings of the run, for results.json.
-        run_id: the MLflow run.
-        started: `time.monotonic()` at the start of the run.
-        folder: for the two files; config.yaml stands there already.
+    `computed` and `reused` are what `tasks.theory.computations.compute` returned with `settings`; `config` holds all
+    settings of the run, which `started` at that `time.monotonic()`; config.yaml stands in the `folder` already.
 
     Returns:
         The path of report.html.
@@ -64,22 +58,18 @@ def report_theory(
         answer=answer(summary["figure_3"], summary["cells"]),
         **summary,
     )
-    text = json.dumps(results.model_dump(mode="json", by_alias=True), indent=1, ensure_ascii=False, allow_nan=False)
-    write_atomically(folder / RESULTS, (text + "\n").encode())
+    write_results(results, folder / RESULTS)
     page = write_theory_page(results, folder / REPORT)
-    for path in (folder / RESULTS, page, folder / CONFIG):
-        mlflow.log_artifact(str(path))
     for samples in _source_samples(results):
         records = [r for r in results.figure_3 if r.samples == samples]
         metrics = {f"change/{r.solver}/task {r.source}": r.change.mean for r in records}
         mlflow_runs.log_metrics(run_id, metrics, step=samples, timestamp_ms=page.stat().st_mtime_ns // 1_000_000)
-    description = "theory compared with numerical solutions"
-    create_markdown_artifact(f"[{page}]({page.as_uri()})", key="theory", description=description)
-    _log_results(results, page)
+    _log_results(results)
+    log_report(page, {}, {}, run_id)
     return page
 
 
-def _log_results(results: TheoryResults, page: Path) -> None:
+def _log_results(results: TheoryResults) -> None:
     """Log the main numbers, one line each."""
     for sentence in results.answer:
         LOGGER.info("%s", sentence)
@@ -98,19 +88,18 @@ def _log_results(results: TheoryResults, page: Path) -> None:
         )
     for check in results.checks:
         LOGGER.info("%s: %s (%s)", check.result, check.rule, check.found)
-    LOGGER.info("report: %s", page)
 
 
 def write_theory_page(results: TheoryResults, out: Path) -> Path:
     """Write the page to the file `out` and return its path; the same results give the same bytes."""
-    cells = [cell for cell in results.cells if cell.varied != GRID]
+    cells, samples = [cell for cell in results.cells if cell.varied != GRID], _source_samples(results)
     contents = {
         "results": results,
         "settings": results.config["experiments"],
         "figures": draw_figures(results),
         "figure_3_tables": _figure_3_tables(results),
-        "samples": _source_samples(results),
-        "minima": [(source, [_minima(results, source, m) for m in _source_samples(results)]) for source in SOURCES],
+        "samples": samples,
+        "minima": [(source, [results.minima[f"{source} {m}"].mean for m in samples]) for source in SOURCES],
         "pattern_counts": _pattern_counts(results),
         "meaning": MEANING,
         "cells": [(cell, _describe(cell), classify_pattern(cell.changes)) for cell in cells],
@@ -134,10 +123,6 @@ def _figure_3_tables(results: TheoryResults) -> list[tuple[str, list[tuple[int, 
         (solver, [(s, [r.change for r in results.figure_3 if (r.solver, r.source) == (solver, s)]) for s in SOURCES])
         for solver in solvers
     ]
-
-
-def _minima(results: TheoryResults, source: int, samples: int) -> float:
-    return results.minima[f"{source} {samples}"].mean
 
 
 def _pattern_counts(results: TheoryResults) -> list[tuple[str, dict[str, int], int]]:
@@ -167,8 +152,8 @@ def _format_change(change: Estimate) -> str:
 
 def _format_points(change: Estimate) -> str:
     """Format a difference of shares in percentage points, as '−2.3 (−3.0 to −1.6)'."""
-    ends = [change.mean, *(end for end in (change.lo, change.hi) if end is not None)]
-    mean, *interval = (f"{100 * end:+.1f}".replace("-", "−") for end in ends)
+    ends = (change.mean, change.lo, change.hi)
+    mean, *interval = (signed(100 * end, 1) for end in ends if end is not None)
     return f"{mean} ({' to '.join(interval)})" if interval else mean
 
 

@@ -1,12 +1,13 @@
 """Summary of the theory's results over seeds: estimates with intervals, and a check of each statement."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from models.theory.formulas import expected_single_task_error
 from models.theory.nonlinear_tasks import ACROSS, ALONG, LINKS
 from models.theory.transfer import MINIMA, SINGLE_TASK
 from tasks.records.study import CheckRecord
+from tasks.records.summary_text import signed
 from tasks.theory.computations import ComputationsSettings
 from tasks.theory.records import (
     BoundaryRecord,
@@ -20,6 +21,7 @@ from tasks.theory.records import (
     TransferRecord,
 )
 
+T = TypeVar("T")
 BySeed = Sequence[Any]
 DIFFERENCE = "difference"
 SINE_LIMIT = 1e-8
@@ -27,27 +29,20 @@ PLATEAU_TOLERANCE = 0.1  # largest relative change over the last step that count
 
 
 def summarise(computed: Mapping[str, BySeed], settings: ComputationsSettings) -> dict[str, Any]:
-    """Return the fields of `TheoryResults` that summarise the computations.
-
-    Args:
-        computed: the results by computation and seed, see `tasks.theory.computations.compute`.
-        settings: with which they were computed.
-    """
-    figure_3 = computed["figure 3"]
+    """Return the fields of `TheoryResults` that summarise what `tasks.theory.computations.compute` returned."""
+    figure_3, linked = computed["figure 3"], computed["linked figure 3"]
     first = next(iter(figure_3[0][SINGLE_TASK]))
     fields = {
         "own_error": Estimate.over([seed[SINGLE_TASK][first] / settings.linear.noise**2 for seed in figure_3]),
         "expected_own_error": expected_single_task_error(
             settings.linear.target_samples, settings.linear.dimensions, 1.0
         ),
-        "minima": {key: Estimate.over([seed[MINIMA][key] for seed in figure_3]) for key in figure_3[0][MINIMA]},
-        "predicted": {
-            key: Estimate.over([seed["predicted"][key] for seed in figure_3]).mean for key in figure_3[0]["predicted"]
-        },
+        "minima": _estimates([seed[MINIMA] for seed in figure_3]),
+        "predicted": {key: e.mean for key, e in _estimates([seed["predicted"] for seed in figure_3]).items()},
         "figure_3": tuple(
             record
             for solver in settings.solvers.names
-            for record in _transfers(solver, [seed[solver] for seed in figure_3])
+            for record in _by_source(TransferRecord, [seed[solver] for seed in figure_3], solver=solver)
         ),
         "cells": _cells(computed["map"], settings.linear.noise),
         "capacity": tuple(
@@ -65,31 +60,40 @@ def summarise(computed: Mapping[str, BySeed], settings: ComputationsSettings) ->
         "theorem_2": _theorem_2(computed["theorem 2"], settings),
         "figure_2": _figure_2(computed["figure 2"]),
         "wrong_side_alone": {link: Estimate.over([seed[link][""] for seed in computed["figure 2"]]) for link in LINKS},
-        "linked_figure_3": _nonlinear_figure_3(computed["linked figure 3"]),
+        "linked_figure_3": tuple(
+            record
+            for link in linked[0]
+            for record in _by_source(NonlinearRecord, [_relative_changes(seed[link]) for seed in linked], link=link)
+        ),
     }
     return fields | {"checks": _checks(fields, settings)}
 
 
-def _transfers(solver: str, seeds: BySeed) -> list[TransferRecord]:
+def _estimates(seeds: Sequence[Mapping[str, float]]) -> dict[str, Estimate]:
+    return {key: Estimate.over([seed[key] for seed in seeds]) for key in seeds[0]}
+
+
+def _relative_changes(shares: Mapping[str, float]) -> dict[str, float]:
+    return {key: share / shares[""] - 1 for key, share in shares.items() if key}
+
+
+def _by_source(record: Callable[..., T], seeds: Sequence[Mapping[str, float]], **same: str) -> list[T]:
+    """Make a record, with `same` in each, for every key 'source samples'."""
     records = []
-    for key in seeds[0]:
+    for key, change in _estimates(seeds).items():
         source, samples = map(int, key.split())
-        change = Estimate.over([seed[key] for seed in seeds])
-        records.append(TransferRecord(solver=solver, source=source, samples=samples, change=change))
+        records.append(record(source=source, samples=samples, change=change, **same))
     return records
 
 
 def _cells(seeds: BySeed, noise: float) -> tuple[CellRecord, ...]:
     return tuple(
         CellRecord(
-            varied=row["varied"],
             solver=solver,
-            cosine=row["cell"]["cosine"],
             norm=row["cell"]["norm"] / noise,
-            condition=row["cell"]["condition"],
-            target_samples=row["cell"]["target_samples"],
-            scaling=row["scaling"],
-            changes=tuple(_transfers(solver, [seed[i]["changes"][solver] for seed in seeds])),
+            **{name: row[name] for name in ("varied", "scaling")},
+            **{name: row["cell"][name] for name in ("cosine", "condition", "target_samples")},
+            changes=tuple(_by_source(TransferRecord, [seed[i]["changes"][solver] for seed in seeds], solver=solver)),
         )
         for i, row in enumerate(seeds[0])
         for solver in row["changes"]
@@ -97,15 +101,14 @@ def _cells(seeds: BySeed, noise: float) -> tuple[CellRecord, ...]:
 
 
 def _theorem_2(seeds: BySeed, settings: ComputationsSettings) -> Theorem2Record:
+    estimates = _estimates(seeds)
     return Theorem2Record(
-        c=Estimate.over([seed["c"] for seed in seeds]),
+        **{name: estimates[name] for name in ("c", "bound", "own")},
         largest_c=max(seed["c"] for seed in seeds),
-        bound=Estimate.over([seed["bound"] for seed in seeds]),
-        own=Estimate.over([seed["own"] for seed in seeds]),
         rows=tuple(
             Theorem2ErrorRecord(
                 samples=samples,
-                off=Estimate.over([seed[str(samples)] for seed in seeds]),
+                off=estimates[str(samples)],
                 within=sum(seed[str(samples)] <= seed["bound"] for seed in seeds),
             )
             for samples in settings.theorem_2.source_samples
@@ -124,16 +127,6 @@ def _figure_2(seeds: BySeed) -> tuple[BoundaryRecord, ...]:
     return tuple(records)
 
 
-def _nonlinear_figure_3(seeds: BySeed) -> tuple[NonlinearRecord, ...]:
-    records = []
-    for link in seeds[0]:
-        for key in (key for key in seeds[0][link] if key):
-            source, samples = map(int, key.split())
-            change = Estimate.over([seed[link][key] / seed[link][""] - 1 for seed in seeds])
-            records.append(NonlinearRecord(link=link, source=source, samples=samples, change=change))
-    return tuple(records)
-
-
 def _checks(fields: Mapping[str, Any], settings: ComputationsSettings) -> tuple[CheckRecord, ...]:
     """Compare each statement of the theory with the numbers."""
     theorem: Theorem2Record = fields["theorem_2"]
@@ -145,42 +138,39 @@ def _checks(fields: Mapping[str, Any], settings: ComputationsSettings) -> tuple[
     solutions = sum(row.off.seeds for row in theorem.rows)
     own, expected = fields["own_error"], fields["expected_own_error"]
     as_expected = own.lo is None or own.lo <= expected <= own.hi
-    return (
-        _check(
+    checks = (
+        (
             f"Proposition 1: with a shared width of {k} or more, every task has its single-task solution (B A_i = θ_i)",
             f"largest difference {off:g}",
             off == 0,
         ),
-        _check(
+        (
             f"Proposition 3: the numerical optimum has the span of the formula, to {SINE_LIMIT:g}",
             f"largest sine of a principal angle {sine:.1e}",
             sine < SINE_LIMIT,
         ),
-        _check(
+        (
             "Theorem 2: its condition c ≤ 1/3 holds",
             f"largest c {theorem.largest_c:.3f}",
             theorem.largest_c <= 1 / 3,
         ),
-        _check(
+        (
             "Theorem 2: the error falls when the source has more samples",
             f"from {first:.3f} to {last:.3f} of ‖θ‖",
             last < first,
         ),
-        _check(
+        (
             "Theorem 2: the error reaches a plateau",
-            f"{100 * (last / before - 1):+.1f} % in the last step".replace("-", "−"),
+            f"{signed(100 * (last / before - 1), 1)} % in the last step",
             abs(last / before - 1) < PLATEAU_TOLERANCE,
         ),
-        _check(
-            "Theorem 2: the error stays within the bound", f"{within} of {solutions} solutions", within == solutions
-        ),
-        _check(
+        ("Theorem 2: the error stays within the bound", f"{within} of {solutions} solutions", within == solutions),
+        (
             "Task 1 without a source has the expected error of least squares, d / (m − d − 1) times the noise variance",
             f"{own.mean:.2f}, expected {expected:.2f}",
             as_expected,
         ),
     )
-
-
-def _check(rule: str, found: str, holds: bool) -> CheckRecord:
-    return CheckRecord(rule=rule, found=found, result="ok" if holds else "BROKEN")
+    return tuple(
+        CheckRecord(rule=rule, found=found, result="ok" if holds else "BROKEN") for rule, found, holds in checks
+    )

@@ -58,29 +58,20 @@ def classify_pattern(changes: Sequence[TransferRecord]) -> Pattern:
 def answer(figure_3: Iterable[TransferRecord], cells: Sequence[CellRecord]) -> tuple[str, str]:
     """Return two sentences: on Figure 3 at the global optimum, and on the map."""
     optimum = [record for record in figure_3 if record.solver == OPTIMUM]
-    return _optimum_sentence(optimum), _map_sentence(cells)
-
-
-def _optimum_sentence(records: Sequence[TransferRecord]) -> str:
-    few, many = min(r.samples for r in records), max(r.samples for r in records)
+    sizes = [record.samples for record in optimum]
     spans = []
     for source in SOURCES:
-        means = [r.change.mean for r in records if r.source == source]
+        means = [record.change.mean for record in optimum if record.source == source]
         spans.append(f"task {source} by {percent(min(means))} to {percent(max(means))}")
-    return (
-        f"At the global optimum, sources with {few:,} to {many:,} samples change task 1's error: {join_names(spans)}."
-    )
-
-
-def _map_sentence(cells: Sequence[CellRecord]) -> str:
     solvers = list(dict.fromkeys(cell.solver for cell in cells))
     patterns = [(cell.solver, classify_pattern(cell.changes)) for cell in cells]
-    settings = len(cells) // len(solvers)
     parts = [f"in {patterns.count((solver, Pattern.PAPER))} {_solver_phrase(solver)}" for solver in solvers]
     return (
-        f"Of {settings} settings, the paper's pattern (the source with the same covariance helps; the misaligned "
-        "sources hurt with few samples, and less or not with many) appears, by the means over seeds, "
-        f"{join_names(parts)}."
+        f"At the global optimum, sources with {min(sizes):,} to {max(sizes):,} samples change task 1's error: "
+        f"{join_names(spans)}.",
+        f"Of {len(cells) // len(solvers)} settings, the paper's pattern (the source with the same covariance helps; "
+        "the misaligned sources hurt with few samples, and less or not with many) appears, by the means over seeds, "
+        f"{join_names(parts)}.",
     )
 
 

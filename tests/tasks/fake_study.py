@@ -10,10 +10,10 @@ from models.evaluation.paired import Comparison
 from tasks.records.study import (
     ArmRecord,
     ComparisonRecord,
-    DataRecord,
     Condition,
-    NoiseOnLabel,
     ConditionRecord,
+    DataRecord,
+    NoiseOnLabel,
     QuarantinedImage,
     SplitRecord,
     StudyResults,

@@ -4,13 +4,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.evaluation.classification import TaskTest, evaluate
-from models.evaluation.paired_classes import Group, compare_classes
+from models.evaluation.paired import compare_units
+from models.evaluation.paired_classes import Group, class_differences
 from tasks.records.study import (
     ArmRecord,
     ComparisonRecord,
-    DataRecord,
     Condition,
     ConditionRecord,
+    DataRecord,
     SimilarityRecord,
     SplitRecord,
     StudyResults,
@@ -95,7 +96,7 @@ def _group(pair: tuple[str, str], method: str, baseline: str) -> Group:
 
 
 def _record(method: str, baseline: str, name: str, groups: dict[str, Group], over_all: bool) -> ComparisonRecord:
-    found = compare_classes(groups, crossed=over_all)
+    found = compare_units(class_differences(groups), crossed=over_all, sampled="sentences")
     noise = Condition(name=name)
     return ComparisonRecord.of(method, baseline, noise, found).model_copy(
         update={"metric": "accuracy", "experiment": "pairs", "over_all": over_all}

@@ -3,6 +3,9 @@
 import errno
 import json
 import os
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,11 +16,13 @@ from hypothesis import strategies as st
 
 from data_prep.errors import DataError
 from data_prep.labels.table import LabelTable
-from data_prep.store.store import Pixels, Store
+from data_prep.store import store as store_module
+from data_prep.store.store import Pixels, Store, file_digest
 from data_prep.store.writer import StoreWriter
 
 SIZE = 8
 N = 10
+TICK = 0.02  # seconds; a file's time goes on in steps of some milliseconds
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (N, SIZE, SIZE), dtype=np.uint8)
 TABLE = LabelTable(
@@ -119,12 +124,62 @@ def test_a_changed_or_missing_file_is_named_with_the_remedy(tmp_path: Path, name
     file = path / name
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
+    time.sleep(TICK)
     file.write_bytes(content)
     with pytest.raises(DataError, match=rf"{name} is (damaged|not what was written).*delete the folder and run again"):
         Store.open(path)
     file.unlink()
     with pytest.raises(DataError, match=rf"{name} is missing"):
         Store.open(path)
+
+
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often each file was hashed to open a store."""
+    found = Counter[str]()
+
+    def counted(file: Path) -> str | None:
+        found[file.name] += 1
+        return file_digest(file)
+
+    monkeypatch.setattr(store_module, "file_digest", counted)
+    return found
+
+
+def test_a_store_is_hashed_and_read_once_however_often_and_by_however_many_threads_it_is_opened(
+    tmp_path: Path, hashed: Counter[str]
+) -> None:
+    path = write(tmp_path / "store").path
+    with ThreadPoolExecutor(8) as threads:
+        opened = set(threads.map(Store.open, [path] * 8))
+    assert len(opened) == 1
+    assert hashed == dict.fromkeys(("table.csv", "pixels-00000.npy", "pixels-00001.npy", "pixels-00002.npy"), 1)
+
+
+def test_a_store_is_hashed_again_when_a_file_may_have_changed_and_refused_only_while_it_has(
+    tmp_path: Path, hashed: Counter[str]
+) -> None:
+    path = write(tmp_path / "store").path
+    file = path / "pixels-00001.npy"
+    whole = file.read_bytes()
+    os.utime(file, (0, 0))
+    assert (Store.open(path).pixels[:] == PIXELS).all()
+    assert set(hashed.values()) == {2}
+    file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    for _ in range(2):
+        with pytest.raises(DataError, match=r"pixels-00001\.npy is not what was written"):
+            Store.open(path)
+    file.unlink()
+    file.write_bytes(whole)
+    assert (Store.open(path).pixels[:] == PIXELS).all()
+
+
+def test_another_store_in_the_same_place_is_opened_anew(tmp_path: Path) -> None:
+    first = write(tmp_path / "store")
+    first.path.rename(tmp_path / "moved")
+    second = write(tmp_path / "store", pixels=255 - PIXELS)
+    assert (Store.open(tmp_path / "store").pixels[:] == 255 - PIXELS).all()
+    assert second.fingerprint != Store.open(tmp_path / "moved").fingerprint == first.fingerprint
 
 
 def test_a_store_of_another_schema_and_a_folder_that_is_none_are_refused(tmp_path: Path) -> None:

@@ -23,6 +23,12 @@ def test_an_image_is_augmented_to_the_same_bits_in_any_batch(pixels, size):
     assert torch.equal(augmented(pixels, EVERYTHING), torch.cat(parts))
 
 
+def test_each_channel_is_augmented_like_a_grey_image(pixels):
+    colour = torch.cat([pixels, pixels.flip(0), 255 - pixels], 1)
+    expected = [augmented(colour[:, i : i + 1], EVERYTHING) for i in range(3)]
+    assert torch.equal(augmented(colour, EVERYTHING), torch.cat(expected, 1))
+
+
 def test_settings_that_change_nothing_return_the_same_pixels(pixels):
     assert augmented(pixels, AugmentationSettings()) is pixels
 

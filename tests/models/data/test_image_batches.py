@@ -43,6 +43,18 @@ def test_selected_rows_of_an_array_are_not_copied():
     assert made.pixels[:1].unique().tolist() == [77]
 
 
+@pytest.mark.parametrize("channels", [(), (1,), (3,)])
+def test_images_have_their_channels_first_copied_or_selected(channels):
+    pixels = np.random.default_rng(0).integers(0, 256, (5, *channels, 2, 2), dtype=np.uint8)
+    expected = torch.as_tensor(pixels).reshape(5, sum(channels) or 1, 2, 2)
+    targets = np.zeros((5, 3), np.int8)
+    assert torch.equal(examples(pixels, targets, ()).pixels, expected)
+    selected = examples(pixels, targets[:2], (), rows=np.array([4, 1])).pixels
+    assert selected.shape == (2, *expected.shape[1:])
+    assert torch.equal(selected[torch.tensor([1, 0, 1])], expected[[1, 4, 1]])
+    assert selected[:0].shape == (0, *expected.shape[1:])
+
+
 @pytest.mark.parametrize("rows", [[0, 5], [-1, 2]])
 def test_rows_that_do_not_exist_are_refused(rows):
     with pytest.raises(SettingError, match=r"rows must lie in 0\.\.4"):
@@ -54,9 +66,18 @@ def test_rows_that_do_not_exist_are_refused(rows):
     [
         (np.zeros((0, 8, 8), np.uint8), np.zeros((0, 2), np.int8), "got 0 and 0"),
         (np.zeros((3, 8, 8), np.uint8), np.zeros((2, 2), np.int8), "got 3 and 2"),
+        (np.zeros((3, 8), np.uint8), np.zeros((3, 2), np.int8), r"\(3, 8\)"),
         (np.zeros((3, 8, 8), np.float32), np.zeros((3, 2), np.int8), "float32"),
     ],
 )
 def test_examples_that_do_not_fit_are_refused(pixels, targets, message):
     with pytest.raises(SettingError, match=message):
         examples(pixels, targets, ())
+
+
+@pytest.mark.parametrize("largest", [1, 127, 128, 999])
+def test_no_class_number_is_too_large_to_be_kept(largest):
+    targets = np.array([[-1], [0], [largest]])
+    kept = examples(np.zeros((3, 4, 4), np.uint8), targets, ("a", "b", "c")).targets
+    assert kept.tolist() == targets.tolist()
+    assert kept.dtype == (torch.int8 if largest < 128 else torch.int16)

@@ -85,6 +85,14 @@ def test_processes_share_main_memory():
     assert MemoryBudget(CPU, None, 1.5 * BYTES / GIB, processes=2).place(stored()).place == "store"
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+def test_colour_images_keep_their_channels(streamed):
+    colour = torch.randint(0, 256, (9, 3, 4, 4), dtype=torch.uint8)
+    rows = torch.tensor([7, 0, 7])
+    ((_, pixels),) = in_place(colour, CPU, streamed=streamed).stream([rows])
+    assert torch.equal(pixels, colour[rows])
+
+
 def test_a_tensor_stays_in_memory_whatever_the_limit():
     tensor = torch.zeros(3, 1, 4, 4, dtype=torch.uint8)
     assert MemoryBudget(CPU, 0, 0).place(tensor).pixels is tensor

@@ -15,7 +15,14 @@ from models.evaluation.intervals import (
     patient_influence,
     placements,
 )
-from models.evaluation.paired import Unit, _label_differences, compare
+from models.evaluation.paired import (
+    Comparison,
+    Unit,
+    _label_differences,
+    auc_differences,
+    compare_units,
+    paired_differences,
+)
 from models.evaluation.two_stage import Estimate, mean_difference
 from tests.models.conftest import Predictions
 
@@ -127,6 +134,10 @@ def test_squared_influence_sums_to_delongs_variance_of_one_auc(seed: int) -> Non
 # --- Whole designs ---
 
 
+def compare(units: dict[str, Unit], patients: NDArray, population_size: int | None = None) -> Comparison:
+    return compare_units(auc_differences(units, patients), population_size)
+
+
 def test_the_error_over_patients_is_that_of_resampling_them_jointly() -> None:
     targets, scores, patients = simulated(0, n=1200)
     found = compare({"": Unit(targets, dict(enumerate(scores[:2])), dict(enumerate(scores[2:])))}, patients)
@@ -214,3 +225,34 @@ def test_real_predictions_against_themselves_made_worse(real_predictions: Predic
     found = compare({"": Unit(targets, {0: scores}, {0: worse})}, patients)
     assert 0.01 < found.lo < found.delta < found.hi < 0.2
     assert found.p_value < 1e-20
+
+
+# --- Networks that are scored one by one ---
+
+
+def test_networks_that_are_scored_one_by_one_are_paired_by_seed() -> None:
+    rng = np.random.default_rng(7)
+    ours, theirs = ({seed: (rng.random(), rng.normal(size=50)) for seed in seeds} for seeds in ((4, 2, 1), (1, 4, 3)))
+    found = paired_differences({"x": (ours, theirs), "apart": ({0: ours[1]}, {1: ours[1]})})
+    assert found["apart"] == "no seed in common"
+    assert found["x"].seeds == [1, 4]
+    for column, seed in enumerate((1, 4)):
+        assert found["x"].deltas[column] == ours[seed][0] - theirs[seed][0]
+        np.testing.assert_array_equal(found["x"].influence[:, column], ours[seed][1] - theirs[seed][1])
+
+
+def test_the_interval_of_a_difference_of_means_is_that_of_a_paired_t_test() -> None:
+    """A kind of its own: the mean error over recordings, whose influence is the error less the mean, divided by n."""
+    ours, theirs = np.random.default_rng(8).normal(size=(2, 60)) + np.linspace(0, 3, 60)
+
+    def scored(errors: NDArray) -> tuple[float, NDArray]:
+        return errors.mean(), (errors - errors.mean()) / len(errors)
+
+    found = compare_units(paired_differences({"": ({0: scored(ours)}, {0: scored(theirs)})}), sampled="recordings")
+    assert found.over == "recordings"
+    assert found.limit == "1 seed(s) are too few for an interval over seeds; at least 3 are needed"
+    assert found.delta == pytest.approx(np.mean(ours - theirs))
+    assert (found.hi - found.lo) / 2 == pytest.approx(2.0 * (ours - theirs).std() / np.sqrt(60), rel=0.03)
+    three = {seed: scored(ours + seed) for seed in range(3)}
+    alike = {"": (three, dict.fromkeys(range(3), scored(theirs)))}
+    assert compare_units(paired_differences(alike), sampled="recordings").over == "seeds and recordings"

@@ -5,7 +5,8 @@ import pytest
 from numpy.typing import NDArray
 
 from models.evaluation.classification import TaskTest
-from models.evaluation.paired_classes import Group, compare_classes
+from models.evaluation.paired import Comparison, compare_units
+from models.evaluation.paired_classes import Group, class_differences
 
 N = 300
 
@@ -31,12 +32,16 @@ def group(tasks: dict[str, TaskTest], better: float, seeds: int = 3) -> Group:
     )
 
 
+def compare(groups: dict[str, Group], crossed: bool) -> Comparison:
+    return compare_units(class_differences(groups), crossed=crossed, sampled="sentences")
+
+
 A, B, C = sentences_of(1), sentences_of(2), sentences_of(3)
 
 
 def test_differences_are_paired_by_seed_and_averaged_over_tasks_then_groups() -> None:
     both, one = group({"a": A, "b": B}, 0.1), group({"c": C}, 0.0)
-    found = compare_classes({"a and b": both, "c": one}, crossed=False)
+    found = compare({"a and b": both, "c": one}, crossed=False)
     for seed in range(3):
         deltas = [
             np.mean(both.method[seed][name].argmax(1) == task.targets)
@@ -47,17 +52,17 @@ def test_differences_are_paired_by_seed_and_averaged_over_tasks_then_groups() ->
     assert found.delta == pytest.approx(np.mean([np.mean(list(by.values())) for by in found.by_unit.values()]))
     assert found.over == "seeds and sentences"
     assert found.by_unit["a and b"][0] > 0.05
-    assert compare_classes({"a and b": both}, crossed=False).p_value < 0.05
+    assert compare({"a and b": both}, crossed=False).p_value < 0.05
 
 
 def test_few_seeds_speak_for_these_networks_only() -> None:
-    found = compare_classes({"a": group({"a": A}, 0.1, seeds=2)}, crossed=False)
+    found = compare({"a": group({"a": A}, 0.1, seeds=2)}, crossed=False)
     assert found.over == "sentences"
     assert found.limit == "2 seed(s) are too few for an interval over seeds; at least 3 are needed"
 
 
 def test_over_sentences_the_error_of_a_single_pair_is_mcnemars() -> None:
-    found = compare_classes({"a": group({"a": A}, 0.1, seeds=1)}, crossed=False)
+    found = compare({"a": group({"a": A}, 0.1, seeds=1)}, crossed=False)
     one = group({"a": A}, 0.1, seeds=1)
     right = [predicted[0]["a"].argmax(1) == A.targets for predicted in (one.method, one.baseline)]
     apart = right[0].astype(int) - right[1].astype(int)
@@ -68,26 +73,26 @@ def test_over_sentences_the_error_of_a_single_pair_is_mcnemars() -> None:
 def test_groups_that_share_networks_count_a_seed_once() -> None:
     """The same group twice tells as much as once: crossed gives its interval, independent seeds a narrower one."""
     one = group({"a": A, "b": B}, 0.05)
-    alone = compare_classes({"x": one}, crossed=True)
-    twice = compare_classes({"x": one, "y": one}, crossed=True)
+    alone = compare({"x": one}, crossed=True)
+    twice = compare({"x": one, "y": one}, crossed=True)
     assert (twice.lo, twice.hi) == pytest.approx((alone.lo, alone.hi))
-    narrower = compare_classes({"x": one, "y": one}, crossed=False)
+    narrower = compare({"x": one, "y": one}, crossed=False)
     assert narrower.hi - narrower.lo < 0.9 * (twice.hi - twice.lo)
 
 
 def test_a_seed_that_a_group_lacks_is_left_out_where_groups_share_networks() -> None:
     whole, part = group({"a": A}, 0.05, seeds=4), group({"b": B}, 0.05, seeds=3)
-    found = compare_classes({"x": whole, "y": part}, crossed=True)
+    found = compare({"x": whole, "y": part}, crossed=True)
     assert found.delta == pytest.approx(
         np.mean([found.by_unit[unit][seed] for unit in ("x", "y") for seed in range(3)])
     )
     apart = Group(whole.tests, {0: whole.method[0]}, {1: whole.baseline[1]})
-    assert compare_classes({"x": apart}, crossed=True).reason == "no seed in common"
+    assert compare({"x": apart}, crossed=True).reason == "no seed in common"
 
 
 def test_equal_predictions_differ_by_nothing() -> None:
     one = group({"a": A}, 0.0)
-    same = compare_classes({"a": Group(one.tests, one.method, one.method)}, crossed=False)
+    same = compare({"a": Group(one.tests, one.method, one.method)}, crossed=False)
     assert (same.delta, same.lo, same.hi, same.p_value) == (0.0, 0.0, 0.0, 1.0)
 
 
@@ -100,6 +105,11 @@ def test_folds_of_their_own_are_as_good_as_their_sentences_together() -> None:
         {i: {"a": predictions[0]["a"][rows]} for i, rows in enumerate(folds)}
         for predictions in (whole.method, whole.baseline)
     )
-    found = compare_classes({"a": Group(tests, method, baseline)}, crossed=False)
-    assert found.delta == pytest.approx(compare_classes({"a": whole}, crossed=False).delta)
+    found = compare({"a": Group(tests, method, baseline)}, crossed=False)
+    assert found.delta == pytest.approx(compare({"a": whole}, crossed=False).delta)
     assert found.over == "seeds and sentences"
+
+
+def test_a_group_without_a_finished_network_has_a_reason() -> None:
+    assert class_differences({"a": Group({}, {}, {})}) == {"a": "no seed in common"}
+    assert class_differences({"a": Group({}, {}, {}), "b": group({"b": B}, 0.1)})["a"] == "no seed in common"

@@ -129,6 +129,50 @@ def test_a_misspelt_setting_is_refused():
         NetworkSettings(backbne="conv4")
 
 
+@pytest.mark.parametrize(("shape", "channels"), [((6, 64, 64), 1), ((6, 1, 64, 64), 1), ((6, 3, 64, 64), 3)])
+def test_the_channels_follow_from_the_pixels(shape, channels):
+    pixels = torch.randint(0, 256, shape, dtype=torch.uint8)
+    network = network_of(pixels).eval()
+    assert network.channels == channels
+    images = pixels.reshape(6, channels, 64, 64)
+    again = MultiTaskNetwork.restore(network.checkpoint())
+    assert again.channels == channels
+    assert torch.equal(again(images), network(images))
+
+
+def test_colour_weights_of_a_file_are_taken_as_they_are():
+    weights = timm.create_model("resnet18", num_classes=1000).state_dict()
+    settings = {"backbone": "resnet18", "pretrained": True, "weights_file": Path("r.pt")}
+    network = network_of(torch.zeros(2, 3, 64, 64, dtype=torch.uint8), weights=weights, **settings)
+    assert torch.equal(network.trunks[0].backbone.conv1.weight, weights["conv1.weight"])
+
+
+def test_one_class_of_several_has_an_output_per_class(pixels):
+    network = initial_network(NetworkSettings(), ("digit",), pixels, seed=0, classes=10).eval()
+    logits = network(pixels[:, None])
+    assert logits.shape == (6, 10)
+    probabilities = Probabilities(network)(pixels[:, None])
+    torch.testing.assert_close(probabilities, logits.exp() / logits.exp().sum(1, keepdim=True))
+    again = MultiTaskNetwork.restore(network.checkpoint())
+    assert (again.classes, again.labels) == (10, ("digit",))
+    assert torch.equal(again(pixels[:, None]), logits)
+
+
+@pytest.mark.parametrize(("labels", "classes"), [(("digit",), 1), (("digit", "colour"), 10)])
+def test_classes_are_at_least_two_of_one_label(pixels, labels, classes):
+    with pytest.raises(SettingError, match="one label"):
+        initial_network(NetworkSettings(), labels, pixels, seed=0, classes=classes)
+
+
+def test_statistics_that_are_known_are_taken(pixels):
+    network = initial_network(NetworkSettings(), LABELS, pixels, seed=0, statistics=(100.0, 50.0))
+    assert (network.mean.item(), network.std.item()) == (100, 50)
+
+
+def test_a_grey_binary_checkpoint_has_the_keys_of_old(pixels):
+    assert set(network_of(pixels).checkpoint()) == {"settings", "labels", "size", "trained_on", "state"}
+
+
 @pytest.mark.parametrize("backbone", ["conv4", "resnet18"])
 def test_a_checkpoint_survives_a_safe_load_with_its_patients(pixels, backbone):
     network = network_of(pixels, backbone=backbone, width=7).eval()
@@ -136,7 +180,9 @@ def test_a_checkpoint_survives_a_safe_load_with_its_patients(pixels, backbone):
     file = io.BytesIO()
     torch.save(network.checkpoint(), file)
     file.seek(0)
+    before = torch.get_rng_state()
     again = MultiTaskNetwork.restore(torch.load(file, weights_only=True))
+    assert torch.equal(before, torch.get_rng_state())
     assert again.trained_on == ("00ff", "11ee")
     assert again.labels == LABELS
     assert torch.equal(again(pixels[:, None]), network(pixels[:, None]))

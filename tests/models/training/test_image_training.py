@@ -7,6 +7,7 @@ change the losses.
 import io
 import json
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,9 @@ from models.errors import DivergenceError, SettingError
 from models.evaluation.leakage import hashed_patients
 from models.networks.multitask import NetworkSettings, initial_network
 from models.randomness import epoch_order
-from models.training import image_training
-from models.training.image_training import TrainingSettings, fit, learning_rate_at, predict
+from models.training import image_training, loop
+from models.training.image_training import TrainingSettings, ValidationMetric, fit, predict
+from models.training.loop import learning_rate_at
 from models.training.losses import task_losses
 from models.weighting.registry import Uniform, UniformSettings, WeightingSettings, make_weighting
 
@@ -90,7 +92,7 @@ def same_bits(a, b):
 
 def results(report):
     """An epoch's report without its times."""
-    return (report.epoch, report.losses, report.val_auc, report.val_mean_auc, report.weights, report.learning_rate)
+    return (report.epoch, report.losses, report.val_scores, report.val_mean, report.weights, report.learning_rate)
 
 
 class InOrder(torch.utils.data.Dataset):
@@ -213,9 +215,9 @@ def test_a_state_of_other_settings_is_refused():
 def test_the_network_ends_with_the_best_epoch_and_remembers_its_patients():
     network = toy_network()
     fitted = fit(network, weighting("uniform"), TRAIN, VAL, SETTINGS, seed=0, device="cpu")
-    means = [report.val_mean_auc for report in fitted.history]
+    means = [report.val_mean for report in fitted.history]
     assert fitted.best_epoch == 1 + int(np.argmax(means))
-    assert fitted.best_val_mean_auc == max(means)
+    assert fitted.best_val_mean == max(means)
     assert same_bits(network.state_dict(), fitted.best_state)
     assert network.trained_on == TRAIN.patients
     assert not network.training
@@ -223,7 +225,7 @@ def test_the_network_ends_with_the_best_epoch_and_remembers_its_patients():
 
 def test_it_learns_what_can_be_seen():
     report = run(settings=PLAIN.model_copy(update={"epochs": 8})).history[-1]
-    assert report.val_mean_auc > 0.8
+    assert report.val_mean > 0.8
     assert all(np.isfinite(report.losses))
 
 
@@ -235,7 +237,7 @@ def test_every_step_is_reported_once_and_in_order():
 
 def test_time_that_a_progress_callback_waits_is_none_of_the_training(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(image_training.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: now[0])
 
     def wait(done, total):
         now[0] += 100.0
@@ -268,11 +270,113 @@ def test_a_loss_that_is_not_finite_names_epoch_step_and_remedy():
         fit(network, weighting("uniform"), TRAIN, VAL, PLAIN, seed=0, device="cpu", progress=spoil)
 
 
+def brier(targets, probabilities):
+    """Mean squared error of each label's known targets."""
+    errors = np.where(targets >= 0, (probabilities - targets) ** 2, np.nan)
+    return np.nanmean(errors, axis=0)
+
+
+def test_a_metric_of_which_less_is_better_selects_its_lowest_mean():
+    settings = PLAIN.model_copy(update={"epochs": 5, "learning_rate": 0.03})
+    fitted = run(settings=settings, metric=ValidationMetric(brier, higher_is_better=False))
+    means = [report.val_mean for report in fitted.history]
+    assert fitted.best_epoch == 1 + int(np.argmin(means))
+    assert fitted.best_val_mean == min(means) < max(means)
+    highest = run(settings=settings, metric=ValidationMetric(brier))
+    assert highest.best_epoch == 1 + int(np.argmax(means))
+    network = toy_network()
+    network.load_state_dict(fitted.best_state)
+    scores = brier(VAL.targets.numpy(), predict(network, VAL.pixels).numpy())
+    np.testing.assert_allclose(scores, fitted.history[fitted.best_epoch - 1].val_scores, rtol=1e-5)
+
+
+def test_labels_that_cannot_be_scored_are_left_out_of_the_mean():
+    metric = ValidationMetric(lambda targets, probabilities: np.array([0.5, np.nan, 0.25]))
+    report = run(metric=metric).history[0]
+    assert report.val_scores == pytest.approx((0.5, np.nan, 0.25), nan_ok=True)
+    assert report.val_mean == 0.375
+
+
+def accuracy(targets, probabilities):
+    known = targets[:, 0] >= 0
+    return np.array([np.mean(probabilities.argmax(1)[known] == targets[known, 0])])
+
+
+def test_one_class_of_several_is_trained_and_scored_by_accuracy():
+    """Three classes, told by the brightness; a tenth unknown."""
+
+    def shades(n, seed, first_patient):
+        rng = np.random.default_rng(seed)
+        shade = rng.integers(0, 3, n)
+        pixels = rng.normal(60 + 60 * shade[:, None, None], 15, (n, 16, 16)).clip(0, 255).astype(np.uint8)
+        targets = np.where(rng.random(n) < 0.1, -1, shade)[:, None]
+        return examples(pixels, targets, hashed_patients("toy", [str(first_patient + i) for i in range(n)]))
+
+    train, val = shades(90, 0, 0), shades(60, 1, 1000)
+    network = toy_network()
+    network.classes, network.probabilities = 3, lambda logits: logits.softmax(1)
+    rule = make_weighting(UniformSettings(), 1)
+    fitted = fit(network, rule, train, val, PLAIN, seed=0, device="cpu", metric=ValidationMetric(accuracy))
+    first, last = fitted.history[0], fitted.history[-1]
+    assert len(last.losses) == len(last.val_scores) == len(last.weights) == 1
+    assert last.losses[0] < first.losses[0] < 2 * np.log(3)
+    probabilities = predict(network, val.pixels).numpy()
+    assert probabilities.shape == (60, 3)
+    np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
+    assert fitted.best_val_mean == accuracy(val.targets.numpy(), probabilities)[0] > 0.8
+
+
+def as_written_before(state):
+    """The state as it was written while images had a loop of their own."""
+    history = [
+        {
+            "epoch": record["epoch"],
+            "losses": record["losses"],
+            "val_auc": record["val_scores"],
+            "val_mean_auc": record["val_mean"],
+            "weights": record["weights"],
+            "learning_rate": record["learning_rate"],
+            "seconds": record["seconds"],
+            "images_per_second": record["items_per_second"],
+            "validation_seconds": record["validation_seconds"],
+            "weighting_seconds": record["weighting_seconds"],
+        }
+        for record in state["history"]
+    ]
+    best = state["best"]
+    names = ("determined_by", "network", "optimizer", "weighting")
+    return {name: state[name] for name in names} | {
+        "history": history,
+        "best": {"epoch": best["epoch"], "val_mean_auc": best["val_mean"], "network": best["network"]},
+    }
+
+
+@pytest.mark.parametrize("survived", [1, 2, 3])
+def test_a_state_of_the_time_before_there_was_one_loop_goes_on_to_the_same_bits(survived):
+    states = []
+    whole = run("svd", on_epoch=lambda report, state: states.append(deepcopy(state)))
+    resumed = run("svd", state=as_written_before(states[survived - 1]))
+    assert same_bits(whole.best_state, resumed.best_state)
+    assert (resumed.best_epoch, resumed.best_val_mean) == (whole.best_epoch, whole.best_val_mean)
+    assert [results(r) for r in resumed.history] == [results(r) for r in whole.history]
+    assert [r.items_per_second for r in resumed.history[:survived]] == [
+        r.items_per_second for r in whole.history[:survived]
+    ]
+    assert states[0]["determined_by"] == {
+        "seed": 0,
+        "training": SETTINGS.determining(),
+        "network": NetworkSettings().model_dump(mode="json"),
+        "weighting": weighting("svd").settings.model_dump(mode="json"),
+        "labels": list(LABELS),
+        "number of images": 90,
+    }
+
+
 def test_validation_without_a_scorable_label_keeps_the_last_epoch():
     blank = examples(VAL.pixels[:, 0], torch.zeros(60, 3), VAL.patients)
     fitted = fit(toy_network(), weighting("uniform"), TRAIN, blank, SETTINGS, seed=0, device="cpu")
     assert fitted.best_epoch == 3
-    assert np.isnan(fitted.history[0].val_auc).all()
+    assert np.isnan(fitted.history[0].val_scores).all()
 
 
 def test_a_gpu_that_is_not_there_is_refused():
@@ -398,16 +502,6 @@ def test_predictions_do_not_depend_on_the_batch_and_leave_the_mode_alone():
     assert together.dtype == torch.float32
     assert together.shape == (60, 3)
     assert network.training
-
-
-def test_the_learning_rate_rises_linearly_and_falls_to_zero():
-    settings = TrainingSettings(learning_rate=1.0, warmup=0.25)
-    rates = [learning_rate_at(step, 100, settings) for step in range(101)]
-    assert rates[0] == pytest.approx(1 / 26)
-    assert max(rates) == rates[25] == 1
-    assert rates[62] == pytest.approx(0.5, abs=0.02)
-    assert rates[100] == pytest.approx(0)
-    assert learning_rate_at(0, 1, settings.model_copy(update={"warmup": 1.0})) > 0
 
 
 def test_bfloat16_training_follows_float32_closely():

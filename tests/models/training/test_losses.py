@@ -39,6 +39,20 @@ def test_the_losses_of_parts_add_up_to_those_of_the_whole(b, k, parts, seed):
     torch.testing.assert_close(whole, task_losses(logits, targets), rtol=1e-5, atol=1e-6)
 
 
+@settings(deadline=None)
+@given(st.integers(1, 12), st.integers(2, 6), st.integers(1, 12), st.integers(0, 2**31))
+def test_the_loss_of_one_class_of_several_is_the_mean_over_known_labels_in_whatever_parts(b, c, parts, seed):
+    generator = torch.Generator().manual_seed(seed)
+    logits = 5 * torch.randn(b, c, generator=generator)
+    targets = torch.randint(-1, c, (b, 1), generator=generator, dtype=torch.int8)
+    terms = [z.logsumexp(0) - z[t] for z, (t,) in zip(logits.double(), targets.tolist(), strict=True) if t >= 0]
+    expected = [float(sum(terms)) / len(terms) if terms else 0.0]
+    torch.testing.assert_close(task_losses(logits, targets, classes=c).tolist(), expected, rtol=1e-5, atol=1e-6)
+    cut = zip(logits.tensor_split(parts), targets.tensor_split(parts), strict=True)
+    whole = sum(task_losses(some, labels, known_labels(targets), classes=c) for some, labels in cut)
+    torch.testing.assert_close(whole.tolist(), expected, rtol=1e-5, atol=1e-6)
+
+
 def test_a_task_without_a_known_label_has_loss_zero_and_sends_no_gradient():
     logits = torch.randn(4, 2, requires_grad=True)
     targets = torch.tensor([[1, -1], [0, -1], [1, -1], [0, -1]], dtype=torch.int8)

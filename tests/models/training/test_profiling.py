@@ -1,6 +1,7 @@
-"""Where the time of a training goes, and the floor of a step."""
+"""Where the time of a training goes, the floor of a step, and how long an epoch will take."""
 
 import time
+from itertools import count
 
 import numpy as np
 import pytest
@@ -9,8 +10,16 @@ import torch
 from models.data.image_batches import Examples, examples
 from models.networks.multitask import MultiTaskNetwork, NetworkSettings, initial_network
 from models.training.image_training import TrainingSettings
-from models.training.profiling import DeviceLimits, Profile, StepFloor, measure_limits, profile, step_floor
-from models.weighting.registry import SvdSettings, UniformSettings, Weighting, make_weighting
+from models.training.profiling import (
+    DeviceLimits,
+    Profile,
+    StepFloor,
+    estimate_epoch_seconds,
+    measure_limits,
+    profile,
+    step_floor,
+)
+from models.weighting.registry import SvdSettings, Uniform, UniformSettings, Weighting, make_weighting
 
 LABELS = ("a", "b", "c")
 N, SIZE, BATCH = 24, 16, 8
@@ -150,3 +159,17 @@ def test_limits_are_measured_in_the_precision_asked_for_and_leave_its_setting_al
     assert found.operations_per_second > 0
     assert found.bytes_per_second > 0
     assert torch.get_float32_matmul_precision() == before
+
+
+@pytest.mark.parametrize(("n", "steps"), [(40, 5), (41, 6), (5, 1)])
+def test_an_epoch_takes_its_steps_and_a_third_of_one_for_every_batch_to_validate(monkeypatch, n, steps):
+    clock = count()  # a second passes whenever it is looked at: every step takes one
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    pixels = torch.arange(n * 256, dtype=torch.uint8).reshape(n, 16, 16)
+    train = examples(pixels, torch.ones(n, 2, dtype=torch.int8), [str(i) for i in range(n)])
+    net = initial_network(NetworkSettings(), ("a", "b"), train.pixels[:, 0], seed=0)
+    settings = TrainingSettings(batch_size=8)
+    rule = Uniform(UniformSettings(), 2)
+    assert estimate_epoch_seconds(net, rule, train, 0, settings, device="cpu") == steps
+    validated = 3 * 10 * min(n, 8)
+    assert estimate_epoch_seconds(net, rule, train, validated, settings, device="cpu") == pytest.approx(steps + 10)

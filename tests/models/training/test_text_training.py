@@ -2,6 +2,7 @@
 
 import io
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from models.errors import DivergenceError, SettingError
 from models.networks.text import TextNetworkSettings, initial_text_network, transfer_network
 from models.networks.word_encoders import CnnSettings, LstmSettings, MlpSettings
 from models.training import text_training
-from models.training.text_training import TextTrainingSettings, fit_text, learning_rate_at, predict_text
+from models.training.text_training import TextTrainingSettings, fit_text, predict_text
 
 WORDS = 60
 TASKS = {"mood": 2, "topic": 3}
@@ -102,7 +103,7 @@ class Watched:
 
     def __init__(self, monkeypatch):
         self.phases = []
-        phase = text_training._Run._phase
+        phase = text_training._TextTrainer._phase
 
         def watched(run, steps, *args):
             before = self.tensors(run)
@@ -111,7 +112,7 @@ class Watched:
                 self.phases.append((before, self.tensors(run)))
             return losses
 
-        monkeypatch.setattr(text_training._Run, "_phase", watched)
+        monkeypatch.setattr(text_training._TextTrainer, "_phase", watched)
 
     def tensors(self, run):
         names = {id(parameter): name for name, parameter in run.network.named_parameters()}
@@ -142,7 +143,7 @@ def test_an_alignment_phase_changes_no_bit_of_b_nor_of_its_moments(monkeypatch, 
 
 @pytest.mark.parametrize("settings", [SETTINGS, ALTERNATING])
 def test_a_phase_leaves_no_word_waiting_for_its_momentum(monkeypatch, settings):
-    phase = text_training._Run._phase
+    phase = text_training._TextTrainer._phase
     tables = []
 
     def watched(run, *args):
@@ -152,7 +153,7 @@ def test_a_phase_leaves_no_word_waiting_for_its_momentum(monkeypatch, settings):
         assert torch.equal(run.network.words.weight, tables[-1])
         return losses
 
-    monkeypatch.setattr(text_training._Run, "_phase", watched)
+    monkeypatch.setattr(text_training._TextTrainer, "_phase", watched)
     run(settings, "free")
     assert len(tables) == 2 * 3
 
@@ -207,6 +208,29 @@ def test_a_killed_training_continues_to_the_same_bits(alignment, settings, survi
     for slot, values in whole_states[-1]["optimizer"]["state"].items():
         assert same_bits(values, states[-1]["optimizer"]["state"][slot])
     assert [results(r) for r in whole.history] == [results(r) for r in resumed.history]
+
+
+@pytest.mark.parametrize("survived", [1, 2, 3])
+def test_a_state_of_the_time_before_there_was_one_loop_goes_on_to_the_same_bits(survived):
+    states = []
+    whole = run(ALTERNATING, "free", on_epoch=lambda report, state: states.append(deepcopy(state)))
+    state = states[survived - 1]
+    names = (
+        "epoch", "losses", "alignment_losses", "val_scores", "val_mean", "learning_rate", "padding_share", "seconds",
+        "validation_seconds",
+    )  # fmt: skip
+    before = {name: state[name] for name in ("determined_by", "network", "optimizer", "rows", "best")} | {
+        "history": [
+            {name: record[name] for name in names} | {"texts_per_second": record["items_per_second"]}
+            for record in state["history"]
+        ]
+    }
+    assert set(before["best"]) == {"epoch", "val_mean", "network"}
+    resumed = run(ALTERNATING, "free", state=before)
+    assert same_bits(whole.best_state, resumed.best_state)
+    assert (resumed.best_epoch, resumed.best_val_mean) == (whole.best_epoch, whole.best_val_mean)
+    assert [results(r) for r in resumed.history] == [results(r) for r in whole.history]
+    assert list(state["determined_by"]) == ["seed", "training", "network", "tasks", "metrics", "number of texts"]
 
 
 def test_a_finished_training_resumes_to_its_result_without_a_step():
@@ -276,14 +300,6 @@ def test_every_step_is_reported_once_and_in_order():
     run(ALTERNATING, "free", progress=lambda done, total: seen.append((done, total)))
     per_epoch = (8 + 5) + round(0.5 * (8 + 5))
     assert seen == [(step, 3 * per_epoch) for step in range(1, 3 * per_epoch + 1)]
-
-
-def test_a_rate_rises_and_falls_along_a_line():
-    rates = [learning_rate_at(step, 100, SETTINGS) for step in range(100)]
-    assert max(rates) == SETTINGS.learning_rate == rates[20]
-    assert np.allclose(np.diff(rates[:20]), rates[0])
-    assert np.allclose(np.diff(rates[20:]), -SETTINGS.learning_rate / 80)
-    assert {learning_rate_at(step, 100, PLAIN) for step in range(100)} == {PLAIN.learning_rate}
 
 
 def test_metrics_choose_the_epoch():

@@ -16,14 +16,12 @@ from tasks.runtime.interrupts import interrupt_all
 
 class Quick(BaseArm):
     version: ClassVar[int] = 1
+    epochs: ClassVar[int] = 1
+    outputs: ClassVar[int] = 1
 
-    @property
-    def title(self) -> str:
-        return "quick"
-
-    @property
-    def epochs(self) -> int:
-        return 1
+    method: str = "quick"
+    policy: str = "none"
+    factor_fields: ClassVar[tuple[str, ...]] = ("method", "condition", "policy")
 
     def hash_inputs(self) -> list[Any]:
         return [self.seed]
@@ -32,7 +30,7 @@ class Quick(BaseArm):
         return {"seed": self.seed}
 
 
-ARM = Quick(seed=0, device="cpu", threads=1)
+ARM = Quick(condition="clean", seed=0, device="cpu", threads=1)
 
 
 class Training:
@@ -41,15 +39,27 @@ class Training:
     def __init__(self) -> None:
         self.times, self.begun, self.may_end = 0, threading.Event(), threading.Event()
 
-    def __call__(self, arm: Quick, run_id: str, on_step: OnStep) -> ArmRecord:
+    def __call__(self, run_id: str, on_step: OnStep) -> ArmRecord:
         self.times += 1
         self.begun.set()
         assert self.may_end.wait(60)
         scores, mean = score_records(Evaluation({}, Score(None, None, None, "nothing was scored"), ()))
         return ArmRecord(
-            method="none", condition=ConditionRecord(name="clean"), seed=arm.seed, labels=(), scores=scores,
+            method="none", condition=ConditionRecord(name="clean"), seed=ARM.seed, labels=(), scores=scores,
             mean=mean, best_epoch=1, items_per_second=None, seconds=0.0,
         )  # fmt: skip
+
+
+def test_a_factor_at_its_default_is_neither_in_the_name_nor_in_the_hash() -> None:
+    class Older(Quick):
+        """The same arm, of a version that knew no policies."""
+
+        factor_fields: ClassVar[tuple[str, ...]] = ("method", "condition")
+
+    changed = ARM.model_copy(update={"policy": "mixup"})
+    assert ARM.hash == Older(**ARM.model_dump()).hash != changed.hash
+    assert ARM.title == "clean · seed 0"
+    assert changed.title == "clean · mixup · seed 0"
 
 
 def test_an_arm_asked_for_twice_at_a_time_is_trained_once_and_found_by_the_other() -> None:
@@ -85,7 +95,7 @@ def test_an_arm_that_failed_is_trained_again_by_who_waited() -> None:
     mlflow_runs.connect()
     train = Training()
 
-    def failing(arm: Quick, run_id: str, on_step: OnStep) -> ArmRecord:
+    def failing(run_id: str, on_step: OnStep) -> ArmRecord:
         train.begun.set()
         assert train.may_end.wait(60)
         raise ValueError("not this time")

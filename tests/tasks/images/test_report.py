@@ -9,12 +9,16 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from tasks.images.report import draw_figures, write_report
+from data_prep.labels.splits import SplitSettings
+from tasks.data.ingest import StoreRef
+from tasks.engine.publish import write_report
+from tasks.images.kind import ImageKind
+from tasks.images.report import draw_figures
 from tasks.records.cost import method_costs
 from tasks.records.study import (
     ArmRecord,
-    MeanRecord,
     ConditionRecord,
+    MeanRecord,
     RunsRecord,
     StudyResults,
 )
@@ -62,9 +66,13 @@ class Page(HTMLParser):
         return " ".join(self.words)
 
 
+KIND = ImageKind(StoreRef(name="phantom", path=Path(), fingerprint="sha256:0", reused=False), SplitSettings())
+
+
 def report(folder: Path, study: StudyResults, examples: int = 3) -> Page:
     pixels = np.arange(examples * 64, dtype=np.uint8).reshape(examples, 8, 8)
-    return Page(write_report(study, draw_figures(study), pixels, ["no finding"] * examples, folder / "report.html"))
+    shown = pixels, ["no finding"] * examples
+    return Page(write_report(KIND, study, draw_figures(study), shown, folder / "report.html"))
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +136,8 @@ def test_names_from_outside_are_shown_and_never_obeyed(tmp_path: Path) -> None:
     positives = {part: dict.fromkeys(labels, 7) for part in ("train", "val", "test")}
     data = study.data.model_copy(update={"labels": labels, "positives": positives, "name": evil})
     changed = study.model_copy(update={"arms": tuple(arms), "data": data, "notes": (evil,)})
-    path = write_report(changed, draw_figures(changed), np.zeros((1, 4, 4), np.uint8), [evil], tmp_path / "report.html")
+    shown = np.zeros((1, 4, 4), np.uint8), [evil]
+    path = write_report(KIND, changed, draw_figures(changed), shown, tmp_path / "report.html")
     page = Page(path)
     assert "script" not in page.tags
     assert page.text.count("alert(1)") >= 8
@@ -190,7 +199,7 @@ def test_a_failed_arm_is_named_with_its_reason(tmp_path: Path) -> None:
     rest = [arm for arm in study.arms if (arm.method, arm.seed, arm.condition.kind) != ("svd", 1, "none")]
     page = report(tmp_path, study.model_copy(update={"arms": (*rest, failed)}))
     assert "1 of 12 arms failed" in page.text
-    assert "svd, no added noise, seed 1: the loss is not finite" in page.text
+    assert "svd, clean, seed 1: the loss is not finite" in page.text
 
 
 def test_a_study_of_which_every_arm_failed_still_has_a_page(tmp_path: Path) -> None:
@@ -206,7 +215,7 @@ def test_a_study_of_which_every_arm_failed_still_has_a_page(tmp_path: Path) -> N
 
 def test_an_example_without_a_caption_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="2 images, 1 captions"):
-        write_report(fake_study(), {}, np.zeros((2, 4, 4), np.uint8), ["one"], tmp_path / "report.html")
+        write_report(KIND, fake_study(), {}, (np.zeros((2, 4, 4), np.uint8), ["one"]), tmp_path / "report.html")
 
 
 def test_many_methods_have_a_panel_and_a_row_each_instead_of_hiding_one_another(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from models.networks.word_encoders import LstmSettings, MlpSettings
 from models.training.text_training import TextTrainingSettings
 from tasks.arms.base import ArmRef
 from tasks.data.texts import SentimentData
+from tasks.engine.plan import Plan, resolve_sources
 from tasks.text.plan import (
     ALIGNED,
     JOINT,
@@ -18,10 +19,9 @@ from tasks.text.plan import (
     SINGLE,
     SINGLE_MATRIX,
     SOURCE,
-    TextPlan,
+    TRANSFER_ALIGNED,
     TextPlanSettings,
     plan_texts,
-    resolve_sources,
 )
 from tasks.text.spec import TextArm
 from tests.sentences import write_sentences
@@ -33,7 +33,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> SentimentData:
     return SentimentData(folder=folder, tasks=("mr", "sst", "cr"))
 
 
-def planned(data: SentimentData, *experiments: str, seeds: int = 2, **changes: Any) -> TextPlan:
+def planned(data: SentimentData, *experiments: str, seeds: int = 2, **changes: Any) -> Plan[TextArm]:
     settings = {
         "encoder": LstmSettings(),
         "align": "free",
@@ -43,7 +43,7 @@ def planned(data: SentimentData, *experiments: str, seeds: int = 2, **changes: A
     return plan_texts.fn(data, experiments, TextPlanSettings(**settings), range(seeds), "cpu", 1)
 
 
-def arms_of(plan: TextPlan, method: str) -> list[TextArm]:
+def arms_of(plan: Plan[TextArm], method: str) -> list[TextArm]:
     return [arm for arm in plan.arms if arm.method == method]
 
 
@@ -63,7 +63,7 @@ def test_both_sides_of_a_comparison_are_trained_on_the_same_sentences(data: Sent
     plan = planned(data, "pairs", control=True)
     arms = {arm.hash: arm for arm in plan.arms}
     for contrast in plan.contrasts:
-        for method, baseline in contrast.arms.values():
+        for method, baseline in (sides for pairs in contrast.units.values() for sides in pairs.values()):
             ours, theirs = ({k: v for hash in side for k, v in arms[hash].tasks.items()} for side in (method, baseline))
             assert ours == theirs
             assert {arms[hash].seed for hash in (*method, *baseline)} == {arms[method[0]].seed}
@@ -75,7 +75,7 @@ def test_shared_sentences_are_kept_only_if_leave_overlap_is_set(data: SentimentD
     assert {arm.condition for arm in arms_of(plan, LEAKY)} == {"MR and SST"}
     (clean, *_) = (arm for arm in arms_of(plan, JOINT) if arm.condition == "MR and SST")
     assert leaky.tasks["mr"] != clean.tasks["mr"]
-    assert {c.baseline for c in plan.contrasts if c.kind == "overlap"} == {JOINT, SINGLE}
+    assert {c.baseline for c in plan.contrasts if c.experiment == "overlap"} == {JOINT, SINGLE}
     assert not [arm for arm in planned(data, "pairs").arms if arm.keep_overlap]
 
 
@@ -122,11 +122,39 @@ def test_transfer_is_fine_tuned_from_an_arm_of_an_earlier_stage(data: SentimentD
     assert resolve_sources(fine_tuned, {}) == []
 
 
+def test_conditions_are_compared_over_all_and_then_one_by_one_family_by_family(data: SentimentData) -> None:
+    contrasts = planned(data, "pairs", "together").contrasts
+    over_all = [contrast for contrast in contrasts if contrast.over_all]
+    assert contrasts[:3] == tuple(over_all)
+    pairs, families = ("MR and SST", "MR and CR", "SST and CR"), ((JOINT, SINGLE), (ALIGNED, SINGLE), (ALIGNED, JOINT))
+    for contrast, family in zip(over_all, families, strict=True):
+        assert (contrast.method, contrast.baseline) == family
+        assert contrast.condition.name == "all 3"
+        assert contrast.crossed
+        of_pairs = [each for each in contrasts if (each.method, each.baseline, each.experiment) == (*family, "pairs")]
+        assert contrast.units == {name: pairs for each in of_pairs[1:] for name, pairs in each.units.items()}
+    assert [(each.method, each.baseline, *each.units) for each in contrasts[3:]] == [
+        *((*family, pair) for family in families for pair in pairs),
+        *((*family, "MR, SST and CR") for family in families),
+    ]
+    assert not any(contrast.crossed for contrast in contrasts[3:])
+    # a p-value is adjusted among those over all, or among those of its experiment, method and baseline
+    assert len({contrast.family for contrast in over_all}) == 1
+    assert len({contrast.family for contrast in contrasts}) == 1 + 2 * len(families)
+
+
+def test_the_shared_sentences_of_one_pair_and_the_widths_are_not_compared_over_all(data: SentimentData) -> None:
+    contrasts = planned(data, "pairs", "capacity", leave_overlap=True, widths=(5, 20)).contrasts
+    assert {contrast.experiment for contrast in contrasts if contrast.over_all} == {"pairs"}
+    transfer = planned(data, "transfer").contrasts
+    assert [(c.method, *c.units) for c in transfer if c.over_all][1] == (TRANSFER_ALIGNED, "SST to MR", "SST to CR")
+
+
 def test_the_capacity_curve_has_joint_and_single_task_arms_at_every_width(data: SentimentData) -> None:
     plan = planned(data, "capacity", seeds=1, widths=(5, 20))
     assert sorted({arm.network.encoder.width for arm in plan.arms}) == [5, 20]
     assert (len(arms_of(plan, JOINT)), len(arms_of(plan, SINGLE))) == (2, 6)
-    assert [contrast.condition for contrast in plan.contrasts] == ["width 5", "width 20"]
+    assert [contrast.condition.name for contrast in plan.contrasts] == ["width 5", "width 20"]
 
 
 def test_each_seed_has_its_own_fold_if_folds_are_set(data: SentimentData) -> None:

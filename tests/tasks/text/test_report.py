@@ -3,19 +3,24 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from tasks.data.texts import SentimentData
+from tasks.engine.publish import write_report
 from tasks.records.study import StudyResults, read_results, write_results
+from tasks.text.kind import TextKind
 from tasks.text.outcomes import (
     answer,
     best_single_task_widths,
     count_similarity_increases,
+    metric_name,
     question,
     similarities,
     summarise_effects,
     width_rows,
 )
-from tasks.text.report import draw_text_figures, write_text_report
+from tests.sentences import write_sentences
 from tests.tasks.fake_text_study import fake_text_study
 
 
@@ -25,10 +30,18 @@ def study() -> StudyResults:
 
 
 @pytest.fixture(scope="module")
-def page(study: StudyResults, tmp_path_factory: pytest.TempPathFactory) -> str:
-    return write_text_report(
-        study, draw_text_figures(study), tmp_path_factory.mktemp("page") / "report.html"
-    ).read_text()
+def kind(tmp_path_factory: pytest.TempPathFactory) -> TextKind:
+    folder = write_sentences(tmp_path_factory.mktemp("texts") / "sentences")
+    return TextKind(SentimentData(folder=folder, tasks=("mr", "cr")))
+
+
+def page_of(kind: TextKind, study: StudyResults, folder: Path) -> str:
+    return write_report(kind, study, kind.report.figures(study), kind.examples(), folder / "report.html").read_text()
+
+
+@pytest.fixture(scope="module")
+def page(kind: TextKind, study: StudyResults, tmp_path_factory: pytest.TempPathFactory) -> str:
+    return page_of(kind, study, tmp_path_factory.mktemp("page"))
 
 
 def test_results_survive_writing_and_reading(study: StudyResults, tmp_path: Path) -> None:
@@ -88,22 +101,36 @@ def test_the_page_is_self_contained(page: str) -> None:
     assert "<script" not in page
 
 
-def test_the_same_results_give_the_same_bytes(study: StudyResults, page: str, tmp_path: Path) -> None:
-    assert write_text_report(study, draw_text_figures(study), tmp_path / "again.html").read_text() == page
+def test_the_same_results_give_the_same_bytes(kind: TextKind, study: StudyResults, page: str, tmp_path: Path) -> None:
+    assert page_of(kind, study, tmp_path) == page
 
 
-def test_a_study_of_single_tasks_has_an_answer_and_no_similarity(study: StudyResults, tmp_path: Path) -> None:
+def test_a_study_of_single_tasks_has_an_answer_and_no_similarity(
+    kind: TextKind, study: StudyResults, tmp_path: Path
+) -> None:
     singles = study.model_copy(
         update={"comparisons": (), "arms": tuple(arm for arm in study.arms if arm.method == "single")}
     )
     assert answer(singles)[1].startswith("By task: MR 0.")
-    assert (
-        "Covariance"
-        not in write_text_report(singles, draw_text_figures(singles), tmp_path / "singles.html").read_text()
-    )
+    assert "Covariance" not in page_of(kind, singles, tmp_path)
 
 
-def test_widths_are_selected_on_validation(study: StudyResults, tmp_path: Path) -> None:
+def test_a_task_without_a_finished_arm_is_not_in_the_answer(study: StudyResults) -> None:
+    left = tuple(arm for arm in study.arms if arm.method == "single" and arm.labels != ("CR",))
+    singles = study.model_copy(update={"comparisons": (), "arms": left})
+    values = [np.mean([arm.mean.value for arm in left if arm.labels == (task,)]) for task in ("MR", "TREC")]
+    assert answer(singles)[0].endswith(f"a mean test accuracy of {np.mean(values):.3f}, the mean of 3 seeds.")
+    assert answer(singles)[1] == f"By task: MR {values[0]:.3f} and TREC {values[1]:.3f}."
+
+
+def test_tasks_with_different_metrics_have_a_glue_score(study: StudyResults) -> None:
+    assert metric_name(study) == "accuracy"
+    first, *others = study.arms
+    mixed = study.model_copy(update={"arms": (first.model_copy(update={"metric": "matthews"}), *others)})
+    assert "the test GLUE score was higher" in answer(mixed)[0]
+
+
+def capacity_study(study: StudyResults) -> StudyResults:
     def at(width: int, validation: float) -> list:
         arms = [arm for arm in study.arms if arm.method == "single"]
         arms += [arm for arm in study.arms if arm.method == "joint"][:3]
@@ -120,9 +147,30 @@ def test_widths_are_selected_on_validation(study: StudyResults, tmp_path: Path) 
     comparisons = [
         found.model_copy(update={"experiment": "capacity"}) for found in study.comparisons if found.method == "joint"
     ]
-    capacity = study.model_copy(update={"arms": (*at(5, 0.9), *at(50, 0.8)), "comparisons": tuple(comparisons[:2])})
+    return study.model_copy(update={"arms": (*at(5, 0.9), *at(50, 0.8)), "comparisons": tuple(comparisons[:2])})
+
+
+def test_widths_are_selected_on_validation(kind: TextKind, study: StudyResults, tmp_path: Path) -> None:
+    capacity = capacity_study(study)
     assert [row.width for row in width_rows(capacity)] == [5, 50]
     assert {width for width, _ in best_single_task_widths(capacity).values()} == {5}
     assert "validation selects width 5" in answer(capacity)[0]
     assert "widths that sum to 15" in answer(capacity)[0]
-    assert "<svg" in write_text_report(capacity, draw_text_figures(capacity), tmp_path / "capacity.html").read_text()
+    assert "<svg" in page_of(kind, capacity, tmp_path)
+
+
+@pytest.mark.parametrize(("missing", "words"), [("joint", "no joint network"), ("single", "no single-task network")])
+def test_widths_are_not_compared_if_no_arm_of_a_side_finished(
+    kind: TextKind, study: StudyResults, tmp_path: Path, missing: str, words: str
+) -> None:
+    capacity = capacity_study(study)
+    failed = {"status": "failed", "labels": (), "scores": {}, "facts": {}, "reason": "the loss is not finite"}
+    arms = tuple(arm.model_copy(update=failed) if arm.method == missing else arm for arm in capacity.arms)
+    numbers = dict.fromkeys(("delta", "lo", "hi", "p_value"))
+    lost = numbers | {"by_seed": (), "n_pairs": 0, "reason": "no seed in common"}
+    comparisons = tuple(found.model_copy(update=lost) for found in capacity.comparisons)
+    broken = capacity.model_copy(update={"arms": arms, "comparisons": comparisons})
+    assert answer(broken) == [f"The widths cannot be compared: {words} finished."]
+    assert "no seed in common" in page_of(kind, broken, tmp_path)
+    nothing = broken.model_copy(update={"arms": tuple(arm for arm in arms if arm.status == "failed")})
+    assert answer(nothing)[0].startswith("The widths cannot be compared")

@@ -4,10 +4,11 @@ from pathlib import Path
 
 from models.networks.text import TextNetworkSettings
 from models.training.text_training import TextTrainingSettings
+from tasks.arms.base import Source
 from tasks.arms.mlflow_runs import flatten
 from tasks.data.pretrained import VectorsRef
 from tasks.data.texts import SentimentData
-from tasks.text.spec import Source, TextArm
+from tasks.text.spec import TextArm
 
 
 def arm() -> TextArm:

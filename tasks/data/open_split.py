@@ -1,0 +1,31 @@
+"""The images of a study and their split, opened once in a process and given to every step that asks."""
+
+from functools import lru_cache
+
+from data_prep.errors import DataError
+from data_prep.labels.splits import Split, SplitSettings, make_split
+from data_prep.store.store import Store
+from tasks.data.ingest import StoreRef
+
+REMEMBERED = 4  # splits, and what is computed from one
+
+
+def open_split(ref: StoreRef, split: SplitSettings) -> tuple[Store, Split]:
+    """Open a store and split its images; asked again in this process, return the same objects.
+
+    Args:
+        ref: the store.
+        split: which patients train, validate and test.
+
+    Raises:
+        DataError: the store cannot be opened, holds other content than `ref` says, or cannot be split so.
+    """
+    store = Store.open(ref.path)
+    if store.fingerprint != ref.fingerprint:
+        raise DataError(f"{ref.path}: the store was built anew with other content meanwhile; run again")
+    return store, _split(store, split)
+
+
+@lru_cache(REMEMBERED)
+def _split(store: Store, split: SplitSettings) -> Split:
+    return make_split(split, store.images, store.patients)

@@ -1,0 +1,110 @@
+"""Compare the arms of a study by the contrasts of its plan, and write results.json."""
+
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from models.evaluation.paired import Differences, compare_units
+from tasks.arms import mlflow_runs
+from tasks.arms.base import ArmT, read_arm
+from tasks.engine.kind import Finished, Kind, Unit
+from tasks.engine.plan import Contrast, NetworkPairs, Plan
+from tasks.engine.training import Outcome, renamed
+from tasks.records.study import ArmRecord, ComparisonRecord, StudyResults, adjust_p_values, write_results
+from tasks.runtime.run_folder import RESULTS
+from tasks.runtime.versions import git_commit, versions
+
+
+@task(name="compare arms", cache_policy=NO_CACHE)
+def compare_arms(
+    kind: Kind[ArmT, Any, Any],
+    plan: Plan[ArmT],
+    outcome: Outcome,
+    config: Mapping[str, Any],
+    begun: float,
+    folder: Path,
+) -> Path:
+    """Write results.json: every arm's results, and the contrasts of the plan.
+
+    Args:
+        kind: of the study.
+        plan: of the study.
+        outcome: of its arms.
+        config: the study's complete settings.
+        begun: `time.monotonic()` at the start of the study.
+        folder: the file is written into.
+
+    Returns:
+        Path of results.json.
+    """
+    finished: dict[str, Finished] = {}
+    for arm in plan.arms:
+        if arm.hash in outcome.finished:
+            record, predictions = read_arm(outcome.finished[arm.hash])
+            finished[arm.hash] = Finished(renamed(record, arm), predictions)
+    records = [each.record for each in finished.values()]
+    results = StudyResults(
+        config=dict(config),
+        version=version("medmtl"),
+        git=git_commit(),
+        environment=versions(),
+        data=kind.data(),
+        arms=(*records, *outcome.failed),
+        comparisons=_comparisons(kind, plan.contrasts, finished),
+        runs=mlflow_runs.runs_record(),
+        seconds=time.monotonic() - begun,
+        notes=(*kind.notes(plan, records), *_reused(records)),
+        **kind.more_results(list(finished.values())),
+    )
+    write_results(results, folder / RESULTS)
+    return folder / RESULTS
+
+
+def _comparisons(
+    kind: Kind[ArmT, Any, Any], contrasts: Sequence[Contrast], finished: Mapping[str, Finished]
+) -> tuple[ComparisonRecord, ...]:
+    """Compare each contrast; p-values are adjusted within a family."""
+    records: list[ComparisonRecord] = []
+    families: dict[str, list[int]] = defaultdict(list)
+    for contrast in contrasts:
+        families[contrast.family].append(len(records))
+        differences = _differences(kind, contrast, finished)
+        found = compare_units(differences, contrast.population_size, crossed=contrast.crossed, sampled=kind.sampled)
+        names = contrast.method, contrast.baseline, contrast.condition
+        more: dict[str, Any] = {"metric": kind.metric, "higher_is_better": kind.higher_is_better}
+        more |= {"experiment": contrast.experiment, "over_all": contrast.over_all}
+        records.append(ComparisonRecord.of(*names, found, **more))
+    for members in families.values():
+        for position, adjusted in zip(members, adjust_p_values([records[i] for i in members]), strict=True):
+            records[position] = adjusted
+    return tuple(records)
+
+
+def _differences(
+    kind: Kind[ArmT, Any, Any], contrast: Contrast, finished: Mapping[str, Finished]
+) -> dict[str, Differences | str]:
+    """Return the differences of each unit, or the reason why a unit has none."""
+    complete = {name: _complete(pairs, finished) for name, pairs in contrast.units.items()}
+    found = kind.differences({name: unit for name, unit in complete.items() if unit})
+    return {name: found.get(name, "no seed in common") for name in complete}
+
+
+def _complete(pairs: NetworkPairs, finished: Mapping[str, Finished]) -> Unit:
+    """Return a unit's seeds for which all arms of both sides have finished."""
+    return {
+        seed: ([finished[arm_hash] for arm_hash in method], [finished[arm_hash] for arm_hash in baseline])
+        for seed, (method, baseline) in pairs.items()
+        if all(arm_hash in finished for arm_hash in (*method, *baseline))
+    }
+
+
+def _reused(records: Sequence[ArmRecord]) -> list[str]:
+    reused = sum(record.reused for record in records)
+    of_all = f"{reused} of {len(records)} arms were trained before with the same inputs and settings, and were reused."
+    return [of_all] if reused else []

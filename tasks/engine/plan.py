@@ -1,0 +1,126 @@
+"""The plan of a study: arms in stages, and the contrasts between them."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any, Generic
+
+from pydantic import BaseModel, ConfigDict
+
+from tasks.arms.base import ArmRef, ArmT, Source
+from tasks.records.study import Condition
+
+NetworkPairs = dict[int, tuple[tuple[str, ...], tuple[str, ...]]]
+"""Seed -> the hashes of the method's arms and of the baseline's arms; mostly one arm on each side."""
+
+
+class Contrast(BaseModel):
+    """A method against a baseline, on the same test items.
+
+    Attributes:
+        method: name of the method.
+        baseline: name of what it is compared with.
+        condition: under which both were trained; stands for all units if there are several.
+        units: unit -> its pairs of networks; a unit is a condition, such as a group of labels or tasks.
+        population_size: number of units from which the units were drawn at random; None if they were not drawn.
+        crossed: whether units share networks, see `models.evaluation.paired.compare_units`.
+        family: contrasts of one family are adjusted for multiple testing together.
+        experiment: the part of the study that the contrast belongs to, if it has parts.
+        over_all: whether it is over all conditions of its experiment.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    method: str
+    baseline: str
+    condition: Condition
+    units: dict[str, NetworkPairs]
+    population_size: int | None = None
+    crossed: bool = False
+    family: str = ""
+    experiment: str | None = None
+    over_all: bool = False
+
+
+class Plan(BaseModel, Generic[ArmT]):
+    """The arms and the contrasts of a study.
+
+    Attributes:
+        stages: arms in the order of training; an arm of a later stage may need the network of one of an earlier stage.
+        contrasts: in the order of the results.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    stages: tuple[tuple[ArmT, ...], ...]
+    contrasts: tuple[Contrast, ...] = ()
+
+    @property
+    def arms(self) -> list[ArmT]:
+        """The arms of all stages."""
+        return [arm for stage in self.stages for arm in stage]
+
+
+def resolve_sources(arms: Sequence[ArmT], finished: Mapping[str, ArmRef]) -> list[ArmT]:
+    """Add the MLflow run of its source arm to each arm that has one; leave out arms whose source did not finish.
+
+    Args:
+        arms: of a stage.
+        finished: arms of earlier stages, by hash.
+
+    Returns:
+        The arms that can be trained, with unchanged hashes.
+    """
+
+    def resolved(arm: ArmT, source: Source) -> ArmT:
+        return arm.model_copy(update={"source": Source(hash=source.hash, run_id=finished[source.hash].run_id)})
+
+    trainable = [arm for arm in arms if arm.source is None or arm.source.hash in finished]
+    return [resolved(arm, arm.source) if arm.source else arm for arm in trainable]
+
+
+def against_baseline(
+    arms: Sequence[ArmT], baseline: str, *, factor: str = "method", population_size: int | None = None
+) -> tuple[Contrast, ...]:
+    """Contrast each level of a factor with the baseline, among arms that agree in the seed and all other factors.
+
+    Args:
+        arms: of the study.
+        baseline: level of the factor.
+        factor: name of the factor.
+        population_size: number of conditions from which the study's were drawn at random. Then there is one contrast
+            per level, over all conditions. None: they were not drawn, and there is one per level and condition.
+
+    Returns:
+        The contrasts, condition by condition, in the order of the arms.
+    """
+    units: dict[str, dict[str, dict[int, ArmT]]] = defaultdict(lambda: defaultdict(dict))
+    for arm in arms:
+        levels: dict[str, Any] = dict(arm.factors)
+        level = levels.pop(factor)
+        units[", ".join(levels.values())][level][arm.seed] = arm
+    levels_of_factor = [level for level in dict.fromkeys(arm.factors[factor] for arm in arms) if level != baseline]
+    groups = [[unit] for unit in units] if population_size is None else [list(units)]
+    return tuple(
+        Contrast(
+            method=level,
+            baseline=baseline,
+            condition=_shared_condition([next(iter(units[unit][baseline].values())) for unit in group]),
+            units={unit: _pairs(units[unit][level], units[unit][baseline]) for unit in group},
+            population_size=population_size,
+        )
+        for group in groups
+        for level in levels_of_factor
+    )
+
+
+def _pairs(method: Mapping[int, ArmT], baseline: Mapping[int, ArmT]) -> NetworkPairs:
+    return {seed: ((arm.hash,), (baseline[seed].hash,)) for seed, arm in method.items() if seed in baseline}
+
+
+def _shared_condition(arms: Sequence[ArmT]) -> Condition:
+    """Return the arms' condition, or one that stands for several which differ only in their labels."""
+    condition = arms[0].condition_record().shared()
+    if len(arms) == 1:
+        return condition
+    title = f"{condition.title}, over {len(arms)} groups of labels"
+    return Condition(kind=condition.kind, rate=condition.rate, title=title, name=title)

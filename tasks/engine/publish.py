@@ -1,0 +1,104 @@
+"""Publish a study: report.html beside results.json, and both in MLflow."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from tasks.engine.kind import Kind
+from tasks.records.study import StudyResults, read_results
+from tasks.records.summary_text import Verdict, join_names, verdict
+from tasks.reporting.log_report import log_report
+from tasks.reporting.page import thousands, write_page
+from tasks.runtime.run_folder import REPORT
+
+
+@task(name="write report", cache_policy=NO_CACHE)
+def publish(kind: Kind[Any, Any, Any], results: Path, run_id: str) -> Path:
+    """Write report.html next to results.json; log both, the figures, the config and the mean scores to MLflow.
+
+    Args:
+        kind: of the study.
+        results: path of results.json.
+        run_id: the study's run in MLflow.
+
+    Returns:
+        Path of report.html.
+    """
+    study = read_results(results)
+    figures = kind.report.figures(study)
+    report = write_report(kind, study, figures, kind.examples(), results.with_name(REPORT))
+    scores = {
+        f"test_{kind.score_name}_mean/{arm.method}/{arm.condition.name}/seed {arm.seed}": arm.mean.value
+        for arm in study.arms
+        if arm.mean.value is not None
+    }
+    log_report(report, figures, scores, run_id)
+    return report
+
+
+def write_report(
+    kind: Kind[Any, Any, Any],
+    results: StudyResults,
+    figures: Mapping[str, Markup | None],
+    examples: tuple[NDArray[np.uint8], Sequence[str]],
+    out: Path,
+) -> Path:
+    """Write the report to the file `out`. The same input gives the same bytes.
+
+    Names of images and labels and reasons come from outside: everything except the figures is escaped.
+
+    Args:
+        kind: of the study.
+        results: of the study.
+        figures: SVG by name, or None.
+        examples: example images, (m, s, s) uint8, m may be 0; and m captions.
+        out: the HTML file to write.
+
+    Returns:
+        `out`.
+    """
+    contents = {
+        "results": results,
+        "command": kind.command,
+        "items": kind.items,
+        "factors": list(dict.fromkeys(name for arm in results.arms for name in arm.factors)),
+        "data": results.data,
+        "metric": kind.report.metric_title(results),
+        "interval_note": _interval_note(results, kind.report.metric_title(results)),
+        "question": kind.report.question(results),
+        "answer": kind.report.answer(results),
+        "seeds": sorted({arm.seed for arm in results.arms}),
+        "finished": [arm for arm in results.arms if arm.status == "finished"],
+        "failed": [arm for arm in results.arms if arm.status == "failed"],
+        "compared": [(comparison, verdict(comparison)) for comparison in results.comparisons],
+        "figures": figures,
+        "Verdict": Verdict,
+        "config": json.dumps(results.config, indent=2, ensure_ascii=False),
+    }
+    return write_page(kind.report.template, contents | dict(kind.report.contents(results, figures)), examples, out)
+
+
+def _interval_note(results: StudyResults, metric: str) -> str:
+    """Say what the differences are averaged over and what their intervals cover."""
+    n_labels = max((len(arm.mean.labels) for arm in results.arms), default=0)
+    n_pairs = max((comparison.n_pairs for comparison in results.comparisons), default=0)
+    patients = results.data.patients.get("test")
+    test_set = f" ({thousands(patients)} patients in the test set)" if patients else ""
+    networks = "one pair of networks" if n_pairs == 1 else f"{n_pairs} pairs of networks"
+    labels = "one label" if n_labels == 1 else f"{n_labels} labels"
+    over = join_names(list(dict.fromkeys(comparison.over for comparison in results.comparisons)), "or")
+    limits = "".join(
+        f" {limit[0].upper()}{limit[1:]}." for limit in dict.fromkeys(c.limit for c in results.comparisons) if limit
+    )
+    return (
+        f"Differences are in the mean {metric} of {labels}, averaged over {networks}; "
+        "the two networks of a pair have the same seed. "
+        f"The 95 % intervals cover the choice of {over}{test_set}.{limits}"
+    )

@@ -1,0 +1,178 @@
+"""Train the arms of a plan, several at a time; an arm that finished before is reused, an unfinished one is resumed."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from mlflow.exceptions import MlflowException
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.context import TagsContext
+from prefect.futures import as_completed
+from prefect.states import State
+
+from models.errors import DivergenceError
+from models.evaluation.auc import Evaluation, Score
+from models.training.peak_memory import PeakMemory
+from tasks.arms.base import ArmRef, ArmT, BaseArm, OnStep, ResumableEpochs, log_results, train_or_reuse
+from tasks.arms.runner import RunnerSettings, task_runner
+from tasks.engine.kind import Kind
+from tasks.engine.plan import Plan, resolve_sources
+from tasks.records.study import ArmRecord, score_records
+from tasks.runtime.interrupts import interrupt_all, interruptible
+from tasks.runtime.progress import LOGGER, progress
+
+
+class Outcome(NamedTuple):
+    """What became of the arms of a plan.
+
+    Attributes:
+        finished: by the arm's hash, in the order of the plan.
+        failed: a record of each arm that diverged.
+    """
+
+    finished: dict[str, ArmRef]
+    failed: list[ArmRecord]
+
+
+def _is_transient(_task: Any, _run: Any, state: State[Any]) -> bool:
+    """Tell whether another try can help: MLflow's server may be busy, and an arm resumes from its checkpoint."""
+    return isinstance(state.result(raise_on_failure=False), (MlflowException, ConnectionError))
+
+
+@task(
+    name="train arm",
+    task_run_name="{arm.title}",
+    cache_policy=NO_CACHE,  # finished arms are found in MLflow
+    retries=2,
+    retry_delay_seconds=[2, 20],
+    retry_condition_fn=_is_transient,
+)
+def train_arm(kind: Kind[ArmT, Any, Any], arm: ArmT, parent: str | None = None) -> ArmRef:
+    """Train an arm, score it on its test items and log the results; reuse an arm that finished before.
+
+    Args:
+        kind: of the study.
+        arm: to train.
+        parent: the study's MLflow run.
+
+    Returns:
+        Where the arm's results are.
+
+    Raises:
+        DataError: an input cannot be used.
+        SettingError: a setting does not fit the inputs.
+        DivergenceError: a loss is not finite; the run is marked failed.
+    """
+    return train_or_reuse(arm, parent, lambda run_id, on_step: _train(kind, arm, run_id, on_step))
+
+
+def _train(kind: Kind[ArmT, Any, Any], arm: ArmT, run_id: str, on_step: OnStep) -> ArmRecord:
+    epochs = ResumableEpochs(arm, run_id)
+    inputs = kind.prepare(arm)
+    with epochs, PeakMemory(arm.device) as memory:
+        fitted = kind.fit(arm, inputs, epochs.state, epochs.save, on_step)
+    scored = kind.score(arm, inputs, fitted)
+    scores, mean = score_records(scored.evaluation, kind.sampled)
+    fields = _identity(arm) | {
+        "labels": scored.labels,
+        "metric": kind.metric,
+        "scores": scores,
+        "mean": mean,
+        "best_epoch": fitted.best_epoch,
+        "items_per_second": float(np.median([report.items_per_second for report in fitted.history])),
+        "seconds": epochs.seconds,
+        "peak_memory_mib": memory.mib if epochs.resumed_epochs < arm.epochs else None,
+        "mlflow_run_id": run_id,
+    }
+    record = ArmRecord(**fields | dict(scored.details))
+    name = kind.score_name
+    metrics = {f"test_{name}/{label}": score.value for label, score in record.scores.items()} | dict(scored.metrics)
+    metrics |= {f"test_{name}_mean": record.mean.value, "best_epoch": record.best_epoch}
+    log_results(arm, run_id, record, scored.predictions, metrics, epochs.last_timestamp_ms)
+    return record
+
+
+def train_plan(kind: Kind[ArmT, Any, Any], plan: Plan[ArmT], parent: str, runner: RunnerSettings) -> Outcome:
+    """Train the arms of a plan, stage by stage.
+
+    Args:
+        kind: of the study.
+        plan: of the study.
+        parent: the study's MLflow run.
+        runner: how many arms train at a time, and where.
+
+    Returns:
+        The finished and the failed arms.
+
+    Raises:
+        DivergenceError: all arms of a stage diverged.
+    """
+    outcome = Outcome({}, [])
+    for stage in plan.stages:
+        for arm, result in _train_stage(kind, resolve_sources(stage, outcome.finished), parent, runner):
+            if isinstance(result, ArmRef):
+                outcome.finished[arm.hash] = result
+            else:
+                outcome.failed.append(_failed_record(arm, result))
+    return outcome
+
+
+def _train_stage(
+    kind: Kind[ArmT, Any, Any], arms: Sequence[ArmT], parent: str, runner: RunnerSettings
+) -> list[tuple[ArmT, ArmRef | DivergenceError]]:
+    """Train independent arms; return each with its MLflow run, or with the error if it diverged."""
+    outcomes: dict[str, ArmRef | DivergenceError] = {}
+    # For each tag of a task, Prefect asks its server for a concurrency slot: two seconds per arm. So no tags here.
+    untagged = TagsContext(current_tags=set())
+    with untagged, progress("arms") as update, interruptible(), task_runner(runner, arms[0].device) as pool:
+        futures = {pool.submit(train_arm, {"kind": kind, "arm": arm, "parent": parent}): arm for arm in arms}
+        update(0, len(arms))
+        try:
+            for future in as_completed(list(futures)):
+                arm = futures[future]
+                try:
+                    outcomes[arm.hash] = future.result()
+                except DivergenceError as error:
+                    LOGGER.warning("%s: %s", arm.title, error)
+                    outcomes[arm.hash] = error
+                update(len(outcomes), len(arms))
+        except BaseException:
+            interrupt_all()  # each arm leaves a checkpoint; without this, leaving `pool` would wait until all finish
+            raise
+    diverged = [error for error in outcomes.values() if isinstance(error, DivergenceError)]
+    if len(diverged) == len(arms):
+        raise diverged[0]
+    return [(arm, outcomes[arm.hash]) for arm in arms]
+
+
+def _identity(arm: BaseArm) -> dict[str, Any]:
+    """Return the fields of a record that say which arm it is."""
+    more = {name: level for name, level in arm.factors.items() if name not in ("method", "condition")}
+    return {
+        "method": arm.factors["method"],
+        "condition": arm.condition_record(),
+        "more_factors": more,
+        "seed": arm.seed,
+        "hash": arm.hash,
+    }
+
+
+def renamed(record: ArmRecord, arm: BaseArm) -> ArmRecord:
+    """Return the record under the arm's factors: another study may have trained the same arm under other names."""
+    return record.model_copy(update=_identity(arm))
+
+
+def _failed_record(arm: BaseArm, error: Exception) -> ArmRecord:
+    scores, mean = score_records(Evaluation({}, Score(None, None, None, str(error)), ()))
+    return ArmRecord(
+        **_identity(arm),
+        labels=(),
+        scores=scores,
+        mean=mean,
+        best_epoch=None,
+        items_per_second=None,
+        seconds=0.0,
+        status="failed",
+        reason=str(error),
+    )

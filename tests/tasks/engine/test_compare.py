@@ -1,0 +1,69 @@
+"""Comparisons of a plan: seeds that finished on both sides, and an adjustment for each family."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from models.evaluation.auc import Score, holm
+from tasks.engine.compare import _comparisons
+from tasks.engine.kind import Finished, Kind, Report
+from tasks.engine.plan import Contrast
+from tasks.records.study import ArmRecord, Condition, ConditionRecord, MeanRecord
+
+
+class Scores(Kind[Any, Any, Any]):
+    sampled, metric, report = "rows", "gain", Report(lambda results: "?")
+
+    def prepare(self, arm): ...
+
+    def fit(self, arm, inputs, state, save, on_step): ...
+
+    def score(self, arm, inputs, fitted): ...
+
+    def data(self): ...
+
+
+def finished(mean: float, seed: int) -> Finished:
+    influence = np.random.default_rng([seed, round(1000 * mean)]).normal(size=200) / 200
+    record = ArmRecord(
+        method="m", condition=ConditionRecord(), seed=seed, labels=("a",), scores={}, best_epoch=1, seconds=1.0,
+        items_per_second=None, mean=MeanRecord.of(Score(mean, None, None), labels=("a",)),
+    )  # fmt: skip
+    return Finished(record, {"influence": influence})
+
+
+ARMS = {
+    f"{name}{seed}": finished(mean, seed) for name, mean in (("x", 0.5), ("y", 0.62), ("z", 0.53)) for seed in (0, 1, 2)
+}
+
+
+def contrast(method: str, family: str = "", **units: str) -> Contrast:
+    pairs = {
+        unit: {seed: ((f"{method}{seed}",), (f"{baseline}{seed}",)) for seed in range(3)}
+        for unit, baseline in units.items()
+    }
+    return Contrast(method=method, baseline="x", condition=Condition(), units=pairs, family=family)
+
+
+def test_p_values_are_adjusted_within_their_family_and_the_order_stays() -> None:
+    contrasts = [contrast("y", "one", a="x"), contrast("z", "two", a="x"), contrast("z", "one", a="x")]
+    found = _comparisons(Scores(), contrasts, ARMS)
+    assert [each.method for each in found] == ["y", "z", "z"]
+    assert [found[0].p_adjusted, found[2].p_adjusted] == holm([found[0].p_value, found[2].p_value])
+    assert found[1].p_adjusted == found[1].p_value
+    assert found[0].delta == pytest.approx(0.12)
+    assert {each.metric for each in found} == {"gain"}
+    assert {each.over for each in found} == {"seeds and rows"}
+
+
+def test_a_seed_counts_only_if_both_sides_finished() -> None:
+    arms = {name: arm for name, arm in ARMS.items() if name not in ("y1", "x2")}
+    (found,) = _comparisons(Scores(), [contrast("y", a="x")], arms)
+    assert [pair.seed for pair in found.by_seed] == [0]
+
+
+def test_a_contrast_without_a_finished_pair_says_so() -> None:
+    (found,) = _comparisons(Scores(), [contrast("y", a="x")], {})
+    assert found.delta is None
+    assert found.reason == "no seed in common"
