@@ -51,7 +51,7 @@ runner: {{arms_at_once: 2, threads: 1}}
 KILLS_OF_A_STUDY = 6  # at most, before it may end
 MOST_MISSES = 5  # on a fast disk a write may always be over before it is seen
 BESIDE_ARMS = 5  # to start and to report takes about as long as so many arms
-MEASURED = re.compile(r"seconds|images_per_second|timestamps_ms|memory|^mlflow_run_id$|^reused$")  # all else is equal
+MEASURED = re.compile(r"seconds|per_second|timestamps_ms|memory|^mlflow_run_id$|^reused$")  # all else is equal
 WITH_IDS = re.compile(r"m-[0-9a-f]{32}|[0-9a-f]{32}|(?<=stores/)[0-9a-f]{16}")  # of models, runs, stores
 
 
@@ -119,7 +119,7 @@ class Trial:
             return "ending"
         if arms_done(said) == ARMS:
             return "reporting"
-        if " arms\n" in said:
+        if " arms planned\n" in said:
             epochs = [len(load(path)["fit"]["history"]) for path in self.arms.glob("*/checkpoint.pt")]
             return "scoring" if EPOCHS in epochs else "training"
         return "planning" if "phantom: " in said else "starting"
