@@ -162,7 +162,7 @@ def make_store(work: Path) -> None:
             with store.shard(len(names)) as shard:
                 for image, of_image in zip(names, pixels, strict=True):
                     shard.append(image, of_image, hashlib.sha256(of_image).hexdigest(), "0" * 64)
-        return WrittenShards({"items": IMAGES, "images_without_row": 0, "rows_without_image": 0})
+        return {"items": IMAGES, "images_without_row": 0, "rows_without_image": 0}, []
 
     open_or_build(Recipe.of(source, SIZE, b"", SHARD_IMAGES), path, 0.05, write_shards)
 
