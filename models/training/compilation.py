@@ -26,8 +26,8 @@ Autocast = Callable[[], AbstractContextManager[object]]
 _WARM_UP, _TIMED = 3, 7  # passes of each variant in the trial
 
 _WORTH_COMPILING = 300
-"""Least duration of the steps, in seconds, from which `auto` compiles. On an H100, compiling took 13 s (conv4) to 40 s
-(ResNet-50) for each size of a batch, and is known to save a third of the time at most."""
+"""Least duration of the steps, in seconds, from which `auto` compiles. On an H100, compiling took about 13 s for conv4
+and more than 25 s for ResNet-50; an arm of seconds cannot win that back."""
 
 
 class Compiled(NamedTuple):

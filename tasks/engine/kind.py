@@ -93,7 +93,7 @@ class Kind(ABC, Generic[ArmT, InputsT, FittedT]):
 
     command: str = "study"
     items: ClassVar[str] = "items"
-    metric: str = "auc"
+    metric: str
     score_name: ClassVar[str] = "score"
     sampled: ClassVar[str] = "patients"
     higher_is_better: ClassVar[bool] = True

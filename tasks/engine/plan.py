@@ -99,7 +99,8 @@ def against_baseline(
         level = levels.pop(factor)
         units[", ".join(levels.values())][level][arm.seed] = arm
     levels_of_factor = [level for level in dict.fromkeys(arm.factors[factor] for arm in arms) if level != baseline]
-    groups = [[unit] for unit in units] if population_size is None else [list(units)]
+    comparable = [unit for unit, by_level in units.items() if baseline in by_level]
+    groups = [[unit] for unit in comparable] if population_size is None else [comparable]
     return tuple(
         Contrast(
             method=level,
@@ -109,6 +110,7 @@ def against_baseline(
             population_size=population_size,
         )
         for group in groups
+        if group
         for level in levels_of_factor
     )
 

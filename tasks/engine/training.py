@@ -22,13 +22,15 @@ from tasks.records.study import ArmRecord, score_records
 from tasks.runtime.interrupts import interrupt_all, interruptible
 from tasks.runtime.progress import LOGGER, progress
 
+_WITHOUT_SOURCE = "the arm whose network it needs did not finish"
+
 
 class Outcome(NamedTuple):
     """What became of the arms of a plan.
 
     Attributes:
         finished: by the arm's hash, in the order of the plan.
-        failed: a record of each arm that diverged.
+        failed: a record of each arm that diverged, or whose source did.
     """
 
     finished: dict[str, ArmRef]
@@ -103,18 +105,21 @@ def train_plan(kind: Kind[ArmT, Any, Any], plan: Plan[ArmT], parent: str, runner
         runner: how many arms train at a time, and where.
 
     Returns:
-        The finished and the failed arms.
+        The finished and the failed arms; an arm whose source failed has failed too.
 
     Raises:
         DivergenceError: all arms of a stage diverged.
     """
     outcome = Outcome({}, [])
     for stage in plan.stages:
-        for arm, result in _train_stage(kind, resolve_sources(stage, outcome.finished), parent, runner):
+        arms = resolve_sources(stage, outcome.finished)
+        left_out = {arm.hash for arm in stage} - {arm.hash for arm in arms}
+        outcome.failed.extend(_failed_record(arm, _WITHOUT_SOURCE) for arm in stage if arm.hash in left_out)
+        for arm, result in _train_stage(kind, arms, parent, runner) if arms else ():
             if isinstance(result, ArmRef):
                 outcome.finished[arm.hash] = result
             else:
-                outcome.failed.append(_failed_record(arm, result))
+                outcome.failed.append(_failed_record(arm, str(result)))
     return outcome
 
 
@@ -163,8 +168,8 @@ def renamed(record: ArmRecord, arm: BaseArm) -> ArmRecord:
     return record.model_copy(update=_identity(arm))
 
 
-def _failed_record(arm: BaseArm, error: Exception) -> ArmRecord:
-    scores, mean = score_records(Evaluation({}, Score(None, None, None, str(error)), ()))
+def _failed_record(arm: BaseArm, reason: str) -> ArmRecord:
+    scores, mean = score_records(Evaluation({}, Score(None, None, None, reason), ()))
     return ArmRecord(
         **_identity(arm),
         labels=(),
@@ -174,5 +179,5 @@ def _failed_record(arm: BaseArm, error: Exception) -> ArmRecord:
         items_per_second=None,
         seconds=0.0,
         status="failed",
-        reason=str(error),
+        reason=reason,
     )

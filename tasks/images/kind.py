@@ -48,7 +48,7 @@ class ImageKind(Kind[ImageArm, ImageInputs, ImageFitted]):
     """
 
     items: ClassVar[str] = "images"
-    score_name: ClassVar[str] = "auc"
+    metric = score_name = "auc"
     report: ClassVar[Report] = Report(question, figures=draw_figures, contents=contents, template="study.html.j2")
 
     store: StoreRef

@@ -42,21 +42,25 @@ def question(results: StudyResults) -> str:
 
 
 def answer(results: StudyResults) -> list[str]:
-    """Write the study's answer: one sentence for the noisiest condition, one for the first (clean, if studied)."""
+    """Write the study's answer: a sentence for the noisiest condition, and one for the first (clean, if studied).
+
+    Where no noise was added, there is one for each condition.
+    """
     if not results.comparisons:
         return ["Nothing was compared: a comparison needs the baseline and another method, each with a finished arm."]
     conditions = list(dict.fromkeys(comparison.condition for comparison in results.comparisons))
     noisiest = max(conditions, key=lambda condition: condition.rate)
-    chosen = list(dict.fromkeys([noisiest, conditions[0]]))
+    is_noisy = noisiest.kind != "none"
+    chosen = list(dict.fromkeys([noisiest, conditions[0]])) if is_noisy else conditions
     return [
         _sentence(c, [comparison for comparison in results.comparisons if comparison.condition == c]) for c in chosen
     ]
 
 
 def describe_condition(condition: Condition) -> str:
-    """Describe a noise condition in words: 'with 20 % random labels for Effusion and Mass'."""
+    """Describe a condition in words: 'with 20 % random labels for Effusion and Mass', or by its name."""
     if condition.kind == "none":
-        return "without added noise"
+        return "without added noise" if condition.name in ("clean", condition.title) else f"under {condition.name}"
     labels = condition.labels if len(condition.labels) <= 4 else (f"{len(condition.labels)} of the labels",)
     on = f" for {join_names(labels)}" if labels else ""
     return f"with {condition.title}{on}"

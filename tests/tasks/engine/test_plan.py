@@ -69,6 +69,13 @@ def test_a_seed_without_the_baseline_is_left_out() -> None:
     assert set(found.units["clean"]) == {0}
 
 
+def test_a_condition_without_the_baseline_has_no_contrast() -> None:
+    arms = [each for each in ARMS[:8] if (each.method, each.condition) != ("uniform", "noisy")]
+    (found,) = against_baseline(arms, "uniform")
+    assert list(found.units) == ["clean"]
+    assert against_baseline(arms, "oracle") == against_baseline(arms, "oracle", population_size=9) == ()
+
+
 def test_an_arm_whose_source_did_not_finish_is_not_trained() -> None:
     source = arm("source")
     needy = arm("transfer").model_copy(update={"source": Source(hash=source.hash)})

@@ -6,7 +6,7 @@ import pytest
 
 from data_prep.labels.table import FINDINGS
 from models.evaluation.paired import Comparison
-from tasks.records.study import ComparisonRecord
+from tasks.records.study import ComparisonRecord, Condition
 from tasks.records.summary_text import Verdict, answer, describe_condition, join_names, question, verdict
 from tests.tasks.fake_study import CLEAN, fake_study, noise_condition
 
@@ -103,3 +103,11 @@ def test_conditions_are_described_in_words() -> None:
     many = noise_condition("flipped", 0.05, FINDINGS[:6])
     assert describe_condition(many) == "with 5 % flipped labels for 6 of the labels"
     assert join_names(["a", "b_c", "d"]) == "a, b c and d"
+
+
+def test_conditions_without_noise_are_called_by_their_names_and_all_have_a_sentence():
+    few, many = (Condition(name=name) for name in ("few texts", "many texts"))
+    sentences = said(*(compared(0.001, 0.7, 1.0, noise=condition) for condition in (few, many)))
+    assert [sentence.split(",")[0] for sentence in sentences] == ["Under few texts", "Under many texts"]
+    drawn = Condition(name="no added noise, over 2 groups of labels", title="no added noise, over 2 groups of labels")
+    assert describe_condition(drawn) == "without added noise"
