@@ -264,7 +264,8 @@ def test_every_arm_names_its_run_and_a_server_is_linked_to(tmp_path: Path) -> No
     study = fake_study()
     ids = [arm.mlflow_run_id for arm in study.arms]
     text = report(tmp_path, study).text
-    assert all(run and run in text for run in ids)
+    whole_page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert all(run and run[:8] in text and f'title="{run}"' in whole_page for run in ids)
     there = study.model_copy(update={"runs": RunsRecord(address="https://mlflow.example/#/experiments/1/runs/")})
     assert f"https://mlflow.example/#/experiments/1/runs/{ids[0]}" in report(tmp_path, there).addresses
     here = study.model_copy(update={"runs": RunsRecord(command="mlflow ui --backend-store-uri x")})
