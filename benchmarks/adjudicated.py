@@ -4,7 +4,7 @@
 
 By default the real predictions of a retrained CheXNet beside the project (its 70/10/20 test set), at the 935 images
 that were adjudicated. Which findings correspond: `data_prep.labels.adjudicated.CORRESPONDING_FINDINGS`. A union's
-score is the highest probability among its findings. Intervals: DeLong's, 95 %, patients as clusters.
+score is the highest probability among its findings. Intervals: 95 %, over patients.
 """
 
 import argparse
@@ -58,8 +58,8 @@ def main() -> None:
     rows = np.array([row_of[images[i]] for i in kept])
     noisy = combined_targets(table.targets[rows], table.labels)
     findings = list(CORRESPONDING_FINDINGS)
-    by_noisy = score(noisy, scores, table.patients[rows], findings, seed=0)
-    by_truth = score(truth, scores, table.patients[rows], findings, seed=0)
+    by_noisy = score(noisy, scores, table.patients[rows], findings)
+    by_truth = score(truth, scores, table.patients[rows], findings)
 
     print(f"{len(kept):,} of {len(images):,} predicted images are adjudicated, "
           f"{len(np.unique(table.patients[rows])):,} patients")  # fmt: skip

@@ -36,8 +36,8 @@ from benchmarks.report import parser, print_table, publish
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 IGNORED_KEYS = {  # times, ids, versions, places: they differ from one run to the next
-    "seconds", "computing_seconds", "step_seconds", "weighting_seconds", "images_per_second", "peak_memory_mib",
-    "mlflow_run_id", "reused", "environment", "git", "runs", "path",
+    "seconds", "computing_seconds", "step_seconds", "weighting_seconds", "images_per_second", "items_per_second",
+    "peak_memory_mib", "mlflow_run_id", "reused", "environment", "git", "runs", "path",
 }  # fmt: skip
 IGNORED_TAGS = ("mlflow.", "medmtl.process", "medmtl.study")
 IGNORED_WORDS = ("seconds", "per_second", "peak_memory", "cost/", "run_id")

@@ -6,8 +6,7 @@ Compares the values with scikit-learn's and torchmetrics'.
 
 By default the real predictions beside the project are scored (22,433 images, 14 labels); where they are
 absent, random ones of the same shape, and the output says so. Reading the tables and importing is not timed.
-The last measurement is the larger one that a study needs: ten arms on 25,596 images, resampled jointly
-(random scores; their values do not matter to the time). torchmetrics is left out where it is not installed.
+torchmetrics is left out where it is not installed.
 """
 
 import importlib.util
@@ -20,10 +19,8 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks.report import Spread, in_turns, parser, print_table, publish, seconds
 from models.evaluation.auc import auc_per_label, score
-from models.evaluation.intervals import bootstrap_mean_auc
 
 NIH = Path(__file__).parents[2] / "shared" / "data" / "nih"
-RESAMPLES = 1000
 
 
 def read(predictions: Path, table: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
@@ -72,8 +69,6 @@ def main() -> None:
     targets, scores, patients, labels = read(options.predictions, options.labels) if real else made_up(22_433)
     source = options.predictions.name if real else "RANDOM numbers (no file of real predictions was found)"
     n, k = scores.shape
-    big_targets, big_scores, big_patients, _ = made_up(25_596)
-    arms = [big_scores + np.random.default_rng(arm).normal(size=big_scores.shape) for arm in range(10)]
 
     ours = auc_per_label(targets, scores)
     others = {"scikit-learn": with_scikit_learn}
@@ -81,14 +76,9 @@ def main() -> None:
         others["torchmetrics"] = with_torchmetrics
     differences = {name: float(np.abs(ours - auc(targets, scores)).max()) for name, auc in others.items()}
     works: dict[str, Callable[[], object]] = {
-        f"AUC of {k} labels, {k} DeLong intervals, {RESAMPLES:,} resamples of the mean": lambda: score(
-            targets, scores, patients, labels, 0, resamples=RESAMPLES
-        ),
+        f"AUC of {k} labels and their mean, all with intervals": lambda: score(targets, scores, patients, labels),
         f"AUC of {k} labels, no interval": lambda: auc_per_label(targets, scores),
         f"{k} calls of scikit-learn's roc_auc_score, no interval": lambda: with_scikit_learn(targets, scores),
-        f"ten arms of 25,596 x 14, {RESAMPLES:,} joint resamples": lambda: bootstrap_mean_auc(
-            big_targets, arms, big_patients, seed=0, resamples=RESAMPLES
-        ),
     }
     if "torchmetrics" in others:
         works["torchmetrics' multilabel_auroc, no interval"] = lambda: with_torchmetrics(targets, scores)

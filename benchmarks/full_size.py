@@ -5,7 +5,7 @@
 Makes a store of 112,120 images of 64 px with 14 labels of 30,805 patients (random pixels and labels), as an ingest of
 the published archives would leave it, and runs `medmtl study` on it as a person would: 24 arms (4 methods x 2
 conditions x 3 seeds) of the default split, one at a time. What an arm computes is cut short, and nothing else: all
-steps but the first two of an arm, the network outside of training, and most resamples of the test patients.
+steps but the first two of an arm, and the network outside of training.
 
     to the first step   from the start of the command, the start of Prefect's server included
     between arms        from the end of an arm's scoring to the first step of the next arm; of this, until the arm is
@@ -54,7 +54,6 @@ STUDY = {
 }  # fmt: skip
 ARMS = 24
 REAL_STEPS = 2
-RESAMPLES = 20
 
 
 def main() -> None:
@@ -198,7 +197,7 @@ def watch(file: str, arguments: Sequence[str]) -> None:
     changes = {
         "models.training.image_step": _cut_steps_short,
         "models.networks.multitask": _predict_nothing,
-        "models.evaluation.auc": _score_roughly,
+        "models.evaluation.auc": _note_scores,
         "mlflow": _note_ends,
     }
     sys.meta_path.insert(0, _ChangeOnImport({name: functools.partial(do, events) for name, do in changes.items()}))
@@ -263,8 +262,8 @@ def _predict_nothing(events: _Events, module: Any) -> None:
     module.MultiTaskNetwork.forward = predict
 
 
-def _score_roughly(events: _Events, module: Any) -> None:
-    score = functools.partial(module.score, resamples=RESAMPLES)
+def _note_scores(events: _Events, module: Any) -> None:
+    score = module.score
 
     def noted(*arguments: Any, **named: Any) -> Any:
         found = score(*arguments, **named)

@@ -29,18 +29,24 @@ def interval(values: list[float]) -> tuple[float, float, float]:
 
 def by_pair(arms: list[dict[str, Any]]) -> dict[str, dict[str, list[float]]]:
     """Return what is measured -> pair -> its value for every seed, of one method's arms against the baseline's."""
-    base = {(arm["noise"]["name"], arm["seed"]): arm for arm in arms if arm["method"] == BASELINE}
+    base = {_cell(arm): arm for arm in arms if arm["factors"]["method"] == BASELINE}
     found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for arm in arms:
-        if arm["method"] != BASELINE and (against := base.get((arm["noise"]["name"], arm["seed"]))):
+        method, pair = arm["factors"]["method"], arm["condition"]["name"]
+        if method != BASELINE and (against := base.get(_cell(arm))):
             for label in arm["labels"]:
-                ours, theirs = (of["scores"][label]["value"] for of in (arm, against))
-                which = "noisy" if label in arm["noise"]["labels"] else "clean"
+                ours, theirs = (of["labels"][label]["score"]["value"] for of in (arm, against))
+                which = "noisy" if label in arm["condition"]["labels"] else "clean"
                 if ours is not None and theirs is not None:
-                    found[f"{arm['method']}/{which}"][arm["noise"]["name"]].append(ours - theirs)
+                    found[f"{method}/{which}"][pair].append(ours - theirs)
                 if which == "noisy":
-                    found[f"{arm['method']}/weight"][arm["noise"]["name"]].append(arm["weights"][-1][label])
+                    found[f"{method}/weight"][pair].append(arm["weights"][-1]["labels"][label])
     return found
+
+
+def _cell(arm: dict[str, Any]) -> tuple[str, int]:
+    """Return what an arm has in common with the baseline's arm that it is compared with."""
+    return arm["condition"]["name"], arm["seed"]
 
 
 def main() -> None:

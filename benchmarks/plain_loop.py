@@ -128,15 +128,18 @@ def rate(dataset: Dataset[tuple[Tensor, Tensor]], trainer: Trainer, workers: int
     """Measure the images per second of the running loop.
 
     The start of the workers does not count, nor the batches that are ready before the clock starts, nor the idle end.
+    Workers that started together finish together, so that batches come in bursts of one per worker: whole bursts are
+    timed, because less than one would count a wait for more batches than it brings.
 
     Args:
         dataset: gives the images and targets.
         trainer: does the steps.
         workers: processes of the DataLoader.
-        images: at least so many are timed, drawn with replacement.
+        images: at least so many are timed, and of each worker at least one batch; drawn with replacement.
     """
     loop, device = trainer.loop, trainer.device
-    ahead, steps = max(1, PREFETCH * workers), -(-images // loop.batch_size)
+    ahead, burst = max(1, PREFETCH * workers), max(1, workers)
+    steps = -(-images // (burst * loop.batch_size)) * burst
     drawn = torch.Generator().manual_seed(0)
     loader = DataLoader(
         dataset,

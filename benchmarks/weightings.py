@@ -26,11 +26,13 @@ from models.errors import SettingError
 from models.networks.multitask import NetworkSettings, initial_network
 from models.training.image_training import TrainingSettings, fit
 from models.training.peak_memory import PeakMemory
+from models.weighting.oracle import LabelNoise
 from models.weighting.registry import WeightingSettings, make_weighting
 
 UNION, _ = get_args(WeightingSettings)
 KINDS = tuple(kind for rule in get_args(UNION) for kind in get_args(rule.model_fields["kind"].annotation))
-CLEAN = torch.zeros(len(LABELS), 2)  # label noise, for the rule that is told
+HALF = torch.full((len(LABELS),), 0.5)
+CLEAN = LabelNoise(signal=2 * HALF, before=HALF, after=HALF)  # for the rule that is told
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,8 @@ class Cost:
 def train(task: Task, kind: str) -> Cost:
     """One training under a weighting, measured."""
     train_set, val = random_examples(task.images, task.size), random_examples(16, task.size, seed=1)
-    rule = TypeAdapter(WeightingSettings).validate_python({"kind": kind})
+    running = {"features": "running"} if kind.startswith("svd") else {}  # the cost of the pass, in one training
+    rule = TypeAdapter(WeightingSettings).validate_python({"kind": kind, **running})
     network = NetworkSettings(backbone=task.backbone)
     net = initial_network(rule.network(network), LABELS, train_set.pixels[:, 0], seed=0)
     weighting = make_weighting(rule, len(LABELS), label_noise=CLEAN)

@@ -1,10 +1,10 @@
 """The common settings of the image flows (study, train), and their plan."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from data_prep.labels.adjudicated import read_adjudicated
 from data_prep.labels.splits import SplitSettings
@@ -13,6 +13,7 @@ from flows.ingest import prepare_store
 from flows.settings import FlowSettings
 from models.networks.multitask import NetworkSettings
 from models.training.image_training import TrainingSettings
+from models.training.recipes import recipe
 from models.weighting.registry import WeightingSettings
 from tasks.arms.runner import RunnerSettings
 from tasks.data.ingest import DataSettings, check_images
@@ -36,12 +37,27 @@ class ImageStudySettings(FlowSettings):
     )
     split: SplitSettings = Field(SplitSettings(), description="split of the patients into train, validation and test")
     network: NetworkSettings = Field(NetworkSettings(), description="the shared network")
-    training: TrainingSettings = Field(TrainingSettings(), description="how each network is trained")
+    training: TrainingSettings = Field(
+        TrainingSettings(),
+        description="how each network is trained; what is not given follows the backbone (models.training.recipes)",
+    )
     seed: int = Field(
         0, ge=0, description="first training seed, for initial weights, order of the images, augmentation, noise masks"
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="device to train on: auto, cpu or cuda")
     runner: RunnerSettings = Field(RunnerSettings(), description="how many arms train at a time, and where")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _use_the_recipe_of_the_backbone(cls, given: Any) -> Any:
+        """Fill what is not given of the training with the backbone's recipe."""
+        if not isinstance(given, Mapping):
+            return given
+        network, training = given.get("network", {}), given.get("training", {})
+        if not isinstance(training, Mapping) or not isinstance(network, Mapping | NetworkSettings):
+            return given
+        network = NetworkSettings.model_validate(network)
+        return {**given, "training": {**recipe(network.backbone, network.pretrained), **training}}
 
     def describe(self, methods: Sequence[WeightingSettings], noise: str) -> str:
         """Describe a study in one line, for the name of its MLflow run."""
@@ -56,6 +72,8 @@ def plan_image_study(
     protocol: ProtocolSettings,
     seeds: int,
     baseline: str,
+    *,
+    floor: bool = False,
 ) -> tuple[ImageKind, Plan[ImageArm]]:
     """Prepare and check the store, and plan its arms: methods x noise conditions x seeds on the same images.
 
@@ -66,6 +84,7 @@ def plan_image_study(
         protocol: gives the noise conditions.
         seeds: number of seeds, counted up from the settings' seed.
         baseline: name of the method with which the others are compared.
+        floor: whether the baseline is also trained with other seeds (A/A).
     """
     if settings.adjudicated:
         read_adjudicated(settings.adjudicated)  # an unreadable table is an error now, not after hours of training
@@ -80,6 +99,7 @@ def plan_image_study(
         training=settings.training,
         seed=settings.seed,
         seeds=seeds,
+        floor=floor,
         device=settings.device,
         threads=settings.runner.threads_per_arm(settings.device),
     )

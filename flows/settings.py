@@ -23,13 +23,18 @@ class FlowSettings(Settings):
     @model_validator(mode="before")
     @classmethod
     def _merge_group_defaults(cls, given: Any) -> Any:
-        """Fill a partly given group of settings with the flow's own defaults of that group, not with the group's."""
+        """Fill a partly given group of settings with the flow's own defaults of that group, not with the group's.
+
+        A group of another kind than the default has its own defaults.
+        """
         if not isinstance(given, Mapping):
             return given
         defaults = {name: field.default for name, field in cls.model_fields.items()}
         return {
-            name: {**default.model_dump(exclude_unset=True), **value}
-            if isinstance(value, Mapping) and isinstance(default := defaults.get(name), BaseModel)
+            name: {**default.model_dump(), **value}
+            if isinstance(value, Mapping)
+            and isinstance(default := defaults.get(name), BaseModel)
+            and value.get("kind") in (None, getattr(default, "kind", None))
             else value
             for name, value in given.items()
         }
@@ -52,7 +57,7 @@ class Flag:
     multiple: bool = False
 
 
-DEFAULT_NOISE_RATE = 0.2  # for flags that set noise without a rate; the paper's rate, and the default study's
+DEFAULT_NOISE_RATE = 0.2  # for flags that set noise without a rate; the paper's
 NOISES = ("none", "random", "shuffled", "flipped", "missing", "class_conditional", "confusion", "row_and_label")
 
 PATH = click.Path(path_type=Path)

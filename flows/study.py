@@ -13,11 +13,13 @@ from prefect import flow
 from pydantic import Field, field_validator
 
 from data_prep.noise.protocols import AllProtocol, ProtocolSettings
+from data_prep.noise.registry import NoNoise, RandomNoise
 from flows.image_study import ImageStudySettings, plan_image_study
-from models.weighting.registry import ScalarizationSettings, SvdSettings, UniformSettings, WeightingSettings
+from models.weighting.registry import SvdSettings, TrustSettings, UniformSettings, WeightingSettings
 from tasks.engine.dry_run import dry_run
 from tasks.engine.study import run_study
 from tasks.images.model_registry import best_arm, register_model
+from tasks.images.plan import with_sources
 from tasks.runtime.run_folder import prepare_run_folder
 
 
@@ -27,12 +29,13 @@ class StudySettings(ImageStudySettings):
     command = "study"
 
     methods: tuple[WeightingSettings, ...] = Field(
-        (UniformSettings(), SvdSettings(), ScalarizationSettings(kind="uncertainty")),
+        (UniformSettings(), SvdSettings(), TrustSettings()),
         min_length=1,
         description="task weightings to compare; the baseline is uniform if it is among them, otherwise the first",
     )
     protocol: ProtocolSettings = Field(
-        AllProtocol(), description="which labels are trained in one network, and the noise added to them"
+        AllProtocol(noise=(NoNoise(), RandomNoise(rate=0.4)), noisy_labels=7),
+        description="which labels are trained in one network, and the noise added to them",
     )
     model_name: str | None = Field(
         None,
@@ -40,9 +43,14 @@ class StudySettings(ImageStudySettings):
         "none: register no model",
     )
     seeds: int = Field(
-        2,
+        3,
         ge=1,
-        description="number of seeds, counted up from the first; each method and noise is trained with every one",
+        description="number of seeds, counted up from the first; each method and noise is trained with every one. With "
+        "fewer than 3 the intervals do not cover another training, and no method is called better or worse",
+    )
+    floor: bool = Field(
+        True,
+        description="also train the baseline with as many other seeds (A/A): differences of this size are noise",
     )
     dry_run: bool = Field(
         False,
@@ -60,7 +68,7 @@ class StudySettings(ImageStudySettings):
     @property
     def baseline(self) -> str:
         """The method with which the others are compared."""
-        names = [method.name for method in self.methods]
+        names = [method.name for method in with_sources(self.methods)]
         return "uniform" if "uniform" in names else names[0]
 
 
@@ -73,13 +81,13 @@ def study(settings: StudySettings = StudySettings(), out: Path | None = None, fo
     compared = settings.methods, settings.protocol, settings.seeds, settings.baseline
     if settings.dry_run:
         with TemporaryDirectory() as masks:
-            kind, plan = plan_image_study(settings, Path(masks), *compared)
+            kind, plan = plan_image_study(settings, Path(masks), *compared, floor=settings.floor)
             dry_run(plan.arms, settings.runner, kind.epoch_seconds)
         return None
     folder = prepare_run_folder(out, "study", settings, force)
     title = f"study · {settings.describe(settings.methods, settings.protocol.name)} · {settings.seeds} seeds"
     begun = time.monotonic()
-    kind, plan = plan_image_study(settings, folder, *compared)
+    kind, plan = plan_image_study(settings, folder, *compared, floor=settings.floor)
     report, done = run_study(kind, plan, settings, settings.runner, title=title, folder=folder, begun=begun)
     if settings.model_name:
         register_model(best_arm([arm.run_id for arm in done.values()]), settings.model_name)

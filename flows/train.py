@@ -13,6 +13,7 @@ from models.weighting.registry import UniformSettings, WeightingSettings
 from tasks.arms.runner import RunnerSettings
 from tasks.engine.study import run_study
 from tasks.images.model_registry import register_model
+from tasks.images.plan import with_sources
 from tasks.images.profiling import profile_arm
 from tasks.runtime.run_folder import prepare_run_folder
 
@@ -40,10 +41,10 @@ def train(settings: TrainSettings = TrainSettings(), out: Path | None = None, fo
     folder = prepare_run_folder(out, "train", settings, force)
     begun = time.monotonic()
     method, protocol = settings.method, AllProtocol(noise=(settings.noise,), noisy_labels=settings.noisy_labels)
-    kind, plan = plan_image_study(settings, folder, [method], protocol, 1, method.name)
+    kind, plan = plan_image_study(settings, folder, [method], protocol, 1, with_sources([method])[0].name)
     if settings.profile:
-        return profile_arm(plan.arms[0], folder)
+        return profile_arm(plan.arms[-1], folder)
     title = f"train · {settings.describe([method], settings.noise.name)} · seed {settings.seed}"
     report, done = run_study(kind, plan, settings, settings.runner, title=title, folder=folder, begun=begun)
-    register_model(done[plan.arms[0].hash].run_id, settings.model_name)
+    register_model(done[plan.arms[-1].hash].run_id, settings.model_name)
     return report

@@ -51,7 +51,7 @@ Progress = Callable[[int, int], None]
 class PhantomSettings(Settings):
     """Settings of the phantom. Equal settings give equal bytes on the same kind of processor."""
 
-    patients: int = Field(1800, ge=1, le=99_999_999, description="number of patients; about 2.9 images each")
+    patients: int = Field(1000, ge=1, le=99_999_999, description="number of patients; about 2.9 images each")
     size: int = Field(256, ge=64, le=2048, description="width and height of an image in pixels")
     seed: int = Field(0, ge=0, description="of the random draws of the population and the images")
 

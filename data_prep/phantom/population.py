@@ -37,7 +37,7 @@ NIH_PREVALENCE: Mapping[str, float] = {
     "Pleural_Thickening": 0.03019,
     "Hernia": 0.00202,
 }
-# Rarer findings are raised to this, so that a fifth of the default population has at least 25 positives of each.
+# Rarer findings are raised to this, so that a fifth of 1,800 patients has at least 25 positives of each.
 LEAST_PREVALENCE = 0.045
 PREVALENCE: Mapping[str, float] = {name: max(NIH_PREVALENCE[name], LEAST_PREVALENCE) for name in FINDINGS}
 AP_SHARE = 0.39966

@@ -56,17 +56,26 @@ class Examples:
         pixels: (n, c, s, s) uint8.
         targets: (n, k) int8: 1 present, 0 absent, -1 unknown.
         patients: hashes of the patients shown, from `models.evaluation.leakage.hashed_patients`.
+        patient_numbers: (n,) int64, equal for images of the same patient.
     """
 
     pixels: Tensor | StoredPixels
     targets: Tensor
     patients: tuple[str, ...]
+    patient_numbers: Tensor
 
     def __len__(self) -> int:
         return len(self.pixels)
 
 
-def examples(pixels: Any, targets: Any, patients: tuple[str, ...], rows: np.ndarray | None = None) -> Examples:
+def examples(
+    pixels: Any,
+    targets: Any,
+    patients: tuple[str, ...],
+    rows: np.ndarray | None = None,
+    *,
+    patient_numbers: np.ndarray | None = None,
+) -> Examples:
     """Make and check examples from a store's arrays.
 
     Args:
@@ -75,6 +84,7 @@ def examples(pixels: Any, targets: Any, patients: tuple[str, ...], rows: np.ndar
         targets: (n, k) whole numbers, array or tensor; kept as int8, as int16 with a class above 127.
         patients: hashes from `models.evaluation.leakage.hashed_patients`.
         rows: (n,) integers in 0..m-1, the rows of `pixels` to use; all if None.
+        patient_numbers: (n,) integers, equal for images of the same patient; None: each image is another patient's.
 
     Raises:
         SettingError: there are no images, pixels and targets differ in number, the pixels have another shape or
@@ -89,13 +99,14 @@ def examples(pixels: Any, targets: Any, patients: tuple[str, ...], rows: np.ndar
         raise SettingError(f"pixels must be (n, s, s) or (n, c, s, s) uint8; got {tuple(pixels.shape)} {pixels.dtype}")
     given = torch.as_tensor(targets if isinstance(targets, Tensor) else np.array(targets))
     labels = given.to(torch.int8 if given.max() <= 127 else torch.int16)
+    numbers = torch.arange(n) if patient_numbers is None else torch.as_tensor(patient_numbers, dtype=torch.int64)
     if rows is None:
         # a memory-mapped array may be read-only, which torch does not support: copy it
         whole = pixels if isinstance(pixels, Tensor) else torch.as_tensor(np.array(pixels))
-        return Examples(whole if whole.ndim == 4 else whole[:, None], labels, patients)
+        return Examples(whole if whole.ndim == 4 else whole[:, None], labels, patients, numbers)
     if rows.min() < 0 or rows.max() >= len(pixels):
         raise SettingError(f"rows must lie in 0..{len(pixels) - 1}; got {rows.min()} to {rows.max()}")
-    return Examples(StoredPixels(pixels, rows.astype(np.int64)), labels, patients)
+    return Examples(StoredPixels(pixels, rows.astype(np.int64)), labels, patients, numbers)
 
 
 def steps_per_epoch(n: int, batch_size: int) -> int:

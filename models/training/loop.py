@@ -94,6 +94,11 @@ class Trainer(ABC, Generic[Report]):
     learning_rate: float  # of the current step
     clock: Clock
 
+    @property
+    def evaluated(self) -> torch.nn.Module:
+        """The network that is validated and kept."""
+        return self.network
+
     def begin(self, epochs: int, *, resumed: bool) -> None:
         """Prepare for the epochs that are left; do nothing by default."""
         return None
@@ -130,7 +135,7 @@ class Trainer(ABC, Generic[Report]):
             report = self._epoch(epoch)
             history.append(report)
             if not best or self._is_better(report.val_mean, best["val_mean"]):
-                weights = copy_to_cpu(self.network.state_dict())
+                weights = copy_to_cpu(self.evaluated.state_dict())
                 best = {"epoch": epoch, "val_mean": report.val_mean, "network": weights}
             with clock("logging"):
                 on_epoch(report, self._state(history, best))

@@ -3,7 +3,8 @@
 Shapes: k tasks.
 """
 
-from typing import Annotated, Any, Literal
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import Field
 from torch import Tensor
@@ -11,9 +12,16 @@ from torch import Tensor
 from models.networks.multitask import MultiTaskNetwork, NetworkSettings
 from models.weighting.aggregation import Aggregation, AggregationSettings
 from models.weighting.base import FixedWeights, RuleSettings, Weighting
-from models.weighting.oracle import Oracle, OracleSettings
-from models.weighting.scalarization import ScalarizationSettings, make_scalarization
+from models.weighting.oracle import LabelNoise, Oracle, OracleSettings
+from models.weighting.permuted import PermutedWeights, PermutedWeightsSettings
+from models.weighting.scalarization import (
+    CommonFactor,
+    CommonFactorSettings,
+    ScalarizationSettings,
+    make_scalarization,
+)
 from models.weighting.svd_rules import Svd, SvdDynamic, SvdDynamicSettings, SvdSettings
+from models.weighting.trust import Trust, TrustSettings
 
 
 class UniformSettings(RuleSettings):
@@ -51,7 +59,10 @@ WeightingSettings = Annotated[
     | SingleTaskSettings
     | SvdSettings
     | SvdDynamicSettings
+    | TrustSettings
     | OracleSettings
+    | PermutedWeightsSettings
+    | CommonFactorSettings
     | ScalarizationSettings
     | AggregationSettings,
     Field(discriminator="kind"),
@@ -59,7 +70,7 @@ WeightingSettings = Annotated[
 
 
 def make_weighting(
-    settings: WeightingSettings, tasks: int, *, seed: int = 0, label_noise: Tensor | None = None
+    settings: WeightingSettings, tasks: int, *, seed: int = 0, label_noise: LabelNoise | None = None
 ) -> Weighting:
     """Make the rule for its settings, in its initial state.
 
@@ -67,23 +78,30 @@ def make_weighting(
         settings: of any weighting.
         tasks: k.
         seed: of the training, at least 0, for rules that draw random numbers.
-        label_noise: (k, 2) from `models.weighting.oracle.realised_noise`; only `oracle` uses it.
+        label_noise: from `models.weighting.oracle.realised_noise`; only `oracle` uses it.
 
     Raises:
         SettingError: the settings do not fit the number of tasks, or require data or packages that are missing.
     """
     match settings:
-        case UniformSettings():
-            return Uniform(settings, tasks)
-        case SingleTaskSettings():
-            return SingleTask(settings, tasks)
-        case SvdSettings():
-            return Svd(settings, tasks)
-        case SvdDynamicSettings():
-            return SvdDynamic(settings, tasks)
         case OracleSettings():
             return Oracle(settings, tasks, label_noise)
+        case PermutedWeightsSettings():
+            rule = make_weighting(settings.of, tasks, seed=seed, label_noise=label_noise)
+            return PermutedWeights(settings, cast(FixedWeights, rule), tasks, seed)
         case ScalarizationSettings():
             return make_scalarization(settings, tasks, seed)
         case AggregationSettings():
             return Aggregation(settings, tasks, seed)
+    return _RULES[type(settings)](settings, tasks)
+
+
+_RULES: dict[type, Callable[[Any, int], Weighting]] = {
+    UniformSettings: Uniform,
+    SingleTaskSettings: SingleTask,
+    SvdSettings: Svd,
+    SvdDynamicSettings: SvdDynamic,
+    TrustSettings: Trust,
+    CommonFactorSettings: CommonFactor,
+}
+"""The rules that need nothing but their settings and the number of tasks."""

@@ -30,7 +30,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from models.networks.multitask import MultiTaskNetwork
-from models.weighting.base import FeaturePass, FixedWeights, RuleSettings, StepWeights, Weighting
+from models.weighting.base import COMMON_FACTOR, FeaturePass, FixedWeights, RuleSettings, StepWeights, Weighting
 from models.weighting.step_generator import step_generator
 
 _POSITIVE = 1e-8  # smallest loss for rules that take the logarithm of losses
@@ -57,24 +57,35 @@ def make_scalarization(settings: ScalarizationSettings, tasks: int, seed: int) -
             return Stateless(settings, tasks, seed)
 
 
+class CommonFactorSettings(RuleSettings):
+    """A control for `uncertainty` and `imtl_l`: all tasks get the mean of the rule's factors, so none is weighted."""
+
+    kind: Literal["common_factor"] = "common_factor"
+    of: Literal["uncertainty", "imtl_l"] = Field("uncertainty", description="rule whose mean factor all tasks get")
+
+    @property
+    def controls(self) -> str | None:
+        """See the base class."""
+        return self.of
+
+
 class LearnedScales(Weighting):
     """Rules with a trainable scale s_i per task: `uncertainty` and `imtl_l`, which differ only in the sign of s_i.
 
     The objective of `uncertainty` is the mean of exp(-s_i) L_i + s_i, that of `imtl_l` the mean of exp(s_i) L_i - s_i.
 
     Args:
-        settings: kind `uncertainty` or `imtl_l`.
+        settings: kind `uncertainty` or `imtl_l`, or the control of one of them.
         tasks: k.
     """
 
-    def __init__(self, settings: ScalarizationSettings, tasks: int) -> None:
+    def __init__(self, settings: ScalarizationSettings | CommonFactorSettings, tasks: int) -> None:
         super().__init__(settings)
         from torchjd.scalarization import IMTLL, UW
 
+        kind = settings.of if isinstance(settings, CommonFactorSettings) else settings.kind
         # UW as published has a factor of one half
-        self._rule, self._scale = (
-            (UW(tasks), 2 / tasks) if settings.kind == "uncertainty" else (IMTLL(tasks), 1 / tasks)
-        )
+        self._rule, self._scale = (UW(tasks), 2 / tasks) if kind == "uncertainty" else (IMTLL(tasks), 1 / tasks)
 
     def parameters(self, device: torch.device) -> list[nn.Parameter]:
         """Return the scales s, moved to the device."""
@@ -87,14 +98,27 @@ class LearnedScales(Weighting):
         (scales,) = self._rule.parameters()
         point = losses.detach().requires_grad_()
         loss_gradient, scale_gradient = torch.autograd.grad(self._rule(point), (point, scales))
+        loss_gradient = self._loss_gradient(loss_gradient)
         scale_gradient = torch.where(present, scale_gradient, 0.0)  # otherwise s_i of an absent task would change
         fabric.backward(self._scale * (loss_gradient @ losses + scale_gradient @ scales))
 
+    def _loss_gradient(self, gradient: Tensor) -> Tensor:
+        """Return the factors (k,) of the losses."""
+        return gradient
+
     def weights(self) -> Tensor:
         """Return exp(-s) or exp(s), scaled to sum k; the common factor acts like a learning rate."""
-        (scales,) = self._rule.parameters()
-        alpha = scalarization_gradient(self._rule, torch.ones_like(scales)).double().cpu()
+        alpha = self._factors()
         return alpha * (len(alpha) / alpha.sum())
+
+    def diagnostics(self) -> dict[str, float]:
+        """Return the common factor, the mean of exp(-s) or exp(s)."""
+        return {COMMON_FACTOR: float(self._factors().mean())}
+
+    def _factors(self) -> Tensor:
+        (scales,) = self._rule.parameters()
+        gradient = scalarization_gradient(self._rule, torch.ones_like(scales))
+        return len(scales) * self._scale * self._loss_gradient(gradient).double().cpu()
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the scales."""
@@ -103,6 +127,13 @@ class LearnedScales(Weighting):
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restore the scales."""
         self._rule.load_state_dict(state)
+
+
+class CommonFactor(LearnedScales):
+    """The control of `LearnedScales`: the scales are learnt in the same way, and every task gets their mean factor."""
+
+    def _loss_gradient(self, gradient: Tensor) -> Tensor:
+        return gradient.mean().expand_as(gradient)
 
 
 class DynamicWeightAverage(FixedWeights):

@@ -1,24 +1,25 @@
-"""Algorithm 2 as task weightings (`svd`, `svd_dynamic`): when weights are computed, on which images, with which rank.
+"""Algorithm 2 as task weightings (`svd`, `svd_dynamic`): with which rank and scaling, and how the weights are used.
 
-The algorithm itself is in `models.weighting.svd`.
+The algorithm itself is in `models.weighting.svd`; when weights are computed, and from which network's features, is in
+`models.weighting.feature_weights`.
 
 Shapes: n images, d features, k tasks, r rank.
 """
 
-from dataclasses import asdict, fields
 from typing import Annotated, Literal
 
-import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from models.errors import SettingError
-from models.weighting.base import FeaturePass, FixedWeights, RuleSettings
-from models.weighting.label_trust import LabelTrust, ReplacedBy, label_trust
-from models.weighting.oracle import noise_weights
+from models.weighting.base import FeaturePass, Features, FixedWeights, RuleSettings
+from models.weighting.feature_weights import FEATURES, MOST_ROWS, ROWS, FeatureWeights, Rows, join_batches
+from models.weighting.label_trust import LabelTrust, ReplacedBy
+from models.weighting.oracle import Formula
 from models.weighting.rank import Moments, RankRule, rank_from_spectrum, rank_on_validation
 from models.weighting.svd import Scaling, Theta, check_rank, svd_weights
+from models.weighting.trust import FORMULA, estimate_trust, read_trust, trust_state, trust_weights
 
 Rank = Annotated[int, Field(ge=1)] | RankRule | None
 _RANK = (
@@ -26,22 +27,19 @@ _RANK = (
     "chosen on the validation images; spectrum: the number of singular values above chance; none: 3, or 1 for fewer "
     "than 4 labels"
 )
-_ROWS = (
-    "number of training images, sampled by the seed, from whose features the weights are computed: an integer, a share "
-    "below 1 (at least 512 images), or none for all"
-)
 
 
 class SvdSettings(RuleSettings):
     """Algorithm 2 (arXiv:2005.00944): a task's weight is larger the more it shares a direction with other tasks.
 
-    The defaults were chosen on validation images of the phantom (3,015 training images, 20 % random labels on three
-    findings, two seeds). Mean AUC there was 0.818 with rank 3 and effect, 0.812 with unit, and 0.808 at rank 1; weights
-    computed after one epoch were worse than after two. Uniform weights had 0.828. The weights were computed from all
-    images; those from 1,024 of 3,434 images have a correlation of 0.98 with them.
+    With `features: running` and `power: 1` the weights are those of the algorithm's letter, computed in mid-training.
     """
 
     kind: Literal["svd"] = "svd"
+    features: Features = Field("finished", description=FEATURES)
+    power: float = Field(
+        0.5, gt=0, le=1, description="exponent of the algorithm's weights; 1: as published; smaller: nearer to uniform"
+    )
     rank: Rank = Field(None, description=_RANK)
     scaling: Scaling = Field(
         "effect",
@@ -51,17 +49,17 @@ class SvdSettings(RuleSettings):
     refresh: tuple[Annotated[int, Field(ge=0)], ...] = Field(
         (2,),
         min_length=1,
-        description="epochs after which the weights are computed, counted from 1; weights are uniform until the first. "
-        "0: before training, from the features of a pretrained network",
+        description="with running features: epochs after which the weights are computed, counted from 1; weights are "
+        "uniform until the first. 0: before training, from the features of a pretrained network",
     )
-    rows: Annotated[int, Field(ge=2)] | Annotated[float, Field(gt=0, lt=1)] | None = Field(0.1, description=_ROWS)
+    rows: Rows = Field(MOST_ROWS, description=ROWS)
 
 
-class _RankedWeights(FixedWeights):
+class _RankedWeights(FeatureWeights):
     """Weights from Algorithm 2 with a rank.
 
     Args:
-        settings: rank, scaling, refresh epochs and number of images.
+        settings: rank, scaling, features and number of images.
         tasks: k.
 
     Raises:
@@ -82,39 +80,46 @@ class _RankedWeights(FixedWeights):
 
 
 class Svd(_RankedWeights):
-    """Objective: the mean of alpha_i L_i, with alpha from Algorithm 2 on the features of the network so far.
+    """Objective: the mean of alpha_i L_i, with alpha from Algorithm 2.
 
-    A refresh costs one forward pass over `rows` images, and the sums of `models.weighting.svd.Theta`, a few percent of
-    that. A rank of `spectrum` or `validation` adds the features' covariance; `validation` also adds a pass over the
-    validation images.
+    It costs one forward pass over `rows` images, and the sums of `models.weighting.svd.Theta`, a few percent of that. A
+    rank of `spectrum` or `validation` adds the features' covariance; `validation` also adds a pass over the validation
+    images.
     """
 
     settings: SvdSettings
 
-    def after_epoch(self, epoch: int, feature_pass: FeaturePass, validation_pass: FeaturePass | None = None) -> None:
-        """Compute new weights if the settings ask for a refresh after this epoch."""
-        if epoch in self.settings.refresh:
-            theta, moments = Theta(), Moments()
-            for features, targets in feature_pass(self.settings.rows):
-                theta.add(features, targets, targets >= 0)
-                if isinstance(self.settings.rank, str):
-                    moments.add(features, targets, targets >= 0)
-            matrix = theta.matrix(self.settings.scaling)
-            self._rank = choose_rank(self.settings.rank, theta, matrix, moments, validation_pass)
-            self._set_weights(svd_weights(matrix, self._rank))
+    def due(self, epoch: int) -> bool:
+        """See the base class."""
+        return epoch in self.settings.refresh
+
+    def compute(self, feature_pass: FeaturePass, validation_pass: FeaturePass | None) -> None:
+        """See the base class."""
+        theta, moments = Theta(), Moments()
+        for features, targets, _ in feature_pass(self.settings.rows):
+            theta.add(features, targets, targets >= 0)
+            if isinstance(self.settings.rank, str):
+                moments.add(features, targets, targets >= 0)
+        matrix = theta.matrix(self.settings.scaling)
+        self._rank = choose_rank(self.settings.rank, theta, matrix, moments, validation_pass)
+        alpha = svd_weights(matrix, self._rank) ** self.settings.power
+        self._set_weights(alpha * (len(alpha) / alpha.sum()))
 
     def check(self, epochs: int, pretrained: bool = False) -> None:
         """Check that weights before training have a pretrained network, and that an epoch follows the first refresh."""
         first = min(self.settings.refresh)
+        if self.settings.needs_finished_network:
+            return
         if first == 0 and not pretrained:
             raise SettingError(
                 "svd weights are to be computed before training (refresh 0), but the network starts from random "
-                "weights: set pretrained: true, or set refresh to 1 or more"
+                "weights: set pretrained: true, or features: finished, or set refresh to 1 or more"
             )
         if first >= epochs:
             raise SettingError(
                 f"svd weights are first computed after epoch {first}, but training has {epochs} epoch(s), so no epoch "
-                "would use them: train longer, or set refresh to at least 1 and less than the number of epochs"
+                "would use them: train longer, or set features: finished, or set refresh to at least 1 and less than "
+                "the number of epochs"
             )
 
 
@@ -140,21 +145,25 @@ def choose_rank(rank: Rank, theta: Theta, matrix: Tensor, moments: Moments, vali
         case "validation":
             if validation_pass is None:
                 raise SettingError("rank validation needs validation images: set rank to a number or to spectrum")
-            return rank_on_validation(matrix, moments, validation_pass(None))
+            return rank_on_validation(matrix, moments, (batch[:2] for batch in validation_pass(None)))
         case int():
             return rank
 
 
 class SvdDynamicSettings(RuleSettings):
-    """Weights that are computed anew after every epoch, from label trust, from Algorithm 2, or from both."""
+    """Weights from label trust, from Algorithm 2, or from both; computed anew after every epoch, or once before."""
 
     kind: Literal["svd_dynamic"] = "svd_dynamic"
+    features: Features = Field("running", description=FEATURES)
     by: Literal["trust", "svd", "both"] = Field(
-        "trust",
-        description="weights from label trust (estimated noise p: (1 - p)^2), Algorithm 2 (svd), or their product",
+        "trust", description="weights from label trust, from Algorithm 2 (svd), or their product"
     )
+    formula: Formula = Field("signal", description=FORMULA)
     first: int = Field(
-        1, ge=1, description="epoch after which the weights are first computed; weights are uniform until then"
+        1,
+        ge=1,
+        description="with running features: epoch after which the weights are first computed; weights are uniform "
+        "until then",
     )
     memory: float = Field(
         0.5, ge=0, lt=1, description="share of the previous running Theta in the new one, at each refresh; 0: no memory"
@@ -164,16 +173,14 @@ class SvdDynamicSettings(RuleSettings):
     )
     rank: Rank = Field(None, description=_RANK)
     scaling: Scaling = Field("effect", description="scaling of the labels; see svd")
-    rows: Annotated[int, Field(ge=5)] | Annotated[float, Field(gt=0, lt=1)] | None = Field(1024, description=_ROWS)
+    rows: Rows = Field(MOST_ROWS, description=ROWS)
 
 
 class SvdDynamic(_RankedWeights):
-    """Objective: the mean of alpha_i L_i, with alpha computed anew after every epoch.
+    """Objective: the mean of alpha_i L_i, with alpha computed anew after every epoch, or once from a finished network.
 
-    Theta is an exponential moving average over the refreshes; the label trust is that of the last refresh. From the
-    estimated noise p_i of `models.weighting.label_trust` a task gets the weight (1 - p_i)^2, as in
-    `models.weighting.oracle` from the true noise. A refresh costs a forward pass over `rows` images, whose features are
-    in memory meanwhile.
+    Theta is an exponential moving average over the refreshes; the label trust is that of the last refresh. A refresh
+    costs a forward pass over `rows` images, whose features are in memory meanwhile.
     """
 
     settings: SvdDynamicSettings
@@ -183,37 +190,33 @@ class SvdDynamic(_RankedWeights):
         self._theta: Tensor | None = None
         self._trust: LabelTrust | None = None
 
-    def after_epoch(self, epoch: int, feature_pass: FeaturePass, validation_pass: FeaturePass | None = None) -> None:
-        """Compute new weights from the epoch `first` on."""
-        if epoch < self.settings.first:
-            return
-        batches = list(feature_pass(self.settings.rows))
-        features, targets = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    def due(self, epoch: int) -> bool:
+        """See the base class."""
+        return epoch >= self.settings.first
+
+    def compute(self, feature_pass: FeaturePass, validation_pass: FeaturePass | None) -> None:
+        """See the base class."""
+        features, targets, patients = join_batches(feature_pass(self.settings.rows))
         known = targets >= 0
         theta, moments = Theta().add(features, targets, known), Moments().add(features, targets, known)
         matrix, memory = theta.matrix(self.settings.scaling).cpu(), self.settings.memory
         self._theta = matrix if self._theta is None else memory * self._theta + (1 - memory) * matrix
         self._rank = choose_rank(self.settings.rank, theta, self._theta.to(features.device), moments, validation_pass)
-        self._trust = label_trust(
-            features.float().cpu().numpy(), targets.cpu().numpy(), replaced_by=self.settings.replaced_by
-        )
-        self._set_weights(self._combine_weights())
-
-    def _combine_weights(self) -> Tensor:
-        """Return the weights (k,) from label trust, Algorithm 2, or their product."""
+        self._trust = estimate_trust(features, targets, patients, self.settings.replaced_by)
         alpha = torch.ones_like(self._alpha)
-        if self.settings.by != "trust" and self._theta is not None:
+        if self.settings.by != "trust":
             alpha = svd_weights(self._theta, self._rank)
-        if self.settings.by != "svd" and self._trust is not None:
-            alpha = alpha * noise_weights(torch.tensor(self._trust.noise, dtype=torch.float64).nan_to_num(0.0))
-        return alpha * (len(alpha) / alpha.sum()) if alpha.sum() > 0 else torch.ones_like(alpha)
+        if self.settings.by != "svd":
+            alpha = alpha * trust_weights(self._trust, targets, self.settings.replaced_by, self.settings.formula)
+        self._set_weights(alpha * (len(alpha) / alpha.sum()) if alpha.sum() > 0 else torch.ones_like(alpha))
 
     def check(self, epochs: int, pretrained: bool = False) -> None:
         """Check that an epoch follows the first computation of weights."""
-        if self.settings.first >= epochs:
+        if not self.settings.needs_finished_network and self.settings.first >= epochs:
             raise SettingError(
                 f"svd_dynamic weights are first computed after epoch {self.settings.first}, but training has {epochs} "
-                "epoch(s), so no epoch would use them: train longer, or set first below the number of epochs"
+                "epoch(s), so no epoch would use them: train longer, or set first below the number of epochs, or set "
+                "features: finished"
             )
 
     def trust(self) -> LabelTrust | None:
@@ -222,17 +225,11 @@ class SvdDynamic(_RankedWeights):
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the weights, the rank, the running Theta and the label trust."""
-        state = super().state_dict()
-        if self._theta is not None and self._trust is not None:
-            state["theta"] = self._theta.clone()
-            # via numpy: torch.tensor would make the numbers float32
-            state |= {f"trust/{name}": torch.as_tensor(np.array(c)) for name, c in asdict(self._trust).items()}
-        return state
+        theta = {} if self._theta is None else {"theta": self._theta.clone()}
+        return super().state_dict() | theta | trust_state(self._trust)
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restore what `state_dict` returned."""
         super().load_state_dict(state)
-        if "theta" in state:
-            self._theta = state["theta"].clone()
-            names = (field.name for field in fields(LabelTrust))
-            self._trust = LabelTrust(*(tuple(state[f"trust/{name}"].tolist()) for name in names))
+        self._theta = state["theta"].clone() if "theta" in state else None
+        self._trust = read_trust(state)

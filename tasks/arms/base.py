@@ -28,7 +28,7 @@ from data_prep.errors import DataError
 from tasks.arms import mlflow_runs
 from tasks.arms.checkpoint_writer import AsyncCheckpointWriter
 from tasks.arms.runner import Device, uses_gpu
-from tasks.records.study import ArmRecord, ConditionRecord
+from tasks.records.arms import ArmRecord, ConditionRecord
 from tasks.runtime.atomic_files import read_state, write_atomically
 from tasks.runtime.home import home
 from tasks.runtime.interrupts import interruptible
@@ -82,6 +82,11 @@ class BaseArm(BaseModel):
     def title(self) -> str:
         """The factors and the seed, as shown in MLflow, in Prefect and on the terminal."""
         return f"{' · '.join(self.factors.values())} · seed {self.seed}"
+
+    @property
+    def paired_seed(self) -> int:
+        """The seed of the arms with which this one is compared: its own, but for arms of a noise floor."""
+        return self.seed
 
     @property
     @abstractmethod

@@ -27,7 +27,7 @@ from data_prep.store.from_source import build_store
 from data_prep.store.recipe import store_key
 from data_prep.store.store import Store
 from tasks.data.archives import ArchiveSettings, prepare_archive_store
-from tasks.records.study import CheckRecord
+from tasks.records.data import CheckRecord
 from tasks.runtime.home import home
 from tasks.runtime.processes import processors
 from tasks.runtime.progress import LOGGER, progress

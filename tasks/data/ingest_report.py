@@ -12,7 +12,8 @@ from pydantic import Field
 
 from data_prep.store.store import Store
 from tasks.data.ingest import StoreRef
-from tasks.records.study import CheckRecord, Count, Record, StoreRecord, write_results
+from tasks.records.base import Count, Record, write_results
+from tasks.records.data import CheckRecord, StoreRecord
 from tasks.reporting.page import example_images, write_page
 from tasks.runtime.progress import LOGGER
 from tasks.runtime.run_folder import REPORT, RESULTS

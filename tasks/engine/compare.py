@@ -16,7 +16,10 @@ from tasks.arms.base import ArmT, read_arm
 from tasks.engine.kind import Finished, Kind, Unit
 from tasks.engine.plan import Contrast, NetworkPairs, Plan
 from tasks.engine.training import Outcome, renamed
-from tasks.records.study import ArmRecord, ComparisonRecord, StudyResults, adjust_p_values, write_results
+from tasks.records.arms import ArmRecord
+from tasks.records.base import write_results
+from tasks.records.comparisons import ComparisonRecord, adjust_p_values, spread_records
+from tasks.records.study import StudyResults
 from tasks.runtime.run_folder import RESULTS
 from tasks.runtime.versions import git_commit, versions
 
@@ -49,6 +52,7 @@ def compare_arms(
             record, predictions = read_arm(outcome.finished[arm.hash])
             finished[arm.hash] = Finished(renamed(record, arm), predictions)
     records = [each.record for each in finished.values()]
+    compared = _comparisons(kind, plan.contrasts, finished)
     results = StudyResults(
         config=dict(config),
         version=version("medmtl"),
@@ -56,7 +60,10 @@ def compare_arms(
         environment=versions(),
         data=kind.data(),
         arms=(*records, *outcome.failed),
-        comparisons=_comparisons(kind, plan.contrasts, finished),
+        comparisons=compared["method"],
+        floor=compared["floor"],
+        controls=compared["control"],
+        spread=spread_records([*records, *outcome.failed]),
         runs=mlflow_runs.runs_record(),
         seconds=time.monotonic() - begun,
         notes=(*kind.notes(plan, records), *_reused(records)),
@@ -68,12 +75,16 @@ def compare_arms(
 
 def _comparisons(
     kind: Kind[ArmT, Any, Any], contrasts: Sequence[Contrast], finished: Mapping[str, Finished]
-) -> tuple[ComparisonRecord, ...]:
-    """Compare each contrast; p-values are adjusted within a family."""
+) -> dict[str, tuple[ComparisonRecord, ...]]:
+    """Compare each contrast; p-values are adjusted within the contrasts of a role and family.
+
+    Returns:
+        The comparisons by role, in the order of the contrasts.
+    """
     records: list[ComparisonRecord] = []
-    families: dict[str, list[int]] = defaultdict(list)
+    families: dict[tuple[str, str], list[int]] = defaultdict(list)
     for contrast in contrasts:
-        families[contrast.family].append(len(records))
+        families[contrast.role, contrast.family].append(len(records))
         differences = _differences(kind, contrast, finished)
         found = compare_units(differences, contrast.population_size, crossed=contrast.crossed, sampled=kind.sampled)
         names = contrast.method, contrast.baseline, contrast.condition
@@ -83,7 +94,10 @@ def _comparisons(
     for members in families.values():
         for position, adjusted in zip(members, adjust_p_values([records[i] for i in members]), strict=True):
             records[position] = adjusted
-    return tuple(records)
+    by_role: dict[str, list[ComparisonRecord]] = {"method": [], "floor": [], "control": []}
+    for contrast, record in zip(contrasts, records, strict=True):
+        by_role[contrast.role].append(record)
+    return {role: tuple(of_role) for role, of_role in by_role.items()}
 
 
 def _differences(

@@ -14,7 +14,9 @@ from models.evaluation.paired import Differences, paired_differences
 from models.training.loop import Fitted
 from tasks.arms.base import ArmT, OnStep
 from tasks.engine.plan import Plan
-from tasks.records.study import ArmRecord, DataRecord, StudyResults
+from tasks.records.arms import ArmRecord
+from tasks.records.data import DataRecord
+from tasks.records.study import StudyResults
 from tasks.records.summary_text import answer
 from tasks.reporting.figure_style import metric_title
 

@@ -2,12 +2,14 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any, Generic
+from typing import Any, Generic, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from tasks.arms.base import ArmRef, ArmT, Source
-from tasks.records.study import Condition
+from tasks.records.arms import Condition
+
+Role = Literal["method", "floor", "control"]
 
 NetworkPairs = dict[int, tuple[tuple[str, ...], tuple[str, ...]]]
 """Seed -> the hashes of the method's arms and of the baseline's arms; mostly one arm on each side."""
@@ -23,9 +25,11 @@ class Contrast(BaseModel):
         units: unit -> its pairs of networks; a unit is a condition, such as a group of labels or tasks.
         population_size: number of units from which the units were drawn at random; None if they were not drawn.
         crossed: whether units share networks, see `models.evaluation.paired.compare_units`.
-        family: contrasts of one family are adjusted for multiple testing together.
+        family: contrasts of one role and family are adjusted for multiple testing together.
         experiment: the part of the study that the contrast belongs to, if it has parts.
         over_all: whether it is over all conditions of its experiment.
+        role: method, a method against the baseline; floor, the baseline under other seeds against the baseline (A/A),
+            keyed by the baseline's seeds; control, a method against a control of it.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -39,6 +43,7 @@ class Contrast(BaseModel):
     family: str = ""
     experiment: str | None = None
     over_all: bool = False
+    role: Role = "method"
 
 
 class Plan(BaseModel, Generic[ArmT]):
@@ -79,7 +84,13 @@ def resolve_sources(arms: Sequence[ArmT], finished: Mapping[str, ArmRef]) -> lis
 
 
 def against_baseline(
-    arms: Sequence[ArmT], baseline: str, *, factor: str = "method", population_size: int | None = None
+    arms: Sequence[ArmT],
+    baseline: str,
+    *,
+    factor: str = "method",
+    population_size: int | None = None,
+    role: Role = "method",
+    family: str = "",
 ) -> tuple[Contrast, ...]:
     """Contrast each level of a factor with the baseline, among arms that agree in the seed and all other factors.
 
@@ -89,6 +100,8 @@ def against_baseline(
         factor: name of the factor.
         population_size: number of conditions from which the study's were drawn at random. Then there is one contrast
             per level, over all conditions. None: they were not drawn, and there is one per level and condition.
+        role: of the contrasts.
+        family: of the contrasts.
 
     Returns:
         The contrasts, condition by condition, in the order of the arms.
@@ -97,7 +110,7 @@ def against_baseline(
     for arm in arms:
         levels: dict[str, Any] = dict(arm.factors)
         level = levels.pop(factor)
-        units[", ".join(levels.values())][level][arm.seed] = arm
+        units[", ".join(levels.values())][level][arm.paired_seed] = arm
     levels_of_factor = [level for level in dict.fromkeys(arm.factors[factor] for arm in arms) if level != baseline]
     comparable = [unit for unit, by_level in units.items() if baseline in by_level]
     groups = [[unit] for unit in comparable] if population_size is None else [comparable]
@@ -108,6 +121,8 @@ def against_baseline(
             condition=_shared_condition([next(iter(units[unit][baseline].values())) for unit in group]),
             units={unit: _pairs(units[unit][level], units[unit][baseline]) for unit in group},
             population_size=population_size,
+            role=role,
+            family=family,
         )
         for group in groups
         if group

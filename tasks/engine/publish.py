@@ -12,8 +12,9 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.engine.kind import Kind
+from tasks.records.comparisons import ComparisonRecord
 from tasks.records.study import StudyResults, read_results
-from tasks.records.summary_text import Verdict, join_names, verdict
+from tasks.records.summary_text import Verdict, describe_condition, join_names, verdict
 from tasks.reporting.log_report import log_report
 from tasks.reporting.page import thousands, write_page
 from tasks.runtime.run_folder import REPORT
@@ -74,15 +75,51 @@ def write_report(
         "interval_note": _interval_note(results, kind.report.metric_title(results)),
         "question": kind.report.question(results),
         "answer": kind.report.answer(results),
-        "seeds": sorted({arm.seed for arm in results.arms}),
+        "seeds": sorted({arm.seed for arm in results.arms if arm.method in results.methods}),
         "finished": [arm for arm in results.arms if arm.status == "finished"],
         "failed": [arm for arm in results.arms if arm.status == "failed"],
-        "compared": [(comparison, verdict(comparison)) for comparison in results.comparisons],
+        "compared": [(c, verdict(c)) for c in (*results.comparisons, *results.floor)],
+        "controls": by_condition(results.controls),
+        "floor_words": _floor_words,
+        "spread": _spread_table(results),
         "figures": figures,
         "Verdict": Verdict,
         "config": json.dumps(results.config, indent=2, ensure_ascii=False),
     }
     return write_page(kind.report.template, contents | dict(kind.report.contents(results, figures)), examples, out)
+
+
+def by_condition(comparisons: Sequence[ComparisonRecord]) -> list[tuple[str, list[tuple[ComparisonRecord, Verdict]]]]:
+    """Return for each condition, in words, its comparisons with their conclusions."""
+    conditions = dict.fromkeys(comparison.condition for comparison in comparisons)
+    return [
+        (describe_condition(condition), [(c, verdict(c)) for c in comparisons if c.condition == condition])
+        for condition in conditions
+    ]
+
+
+def _floor_words(floor: ComparisonRecord) -> str:
+    """Return the conclusion from a comparison of the baseline with itself; it is neither better nor worse."""
+    if floor.covers_seeds and floor.is_significant:
+        return "significant, with nothing changed"
+    return "noise" if floor.delta is not None else verdict(floor).value
+
+
+def _spread_table(results: StudyResults) -> dict[str, Any]:
+    """Return the spread of each method and condition (with further factors) as a table, None where there is no arm.
+
+    The methods or the conditions are its rows, whichever are more, so that it fits the page.
+    """
+    cells = {
+        (spread.factors["method"], ", ".join(v for name, v in spread.factors.items() if name != "method")): spread
+        for spread in results.spread
+    }
+    methods, conditions = (list(dict.fromkeys(key[i] for key in cells)) for i in (0, 1))
+    if len(methods) >= len(conditions):
+        rows = {method: [cells.get((method, condition)) for condition in conditions] for method in methods}
+        return {"of": "method", "columns": conditions, "rows": rows}
+    rows = {condition: [cells.get((method, condition)) for method in methods] for condition in conditions}
+    return {"of": "condition", "columns": methods, "rows": rows}
 
 
 def _interval_note(results: StudyResults, metric: str) -> str:
@@ -100,5 +137,5 @@ def _interval_note(results: StudyResults, metric: str) -> str:
     return (
         f"Differences are in the mean {metric} of {labels}, averaged over {networks}; "
         "the two networks of a pair have the same seed. "
-        f"The 95 % intervals cover the choice of {over}{test_set}.{limits}"
+        f"Brackets: 95 % intervals; they cover the choice of {over}{test_set}.{limits}"
     )

@@ -12,13 +12,13 @@ from prefect.futures import as_completed
 from prefect.states import State
 
 from models.errors import DivergenceError
-from models.evaluation.auc import Evaluation, Score
 from models.training.peak_memory import PeakMemory
 from tasks.arms.base import ArmRef, ArmT, BaseArm, OnStep, ResumableEpochs, log_results, train_or_reuse
 from tasks.arms.runner import RunnerSettings, task_runner
 from tasks.engine.kind import Kind
 from tasks.engine.plan import Plan, resolve_sources
-from tasks.records.study import ArmRecord, score_records
+from tasks.records.arms import ArmRecord, LabelRecord
+from tasks.records.scores import MeanRecord, score_records
 from tasks.runtime.interrupts import interrupt_all, interruptible
 from tasks.runtime.progress import LOGGER, progress
 
@@ -77,9 +77,8 @@ def _train(kind: Kind[ArmT, Any, Any], arm: ArmT, run_id: str, on_step: OnStep) 
     scored = kind.score(arm, inputs, fitted)
     scores, mean = score_records(scored.evaluation, kind.sampled)
     fields = _identity(arm) | {
-        "labels": scored.labels,
         "metric": kind.metric,
-        "scores": scores,
+        "by_label": {label: LabelRecord(score=scores[label]) for label in scored.labels},
         "mean": mean,
         "best_epoch": fitted.best_epoch,
         "items_per_second": float(np.median([report.items_per_second for report in fitted.history])),
@@ -153,14 +152,7 @@ def _train_stage(
 
 def _identity(arm: BaseArm) -> dict[str, Any]:
     """Return the fields of a record that say which arm it is."""
-    more = {name: level for name, level in arm.factors.items() if name not in ("method", "condition")}
-    return {
-        "method": arm.factors["method"],
-        "condition": arm.condition_record(),
-        "more_factors": more,
-        "seed": arm.seed,
-        "hash": arm.hash,
-    }
+    return {"factors": arm.factors, "condition": arm.condition_record(), "seed": arm.seed, "hash": arm.hash}
 
 
 def renamed(record: ArmRecord, arm: BaseArm) -> ArmRecord:
@@ -169,12 +161,10 @@ def renamed(record: ArmRecord, arm: BaseArm) -> ArmRecord:
 
 
 def _failed_record(arm: BaseArm, reason: str) -> ArmRecord:
-    scores, mean = score_records(Evaluation({}, Score(None, None, None, reason), ()))
     return ArmRecord(
         **_identity(arm),
-        labels=(),
-        scores=scores,
-        mean=mean,
+        by_label={},
+        mean=MeanRecord(value=None, lo=None, hi=None, reason=reason, labels=()),
         best_epoch=None,
         items_per_second=None,
         seconds=0.0,

@@ -9,7 +9,9 @@ from data_prep.errors import DataError
 from data_prep.labels.adjudicated import CORRESPONDING_FINDINGS, combined_scores, combined_targets, read_adjudicated
 from data_prep.store.store import Store
 from models.evaluation.auc import score
-from tasks.records.study import AdjudicatedRecord, AdjudicatedScore, ArmRecord, ScoreRecord
+from tasks.records.arms import ArmRecord
+from tasks.records.scores import ScoreRecord
+from tasks.records.study import AdjudicatedRecord, AdjudicatedScore
 
 MEAN = "mean"
 
@@ -44,9 +46,7 @@ def score_adjudicated(
 
     def scores(record: ArmRecord, probabilities: np.ndarray) -> list[AdjudicatedScore]:
         combined = combined_scores(probabilities[complete], store.labels)
-        of_noisy, of_adjudicated = (
-            score(truth, combined, patients, findings, record.seed) for truth in (noisy, adjudicated)
-        )
+        of_noisy, of_adjudicated = (score(truth, combined, patients, findings) for truth in (noisy, adjudicated))
         pairs = {finding: (of_noisy.labels[finding], of_adjudicated.labels[finding]) for finding in findings}
         pairs[MEAN] = (of_noisy.mean, of_adjudicated.mean)
         return [

@@ -10,7 +10,8 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from tasks.images.promotion import EvaluationResults
-from tasks.records.study import ScoreRecord, write_results
+from tasks.records.base import write_results
+from tasks.records.scores import ScoreRecord
 from tasks.reporting.page import write_page
 from tasks.runtime.progress import LOGGER
 from tasks.runtime.run_folder import REPORT, RESULTS

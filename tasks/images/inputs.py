@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 
+import numpy as np
 import torch
 
 from data_prep.errors import DataError
@@ -13,6 +14,7 @@ from data_prep.store.store import Store
 from models.data.image_batches import Examples, StoredPixels, examples
 from models.evaluation.leakage import hashed_patients
 from models.networks.multitask import MultiTaskNetwork, NetworkSettings, initial_network, pixel_statistics
+from models.training.image_training import feature_pass
 from models.weighting.oracle import realised_noise
 from models.weighting.registry import Weighting, make_weighting
 from tasks.data.open_split import REMEMBERED, open_split
@@ -53,16 +55,31 @@ def load_image_inputs(arm: ImageArm) -> ImageInputs:
     mask = NoiseMask.load(arm.mask.path)
     columns = [store.labels.index(label) for label in arm.labels]
     rows = split.train, split.val, split.test
+    numbers = np.unique(store.patients, return_inverse=True)[1]
     targets = mask.targets, *(store.targets[of_part][:, columns] for of_part in rows[1:])
-    train, val, test = map(partial(examples, store.pixels), targets, _patients(store, split), rows)
+    train, val, test = (
+        examples(store.pixels, of_part, patients, part, patient_numbers=numbers[part])
+        for of_part, patients, part in zip(targets, _patients(store, split), rows, strict=True)
+    )
     weights = _pretrained_weights(arm.network)
     statistics = None if arm.network.pretrained else _statistics(store, split)
     network = initial_network(
-        arm.network, arm.labels, train.pixels, seed=arm.seed, weights=weights, statistics=statistics
+        arm.network,
+        arm.labels,
+        train.pixels,
+        seed=arm.seed,
+        weights=weights,
+        statistics=statistics,
+        targets=train.targets,
     )
     label_noise = realised_noise(torch.from_numpy(mask.clean), torch.from_numpy(mask.targets))
     weighting = make_weighting(arm.method, len(arm.labels), seed=arm.seed, label_noise=label_noise)
     return ImageInputs(store, split, mask, train, val, test, network, weighting)
+
+
+def start_weighting(inputs: ImageInputs, source: MultiTaskNetwork, seed: int) -> None:
+    """Let the weighting compute its weights from the features of a finished network, the source of the arm."""
+    inputs.weighting.start(*(feature_pass(source, data, seed) for data in (inputs.train, inputs.val)))
 
 
 @lru_cache(REMEMBERED)

@@ -15,22 +15,27 @@ from models.data.image_batches import steps_per_epoch
 from models.evaluation.auc import score
 from models.evaluation.leakage import check_disjoint
 from models.evaluation.paired import Differences, Unit, auc_differences
+from models.networks.multitask import MultiTaskNetwork
 from models.training.image_training import ImageEpochReport, ImageFitted, fit, predict
 from models.training.profiling import estimate_epoch_seconds
 from models.weighting.label_trust import LabelTrust
 from tasks.arms import mlflow_runs
 from tasks.arms.base import OnStep
+from tasks.arms.kept_network import keep_network, read_network
+from tasks.arms.runner import uses_gpu
 from tasks.data.ingest import StoreRef
 from tasks.data.open_split import open_split
 from tasks.engine import kind as engine
 from tasks.engine.kind import Finished, Kind, Report, SaveEpoch, Scored
 from tasks.engine.plan import Plan
 from tasks.images.adjudication import score_adjudicated
-from tasks.images.inputs import ImageInputs, load_image_inputs
+from tasks.images.inputs import ImageInputs, load_image_inputs, start_weighting
 from tasks.images.model_registry import log_model
+from tasks.images.plan import SOURCE
 from tasks.images.report import contents, draw_figures
 from tasks.images.spec import ImageArm
-from tasks.records.study import ArmRecord, CheckRecord, DataRecord, SplitRecord, TrustRecord
+from tasks.records.arms import ArmRecord, TrustRecord, WeightsRecord
+from tasks.records.data import CheckRecord, DataRecord, SplitRecord
 from tasks.records.summary_text import question
 from tasks.reporting.page import example_images
 
@@ -61,7 +66,11 @@ class ImageKind(Kind[ImageArm, ImageInputs, ImageFitted]):
         """See the base class."""
         mlflow_runs.log_dataset(arm.store.name, arm.store.path, arm.store.fingerprint, "store")
         mlflow_runs.log_dataset(f"noise: {arm.noise.name}", arm.mask.path, arm.mask.fingerprint, "noise mask")
-        return load_image_inputs(arm)
+        inputs = load_image_inputs(arm)
+        if arm.source is not None:
+            source = MultiTaskNetwork.restore(read_network(arm.source.run_id))
+            start_weighting(inputs, source.to("cuda" if uses_gpu(arm.device) else "cpu"), arm.seed)
+        return inputs
 
     def fit(
         self, arm: ImageArm, inputs: ImageInputs, state: Mapping[str, Any] | None, save: SaveEpoch, on_step: OnStep
@@ -90,9 +99,11 @@ class ImageKind(Kind[ImageArm, ImageInputs, ImageFitted]):
         begun = time.perf_counter()
         predictions = {part: predict(inputs.network, getattr(inputs, part).pixels).numpy() for part in ("val", "test")}
         patients = inputs.store.patients[inputs.split.test]
-        evaluation = score(inputs.test.targets.numpy(), predictions["test"], patients, arm.labels, arm.seed)
+        evaluation = score(inputs.test.targets.numpy(), predictions["test"], patients, arm.labels)
         computing_seconds = sum(r.seconds + r.validation_seconds + r.weighting_seconds for r in fitted.history)
         computing_seconds += time.perf_counter() - begun
+        if arm.method == SOURCE:
+            keep_network(arm, inputs.network.checkpoint())
         log_model(inputs.network, inputs.test.pixels[:2].numpy())
         mlflow.log_artifact(str(arm.mask.path), "noise")
         mlflow.set_tags({"medmtl.compilation": fitted.compilation, "medmtl.placement": fitted.placement})
@@ -189,9 +200,9 @@ def _trust(labels: tuple[str, ...], trust: LabelTrust | None) -> tuple[TrustReco
     return tuple(TrustRecord(**{key: None if value != value else value for key, value in row.items()}) for row in rows)
 
 
-def _weights(labels: tuple[str, ...], fitted: ImageFitted, epoch_steps: int) -> tuple[dict[str, float], ...]:
+def _weights(labels: tuple[str, ...], fitted: ImageFitted, epoch_steps: int) -> tuple[WeightsRecord, ...]:
     """Return the task weights after each epoch, with the number of training steps made by then."""
     return tuple(
-        {"step": report.epoch * epoch_steps} | dict(zip(labels, report.weights, strict=True))
+        WeightsRecord(step=report.epoch * epoch_steps, labels=dict(zip(labels, report.weights, strict=True)))
         for report in fitted.history
     )

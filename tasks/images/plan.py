@@ -1,23 +1,36 @@
-"""Plan an image study: draw the noise masks, list the arms (conditions x seeds x methods) and their contrasts."""
+"""Plan an image study: draw the noise masks, list the arms (conditions x seeds x methods) and their contrasts.
 
+Methods that compute weights from a finished network's features train in a second stage: their source is the arm with
+uniform weights, the same seed and the same noise mask. The noise floor (A/A) is the baseline trained on the same noise
+masks with other seeds.
+"""
+
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict
 
 from data_prep.labels.splits import SplitSettings
-from data_prep.noise.protocols import ProtocolSettings, plan
+from data_prep.noise.protocols import Condition, ProtocolSettings, plan
 from data_prep.noise.registry import draw_noise
 from models.networks.multitask import NetworkSettings
 from models.training.image_training import TrainingSettings
-from models.weighting.registry import WeightingSettings
+from models.weighting.registry import UniformSettings, WeightingSettings
+from tasks.arms.base import Source
 from tasks.arms.runner import Device
 from tasks.data.ingest import StoreRef
 from tasks.data.open_split import open_split
-from tasks.engine.plan import Plan, against_baseline
-from tasks.images.spec import ImageArm, MaskRef
+from tasks.engine.plan import Contrast, Plan, against_baseline
+from tasks.images.spec import ImageArm, MaskRef, floor_level
 from tasks.runtime.progress import LOGGER
+
+SOURCE = UniformSettings()
+"""The method of the networks whose features other methods need."""
 
 
 class ImagePlanSettings(BaseModel):
@@ -31,6 +44,7 @@ class ImagePlanSettings(BaseModel):
         network: of all arms; a method may adapt it.
         training: of all arms.
         seeds: of the arms; every method and condition is trained with each.
+        floor: whether the baseline is also trained with as many other seeds (A/A).
         device: of all arms.
         threads: of each arm.
     """
@@ -45,6 +59,7 @@ class ImagePlanSettings(BaseModel):
     training: TrainingSettings
     seed: int
     seeds: int
+    floor: bool
     device: Device
     threads: int
 
@@ -68,34 +83,82 @@ def plan_images(store: StoreRef, settings: ImagePlanSettings, masks: Path) -> Pl
     targets = opened.targets[parts.train]
     planned = plan(settings.protocol, targets, opened.labels, settings.seed)
     masks.mkdir(parents=True, exist_ok=True)
-    arms: list[ImageArm] = []
+    first: list[ImageArm] = []
+    second: list[ImageArm] = []
     for condition in planned.conditions:
         columns = [opened.labels.index(label) for label in condition.labels]
         for seed in range(condition.first_seed, condition.first_seed + settings.seeds):
-            mask = draw_noise(condition.noise, targets[:, columns], condition.labels, seed)
-            path = masks / f"{mask.fingerprint.removeprefix('sha256:')[:16]}.npz"
-            mask.save(path)
-            arms += [
-                ImageArm(
-                    store=store,
-                    split=settings.split,
-                    split_fingerprint=parts.fingerprint,
-                    labels=condition.labels,
-                    condition=condition.name,
-                    noise=condition.noise,
-                    mask=MaskRef(path=path, fingerprint=mask.fingerprint),
-                    method=method,
-                    network=method.network(settings.network),
-                    training=settings.training,
-                    seed=seed,
-                    device=settings.device,
-                    threads=settings.threads,
-                )
-                for method in settings.methods
-            ]
+            mask = _draw_mask(condition, targets[:, columns], seed, masks)
+            common = {"store": store, "split_fingerprint": parts.fingerprint, **_of_condition(condition), "mask": mask}
+            alone, with_source = _arms(settings, common, seed)
+            first += alone
+            second += with_source
+    arms = [*first, *second]
     sizes = len(parts.train), len(parts.val), len(parts.test)
     LOGGER.info(
         "split %s: %d training, %d validation and %d test images; %d arms planned", parts.name, *sizes, len(arms)
     )
-    contrasts = against_baseline(arms, settings.baseline, population_size=planned.population_size)
-    return Plan(stages=(tuple(arms),), contrasts=contrasts)
+    stages = tuple(tuple(stage) for stage in (first, second) if stage)
+    return Plan(stages=stages, contrasts=_contrasts(arms, settings, planned.population_size))
+
+
+def _draw_mask(condition: Condition, targets: NDArray[np.int8], seed: int, folder: Path) -> MaskRef:
+    """Draw the noise mask of a seed, and write it into the folder."""
+    mask = draw_noise(condition.noise, targets, condition.labels, seed)
+    path = folder / f"{mask.fingerprint.removeprefix('sha256:')[:16]}.npz"
+    mask.save(path)
+    return MaskRef(path=path, fingerprint=mask.fingerprint)
+
+
+def _of_condition(condition: Condition) -> dict[str, Any]:
+    return {"labels": condition.labels, "condition": condition.name, "noise": condition.noise}
+
+
+def _arms(settings: ImagePlanSettings, common: Mapping[str, Any], seed: int) -> tuple[list[ImageArm], list[ImageArm]]:
+    """Return the arms of one seed and condition: those that come first, and those that need a finished network."""
+    shared = {name: getattr(settings, name) for name in ("split", "training", "device", "threads")} | dict(common)
+
+    def arm(method: WeightingSettings, **more: Any) -> ImageArm:
+        return ImageArm(**shared, method=method, network=method.network(settings.network), **{"seed": seed} | more)
+
+    methods = with_sources(settings.methods)
+    first = [arm(method) for method in methods if not method.needs_finished_network]
+    uniform = next((each for each in first if each.method == SOURCE), None)
+    second = [
+        arm(method, source=Source(hash=uniform.hash)) for method in methods if uniform and method.needs_finished_network
+    ]
+    if settings.floor:
+        baseline = next(method for method in methods if method.name == settings.baseline)
+        first.append(arm(baseline, seed=seed + settings.seeds, floor_of=seed))
+    return first, second
+
+
+def with_sources(methods: Sequence[WeightingSettings]) -> tuple[WeightingSettings, ...]:
+    """Return the methods, with uniform weights if one of them needs a network that was trained with these."""
+    needs = any(method.needs_finished_network for method in methods) and SOURCE not in methods
+    return (*([SOURCE] if needs else []), *methods)
+
+
+def _contrasts(
+    arms: Sequence[ImageArm], settings: ImagePlanSettings, population_size: int | None
+) -> tuple[Contrast, ...]:
+    """Contrast each method with the baseline, the baseline with itself, and each method with its controls.
+
+    Controls are compared with the baseline too, in a family of their own: they are not what the study asks about.
+    """
+    methods = with_sources(settings.methods)
+    names = [method.name for method in methods]
+    controls = {method.name: str(method.controls) for method in methods if method.controls in names}
+
+    def against(baseline: str, levels: Sequence[str], **how: Any) -> tuple[Contrast, ...]:
+        compared = [arm for arm in arms if arm.factors["method"] in (baseline, *levels)]
+        return against_baseline(compared, baseline, population_size=population_size, **how)
+
+    found = [
+        *against(settings.baseline, [name for name in names if name not in controls]),
+        *against(settings.baseline, list(controls), family="controls"),
+        *against(settings.baseline, [floor_level(settings.baseline)], role="floor"),
+    ]
+    for control, method in controls.items():
+        found += against(control, [method], role="control")
+    return tuple(found)

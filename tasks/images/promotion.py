@@ -26,7 +26,8 @@ from tasks.arms import mlflow_runs
 from tasks.data.ingest import StoreRef
 from tasks.data.open_split import open_split
 from tasks.images.model_registry import CHALLENGER, CHAMPION, MODEL_FACTS
-from tasks.records.study import MeanRecord, Record, ScoreRecord, score_records
+from tasks.records.base import Record
+from tasks.records.scores import MeanRecord, ScoreRecord, score_records
 from tasks.runtime.progress import LOGGER, progress
 from tasks.runtime.settings import Settings
 
@@ -186,7 +187,7 @@ def _score(model: _RegisteredModel, store: Store, split: Split) -> tuple[ModelRe
         patients = store.patients[rows]
         check_disjoint(model.trained_on, hashed_patients(store.population, patients))
         predictions[part] = model.predict_all(store.pixels[rows])
-        evaluation = score(store.targets[rows][:, columns], predictions[part], patients, model.labels, seed=0)
+        evaluation = score(store.targets[rows][:, columns], predictions[part], patients, model.labels)
         scores[part], means[part] = score_records(evaluation)
     return ModelRecord(version=model.version, role=model.role, scores=scores, mean=means), predictions
 

@@ -6,18 +6,13 @@ from typing import Any
 from markupsafe import Markup
 
 from data_prep.labels.splits import PARTS
-from models.evaluation.auc import MIN_PATIENTS
+from models.evaluation.auc import MIN_PATIENTS, MIN_PATIENTS_INTERVAL
+from tasks.engine.publish import by_condition
 from tasks.images.adjudication import MEAN
+from tasks.records.arms import Condition, NoiseOnLabel
 from tasks.records.cost import method_costs
-from tasks.records.study import (
-    ComparisonRecord,
-    Condition,
-    NoiseOnLabel,
-    ScoreRecord,
-    StudyResults,
-    average_scores,
-)
-from tasks.records.summary_text import Verdict, describe_condition, verdict
+from tasks.records.scores import ScoreRecord, average_scores
+from tasks.records.study import StudyResults
 from tasks.reporting.difference_figures import cost_against_benefit, differences
 from tasks.reporting.figure_style import MAX_METHODS_PER_PANEL, first_and_noisiest
 from tasks.reporting.label_figures import labels_by_method
@@ -31,7 +26,7 @@ def contents(results: StudyResults, figures: Mapping[str, Markup | None]) -> dic
     with_trust = [arm for arm in results.arms if arm.trust]
     return {
         "noisiest": first_and_noisiest(results)[-1] if results.arms else None,
-        "comparisons": _comparisons(results),
+        "comparisons": by_condition((*results.comparisons, *results.floor)),
         "costs": method_costs(results),
         "many_methods": len(results.methods) > MAX_METHODS_PER_PANEL,
         "label_tables": _label_tables(results),
@@ -44,6 +39,7 @@ def contents(results: StudyResults, figures: Mapping[str, Markup | None]) -> dic
         ],
         "parts": [part for part in PARTS if part in results.data.n],
         "min_patients": MIN_PATIENTS,
+        "min_patients_interval": MIN_PATIENTS_INTERVAL,
     }
 
 
@@ -58,15 +54,6 @@ def draw_figures(results: StudyResults) -> dict[str, Markup | None]:
     drawn = {name: None if results.labels_differ else draw(results) for name, draw in of_shared_labels.items()}
     drawn |= {"differences": differences(results), "cost": cost_against_benefit(results)}
     return {name: Markup(svg) if svg else None for name, svg in drawn.items()}
-
-
-def _comparisons(results: StudyResults) -> list[tuple[str, list[tuple[ComparisonRecord, Verdict]]]]:
-    """Return for each condition its comparisons, each with its conclusion."""
-    conditions = dict.fromkeys(comparison.condition for comparison in results.comparisons)
-    return [
-        (describe_condition(condition), [(c, verdict(c)) for c in results.comparisons if c.condition == condition])
-        for condition in conditions
-    ]
 
 
 def _condition_rows(results: StudyResults) -> list[tuple[str, list[ScoreRecord]]]:

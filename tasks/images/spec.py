@@ -12,9 +12,9 @@ from models.training.image_training import TrainingSettings
 from models.weighting.registry import WeightingSettings
 from tasks.arms.base import BaseArm
 from tasks.data.ingest import StoreRef
-from tasks.records.study import ConditionRecord, NoiseOnLabel
+from tasks.records.arms import ConditionRecord, NoiseOnLabel
 
-ARM_VERSION = 3  # raise it when the same settings give other numbers than before
+ARM_VERSION = 4  # raise it when the same settings give other numbers than before
 
 
 class MaskRef(BaseModel):
@@ -24,6 +24,11 @@ class MaskRef(BaseModel):
 
     path: Path
     fingerprint: str
+
+
+def floor_level(method: str) -> str:
+    """Return the level of the factor method for the baseline under other seeds, the noise floor of a study."""
+    return f"{method}, other seeds"
 
 
 class ImageArm(BaseArm):
@@ -40,6 +45,19 @@ class ImageArm(BaseArm):
     method: WeightingSettings
     network: NetworkSettings
     training: TrainingSettings
+    floor_of: int | None = None
+    """In the noise floor: the seed of the baseline's arm with the same noise mask, with which this one is compared."""
+
+    @property
+    def factors(self) -> dict[str, str]:
+        """See the base class; the baseline under other seeds is a level of its own."""
+        factors = super().factors
+        return factors if self.floor_of is None else factors | {"method": floor_level(factors["method"])}
+
+    @property
+    def paired_seed(self) -> int:
+        """See the base class."""
+        return self.seed if self.floor_of is None else self.floor_of
 
     @property
     def epochs(self) -> int:
@@ -69,12 +87,10 @@ class ImageArm(BaseArm):
         """See the base class."""
         settings = {name: getattr(self, name).model_dump(mode="json") for name in ("noise", "method", "network")}
         settings["training"] = self.training.determining()
-        return [
-            settings,
-            [self.store.fingerprint, self.split_fingerprint, self.labels, self.mask.fingerprint, self.seed],
-        ]
+        inputs = [self.store.fingerprint, self.split_fingerprint, self.labels, self.mask.fingerprint, self.seed]
+        return [settings, inputs, *([self.source.hash] if self.source else [])]
 
     def parameters(self) -> dict[str, Any]:
         """See the base class."""
-        shown = self.model_dump(mode="json", exclude={"store", "mask", "split_fingerprint", "source"})
+        shown = self.model_dump(mode="json", exclude={"store", "mask", "split_fingerprint", "source", "floor_of"})
         return shown | {"data": {"name": self.store.name, "fingerprint": self.store.fingerprint}}

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from tasks.records.study import ArmRecord, StudyResults
+from tasks.records.arms import ArmRecord
+from tasks.records.study import StudyResults
 
 
 @dataclass(frozen=True)

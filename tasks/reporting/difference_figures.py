@@ -1,74 +1,181 @@
-"""Figures of the methods' differences from the baseline: with 95 % intervals, and against the cost of a step."""
+"""Figures of the methods' differences from the baseline: beside the noise floor, and against the cost of a step."""
 
+from collections import defaultdict
 from collections.abc import Sequence
-from itertools import groupby
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 from numpy.typing import NDArray
 from sklearn.isotonic import isotonic_regression
 
+from tasks.records.comparisons import ComparisonRecord
 from tasks.records.cost import method_costs
-from tasks.records.study import ComparisonRecord, StudyResults
-from tasks.records.summary_text import signed
+from tasks.records.study import StudyResults
+from tasks.records.summary_text import with_interval
 from tasks.reporting.figure_style import (
+    GREY,
     INK,
     Style,
     draw_interval,
     draw_seed_points,
     in_report_style,
-    method_styles,
     metric_title,
     new_figure,
+    panel_grid,
+    study_styles,
     to_svg,
+    wrap_name,
 )
+
+MIN_RATES = 3  # of noise, for curves over the rate instead of a row per comparison
 
 
 @in_report_style
 def differences(results: StudyResults) -> str | None:
-    """Draw every method minus the baseline with its interval, and each pair of networks as an open circle.
+    """Draw every method minus the baseline, beside the noise floor and the method's control.
 
-    None if nothing was compared.
+    With `MIN_RATES` or more rates of a kind of noise: a curve over the rate, in a panel per method. Otherwise a row
+    per comparison. Each pair of networks is an open circle. None if nothing was compared.
     """
-    comparisons = results.comparisons
-    if not comparisons:
+    if not results.comparisons:
         return None
-    style_of = method_styles(results.methods)
-    rows: list[str | ComparisonRecord] = []  # a heading, then its comparisons
-    for title, of_condition in groupby(comparisons, lambda comparison: comparison.condition.title):
-        rows += [title, *of_condition]
-    figure, axes = new_figure(0.75 + 0.27 * len(rows))
-    axes.axvline(0, color=INK, linewidth=0.8)
-    drawn = [0.0]  # every number in the figure: the axis must hold them all
-    for y, row in enumerate(rows):
-        if isinstance(row, str):
-            axes.text(0.01, y, row, transform=axes.get_yaxis_transform(), va="center", weight="bold")
-            continue
-        style = style_of[row.method]
-        draw_interval(axes.hlines, y, row, style.colour, linewidth=1.8)
-        if row.delta is not None:
-            axes.plot(row.delta, y, marker=style.marker, color=style.colour, markersize=7, zorder=3)
-        seeds = [seed.delta for seed in row.by_seed]
-        draw_seed_points(axes, seeds, [y - 0.28] * len(seeds), style.colour)
-        axes.text(-0.02, y, row.method, transform=axes.get_yaxis_transform(), ha="right", va="center")
-        axes.text(1.02, y, _difference_text(row), transform=axes.get_yaxis_transform(), va="center")
-        drawn += [*seeds, *(end for end in (row.lo, row.hi) if end is not None)]
-    half_width = 1.1 * max(abs(number) for number in drawn) or 0.01
-    axes.set(xlim=(-half_width, half_width), ylim=(len(rows) - 0.4, -0.7), yticks=[])
-    axes.spines["left"].set_visible(False)
-    axes.grid(axis="x")
-    baseline = comparisons[0].baseline
-    axes.set_xlabel(f"worse than {baseline}   ◂   difference in mean test {metric_title(results)}   ▸   better")
+    rates: dict[str, set[float]] = defaultdict(set)
+    for comparison in results.comparisons:
+        rates[comparison.condition.kind].add(comparison.condition.rate)
+    clean = rates.pop("none", set())
+    kinds = [kind for kind, of_kind in rates.items() if len(of_kind | clean) >= MIN_RATES]
+    if kinds and len(kinds) == len(rates):
+        return _gain_against_noise(results, kinds)
+    return _row_per_comparison(results)
+
+
+# --- Curves over the noise rate ---
+
+
+def _gain_against_noise(results: StudyResults, kinds: Sequence[str]) -> str:
+    controls = set(results.control_of.values())
+    methods = list(dict.fromkeys(c.method for c in results.comparisons if c.method not in controls))
+    panels = [(kind, method) for kind in kinds for method in methods]
+    figure, grid = panel_grid(len(panels), min(len(panels), 4), 0.9, 2.0, sharex=True, sharey=True)
+    for axes, (kind, method) in zip(grid.ravel(), panels, strict=False):
+        _draw_panel(axes, results, kind, method)
+        axes.set_title(wrap_name(method if len(kinds) == 1 else f"{method}, {kind}", 25), loc="left", size=8)
+    figure.supylabel(f"test {metric_title(results)} minus that of {results.baseline}", fontsize=9)
+    figure.supxlabel("label noise, % of training rows", fontsize=9)
+    _add_legend(figure, results)
     return to_svg(figure, "differences")
 
 
+def _draw_panel(axes: Axes, results: StudyResults, kind: str, method: str) -> None:
+    """Draw a method's differences by noise rate over the grey noise floor, and beside them those of its control."""
+    axes.axhline(0, color=INK, linewidth=0.8)
+    floor = [c for c in _by_rate(results.floor, kind) if c.lo is not None and c.hi is not None]
+    ends = np.array([(c.lo, c.hi) for c in floor], dtype=float).reshape(-1, 2)
+    axes.fill_between([c.condition.rate for c in floor], *ends.T, color=GREY, alpha=0.3, linewidth=0)
+    compared = _by_rate(results.comparisons, kind)
+    rates = sorted({c.condition.rate for c in compared})
+    shift = 0.02 * (rates[-1] - rates[0])
+    style_of = study_styles(results)
+    for name in filter(None, (method, results.control_of.get(method))):
+        style = style_of[name]
+        x_shift = shift if style.is_control else -shift / 2
+        shown = [c for c in compared if c.method == name and c.delta is not None]
+        xs = [c.condition.rate + x_shift for c in shown]
+        deltas = np.array([c.delta for c in shown], dtype=float)
+        axes.plot(xs, deltas, **style.marks | {"linestyle": style.dashes if style.is_control else "-"}, zorder=3)
+        for x, comparison in zip(xs, shown, strict=True):
+            draw_interval(axes.vlines, x, comparison, style.colour, linewidth=1.2, zorder=2)
+            if not style.is_control:
+                seeds = [seed.delta for seed in comparison.by_seed]
+                draw_seed_points(axes, [x - 2 * shift] * len(seeds), seeds, style.colour)
+    axes.set_xticks(rates, [f"{100 * rate:g}" for rate in rates])
+    axes.margins(x=0.12)
+    axes.grid(axis="y")
+
+
+def _by_rate(comparisons: Sequence[ComparisonRecord], kind: str) -> list[ComparisonRecord]:
+    """Select the comparisons under one kind of noise and those without noise, by ascending rate."""
+    chosen = [c for c in comparisons if c.condition.kind in ("none", kind)]
+    return sorted(chosen, key=lambda c: c.condition.rate)
+
+
+def _add_legend(figure: Figure, results: StudyResults) -> None:
+    axes = figure.axes[0]
+    handles: list[Any] = [
+        axes.plot([], [], "o-", color=INK, label="method, mean over seeds")[0],
+        axes.plot([], [], "o", markersize=3.6, markerfacecolor="none", color=INK, label="one seed")[0],
+    ]
+    if results.controls:
+        handles.append(axes.plot([], [], "o:", markerfacecolor="none", color=INK, label="its control")[0])
+    if results.floor:
+        handles.append(axes.fill_between([], [], [], color=GREY, alpha=0.3, linewidth=0, label="noise floor"))
+    figure.legend(handles=handles, loc="outside upper left", ncols=4, handlelength=2.4, columnspacing=1.6)
+
+
+# --- A row per comparison ---
+
+
+def _row_per_comparison(results: StudyResults) -> str:
+    style_of = study_styles(results)
+    floors = [(c, Style(GREY, "o", "-")) for c in results.floor]
+    compared = [(c, style_of[c.method]) for c in _controls_last(results)]
+    conditions = list(dict.fromkeys(c.condition for c in results.comparisons))
+    n_rows = len(compared) + len(floors) + len(conditions)
+    figure, axes = new_figure(0.75 + 0.27 * n_rows)
+    axes.axvline(0, color=INK, linewidth=0.8)
+    y, drawn = 0, [0.0]  # every number in the figure: the axis must hold them all
+    for condition in conditions:
+        axes.text(0.01, y, condition.title, transform=axes.get_yaxis_transform(), va="center", weight="bold")
+        rows = [row for row in (*compared, *floors) if row[0].condition == condition]
+        _draw_band(axes, [c for c, _ in floors if c.condition == condition], (y + 0.5, y + len(rows) + 0.5))
+        for y_of_row, (comparison, style) in enumerate(rows, y + 1):
+            drawn += _draw_row(axes, y_of_row, comparison, style)
+        y += 1 + len(rows)
+    half_width = 1.1 * max(abs(number) for number in drawn) or 0.01
+    axes.set(xlim=(-half_width, half_width), ylim=(n_rows - 0.4, -0.7), yticks=[])
+    axes.spines["left"].set_visible(False)
+    axes.grid(axis="x")
+    metric = f"difference in mean test {metric_title(results)}"
+    axes.set_xlabel(f"lower than {results.baseline}   ◂   {metric}   ▸   higher")
+    return to_svg(figure, "differences")
+
+
+def _controls_last(results: StudyResults) -> list[ComparisonRecord]:
+    """Return the comparisons in their order, but that of a control after that of its method."""
+    place = {method: i for i, method in enumerate(results.methods)}
+    method_of = {control: method for method, control in results.control_of.items()}
+    return sorted(
+        results.comparisons, key=lambda c: (place.get(method_of.get(c.method, c.method), 0), c.method in method_of)
+    )
+
+
+def _draw_band(axes: Axes, floor: Sequence[ComparisonRecord], between: tuple[float, float]) -> None:
+    """Draw the interval of the noise floor as a grey band behind the rows of its condition."""
+    for comparison in floor:
+        if comparison.lo is not None and comparison.hi is not None:
+            axes.fill_betweenx(between, comparison.lo, comparison.hi, color=GREY, alpha=0.2, linewidth=0)
+
+
+def _draw_row(axes: Axes, y: float, row: ComparisonRecord, style: Style) -> list[float]:
+    """Draw a comparison at height y, and return the numbers that were drawn."""
+    draw_interval(axes.hlines, y, row, style.colour, linewidth=1.8)
+    if row.delta is not None:
+        axes.plot(row.delta, y, **style.marks, markersize=7, zorder=3)
+    seeds = [seed.delta for seed in row.by_seed]
+    draw_seed_points(axes, seeds, [y - 0.28] * len(seeds), style.colour)
+    axes.text(-0.02, y, row.method, transform=axes.get_yaxis_transform(), ha="right", va="center")
+    axes.text(1.02, y, _difference_text(row), transform=axes.get_yaxis_transform(), va="center")
+    return [*seeds, *(number for number in (row.delta, row.lo, row.hi) if number is not None)]
+
+
 def _difference_text(row: ComparisonRecord) -> str:
-    if row.delta is None:
-        return "not compared"
-    if row.lo is None or row.hi is None:
-        return signed(row.delta)
-    return f"{signed(row.delta)}  ({signed(row.lo)} to {signed(row.hi)})"
+    return "not compared" if row.delta is None else with_interval(row)
+
+
+# --- Cost against benefit ---
 
 
 @in_report_style
@@ -89,7 +196,7 @@ def cost_against_benefit(results: StudyResults) -> str | None:
     if not rows:
         return None
     rows.sort(key=lambda row: row[0].delta or 0)
-    style_of = method_styles(results.methods)
+    style_of = study_styles(results)
     figure, axes = new_figure(max(3.2, 0.8 + 0.175 * len(rows)))
     axes.axhline(0, color=INK, linewidth=0.8)
     axes.axvline(1, color=INK, linewidth=0.8)
@@ -122,7 +229,7 @@ def _draw_cost(
     column, column_transform = 1.05, axes.get_yaxis_transform()
     draw_interval(axes.vlines, x, comparison, style.colour, linewidth=1.0, alpha=0.7)
     difference = comparison.delta or 0.0
-    axes.plot(x, difference, style.marker, color=style.colour, markersize=7, zorder=4)
+    axes.plot(x, difference, **style.marks, markersize=7, zorder=4)
     bottom, top = axes.get_ylim()
     name_position = (column, bottom + height * (top - bottom))
     axes.annotate(
@@ -134,7 +241,7 @@ def _draw_cost(
         annotation_clip=False,
         arrowprops={"arrowstyle": "-", "color": style.colour, "linewidth": 0.5, "alpha": 0.55, "shrinkB": 4},
     )
-    axes.plot(*name_position, style.marker, color=style.colour, markersize=5, transform=column_transform, clip_on=False)
+    axes.plot(*name_position, **style.marks, markersize=5, transform=column_transform, clip_on=False)
     name = f"{comparison.method}  × {ratio:.2f}"
     axes.text(column + 0.02, name_position[1], name, transform=column_transform, va="center", size=8)
 

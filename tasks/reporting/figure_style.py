@@ -1,6 +1,7 @@
 """Shared style of all report figures: colours, markers, matplotlib settings and export to inline SVG.
 
-A method keeps its colour, marker and line style in every figure. The colours can be distinguished with colour-blind
+A method keeps its colour, marker and line style in every figure; a control has those of its method, but is hollow and
+dotted. What is grey is the noise floor. The colours can be distinguished with colour-blind
 vision (Okabe and Ito); markers and line styles can be distinguished on a grey print too. Text stays text, in the
 page's own sans-serif font. What is drawn in `INK` takes the page's text colour, on a light or a dark page. The same
 results give the same bytes.
@@ -9,18 +10,21 @@ results give the same bytes.
 import io
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ParamSpec, TypeVar
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tasks.records.study import Condition, StudyResults
+from tasks.records.arms import Condition
+from tasks.records.study import StudyResults
+from tasks.records.summary_text import describe_metric
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
+GREY = "#858b96"  # of the noise floor, on a light or a dark page
 INK, FAINT = "#010203", "#030201"  # placeholders for the page's text colour and its pale lines, see `to_svg`
 COLOURS = (INK, "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
@@ -59,6 +63,13 @@ class Style:
     colour: str
     marker: str
     dashes: Dashes
+    is_control: bool = False
+
+    @property
+    def marks(self) -> dict[str, Any]:
+        """How the method's markers look, for `Axes.plot`; a line between them is drawn in `dashes`."""
+        face = "none" if self.is_control else self.colour
+        return {"marker": self.marker, "color": self.colour, "markerfacecolor": face, "linestyle": ""}
 
 
 def in_report_style(draw: Callable[P, T]) -> Callable[P, T]:
@@ -95,10 +106,28 @@ def method_styles(methods: Sequence[str]) -> dict[str, Style]:
     }
 
 
+def study_styles(results: StudyResults) -> dict[str, Style]:
+    """Return one style per method of a study; a control has that of its method, hollow and dotted."""
+    controls = set(results.control_of.values())
+    styles = method_styles([method for method in results.methods if method not in controls])
+    for method, control in results.control_of.items():
+        styles[control] = replace(styles.get(method, Style(INK, "o", "-")), dashes=":", is_control=True)
+    return {method: styles[method] for method in results.methods}
+
+
 def metric_title(results: StudyResults) -> str:
     """Return the name of the study's metric as figures and tables show it."""
-    metric = next((arm.metric for arm in results.arms), "auc")
-    return "AUC" if metric == "auc" else metric
+    return describe_metric(next((arm.metric for arm in results.arms), "auc"))
+
+
+def wrap_name(name: str, width: int) -> str:
+    """Break a method's name after brackets, underscores and spaces into lines of about `width` characters."""
+    lines = [""]
+    for part in re.split(r"(?<=[(_ ])", name):
+        if lines[-1] and len(lines[-1]) + len(part) > width:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)
 
 
 def first_and_noisiest(results: StudyResults) -> tuple[Condition, ...]:

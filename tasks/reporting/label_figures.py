@@ -6,7 +6,9 @@ import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 from numpy.typing import NDArray
 
-from tasks.records.study import Condition, StudyResults, average_scores
+from tasks.records.arms import Condition
+from tasks.records.scores import average_scores
+from tasks.records.study import StudyResults
 from tasks.records.summary_text import signed
 from tasks.reporting.figure_style import (
     FAINT,
@@ -15,15 +17,16 @@ from tasks.reporting.figure_style import (
     draw_interval,
     first_and_noisiest,
     in_report_style,
-    method_styles,
     metric_title,
     new_figure,
     panel_grid,
+    study_styles,
     to_svg,
+    wrap_name,
 )
 
 _DIVERGING = LinearSegmentedColormap.from_list("differences", ["#9f8fd0", "#ffffff", "#f2a452"])
-"""Worse, equal, better: can be distinguished with colour-blind vision, and pale enough for dark numbers."""
+"""Lower, equal, higher: can be distinguished with colour-blind vision, and pale enough for dark numbers."""
 
 
 @in_report_style
@@ -36,7 +39,7 @@ def labels_by_method(results: StudyResults) -> str:
         return _heat_map(results)
     conditions = first_and_noisiest(results)
     order = _easiest_first(results)
-    style_of = method_styles(results.methods)
+    style_of = study_styles(results)
     spacing = 0.7 / max(3, len(style_of))
     height = 0.9 + max(0.3, 0.075 * len(style_of)) * len(order)
     figure, grid = panel_grid(len(conditions), len(conditions), height, sharex=True, sharey=True)
@@ -49,7 +52,7 @@ def labels_by_method(results: StudyResults) -> str:
                 y = row + spacing * (i - (len(style_of) - 1) / 2)
                 draw_interval(axes.hlines, y, score, style.colour, linewidth=0.9, alpha=0.75)
                 if score.value is not None:
-                    axes.plot(score.value, y, style.marker, color=style.colour, markersize=4.2)
+                    axes.plot(score.value, y, **style.marks, markersize=4.2)
         axes.set_title(condition.title, loc="left")
         axes.set_xlabel(f"test {metric_title(results)}")
         axes.grid(axis="x")
@@ -57,7 +60,7 @@ def labels_by_method(results: StudyResults) -> str:
     first = grid[0, 0]
     first.set_yticks(range(len(order)), [label.replace("_", " ") for label in order])
     first.set_ylim(len(order) - 0.5, -0.5)
-    handles = [first.plot([], [], s.marker, color=s.colour, label=method)[0] for method, s in style_of.items()]
+    handles = [first.plot([], [], **style.marks, label=method)[0] for method, style in style_of.items()]
     figure.legend(handles=handles, loc="outside upper left", ncols=min(len(handles), 4))
     return to_svg(figure, "labels")
 
@@ -82,7 +85,7 @@ def _heat_map(results: StudyResults) -> str:
     table = dict(sorted(table.items(), key=lambda row: -np.nan_to_num(row[1][-1], nan=-np.inf)))
     cells = np.array(list(table.values()))
     strongest = max(1.0, float(np.nanquantile(np.abs(cells), 0.95))) if np.isfinite(cells).any() else 1.0
-    figure, axes = new_figure(1.3 + 0.19 * len(table))
+    figure, axes = new_figure(1.4 + 0.22 * len(table))
     axes.pcolormesh(cells, cmap=_DIVERGING, vmin=-strongest, vmax=strongest)
     for (row, column), value in np.ndenumerate(cells):
         colour = INK if np.isnan(value) else "#151515"  # cells with a number are light on a dark page too
@@ -90,7 +93,7 @@ def _heat_map(results: StudyResults) -> str:
         axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", size=7, color=colour)
     names = [name.replace("_", " ") + (" *" if name in condition.labels else "") for name in labels]
     axes.set_xticks(np.arange(len(names) + 1) + 0.5, [*names, "mean"], rotation=40, ha="left", size=8)
-    axes.set_yticks(np.arange(len(table)) + 0.5, list(table), size=8)
+    axes.set_yticks(np.arange(len(table)) + 0.5, [wrap_name(method, 26) for method in table], size=7)
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
     axes.invert_yaxis()
@@ -98,7 +101,7 @@ def _heat_map(results: StudyResults) -> str:
     axes.spines[:].set_visible(False)
     axes.set_xlabel(
         f"{condition.title}: test {metric_title(results)} minus that of {results.baseline}, in thousandths"
-        + ("; * noisy in training" if condition.labels else "")
+        + ("\n* noisy in training" if condition.labels else "")
     )
     return to_svg(figure, "labels")
 

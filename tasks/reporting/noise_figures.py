@@ -5,7 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from tasks.records.study import Condition, ScoreRecord, StudyResults, average_scores
+from tasks.records.arms import Condition
+from tasks.records.scores import ScoreRecord, average_scores
+from tasks.records.study import StudyResults
 from tasks.reporting.figure_style import (
     COLOURS,
     INK,
@@ -15,11 +17,12 @@ from tasks.reporting.figure_style import (
     draw_seed_points,
     first_and_noisiest,
     in_report_style,
-    method_styles,
     metric_title,
     new_figure,
     panel_grid,
+    study_styles,
     to_svg,
+    wrap_name,
 )
 
 
@@ -54,7 +57,7 @@ def _draw_all_methods(axes: Axes, results: StudyResults, kind: str, labels: tupl
     span = rates[-1] - rates[0] or 1.0
     smallest_gap = min(np.diff(rates), default=span)
     dodge = min(0.07 * span, 0.7 * smallest_gap / len(results.methods))  # so that no method hides another
-    for i, (method, style) in enumerate(method_styles(results.methods).items()):
+    for i, (method, style) in enumerate(study_styles(results).items()):
         shift = dodge * (i - (len(results.methods) - 1) / 2)
         xs, values = [], []
         for condition in conditions:
@@ -67,7 +70,7 @@ def _draw_all_methods(axes: Axes, results: StudyResults, kind: str, labels: tupl
             draw_interval(axes.vlines, x, score, style.colour, linewidth=1.1, zorder=2)
             if len(seeds) > 1:
                 draw_seed_points(axes, [x + 0.45 * dodge] * len(seeds), seeds, style.colour)
-        axes.plot(xs, values, style.marker, color=style.colour, linestyle=style.dashes, label=method, zorder=3)
+        axes.plot(xs, values, **style.marks | {"linestyle": style.dashes}, label=method, zorder=3)
     axes.set_xticks(rates, [f"{100 * rate:g} %" if rate else "none" for rate in rates])
     axes.set_xlabel("label noise" if kind == "none" else f"{kind} labels, share of training rows")
     axes.set_title(f"mean of the {len(labels)} noisy labels" if labels else "mean of all scored labels", loc="left")
@@ -79,9 +82,10 @@ def _draw_all_methods(axes: Axes, results: StudyResults, kind: str, labels: tupl
 @in_report_style
 def _panel_per_method(results: StudyResults) -> str:
     kinds = _noise_kinds(results)
-    others = [method for method in results.methods if method != results.baseline]
+    left_out = {results.baseline, *results.control_of.values()}
+    others = [method for method in results.methods if method not in left_out]
     panels = [(kind, method) for kind in kinds for method in others]
-    style_of = method_styles(results.methods)
+    style_of = study_styles(results)
     figure, grid = panel_grid(len(panels), 4, 0.7, 1.45, sharey=True)
     for axes, (kind, method) in zip(grid.ravel(), panels, strict=False):
         conditions = [c for c in results.conditions if c.kind in ("none", kind)]
@@ -89,7 +93,7 @@ def _panel_per_method(results: StudyResults) -> str:
         _draw_curve(axes, results, conditions, method, style_of[method])
         rates = sorted({c.rate for c in conditions})
         axes.set_xticks(rates, [f"{100 * rate:g}" for rate in rates])
-        axes.set_title(method if len(kinds) == 1 else f"{method}, {kind}", loc="left", color=INK)
+        axes.set_title(wrap_name(method if len(kinds) == 1 else f"{method}, {kind}", 25), loc="left", size=8)
         axes.margins(x=0.12)
         axes.grid(axis="y")
     figure.supylabel(f"test {metric_title(results)}", fontsize=9)
@@ -116,7 +120,7 @@ def _draw_curve(axes: Axes, results: StudyResults, conditions: Sequence[Conditio
         scores = [(c.rate, _mean_and_seeds(results, method, c, labels)[0]) for c in conditions]
         known = [(rate, score) for rate, score in scores if score.value is not None]
         rates, values = [rate for rate, _ in known], np.array([score.value for _, score in known], dtype=float)
-        axes.plot(rates, values, marker=style.marker, color=style.colour, linestyle=dashes, alpha=alpha, markersize=4)
+        axes.plot(rates, values, **style.marks | {"linestyle": dashes}, alpha=alpha, markersize=4)
         for rate, score in known:
             if style.marker:
                 draw_interval(axes.vlines, rate, score, style.colour, linewidth=1.0)
@@ -136,7 +140,7 @@ def _mean_and_seeds(
     known = [[v for label in labels if (v := arm.scores[label].value) is not None] for arm in arms]
     seeds = [float(np.mean(values)) for values in known if values]
     value = float(np.mean(seeds)) if seeds else None
-    return ScoreRecord(value=value, lo=None, hi=None), seeds
+    return ScoreRecord(value=value, lo=None, hi=None, reason="no interval of a mean of chosen labels"), seeds
 
 
 @in_report_style

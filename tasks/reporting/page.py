@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,16 +10,18 @@ from typing import Any
 import cv2
 import jinja2
 import numpy as np
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from numpy.typing import NDArray
 from PIL import Image
 
 from data_prep.store.store import Store
-from tasks.records.study import ScoreRecord
+from tasks.records.comparisons import ComparisonRecord
+from tasks.records.scores import ScoreRecord
 from tasks.records.summary_text import signed
 from tasks.runtime.atomic_files import write_atomically
 
 MAX_EXAMPLES = 12
+MAX_POINTS = 6  # single seeds in a cell of a table
 EXAMPLE_PIXELS = 96
 """Larger example images are reduced to this side, at which names burned into a radiograph cannot be read."""
 
@@ -52,6 +55,8 @@ def write_page(
         "signed": signed,
         "thousands": thousands,
         "p": _format_p_value,
+        "points": _format_points,
+        "breakable": _breakable,
         "plain": lambda name: name.replace("_", " "),
     }
     side = images.shape[-1]
@@ -105,8 +110,21 @@ def _format_score(score: ScoreRecord) -> Markup:
         return Markup('<span class="none" title="{}">–</span>').format(score.reason or "")
     value = Markup("<b>{}</b>").format(f"{score.value:.3f}")
     if score.lo is None or score.hi is None:
-        return value
+        return Markup('<span title="{}">{}</span>').format(score.reason or "", value)
     return value + Markup(' <span class="interval">{}</span>').format(f"{score.lo:.3f}–{score.hi:.3f}")
+
+
+def _breakable(name: str) -> Markup:
+    """Let a browser break a name after an opening bracket, an underscore, a comma or an equals sign."""
+    return Markup(re.sub(r"([(_,=])", r"\1<wbr>", str(escape(name))))
+
+
+def _format_points(comparison: ComparisonRecord) -> str:
+    """Format the differences of single pairs of networks as '+0.011 −0.002 +0.004'; of many, their range."""
+    deltas = [seed.delta for seed in comparison.by_seed]
+    if len(deltas) > MAX_POINTS:
+        return f"{len(deltas)} pairs: {signed(min(deltas))} to {signed(max(deltas))}"
+    return " ".join(map(signed, deltas)) or "–"
 
 
 def _format_p_value(p: float | None) -> str:

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tasks.records.study import Condition, StudyResults
+from tasks.records.arms import Condition, WeightsRecord
+from tasks.records.study import StudyResults
 from tasks.reporting.figure_style import (
     COLOURS,
     DASHES,
@@ -16,6 +17,7 @@ from tasks.reporting.figure_style import (
     in_report_style,
     panel_grid,
     to_svg,
+    wrap_name,
 )
 
 
@@ -52,19 +54,19 @@ def weights_over_training(results: StudyResults) -> str | None:
     return to_svg(figure, "weights")
 
 
-def _weights_change(weights: Sequence[dict[str, float]]) -> bool:
-    return any(abs(value - 1) > 1e-3 for row in weights for label, value in row.items() if label != "step")
+def _weights_change(weights: Sequence[WeightsRecord]) -> bool:
+    return any(abs(value - 1) > 1e-3 for row in weights for value in row.labels.values())
 
 
 def _draw_weights(axes: Axes, results: StudyResults, method: str, condition: Condition, noisy: Sequence[str]) -> None:
     axes.axhline(1, color=FAINT, linewidth=1)
     for arm in results.finished_arms(method, condition):
-        steps = [row["step"] for row in arm.weights]
+        steps = [row.step for row in arm.weights]
         for label in (name for name in arm.labels if name not in noisy):
-            axes.plot(steps, [row[label] for row in arm.weights], color=INK, alpha=0.22, linewidth=0.7)
+            axes.plot(steps, [row.labels[label] for row in arm.weights], color=INK, alpha=0.22, linewidth=0.7)
         for label, colour, dashes in _label_styles(noisy):
-            axes.plot(steps, [row[label] for row in arm.weights], color=colour, linestyle=dashes)
-    axes.set_title(method, loc="left")
+            axes.plot(steps, [row.labels[label] for row in arm.weights], color=colour, linestyle=dashes)
+    axes.set_title(wrap_name(method, 32), loc="left", size=8)
     axes.grid(axis="y")
 
 

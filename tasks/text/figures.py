@@ -10,7 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import NullLocator
 
-from tasks.records.study import ComparisonRecord, SimilarityRecord, StudyResults
+from tasks.records.arms import SimilarityRecord
+from tasks.records.comparisons import ComparisonRecord
+from tasks.records.study import StudyResults
 from tasks.reporting.figure_style import COLOURS, FAINT, INK, RC_PARAMS, WIDTH, method_styles, to_svg
 from tasks.text.outcomes import WidthRow, against_single, experiments_of, metric_name, similarities, width_rows
 
@@ -57,7 +59,7 @@ def forest_plot(comparisons: Sequence[ComparisonRecord], metric: str, name: str)
         axes.spines["left"].set_visible(False)
         axes.grid(axis="x")
         baseline = shown[0].baseline
-        axes.set_xlabel(f"worse than {baseline}   ◂   difference in test {metric}   ▸   better")
+        axes.set_xlabel(f"lower than {baseline}   ◂   difference in test {metric}   ▸   higher")
         handles = [
             axes.plot([], [], style.marker, color=style.colour, label=method)[0] for method, style in look.items()
         ]

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-import mlflow
 import numpy as np
-from mlflow.exceptions import MlflowException
 
 from data_prep.errors import DataError
 from data_prep.text.sentence_key import sentence_keys
@@ -20,15 +18,11 @@ from data_prep.text.vocabulary import Vocabulary, VocabularySettings
 from models.data.text_batches import TextExamples, text_examples
 from models.networks.alignment import covariance_similarity
 from models.networks.text import TextNetwork, embedding_covariance, initial_text_network, transfer_network
+from tasks.arms.kept_network import read_network
 from tasks.data.pretrained import read_encoder, read_vectors
 from tasks.data.texts import read_texts
-from tasks.runtime.atomic_files import read_state
 from tasks.runtime.home import home
 from tasks.text.spec import TextArm
-
-NETWORK = "network.pt"
-"""File name of a trained network among the artifacts of its MLflow run."""
-
 
 Similarities = dict[tuple[str, str], float | None]
 """Pair of tasks -> the covariance similarity of their embeddings; None if it is undefined."""
@@ -119,7 +113,7 @@ def _network(arm: TextArm, encoder: Encoder, read: Mapping[str, TextTask]) -> Te
     classes = {name: len(read[name].classes) for name in arm.tasks}
     if arm.source is not None:
         (target,) = arm.tasks
-        source = TextNetwork.restore(_kept_network(arm.source.run_id))
+        source = TextNetwork.restore(read_network(arm.source.run_id))
         return transfer_network(source, target, classes[target], arm.network.alignment, seed=arm.seed)
     if arm.encoder is not None:
         config, weights = read_encoder(arm.encoder)
@@ -129,15 +123,3 @@ def _network(arm: TextArm, encoder: Encoder, read: Mapping[str, TextTask]) -> Te
         vectors = read_vectors(arm.vectors, encoder)
         return initial_text_network(arm.network, classes, seed=arm.seed, vectors=vectors)
     return initial_text_network(arm.network, classes, seed=arm.seed, words=encoder.size)
-
-
-def _kept_network(run_id: str | None) -> dict:
-    remedy = "delete that run in MLflow, and the arm is trained again"
-    try:
-        path = Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=NETWORK))
-    except (MlflowException, OSError) as error:
-        raise DataError(f"MLflow has run {run_id} but not its network ({error}): {remedy}") from error
-    state = read_state(path)
-    if state is None:
-        raise DataError(f"MLflow has run {run_id} but not its network: {remedy}")
-    return state

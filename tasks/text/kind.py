@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import mlflow
 import numpy as np
 
 from data_prep.labels.splits import PARTS
@@ -19,21 +18,16 @@ from models.training.loop import Fitted
 from models.training.text_training import TextEpochReport, fit_text, predict_text
 from tasks.arms import mlflow_runs
 from tasks.arms.base import OnStep
+from tasks.arms.kept_network import keep_network
 from tasks.data.texts import GlueData, SentimentData, display_name, read_texts
 from tasks.engine.kind import Kind, Report, SaveEpoch, Scored, Unit
 from tasks.engine.plan import Plan
-from tasks.records.study import (
-    ArmRecord,
-    DataRecord,
-    SimilarityRecord,
-    SplitRecord,
-    TaskRecord,
-    score_records,
-)
+from tasks.records.arms import ArmRecord, LabelRecord, SimilarityRecord
+from tasks.records.data import DataRecord, SplitRecord, TaskRecord
+from tasks.records.scores import score_records
 from tasks.records.summary_text import join_names
-from tasks.runtime.atomic_files import write_state
 from tasks.text.figures import draw_figures
-from tasks.text.inputs import NETWORK, TextInputs, load_text_inputs, similarities
+from tasks.text.inputs import TextInputs, load_text_inputs, similarities
 from tasks.text.outcomes import GLUE_SCORE, answer, metric_name, question
 from tasks.text.report import contents
 from tasks.text.spec import TextArm
@@ -94,11 +88,13 @@ class TextKind(Kind[TextArm, TextInputs, TextFitted]):
         scores, _ = score_records(evaluation, self.sampled)
         similarity = _similarity_records(arm, inputs)
         if arm.keep_network:
-            write_state(inputs.network.checkpoint(), arm.folder / NETWORK)
-            mlflow.log_artifact(str(arm.folder / NETWORK))
+            keep_network(arm, inputs.network.checkpoint())
         details = {
             "metric": mean_score_name(test.metrics for test in tests.values()),
-            "scores": {name: score.model_copy(update={"parts": parts[name]}) for name, score in scores.items()},
+            "by_label": {
+                name: LabelRecord(score=score.model_copy(update={"parts": parts[name]}))
+                for name, score in scores.items()
+            },
             "similarity": similarity,
             "facts": {
                 "validation": fitted.best_val_mean,

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tasks.records.study import ArmRecord, ComparisonRecord, SimilarityRecord, StudyResults
+from tasks.records.arms import ArmRecord, SimilarityRecord
+from tasks.records.comparisons import ComparisonRecord
+from tasks.records.study import StudyResults
 from tasks.records.summary_text import Verdict, join_names, signed, verdict
 from tasks.text.plan import ALIGNED, JOINT, SINGLE, SINGLE_MATRIX, TRANSFER, TRANSFER_ALIGNED
 
@@ -15,11 +17,11 @@ GLUE_SCORE = "GLUE score"
 """The mean of a task's official metrics, which is averaged over tasks if their metrics differ."""
 
 _PUBLISHED = {
-    ("sentiment", "pairs"): f"{PAPER}: better on 13 of 15 pairs, by up to 0.041",
-    ("sentiment", "transfer"): f"{PAPER}: better on four targets, by up to 0.025",
+    ("sentiment", "pairs"): f"{PAPER}: higher on 13 of 15 pairs, by up to 0.041",
+    ("sentiment", "transfer"): f"{PAPER}: higher on four targets, by up to 0.025",
     ("sentiment", "capacity"): f"{PAPER}: 0.851 with one network of width 100, 0.826 with single-task networks whose "
     "widths sum to 1,205",
-    ("glue", "pairs"): f"{PAPER}: better on 7 of 10 pairs",
+    ("glue", "pairs"): f"{PAPER}: higher on 7 of 10 pairs",
     ("glue", "together"): f"{PAPER}: an average GLUE score higher by 0.0235",
 }
 _SIMILARITY_PUBLISHED = {"sentiment": "in the paper on all 15"}
@@ -39,6 +41,7 @@ class EffectSummary:
         conditions: number of conditions.
         lowest: smallest difference.
         highest: largest difference.
+        covers_seeds: whether the intervals cover seeds; if not, nothing is clear about the methods.
         overall: the comparison over all conditions; None if there is only one condition.
     """
 
@@ -51,6 +54,7 @@ class EffectSummary:
     conditions: int
     lowest: float
     highest: float
+    covers_seeds: bool
     overall: ComparisonRecord | None
 
     def in_words(self, conditions: str = "") -> str:
@@ -62,6 +66,7 @@ class EffectSummary:
         count = f"{self.better} of {self.conditions}{conditions and ' '}{conditions}"
         counts = {"clearly higher": self.clearly_better, "clearly lower": self.clearly_worse}
         clear = ", ".join(f"{how} on {number}" for how, number in counts.items() if number) or "none clearly"
+        clear = clear if self.covers_seeds else "these networks only"
         if self.conditions > 1:
             text = f"{count} ({clear}), differences {signed(self.lowest)} to {signed(self.highest)}"
         else:
@@ -145,6 +150,7 @@ def summarise_effects(results: StudyResults, experiment: str) -> list[EffectSumm
                 conditions=len(by_condition),
                 lowest=min(deltas),
                 highest=max(deltas),
+                covers_seeds=any(comparison.covers_seeds for comparison in by_condition),
                 overall=next((comparison for comparison in family if comparison.over_all), None),
             )
         )

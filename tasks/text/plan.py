@@ -33,7 +33,7 @@ from tasks.arms.runner import Device
 from tasks.data.pretrained import EncoderRef, VectorsRef
 from tasks.data.texts import GlueData, SentimentData, display_name, read_texts
 from tasks.engine.plan import Contrast, Plan
-from tasks.records.study import Condition
+from tasks.records.arms import Condition
 from tasks.records.summary_text import join_names
 from tasks.runtime.progress import LOGGER
 from tasks.text.spec import TextArm

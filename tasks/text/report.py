@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from tasks.records.study import ArmRecord, ScoreRecord, StudyResults, average_scores
+from tasks.records.arms import ArmRecord
+from tasks.records.scores import ScoreRecord, average_scores
+from tasks.records.study import StudyResults
 from tasks.records.summary_text import verdict
 from tasks.text.outcomes import (
     best_single_task_widths,
@@ -32,6 +34,7 @@ def contents(results: StudyResults, figures: Mapping[str, Markup | None]) -> dic
     finished = [arm for arm in results.arms if arm.status == "finished"]
     return {
         "interval_note": _interval_note(results),
+        "adjusted_together": "the rows of one experiment with the same method and baseline",
         "sections": [
             {
                 "kind": kind,
@@ -54,12 +57,17 @@ def contents(results: StudyResults, figures: Mapping[str, Markup | None]) -> dic
 
 def _interval_note(results: StudyResults) -> str:
     """Return sentences on what the differences and their intervals are based on."""
+    covers_seeds = any(found.covers_seeds for found in results.comparisons)
+    clearly = (
+        "“Clearly” means p < 0.05 after Holm's adjustment over the rows with the same method and baseline."
+        if covers_seeds
+        else "With fewer than three seeds they cannot show whether another training would do the same."
+    )
     over = ", or ".join(dict.fromkeys(found.over for found in results.comparisons))
     limits = " ".join(f"{limit}." for limit in dict.fromkeys(found.limit for found in results.comparisons) if limit)
     return (
         f"Differences are paired: same seed, same training sentences, same test sentences. The 95 % intervals are over "
-        f"{over}. “Clearly” means p < 0.05 after Holm's adjustment over the rows with the same method and baseline. "
-        f"{limits}"
+        f"{over}. {clearly} {limits}"
     )
 
 

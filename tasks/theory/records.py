@@ -10,7 +10,8 @@ import numpy as np
 from pydantic import Field, FiniteFloat
 from scipy.special import stdtrit
 
-from tasks.records.study import CheckRecord, Count, Record
+from tasks.records.base import Count, Record
+from tasks.records.data import CheckRecord
 
 
 class Estimate(Record):

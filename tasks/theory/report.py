@@ -14,7 +14,7 @@ from prefect.cache_policies import NO_CACHE
 from models.theory.linear_tasks import SOURCES
 from models.theory.transfer_map import GRID
 from tasks.arms import mlflow_runs
-from tasks.records.study import write_results
+from tasks.records.base import write_results
 from tasks.records.summary_text import signed
 from tasks.reporting.log_report import log_report
 from tasks.reporting.page import write_page
@@ -158,4 +158,4 @@ def _format_points(change: Estimate) -> str:
 
 
 def _css_class(change: Estimate) -> str:
-    return "better" if helps(change) else "worse" if hurts(change) else ""
+    return "good" if helps(change) else "bad" if hurts(change) else ""

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 from models.theory.formulas import expected_single_task_error
 from models.theory.nonlinear_tasks import ACROSS, ALONG, LINKS
 from models.theory.transfer import MINIMA, SINGLE_TASK
-from tasks.records.study import CheckRecord
+from tasks.records.data import CheckRecord
 from tasks.records.summary_text import signed
 from tasks.theory.computations import ComputationsSettings
 from tasks.theory.records import (

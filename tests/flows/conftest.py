@@ -15,6 +15,7 @@ STUDY = """
 methods: [{kind: uniform}, {kind: svd}]
 protocol: {kind: all, noise: [{kind: none}, {kind: random, rate: 0.2, labels: [Effusion]}]}
 seeds: 1
+floor: false
 """
 
 

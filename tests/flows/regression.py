@@ -24,7 +24,8 @@ from tasks.arms.runner import RunnerSettings
 from tasks.engine.kind import Kind, Report, Scored
 from tasks.engine.plan import Plan, against_baseline
 from tasks.engine.study import run_study
-from tasks.records.study import DataRecord, SplitRecord, read_results
+from tasks.records.data import DataRecord, SplitRecord
+from tasks.records.study import read_results
 from tasks.runtime.run_folder import prepare_run_folder
 
 EPOCHS, STEPS = 4, 20

@@ -89,7 +89,10 @@ def test_a_schedule_fires_without_a_hand_and_a_manual_run_takes_json(own_server:
     changed = tmp_path / "prefect.yaml"
     changed.write_text(yaml.safe_dump(soon).replace("{{ $PWD }}", str(ROOT)))
     prefect("--no-prompt", "deploy", "--all", "--prefect-file", str(changed))
-    by_hand = {"out": str(tmp_path / "by hand"), "settings": SMALL | {"method": {"kind": "svd", "refresh": [1]}}}
+    by_hand = {
+        "out": str(tmp_path / "by hand"),
+        "settings": SMALL | {"method": {"kind": "svd", "features": "running", "refresh": [1]}},
+    }
     prefect("deployment", "run", "train/train", "--params", json.dumps(by_hand))
 
     with prefect_worker():

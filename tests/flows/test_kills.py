@@ -45,6 +45,7 @@ training: {{epochs: {EPOCHS}, batch_size: 16}}
 methods: [{{kind: uniform}}, {{kind: svd}}, {{kind: famo}}]
 protocol: {{kind: all, noise: [{{kind: none}}, {{kind: random, rate: 0.2, labels: [Effusion]}}]}}
 seeds: 1
+floor: false
 device: cpu
 runner: {{arms_at_once: 2, threads: 1}}
 """

@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from data_prep.errors import DataError
+from data_prep.noise.protocols import AllProtocol, CurveProtocol, PairsProtocol
 from data_prep.noise.registry import NoiseSettings
 from flows.glue import GlueSettings
 from flows.sentiment import SentimentSettings
@@ -104,6 +105,24 @@ def test_a_part_of_the_training_that_is_not_said_stays_as_it_is_for_this_study()
         GlueSettings.model_validate({"training": {"epochs": 4}}),
     ):
         assert settings.training == usual.model_copy(update={"epochs": 4})
+
+
+def test_a_protocol_of_another_kind_takes_nothing_from_the_default_protocol() -> None:
+    usual = StudySettings().protocol
+    assert usual.noisy_labels != AllProtocol().noisy_labels
+    assert compose(StudySettings, None, {"--protocol": "pairs"}).protocol == PairsProtocol()
+    assert compose(StudySettings, None, {"--protocol": "curve"}).protocol == CurveProtocol()
+    given = {"kind": "all", "noisy_labels": usual.noisy_labels + 1}
+    assert StudySettings.model_validate({"protocol": given}).protocol == usual.model_copy(update=given)
+    assert StudySettings.model_validate({"protocol": {"noise": usual.noise}}).protocol == usual
+
+
+def test_a_study_compares_methods_of_two_stages_with_uniform_weights_and_their_noise_floor() -> None:
+    usual = StudySettings()
+    assert [method.name for method in usual.methods] == ["uniform", "svd", "trust"]
+    assert (usual.seeds, usual.floor, usual.baseline) == (3, True, "uniform")
+    assert compose(StudySettings, None, {"--method": ("svd",)}).baseline == "uniform"  # trained first anyway
+    assert compose(StudySettings, None, {"--method": ("famo", "oracle")}).baseline == "famo"
 
 
 def test_our_own_faults_are_not_blamed_on_the_person() -> None:

@@ -23,6 +23,7 @@ from flows.cli import BAD_INPUT, INTERRUPTED, OK, exit_code
 from flows.settings import compose
 from flows.train import TrainSettings
 from tasks.arms import mlflow_runs
+from tasks.records.study import ComparisonRecord, read_results
 
 pytestmark = pytest.mark.slow
 
@@ -36,7 +37,7 @@ def numbers_of(results: dict[str, Any]) -> dict[str, Any]:
     """All of it but times, run ids, and what says where and whether it was made before."""
     passing = {
         "seconds",
-        "images_per_second",
+        "items_per_second",
         "mlflow_run_id",
         "reused",
         "notes",
@@ -233,3 +234,44 @@ def test_arms_trained_at_once_have_the_numbers_of_arms_trained_alone(
         assert not any(arm["reused"] for arm in results["arms"])
         found[at_once] = numbers_of(results) | {"config": None}
     assert found[1] == found[4]
+
+
+def test_a_training_of_svd_trains_the_network_with_uniform_weights_first_and_registers_the_other(
+    medmtl_home: Path, small_train: list[str]
+) -> None:
+    assert exit_code(["train", *small_train, "--method", "svd", "--out", "out"]) == OK
+    arms = {arm.method: arm for arm in read_results(Path("out/results.json")).arms}
+    assert {method: arm.status for method, arm in arms.items()} == {"uniform": "finished", "svd": "finished"}
+    assert MlflowClient().get_model_version("medmtl", "1").run_id == arms["svd"].mlflow_run_id
+    weights = np.array([list(moment.labels.values()) for moment in arms["svd"].weights])
+    assert weights[0].std() > 0  # from the first epoch on
+    assert (weights == weights[0]).all()
+    ended = {method: MlflowClient().get_run(arm.mlflow_run_id).info for method, arm in arms.items()}
+    assert ended["uniform"].end_time <= ended["svd"].start_time
+
+    assert exit_code(["train", *small_train, "--method", "trust", "--out", "other"]) == OK
+    reused = {arm.method: arm.reused for arm in read_results(Path("other/results.json")).arms}
+    assert reused == {"uniform": True, "trust": False}
+    assert exit_code(["train", *small_train, "--out", "third"]) == OK
+    assert [arm.reused for arm in read_results(Path("third/results.json")).arms] == [True]
+
+
+def test_a_study_trains_its_noise_floor_and_its_controls(medmtl_home: Path, small: list[str]) -> None:
+    config = Path(small[1])
+    control = "{kind: permuted_weights, of: {kind: svd}}"
+    text = (
+        config.read_text().replace("floor: false", "floor: true").replace("{kind: svd}]", f"{{kind: svd}}, {control}]")
+    )
+    config.write_text(text)
+    assert exit_code(["study", *small, "--out", "out"]) == OK
+    results = read_results(Path("out/results.json"))
+    assert [arm.status for arm in results.arms] == ["finished"] * 8
+
+    def pairs(comparisons: tuple[ComparisonRecord, ...]) -> list[tuple[str, str]]:
+        assert all(each.delta is not None for each in comparisons)
+        return [(each.method, each.baseline) for each in comparisons]
+
+    control = "permuted_weights(svd)"
+    assert pairs(results.comparisons) == 2 * [("svd", "uniform")] + 2 * [(control, "uniform")]
+    assert pairs(results.floor) == 2 * [("uniform, other seeds", "uniform")]
+    assert pairs(results.controls) == 2 * [("svd", control)]

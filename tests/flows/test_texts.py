@@ -36,13 +36,13 @@ def test_pairs_write_results_a_report_and_mlflow_runs(
     command = ["sentiment", *small_texts, "--seeds", "3", "--out", "out"]
     assert exit_code(command) == OK
     results = results_of(Path("out"))
-    assert results["schema"] == "medmtl/study/1"
+    assert results["schema"] == "medmtl/study/2"
     arms = results["arms"]
     # single: three tasks, and MR again without SST's test sentences; three pairs, joint and aligned; one pair leaky
     assert len(arms) == 3 * (4 + 6 + 1)
     assert {arm["metric"] for arm in arms} == {"accuracy"}
     assert len({arm["hash"] for arm in arms}) == len(arms)
-    aligned = [arm for arm in arms if arm["method"] == "aligned"]
+    aligned = [arm for arm in arms if arm["factors"]["method"] == "aligned"]
     assert all(arm["similarity"][0]["after"] is not None for arm in aligned)
     over_all = {(c["method"], c["baseline"]): c for c in results["comparisons"] if c["over_all"]}
     assert set(over_all) == {("joint", "single"), ("aligned", "single"), ("aligned", "joint")}
@@ -66,16 +66,18 @@ def test_pairs_write_results_a_report_and_mlflow_runs(
 
     assert exit_code(["sentiment", *small_texts, "--experiment", "singles", "--seeds", "3", "--out", "singles"]) == OK
     singles = results_of(Path("singles"))
-    assert [arm["labels"] for arm in singles["arms"]] == [[name] for name in ("MR", "SST", "CR") for _ in range(3)]
+    assert [list(arm["labels"]) for arm in singles["arms"]] == [
+        [name] for name in ("MR", "SST", "CR") for _ in range(3)
+    ]
     assert all(arm["reused"] for arm in singles["arms"])
 
 
 def test_transfer_starts_from_the_source_and_capacity_compares_the_widths(small_texts: list[str]) -> None:
     assert exit_code(["sentiment", *small_texts, "--experiment", "transfer", "--seeds", "1", "--out", "transfer"]) == OK
     results = results_of(Path("transfer"))
-    methods = [arm["method"] for arm in results["arms"]]
+    methods = [arm["factors"]["method"] for arm in results["arms"]]
     assert (methods.count("transfer"), methods.count("transfer aligned"), methods.count("single")) == (2, 2, 2)
-    assert {c["noise"]["name"] for c in results["comparisons"]} == {"SST to MR", "SST to CR", "all 2"}
+    assert {c["condition"]["name"] for c in results["comparisons"]} == {"SST to MR", "SST to CR", "all 2"}
 
     config = Path("small.yaml")
     config.write_text(config.read_text() + "widths: [4, 8]\n")
@@ -83,7 +85,7 @@ def test_transfer_starts_from_the_source_and_capacity_compares_the_widths(small_
     widths = results_of(Path("widths"))
     assert {arm["facts"]["width"] for arm in widths["arms"]} == {4, 8}
     # arms with the width of the transfer study are reused, under the names of this study
-    assert [arm["noise"]["name"] for arm in widths["arms"] if arm["reused"]] == ["MR, width 8", "CR, width 8"]
+    assert [arm["condition"]["name"] for arm in widths["arms"] if arm["reused"]] == ["MR, width 8", "CR, width 8"]
     assert "Capacity" in Path("widths/report.html").read_text()
 
 
@@ -121,9 +123,9 @@ def test_glue_with_an_encoder_from_a_folder(medmtl_home: Path, tmp_path: Path) -
     command = ["glue", "--config", "glue.yaml", "--folder", "glue", "--encoder", "encoder", *tasks, "--seeds", "1"]
     assert exit_code([*command, "--out", "out"]) == OK
     results = results_of(Path("out"))
-    scores = next(arm for arm in results["arms"] if arm["method"] == "joint")["scores"]
-    assert set(scores["CoLA"]["parts"]) == {"matthews"}
-    assert set(scores["RTE"]["parts"]) == {"accuracy"}
+    labels = next(arm for arm in results["arms"] if arm["factors"]["method"] == "joint")["labels"]
+    assert set(labels["CoLA"]["score"]["parts"]) == {"matthews"}
+    assert set(labels["RTE"]["score"]["parts"]) == {"accuracy"}
     assert {c["experiment"] for c in results["comparisons"]} == {"pairs", "together"}
     assert {c["metric"] for c in results["comparisons"]} == {"GLUE score"}
 

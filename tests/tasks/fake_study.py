@@ -1,30 +1,40 @@
-"""Made-up results of a study with plausible numbers: by default 3 methods, clean and noisy, 2 seeds, 14 findings."""
+"""Made-up results of a study with plausible numbers: by default 3 methods, clean and noisy, 2 seeds, 14 findings.
+
+`big_study` has what a study can have: 4 noise rates, 5 seeds, controls, and the baseline under other seeds.
+"""
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
 from data_prep.labels.table import FINDINGS
 from models.evaluation.auc import Evaluation, Score
 from models.evaluation.paired import Comparison
-from tasks.records.study import (
+from tasks.records.arms import (
     ArmRecord,
-    ComparisonRecord,
     Condition,
     ConditionRecord,
-    DataRecord,
+    LabelRecord,
     NoiseOnLabel,
-    QuarantinedImage,
-    SplitRecord,
-    StudyResults,
-    adjust_p_values,
-    score_records,
+    WeightsRecord,
 )
+from tasks.records.comparisons import ComparisonRecord, adjust_p_values, spread_records
+from tasks.records.data import DataRecord, QuarantinedImage, SplitRecord
+from tasks.records.scores import score_records
+from tasks.records.study import StudyResults
 
 NOISY = ("Effusion", "Mass", "Pneumothorax")
 METHODS = ("uniform", "svd", "uncertainty")
 CLEAN = Condition()
-GAIN = {"uniform": 0.0, "svd": 0.011, "uncertainty": -0.004}
+OTHER_SEEDS = "uniform, other seeds"
+TWO_STAGES = "svd(features=finished)"
+TRUST = "trust(features=finished)"
+CONTROLS = {method: f"permuted_weights({method})" for method in (TWO_STAGES, TRUST)}
+GAIN = {
+    "uniform": 0.0, OTHER_SEEDS: 0.0, "svd": 0.011, "uncertainty": -0.004, "oracle": 0.02, TWO_STAGES: 0.012,
+    TRUST: 0.021, CONTROLS[TWO_STAGES]: 0.008, CONTROLS[TRUST]: 0.001,
+}  # fmt: skip
 
 
 def noise_condition(kind: str, rate: float, labels: tuple[str, ...]) -> Condition:
@@ -33,20 +43,35 @@ def noise_condition(kind: str, rate: float, labels: tuple[str, ...]) -> Conditio
 
 
 def fake_study(
-    rates: tuple[float, ...] = (0.2,), seeds: tuple[int, ...] = (0, 1), methods: tuple[str, ...] = METHODS
+    rates: tuple[float, ...] = (0.2,),
+    seeds: tuple[int, ...] = (0, 1),
+    methods: tuple[str, ...] = METHODS,
+    *,
+    controls: Mapping[str, str] | None = None,
+    floor: bool = False,
 ) -> StudyResults:
+    controls = controls or {}
+    methods = (*methods, *controls.values())
     conditions = [CLEAN, *(noise_condition("random", rate, NOISY) for rate in rates)]
     arms = tuple(_arm(m, c, s) for c in conditions for m in methods for s in seeds)
-    comparisons = adjust_p_values([_comparison(m, c, seeds) for c in conditions for m in methods if m != "uniform"])
+    others = [method for method in methods if method != "uniform"]
+    comparisons = [_comparison(m, "uniform", c, seeds) for c in conditions for m in others]
+    against_controls = [_comparison(m, control, c, seeds) for c in conditions for m, control in controls.items()]
+    same: list[ComparisonRecord] = []
+    if floor:
+        arms += tuple(_arm(OTHER_SEEDS, c, s + len(seeds)) for c in conditions for s in seeds)
+        same = [_comparison(OTHER_SEEDS, "uniform", c, seeds) for c in conditions]
     return StudyResults(
-        schema="medmtl/study/1",
         config={"seed": 0, "data": {"kind": "phantom", "patients": 1200, "size": 64}, "methods": list(methods)},
         version="0.1.0",
         git="3f9c2ab41d07",
         environment={"python": "3.11.7", "torch": "2.15.0", "device": "cpu (2 threads)"},
         data=_data(),
         arms=arms,
-        comparisons=comparisons,
+        comparisons=adjust_p_values(comparisons),
+        floor=adjust_p_values(same),
+        controls=adjust_p_values(against_controls),
+        spread=spread_records(arms),
         seconds=241.7,
         notes=("the store was reused: nothing was rendered or decoded",),
     )
@@ -94,11 +119,10 @@ def _arm(method: str, condition: Condition, seed: int) -> ArmRecord:
     mean = float(np.mean([per_label[name].value for name in scored]))
     scores, mean_record = score_records(Evaluation(per_label, Score(mean, mean - 0.014, mean + 0.013), scored))
     return ArmRecord(
-        method=method,
+        factors={"method": method, "condition": condition.name},
         condition=_noise(condition, seed),
         seed=seed,
-        labels=FINDINGS,
-        scores=scores,
+        by_label={label: LabelRecord(score=score) for label, score in scores.items()},
         mean=mean_record,
         weights=_weights(method, condition, generator),
         best_epoch=7 + seed,
@@ -125,7 +149,7 @@ def _noise(condition: Condition, seed: int) -> ConditionRecord:
     return ConditionRecord(**condition.model_dump(), mask=mask, summary=summary)
 
 
-def _weights(method: str, condition: Condition, generator: np.random.Generator) -> tuple[dict, ...]:
+def _weights(method: str, condition: Condition, generator: np.random.Generator) -> tuple[WeightsRecord, ...]:
     end = np.ones(len(FINDINGS))
     if method != "uniform":
         end += generator.uniform(-0.35, 0.35, len(FINDINGS))
@@ -134,15 +158,33 @@ def _weights(method: str, condition: Condition, generator: np.random.Generator) 
     for step in range(0, 481, 40):
         share = 1 - math.exp(-step / 150) if method == "uncertainty" else float(step >= 80)
         weights = 1 + (end - 1) * share
-        rows.append({"step": step, **dict(zip(FINDINGS, (weights * 14 / weights.sum()).tolist(), strict=True))})
+        scaled = (weights * 14 / weights.sum()).tolist()
+        rows.append(WeightsRecord(step=step, labels=dict(zip(FINDINGS, scaled, strict=True))))
     return tuple(rows)
 
 
-def _comparison(method: str, condition: Condition, seeds: tuple[int, ...]) -> ComparisonRecord:
-    means = {(name, seed): _arm(name, condition, seed).mean.value for name in (method, "uniform") for seed in seeds}
-    by_seed = {seed: means[method, seed] - means["uniform", seed] for seed in seeds}
+def _comparison(method: str, baseline: str, condition: Condition, seeds: tuple[int, ...]) -> ComparisonRecord:
+    def mean(name: str, seed: int) -> float:
+        return _arm(name, condition, seed + (len(seeds) if name == OTHER_SEEDS else 0)).mean.value or 0.0
+
+    by_seed = {seed: mean(method, seed) - mean(baseline, seed) for seed in seeds}
     delta = float(np.mean(list(by_seed.values())))
-    error = 0.0031
+    error, over, limit, needed = (
+        0.0031,
+        "patients",
+        f"{len(seeds)} seed(s) are too few for an interval over seeds",
+        None,
+    )
+    if len(seeds) > 2:
+        error, over, limit = math.hypot(0.001, float(np.std(list(by_seed.values()))) / 2), "seeds and patients", None
+        needed = math.ceil(len(seeds) * (2.8 * error / delta) ** 2)
     p_value = math.erfc(abs(delta) / error / math.sqrt(2))
-    found = Comparison(delta, delta - 1.96 * error, delta + 1.96 * error, p_value, {condition.name: by_seed})
-    return ComparisonRecord.of(method, "uniform", condition, found)
+    ends = delta - 1.96 * error, delta + 1.96 * error
+    more = {"over": over, "limit": limit, "detectable": 2.8 * error, "seeds_needed": needed}
+    found = Comparison(delta, *ends, p_value, {condition.name: by_seed}, **more, seeds_reason=limit)
+    return ComparisonRecord.of(method, baseline, condition, found)
+
+
+def big_study() -> StudyResults:
+    methods = ("uniform", "svd", TWO_STAGES, TRUST, "oracle")
+    return fake_study((0.2, 0.4, 0.6), (0, 1, 2, 3, 4), methods, controls=CONTROLS, floor=True)

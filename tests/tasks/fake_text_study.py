@@ -6,19 +6,11 @@ from numpy.typing import NDArray
 from models.evaluation.classification import TaskTest, evaluate
 from models.evaluation.paired import compare_units
 from models.evaluation.paired_classes import Group, class_differences
-from tasks.records.study import (
-    ArmRecord,
-    ComparisonRecord,
-    Condition,
-    ConditionRecord,
-    DataRecord,
-    SimilarityRecord,
-    SplitRecord,
-    StudyResults,
-    TaskRecord,
-    adjust_p_values,
-    score_records,
-)
+from tasks.records.arms import ArmRecord, Condition, ConditionRecord, LabelRecord, SimilarityRecord
+from tasks.records.comparisons import ComparisonRecord, adjust_p_values, spread_records
+from tasks.records.data import DataRecord, SplitRecord, TaskRecord
+from tasks.records.scores import score_records
+from tasks.records.study import StudyResults
 
 TASKS = ("MR", "CR", "TREC")
 PAIRS = (("MR", "CR"), ("MR", "TREC"), ("CR", "TREC"))
@@ -64,6 +56,7 @@ def fake_text_study() -> StudyResults:
         ),
         arms=tuple(arms),
         comparisons=tuple(comparisons),
+        spread=spread_records(arms),
         seconds=61.0,
         notes=("MR, in a group with CR: <b>nothing</b>.",),
     )  # fmt: skip
@@ -78,9 +71,11 @@ def _arm(method: str, tasks: tuple[str, ...], seed: int) -> ArmRecord:
         else ()
     )
     return ArmRecord(
-        method=method, condition=ConditionRecord(name=" and ".join(tasks)), seed=seed, labels=tasks,
-        metric="accuracy",
-        scores={t: s.model_copy(update={"parts": {"accuracy": s.value}}) for t, s in scores.items()}, mean=mean,
+        factors={"method": method, "condition": " and ".join(tasks)},
+        condition=ConditionRecord(name=" and ".join(tasks)), seed=seed, metric="accuracy", mean=mean,
+        by_label={
+            t: LabelRecord(score=s.model_copy(update={"parts": {"accuracy": s.value}})) for t, s in scores.items()
+        },
         similarity=similarity, facts={"validation": 0.7, "padding": 0.1, "width": 100.0}, best_epoch=3,
         items_per_second=1000.0, seconds=10.0,
     )  # fmt: skip

@@ -81,3 +81,13 @@ def test_no_class_number_is_too_large_to_be_kept(largest):
     kept = examples(np.zeros((3, 4, 4), np.uint8), targets, ("a", "b", "c")).targets
     assert kept.tolist() == targets.tolist()
     assert kept.dtype == (torch.int8 if largest < 128 else torch.int16)
+
+
+@pytest.mark.parametrize("rows", [None, np.array([4, 1])])
+def test_each_image_is_another_patients_unless_the_patients_are_given(rows):
+    pixels, targets = np.zeros((5, 2, 2), np.uint8), np.zeros((5 if rows is None else 2, 3), np.int8)
+    assert examples(pixels, targets, (), rows).patient_numbers.tolist() == list(range(len(targets)))
+    numbers = np.arange(len(targets))[::-1] // 2
+    given = examples(pixels, targets, (), rows, patient_numbers=numbers).patient_numbers
+    assert given.tolist() == numbers.tolist()
+    assert given.dtype == torch.int64

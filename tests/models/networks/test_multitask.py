@@ -198,3 +198,54 @@ def test_the_exported_program_gives_the_same_probabilities_for_any_batch(pixels,
         torch.testing.assert_close(program.module()(pixels[:n, None]), probabilities, rtol=0, atol=1e-6)
         assert probabilities.dtype == torch.float32
         assert ((probabilities >= 0) & (probabilities <= 1)).all()
+
+
+def first_predictions(pixels, targets, **values):
+    """What a fresh network whose heads see no feature predicts; (c,)."""
+    labels = ("digit",) if "classes" in values else tuple(f"label {i}" for i in range(targets.shape[1]))
+    network = initial_network(NetworkSettings(), labels, pixels, seed=0, targets=targets, **values).eval()
+    for head in network.heads:
+        torch.nn.init.zeros_(head.weight)
+    predicted = Probabilities(network)(pixels[:, None])
+    torch.testing.assert_close(predicted, predicted[:1].expand_as(predicted))
+    return predicted[0].double()
+
+
+def test_a_network_begins_by_predicting_the_prevalence_of_each_label(pixels):
+    generator = torch.Generator().manual_seed(0)
+    targets = (torch.rand(10_000, 4, generator=generator) < torch.tensor([0.001, 0.02, 0.3, 0.9])).to(torch.int8)
+    targets[torch.rand(10_000, 4, generator=generator) < 0.3] = -1
+    known = (targets >= 0).sum(0)
+    expected = ((targets == 1).sum(0) + 0.5) / (known + 1)
+    torch.testing.assert_close(first_predictions(pixels, targets), expected.double(), rtol=1e-5, atol=0)
+    torch.testing.assert_close(expected, torch.tensor([0.001, 0.02, 0.3, 0.9]), rtol=0.5, atol=0.01)
+
+
+def test_unknown_labels_take_no_part_in_the_first_predictions(pixels):
+    targets = torch.tensor([[1, 0], [0, 0], [0, 1], [1, 1]], dtype=torch.int8)
+    unknown = torch.full((50, 2), -1, dtype=torch.int8)
+    given = first_predictions(pixels, targets)
+    torch.testing.assert_close(first_predictions(pixels, torch.cat([targets, unknown])), given, rtol=0, atol=0)
+
+
+def test_a_label_of_one_class_or_of_none_begins_with_a_finite_prediction(pixels):
+    targets = torch.tensor([[0, 1, -1]] * 9, dtype=torch.int8)
+    predicted = first_predictions(pixels, targets)
+    torch.testing.assert_close(predicted, torch.tensor([0.05, 0.95, 0.5], dtype=torch.float64), rtol=1e-5, atol=0)
+
+
+def test_one_class_of_several_begins_with_the_shares_of_the_classes(pixels):
+    targets = torch.tensor([[2]] * 60 + [[0]] * 30 + [[1]] * 10 + [[-1]] * 50)
+    predicted = first_predictions(pixels, targets, classes=4)
+    expected = torch.tensor([30.5, 10.5, 60.5, 0.5], dtype=torch.float64) / 102
+    torch.testing.assert_close(predicted, expected, rtol=1e-5, atol=0)
+
+
+def test_the_prevalences_set_the_biases_of_the_heads_and_nothing_else(pixels):
+    targets = torch.tensor([[1, 0, 0], [0, 0, 1]], dtype=torch.int8)
+    network = initial_network(NetworkSettings(), LABELS, pixels, seed=0, targets=targets)
+    before, after = network_of(pixels).state_dict(), network.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {f"heads.{i}.bias" for i in range(3)}
+    single = initial_network(NetworkSettings(separate=True), LABELS, pixels, seed=0, targets=targets)
+    assert [head.bias.tolist() for head in single.heads] == [head.bias.tolist() for head in network.heads]

@@ -53,7 +53,8 @@ def network():
 
 
 def weighting(kind):
-    return make_weighting(TypeAdapter(WeightingSettings).validate_python({"kind": kind}), 3)
+    values = {"kind": kind, "features": "running"} if kind == "svd" else {"kind": kind}
+    return make_weighting(TypeAdapter(WeightingSettings).validate_python(values), 3)
 
 
 def test_one_process_shares_with_nobody():

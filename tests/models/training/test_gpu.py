@@ -8,7 +8,6 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
-from pydantic import TypeAdapter
 
 from models.data.image_batches import examples
 from models.evaluation.leakage import hashed_patients
@@ -17,7 +16,6 @@ from models.networks.word_encoders import CnnSettings, LstmSettings, MlpSettings
 from models.training.image_training import TrainingSettings, fit, predict
 from models.training.text_training import fit_text, predict_text
 from models.weighting.aggregation import AggregationSettings
-from models.weighting.registry import WeightingSettings, make_weighting
 from models.weighting.scalarization import ScalarizationSettings
 from tests.models.training import test_image_training as toy_images
 from tests.models.training import test_text_training as toy_texts
@@ -43,7 +41,7 @@ def full_precision(monkeypatch):
 def image_losses(device, kind="uniform", **changed):
     """Train the toy network; return the losses of its epochs."""
     settings = toy_images.PLAIN.model_copy(update={"learning_rate": 1e-3} | changed)
-    rule = make_weighting(TypeAdapter(WeightingSettings).validate_python({"kind": kind}), 3)
+    rule = toy_images.weighting(kind)
     network = toy_images.toy_network()
     train, val = toy_images.TRAIN, toy_images.VAL
     fitted = fit(network, rule, train, val, settings, seed=0, device=device)

@@ -50,7 +50,10 @@ def images(n, seed, first_patient=0):
     pixels[:, 10:13, 10:13] += 60 * targets[:, 2, None, None]
     known = rng.random((n, 3)) >= 0.1
     patients = hashed_patients("toy", [str(first_patient + i) for i in range(n)])
-    return examples(pixels.clip(0, 255).astype(np.uint8), np.where(known, targets, -1), patients)
+    numbers = np.random.default_rng(seed).permutation(n) // 2  # two images of a patient
+    return examples(
+        pixels.clip(0, 255).astype(np.uint8), np.where(known, targets, -1), patients, patient_numbers=numbers
+    )
 
 
 TRAIN, VAL = images(90, 0), images(60, 1, first_patient=1000)
@@ -73,7 +76,9 @@ def toy_network(seed=0):
 
 
 def weighting(kind):
-    return make_weighting(TypeAdapter(WeightingSettings).validate_python({"kind": kind}), 3)
+    """The rule of a kind; that of Algorithm 2 acts in the middle of the training."""
+    values = {"kind": kind, "features": "running"} if kind == "svd" else {"kind": kind}
+    return make_weighting(TypeAdapter(WeightingSettings).validate_python(values), 3)
 
 
 def run(kind="uniform", settings=SETTINGS, **kwargs):
@@ -441,14 +446,16 @@ class Looking(Uniform):
 def test_a_feature_pass_may_look_at_a_seeded_subset():
     rule = Looking(None, 20, 40, 40, 1000)
     fit(toy_network(), rule, TRAIN, VAL, SETTINGS, seed=0, device="cpu")
-    (everything, targets), (few, _), (more, labels), again, too_many = rule.seen
-    assert [len(features) for features, _ in rule.seen] == [90, 20, 40, 40, 90]
+    (everything, targets, patients), (few, *_), (more, labels, same_patients), again, too_many = rule.seen
+    assert [len(features) for features, *_ in rule.seen] == [90, 20, 40, 40, 90]
     assert torch.equal(targets, TRAIN.targets)
+    assert torch.equal(patients, TRAIN.patient_numbers)
     assert torch.equal(more, again[0])
     torch.testing.assert_close(too_many[0], everything)
     rows = [int((everything - features).abs().sum(1).argmin()) for features in more]
     assert rows == sorted(set(rows))
     assert torch.equal(labels, TRAIN.targets[rows])
+    assert torch.equal(same_patients, TRAIN.patient_numbers[rows])
     assert set(map(tuple, few.round(decimals=3).tolist())) <= set(map(tuple, more.round(decimals=3).tolist()))
 
 
@@ -456,13 +463,13 @@ def test_a_share_of_the_images_is_never_fewer_than_what_a_weighting_needs(monkey
     monkeypatch.setattr(image_training, "MIN_SAMPLE_SIZE", 30)
     rule = Looking(0.1, 0.5)
     fit(toy_network(), rule, TRAIN, VAL, SETTINGS, seed=0, device="cpu")
-    assert [len(features) for features, _ in rule.seen] == [30, 45]
+    assert [len(features) for features, *_ in rule.seen] == [30, 45]
 
 
 def test_a_rule_is_asked_before_the_first_step_of_a_fresh_run_and_may_look_at_validation_images():
     class Asked(Looking):
         def after_epoch(self, epoch, feature_pass, validation_pass):
-            self.seen.append((epoch, sum(len(y) for _, y in validation_pass(None))))
+            self.seen.append((epoch, sum(len(y) for _, y, _ in validation_pass(None))))
 
     fresh, resumed, states = Asked(), Asked(), []
     on_epoch = lambda report, state: states.append(state)  # noqa: E731

@@ -84,7 +84,7 @@ def test_the_callers_logging_is_a_row_of_its_own_after_steps_and_after_epochs(tr
 def test_the_pass_of_a_weighting_is_seen_whichever_epoch_it_follows(train: Examples) -> None:
     for refresh in (1, 2):
         settings = TrainingSettings(epochs=3, batch_size=BATCH)
-        rule = make_weighting(SvdSettings(refresh=(refresh,)), len(LABELS))
+        rule = make_weighting(SvdSettings(features="running", refresh=(refresh,)), len(LABELS))
         found = profile(network(train), rule, train, some_examples(1), settings, seed=0, device="cpu")
         passing = {row.part: row.seconds for row in found.rows}["weighting"]
         nothing = {row.part: row.seconds for row in profiled(train, settings).rows}["weighting"]

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -90,7 +92,107 @@ def test_a_patients_own_images_take_no_part_in_its_scores():
     before = out_of_fold_scores(x, y, patient_numbers, seed=0)
     changed = y.copy()
     changed[:2] = 1 - changed[:2]
-    np.testing.assert_array_equal(before[:2], out_of_fold_scores(x, changed, patient_numbers, seed=0)[:2])
+    np.testing.assert_array_equal(before[:, :2], out_of_fold_scores(x, changed, patient_numbers, seed=0)[:, :2])
+
+
+def folds_of(x, y, patient_numbers):
+    """Each image's fold, found out from outside: an image's labels change the scores of all folds but its own."""
+    before, fold = out_of_fold_scores(x, y, patient_numbers, seed=0), np.full(len(y), -1)
+    for row in range(len(y)):
+        if fold[row] < 0:
+            changed = y.copy()
+            changed[row] = 1 - changed[row]
+            same = (out_of_fold_scores(x, changed, patient_numbers, seed=0) == before).all(axis=(0, 2))
+            fold[same] = fold.max() + 1
+    return fold
+
+
+def test_scores_are_ridge_regressions_and_projections_on_the_difference_of_the_means_over_five_folds_by_patient():
+    x, y = data(n=120, seed=3)
+    x += 5
+    patient_numbers = np.arange(120) // 2
+    fold = folds_of(x, y, patient_numbers)
+    assert np.bincount(fold).tolist() == [24] * 5
+    np.testing.assert_array_equal(fold[::2], fold[1::2])
+    y[np.random.default_rng(2).random(y.shape) < 0.2] = -1
+    sharp, blunt = out_of_fold_scores(x, y, patient_numbers, seed=0)
+    for held_out in range(5):
+        rest, mean = fold != held_out, x[fold != held_out].mean(axis=0)
+        covariance = np.cov(x[rest].T, bias=True)
+        inverse = np.linalg.inv(covariance + np.diag(covariance).mean() * np.eye(12))
+        for i in range(y.shape[1]):
+            known = rest & (y[:, i] >= 0)
+            with_label = ((x[known] - mean) * (y[known, i] - y[known, i].mean())[:, None]).mean(axis=0)
+            np.testing.assert_allclose(blunt[~rest, i], (x[~rest] - mean) @ with_label)
+            np.testing.assert_allclose(sharp[~rest, i], (x[~rest] - mean) @ inverse @ with_label)
+
+
+def test_features_without_variance_rank_nothing_and_raise_nothing():
+    y = data(n=100)[1]
+    assert not out_of_fold_scores(np.ones((100, 3)), y, np.arange(100), seed=0).any()
+
+
+def ones_among_anchors(score, y, patients):
+    """Share of 1s among the 30 % with the lowest scores, its line's value at the lowest score, Wilson's limits."""
+    anchors = np.argsort(score, kind="stable")[: round(0.3 * len(y))]
+    ones, n = y[anchors] == 1, len(anchors)
+    share = ones.mean()
+    lower = ones[: n // 2].mean() if n > 1 else share
+    by_patient = [sum(ones[patients[anchors] == each] - share) for each in set(patients[anchors])]
+    variance = max(sum(one**2 for one in by_patient) / n**2, share * (1 - share) / n)
+    size = share * (1 - share) / variance if sum(one**2 for one in by_patient) > 1e-20 else n
+    # Wilson: all shares p with (p - share)^2 <= z^2 p (1 - p) / size
+    z2 = 1.6448536269514722**2 / size  # one-sided 95 %
+    wilson = sorted(np.roots([1 + z2, -2 * share - z2, share**2]).real)
+    return share, min(share, np.polyval(np.polyfit([0.5, 0.25], [share, lower], 1), 0)), wilson
+
+
+@given(
+    st.integers(0, 10**6),
+    st.sampled_from([3, 7, 40, 150, 400]),
+    st.sampled_from(["coin", "prevalence"]),
+    st.sampled_from([0.0, 1.0, 3.0]),
+    st.integers(1, 4),
+)
+@settings(max_examples=120, deadline=None)
+def test_the_interval_is_that_of_the_line_at_the_lowest_score_and_wilsons_with_the_rise(
+    seed, patients, replaced_by, hardness, images
+):
+    rng = np.random.default_rng(seed)
+    n = max(patients * images, 5)
+    patient = np.arange(n) % max(patients, 5)
+    x, y = data(rng.uniform(0, 1, 4), n, seed, replaced_by, hardness)
+    y[rng.random(y.shape) < rng.choice([0, 0.3])] = -1
+    x[:, :4] += rng.choice([0, 1.0]) * y
+    trust, scores = label_trust(x, y, patient, replaced_by=replaced_by), out_of_fold_scores(x, y, patient, seed=0)
+    for i, (sharp, blunt) in enumerate(zip(*np.moveaxis(scores, 2, 1), strict=True)):
+        known = y[:, i] >= 0
+        if len(set(y[known, i])) < 2:
+            assert all(math.isnan(column[i]) for column in (trust.noise, trust.lo, trust.hi))
+            continue
+        share, at_lowest, wilson = ones_among_anchors(sharp[known], y[known, i], patient[known])
+        blunt_share, blunt_lowest, blunt_wilson = ones_among_anchors(blunt[known], y[known, i], patient[known])
+        # the line at the lowest score is 1.5 times the lower half's share less 0.5 times the upper's
+        half_width = (wilson[1] - wilson[0]) / 2 * math.sqrt(2 * (1.5**2 + 0.5**2))
+        lo = (wilson[0] + wilson[1]) / 2 - half_width - (share - at_lowest)
+        hi = max(share, blunt_wilson[1] + blunt_share - blunt_lowest)
+        scale = 2 if replaced_by == "coin" else 1 / (y[known, i] == 1).mean()
+        expected = np.clip(np.array([share, lo, hi]) * scale, 0, 1)
+        np.testing.assert_allclose([trust.noise[i], trust.lo[i], trust.hi[i]], expected, atol=1e-9)
+        assert trust.anchors[i] == round(0.3 * known.sum())
+
+
+def test_the_interval_allows_for_a_network_that_has_learnt_labels_by_heart():
+    rates, held, below = np.array([0.2, 0.4]), [], []
+    for seed in range(30):
+        x, y = data(rates, 2000, seed)
+        x *= 3
+        x[:, 2:4] = np.random.default_rng(seed).normal(size=(2000, 2)) + 0.8 * y  # an image's own labels
+        trust = label_trust(x, y)
+        held.append((np.array(trust.lo) <= rates) & (rates <= np.array(trust.hi)))
+        below.append(np.array(trust.noise) < rates)
+    assert np.mean(below) > 0.9
+    assert np.mean(held) >= 0.9
 
 
 def test_the_table_begins_with_the_label_to_be_trusted_least():

@@ -17,17 +17,19 @@ from models.networks.multitask import NetworkSettings, initial_network
 from models.training.image_training import TrainingSettings, fit
 from models.training.losses import known_tasks, task_losses
 from models.weighting.aggregation import AggregationSettings
+from models.weighting.oracle import LabelNoise
 from models.weighting.registry import SvdSettings, UniformSettings, WeightingSettings, make_weighting
 from models.weighting.scalarization import ScalarizationSettings
 
 ADAPTER: TypeAdapter = TypeAdapter(WeightingSettings)
 K = 4
-NOISE = torch.tensor([[0.0, 0.0], [0.2, 0.2], [0.5, 0.5], [0.1, 0.0]])
+NOISE = LabelNoise(*torch.tensor([[1.0, 0.6, 0.0, 0.9], [0.2, 0.2, 0.2, 0.2], [0.2, 0.32, 0.5, 0.18]]))
 SCALARIZATIONS = get_args(ScalarizationSettings.model_fields["kind"].annotation)
 AGGREGATIONS = get_args(AggregationSettings.model_fields["kind"].annotation)
 WITHOUT_SOLVER = [] if find_spec("cvxpy") else ["cagrad", "nash_mtl"]
 INSTALLED = [
-    "uniform", "single_task", "svd", "svd_dynamic", "oracle", *SCALARIZATIONS,
+    "uniform", "single_task", "svd", "svd_dynamic", "trust", "oracle", "permuted_weights", "common_factor",
+    *SCALARIZATIONS,
     *(n for n in AGGREGATIONS if n not in WITHOUT_SOLVER)
 ]  # fmt: skip
 UNEQUAL = {"oracle", "pcd"}  # treat tasks differently because of the known noise, or of their order
@@ -42,7 +44,8 @@ class PlainFabric:
 
 
 def rule(kind, tasks=K, seed=0, **values):
-    return make_weighting(ADAPTER.validate_python({"kind": kind} | values), tasks, seed=seed, label_noise=NOISE[:tasks])
+    noise = LabelNoise(*(part[:tasks] for part in NOISE))
+    return make_weighting(ADAPTER.validate_python({"kind": kind} | values), tasks, seed=seed, label_noise=noise)
 
 
 def network(k=K, seed=0):

@@ -3,6 +3,8 @@ import torch
 from torchjd.scalarization import COSMOS, DWA, FAMO, IMTLL, PBI, STCH, UW, GeometricMean
 
 from models.weighting.scalarization import (
+    CommonFactor,
+    CommonFactorSettings,
     FastAdaptive,
     ScalarizationSettings,
     make_scalarization,
@@ -140,3 +142,78 @@ def test_weights_on_record_are_the_mean_over_the_steps_of_the_epoch():
     torch.testing.assert_close(weighting.weights().float(), expected)  # until the next step
     factors(weighting, torch.ones(3))
     torch.testing.assert_close(weighting.weights(), torch.ones(3, dtype=torch.float64))
+
+
+def stepped(weighting, losses_of, steps=3):
+    """Parameters (3,) after steps of SGD with rate 0.1 on losses that the parameters give; with the rule's scales."""
+    parameters = torch.tensor([0.5, -0.3, 1.0], requires_grad=True)
+    scales = weighting.parameters(torch.device("cpu"))
+    optimizer = torch.optim.SGD([{"params": [parameters], "lr": 0.1}, {"params": scales, "lr": 0.1}])
+    for _ in range(steps):
+        optimizer.zero_grad()
+        weighting.backward(PlainFabric(), losses_of(parameters), ALL, None, None)
+        optimizer.step()
+    return parameters.detach(), [each.detach().clone() for each in scales]
+
+
+def some_losses(parameters):
+    return torch.stack([parameters.square().sum() + 0.1, (parameters[0] - 2).square(), parameters[1:].exp().sum()])
+
+
+@pytest.mark.parametrize("of", ["uncertainty", "imtl_l"])
+def test_a_common_factor_changes_the_learning_rate_of_a_uniform_mean_and_nothing_else(of):
+    control = CommonFactor(CommonFactorSettings(of=of), 3)
+    (scales,) = control.parameters(torch.device("cpu"))
+    start = torch.tensor([0.7, -1.1, 0.2])
+    with torch.no_grad():
+        scales.copy_(start)
+    moved, _ = stepped(control, some_losses, steps=1)
+    factor = (-start if of == "uncertainty" else start).exp().mean()
+    by_hand = torch.tensor([0.5, -0.3, 1.0], requires_grad=True)
+    (gradient,) = torch.autograd.grad(some_losses(by_hand).mean(), by_hand)
+    torch.testing.assert_close(moved, by_hand.detach() - 0.1 * factor * gradient)
+
+
+@pytest.mark.parametrize("of", ["uncertainty", "imtl_l"])
+def test_the_scales_of_the_control_learn_from_the_losses_as_the_rules_own(of):
+    control, given = CommonFactor(CommonFactorSettings(of=of), 3), rule(of)
+    fixed = lambda parameters: LOSSES + 0 * parameters.sum()  # noqa: E731
+    torch.testing.assert_close(stepped(control, fixed), stepped(given, fixed), rtol=0, atol=0)
+    assert torch.equal(control.weights(), torch.ones(3, dtype=torch.float64))
+    assert not torch.allclose(given.weights(), torch.ones(3, dtype=torch.float64))
+    assert control.diagnostics() == pytest.approx(given.diagnostics(), rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["uncertainty", "imtl_l"])
+def test_the_common_factor_of_learned_scales_is_the_mean_of_their_factors(kind):
+    weighting = rule(kind)
+    assert weighting.diagnostics() == {"common_factor": pytest.approx(1)}
+    (scales,) = weighting.parameters(torch.device("cpu"))
+    with torch.no_grad():
+        scales.copy_(torch.tensor([0.0, -1.0, 1.0]))
+    assert weighting.diagnostics() == {"common_factor": pytest.approx((1 + 2.718281828 + 0.367879441) / 3)}
+    assert weighting.diagnostics()["common_factor"] == pytest.approx(factors(weighting).sum().item())
+
+
+@pytest.mark.parametrize("of", ["uncertainty", "imtl_l"])
+def test_a_common_factor_is_a_control_of_its_rule(of):
+    assert CommonFactorSettings(of=of).controls == of
+    assert CommonFactorSettings().name == "common_factor"
+    assert ScalarizationSettings(kind=of).controls is None
+
+
+@pytest.mark.parametrize("kind", ["gls", "famo", "rlw", "stch"])
+def test_the_common_factor_is_the_mean_of_the_weights_before_scaling_over_the_last_epoch(kind):
+    """The factor of a loss in the objective is its weight over k."""
+    weighting = rule(kind)
+    assert weighting.diagnostics() == {"common_factor": 1.0}
+    for scale in (1.0, 2.0):  # the second epoch alone counts
+        given = [factors(weighting, scale * losses) for losses in (LOSSES, 3 * LOSSES.flip(0), LOSSES.square())]
+        expected = float(torch.stack(given).sum(1).mean())
+        assert weighting.diagnostics() == {"common_factor": pytest.approx(expected)}
+        weighting.after_epoch(1, None)
+        assert weighting.diagnostics() == {"common_factor": pytest.approx(expected)}
+    again = rule(kind)
+    again.load_state_dict(weighting.state_dict())
+    assert again.diagnostics() == weighting.diagnostics()
+    assert kind != "gls" or abs(expected - 1) > 0.1

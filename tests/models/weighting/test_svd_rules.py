@@ -3,11 +3,13 @@ import torch
 from pydantic import ValidationError
 
 from models.errors import SettingError
+from models.weighting.base import FeatureBatch
 from models.weighting.label_trust import label_trust
-from models.weighting.oracle import noise_weights
 from models.weighting.rank import Moments, rank_from_spectrum
+from models.weighting.registry import Uniform, UniformSettings
 from models.weighting.svd import Theta, svd_weights
 from models.weighting.svd_rules import Svd, SvdDynamic, SvdDynamicSettings, SvdSettings
+from models.weighting.trust import trust_weights
 from tests.models.weighting.test_registry import network, random_targets, step
 
 
@@ -16,22 +18,31 @@ def some_features(targets, d=8, shift=0.0):
     return torch.randn(len(targets), d, generator=generator) + targets[:, :1].float() + shift
 
 
-def passing(features, targets, asked=None):
-    """A feature pass over given features in two batches; appends the requested number of rows to `asked`."""
+def passing(features, targets, asked=None, patients=None):
+    """A feature pass over given features in two batches; appends the requested number of rows to `asked`.
+
+    Two images of each patient, unless `patients` says otherwise.
+    """
+    batch = FeatureBatch(features, targets, torch.arange(len(targets)) // 2 if patients is None else patients)
 
     def start(rows):
         if asked is not None:
             asked.append(rows)
-        yield features[:100], targets[:100]
-        yield features[100:], targets[100:]
+        yield FeatureBatch(*(part[:100] for part in batch))
+        yield FeatureBatch(*(part[100:] for part in batch))
 
     return start
+
+
+def letter(**values):
+    """Settings of Algorithm 2 by its letter, on the network in training."""
+    return SvdSettings(features="running", power=1.0, **values)
 
 
 def test_svd_weights_come_from_the_features_after_the_chosen_epochs():
     targets = random_targets(300, 3)
     features, asked = some_features(targets), []
-    weighting = Svd(SvdSettings(rank=2, scaling="unit", refresh=(2, 4), rows=300), 3)
+    weighting = Svd(letter(rank=2, scaling="unit", refresh=(2, 4), rows=300), 3)
     weighting.after_epoch(1, passing(features, targets, asked))
     assert torch.equal(weighting.weights(), torch.ones(3, dtype=torch.float64))
     assert weighting.diagnostics() == {}
@@ -57,7 +68,7 @@ def test_svd_weights_scale_the_losses():
 @pytest.mark.parametrize(("tasks", "rank"), [(1, 1), (2, 1), (3, 1), (4, 3), (14, 3)])
 def test_the_default_rank_is_3_or_1_for_few_labels(tasks, rank):
     targets = random_targets(200, tasks)
-    weighting = Svd(SvdSettings(), tasks)
+    weighting = Svd(letter(), tasks)
     weighting.after_epoch(2, passing(some_features(targets), targets))
     theta = Theta().add(some_features(targets), targets, targets >= 0).matrix("effect")
     torch.testing.assert_close(weighting.weights(), svd_weights(theta, rank))
@@ -66,14 +77,14 @@ def test_the_default_rank_is_3_or_1_for_few_labels(tasks, rank):
 def test_a_rank_chosen_by_rule_is_reported_and_saved_with_the_state():
     targets = random_targets(300, 5)
     features = some_features(targets)
-    weighting = Svd(SvdSettings(rank="spectrum"), 5)
+    weighting = Svd(letter(rank="spectrum"), 5)
     weighting.after_epoch(2, passing(features, targets))
     known = targets >= 0
     expected = rank_from_spectrum(
         Theta().add(features, targets, known).matrix("unit"), Moments().add(features, targets, known)
     )
     assert weighting.diagnostics() == {"rank": float(expected)}
-    other = Svd(SvdSettings(rank="spectrum"), 5)
+    other = Svd(letter(rank="spectrum"), 5)
     other.load_state_dict(weighting.state_dict())
     assert other.diagnostics() == weighting.diagnostics()
     assert torch.equal(other.weights(), weighting.weights())
@@ -81,7 +92,7 @@ def test_a_rank_chosen_by_rule_is_reported_and_saved_with_the_state():
 
 def test_a_rank_by_validation_takes_a_pass_over_the_validation_images():
     targets = random_targets(300, 5)
-    weighting, asked = Svd(SvdSettings(rank="validation"), 5), []
+    weighting, asked = Svd(letter(rank="validation"), 5), []
     train = passing(some_features(targets), targets)
     with pytest.raises(SettingError, match="needs validation images"):
         weighting.after_epoch(2, train)
@@ -91,7 +102,7 @@ def test_a_rank_by_validation_takes_a_pass_over_the_validation_images():
 
 
 def test_a_refresh_that_no_epoch_would_use_is_refused():
-    weighting = Svd(SvdSettings(refresh=(3,)), 3)
+    weighting = Svd(letter(refresh=(3,)), 3)
     weighting.check(4)
     with pytest.raises(SettingError, match=r"after epoch 3, but training has 3 epoch\(s\)"):
         weighting.check(3)
@@ -100,7 +111,7 @@ def test_a_refresh_that_no_epoch_would_use_is_refused():
 
 
 def test_weights_before_training_need_a_pretrained_network():
-    weighting = Svd(SvdSettings(refresh=(0,)), 3)
+    weighting = Svd(letter(refresh=(0,)), 3)
     with pytest.raises(SettingError, match="set pretrained: true"):
         weighting.check(3)
     weighting.check(3, pretrained=True)
@@ -126,9 +137,9 @@ def test_svd_dynamic_weighs_by_trust_by_algorithm_2_or_by_their_product(by):
     features = some_features(targets)
     weighting = SvdDynamic(SvdDynamicSettings(by=by, rank=2), 4)
     weighting.after_epoch(1, passing(features, targets))
-    trust = label_trust(features, targets)
+    trust = label_trust(features, targets, torch.arange(300) // 2)
     svd = svd_weights(Theta().add(features, targets, targets >= 0).matrix("effect"), 2)
-    by_trust = noise_weights(torch.tensor(trust.noise))
+    by_trust = trust_weights(trust, targets, "coin", "signal")
     expected = {"trust": by_trust, "svd": svd, "both": svd * by_trust}[by].double()
     torch.testing.assert_close(weighting.weights(), 4 * expected / expected.sum(), rtol=1e-6, atol=1e-6)
     assert weighting.trust() == trust
@@ -162,3 +173,66 @@ def test_svd_dynamic_has_uniform_weights_before_its_first_epoch():
     weighting.after_epoch(1, lambda rows: pytest.fail("the features were asked for"))
     assert torch.equal(weighting.weights(), torch.ones(4, dtype=torch.float64))
     assert weighting.trust() is None
+
+
+def untouched(rows):
+    pytest.fail("the features were asked for")
+
+
+@pytest.mark.parametrize("features", ["finished", "running"])
+@pytest.mark.parametrize("power", [0.5, 0.25, 1.0])
+def test_the_weights_of_algorithm_2_are_raised_to_the_power_of_the_settings(features, power):
+    targets = random_targets(300, 5)
+    weighting = Svd(SvdSettings(features=features, power=power, rank=2), 5)
+    given = passing(some_features(targets), targets)
+    weighting.start(given) if features == "finished" else weighting.after_epoch(2, given)
+    published = svd_weights(Theta().add(some_features(targets), targets, targets >= 0).matrix("effect"), 2)
+    assert published.max() / published.min() > 1.5
+    torch.testing.assert_close(weighting.weights(), 5 * published**power / (published**power).sum())
+    assert weighting.weights().sum().item() == pytest.approx(5)
+
+
+FINISHED = [(Svd, SvdSettings()), (SvdDynamic, SvdDynamicSettings(features="finished", by="both"))]
+
+
+@pytest.mark.parametrize(("rule", "settings"), FINISHED, ids=["svd", "svd_dynamic"])
+def test_weights_from_a_finished_network_stay_the_same_during_training(rule, settings):
+    targets = random_targets(300, 4)
+    weighting, computed, asked = rule(settings, 4), rule(settings, 4), []
+    assert settings.needs_finished_network
+    weighting.check(1)  # the first epoch has the weights
+    weighting.start(passing(some_features(targets), targets, asked))
+    computed.compute(passing(some_features(targets), targets), None)
+    expected = weighting.weights()
+    assert torch.equal(expected, computed.weights())
+    assert expected.std() > 0
+    assert asked == [10_000]
+    for epoch in range(4):
+        weighting.after_epoch(epoch, untouched, untouched)
+    assert torch.equal(weighting.weights(), expected)
+
+
+@pytest.mark.parametrize(("rule", "settings"), FINISHED, ids=["svd", "svd_dynamic"])
+def test_weights_from_a_finished_network_survive_a_resume(rule, settings):
+    targets = random_targets(300, 4)
+    one, two = rule(settings, 4), rule(settings, 4)
+    one.start(passing(some_features(targets), targets))
+    two.load_state_dict(one.state_dict())
+    assert torch.equal(one.weights(), two.weights())
+    assert (one.diagnostics(), one.trust()) == (two.diagnostics(), two.trust())
+
+
+def test_a_rank_by_validation_reads_the_finished_networks_validation_images():
+    targets = random_targets(300, 5)
+    weighting, asked = Svd(SvdSettings(rank="validation"), 5), []
+    train, validation = (passing(some_features(targets), targets, counted) for counted in (None, asked))
+    weighting.start(train, validation)
+    assert asked == [None]
+
+
+def test_a_rule_without_features_of_a_finished_network_cannot_start_from_one():
+    assert not letter().needs_finished_network
+    assert not SvdDynamicSettings().needs_finished_network
+    assert not UniformSettings().needs_finished_network
+    with pytest.raises(NotImplementedError, match="uniform uses no finished network"):
+        Uniform(UniformSettings(), 3).start(untouched)

@@ -6,10 +6,10 @@ from typing import Any, ClassVar
 
 import pytest
 
-from models.evaluation.auc import Evaluation, Score
 from tasks.arms import mlflow_runs
 from tasks.arms.base import BaseArm, OnStep, train_or_reuse
-from tasks.records.study import ArmRecord, ConditionRecord, score_records
+from tasks.records.arms import ArmRecord, ConditionRecord
+from tasks.records.scores import MeanRecord
 from tasks.runtime.home import home
 from tasks.runtime.interrupts import interrupt_all
 
@@ -43,10 +43,10 @@ class Training:
         self.times += 1
         self.begun.set()
         assert self.may_end.wait(60)
-        scores, mean = score_records(Evaluation({}, Score(None, None, None, "nothing was scored"), ()))
+        mean = MeanRecord(value=None, lo=None, hi=None, reason="nothing was scored", labels=())
         return ArmRecord(
-            method="none", condition=ConditionRecord(name="clean"), seed=ARM.seed, labels=(), scores=scores,
-            mean=mean, best_epoch=1, items_per_second=None, seconds=0.0,
+            factors={"method": "none", "condition": "clean"}, condition=ConditionRecord(name="clean"), seed=ARM.seed,
+            by_label={}, mean=mean, best_epoch=1, items_per_second=None, seconds=0.0,
         )  # fmt: skip
 
 

@@ -9,7 +9,8 @@ from models.evaluation.auc import Score, holm
 from tasks.engine.compare import _comparisons
 from tasks.engine.kind import Finished, Kind, Report
 from tasks.engine.plan import Contrast
-from tasks.records.study import ArmRecord, Condition, ConditionRecord, MeanRecord
+from tasks.records.arms import ArmRecord, Condition, ConditionRecord
+from tasks.records.scores import MeanRecord
 
 
 class Scores(Kind[Any, Any, Any]):
@@ -27,8 +28,9 @@ class Scores(Kind[Any, Any, Any]):
 def finished(mean: float, seed: int) -> Finished:
     influence = np.random.default_rng([seed, round(1000 * mean)]).normal(size=200) / 200
     record = ArmRecord(
-        method="m", condition=ConditionRecord(), seed=seed, labels=("a",), scores={}, best_epoch=1, seconds=1.0,
-        items_per_second=None, mean=MeanRecord.of(Score(mean, None, None), labels=("a",)),
+        factors={"method": "m", "condition": "clean"}, condition=ConditionRecord(), seed=seed, by_label={},
+        best_epoch=1, seconds=1.0, items_per_second=None,
+        mean=MeanRecord.of(Score(mean, None, None, "no test"), labels=("a",)),
     )  # fmt: skip
     return Finished(record, {"influence": influence})
 
@@ -48,7 +50,7 @@ def contrast(method: str, family: str = "", **units: str) -> Contrast:
 
 def test_p_values_are_adjusted_within_their_family_and_the_order_stays() -> None:
     contrasts = [contrast("y", "one", a="x"), contrast("z", "two", a="x"), contrast("z", "one", a="x")]
-    found = _comparisons(Scores(), contrasts, ARMS)
+    found = _comparisons(Scores(), contrasts, ARMS)["method"]
     assert [each.method for each in found] == ["y", "z", "z"]
     assert [found[0].p_adjusted, found[2].p_adjusted] == holm([found[0].p_value, found[2].p_value])
     assert found[1].p_adjusted == found[1].p_value
@@ -59,11 +61,21 @@ def test_p_values_are_adjusted_within_their_family_and_the_order_stays() -> None
 
 def test_a_seed_counts_only_if_both_sides_finished() -> None:
     arms = {name: arm for name, arm in ARMS.items() if name not in ("y1", "x2")}
-    (found,) = _comparisons(Scores(), [contrast("y", a="x")], arms)
+    (found,) = _comparisons(Scores(), [contrast("y", a="x")], arms)["method"]
     assert [pair.seed for pair in found.by_seed] == [0]
 
 
 def test_a_contrast_without_a_finished_pair_says_so() -> None:
-    (found,) = _comparisons(Scores(), [contrast("y", a="x")], {})
+    (found,) = _comparisons(Scores(), [contrast("y", a="x")], {})["method"]
     assert found.delta is None
     assert found.reason == "no seed in common"
+
+
+def test_floor_and_controls_stand_apart_and_take_no_part_in_the_adjustment_of_the_methods() -> None:
+    methods = [contrast("y", a="x"), contrast("z", a="x")]
+    others = [contrast("z", a="x").model_copy(update={"role": role}) for role in ("floor", "control", "control")]
+    found = _comparisons(Scores(), [others[0], methods[0], others[1], methods[1], others[2]], ARMS)
+    assert [len(found[role]) for role in ("method", "floor", "control")] == [2, 1, 2]
+    assert [each.p_adjusted for each in found["method"]] == holm([each.p_value for each in found["method"]])
+    assert found["floor"][0].p_adjusted == found["floor"][0].p_value
+    assert [each.p_adjusted for each in found["control"]] == holm([each.p_value for each in found["control"]])

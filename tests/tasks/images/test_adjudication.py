@@ -13,7 +13,7 @@ from data_prep.labels.table import FINDINGS
 from data_prep.store.store import Store
 from models.evaluation.auc import auc_per_label
 from tasks.images.adjudication import MEAN, score_adjudicated
-from tasks.records.study import ArmRecord
+from tasks.records.arms import ArmRecord
 from tests.tasks.fake_study import fake_study
 
 N = 120

@@ -14,17 +14,13 @@ from tasks.data.ingest import StoreRef
 from tasks.engine.publish import write_report
 from tasks.images.kind import ImageKind
 from tasks.images.report import draw_figures
+from tasks.records.arms import ArmRecord, ConditionRecord, WeightsRecord
 from tasks.records.cost import method_costs
-from tasks.records.study import (
-    ArmRecord,
-    ConditionRecord,
-    MeanRecord,
-    RunsRecord,
-    StudyResults,
-)
-from tests.tasks.fake_study import FINDINGS, fake_study
+from tasks.records.scores import MeanRecord
+from tasks.records.study import RunsRecord, StudyResults, read_results
+from tests.tasks.fake_study import FINDINGS, big_study, fake_study
 
-VOID = {"meta", "img", "br", "link", "input", "hr", "use", "path"}
+VOID = {"meta", "img", "br", "link", "input", "hr", "use", "path", "wbr"}
 
 
 class Page(HTMLParser):
@@ -107,13 +103,13 @@ def test_every_part_of_the_study_is_on_the_page(page: Page) -> None:
     study = fake_study()
     for name in (
         "AUC against noise",
-        "Paired differences",
+        "Differences from uniform",
         "Scores by label",
         "Weights over training",
         "Added label noise",
     ):
         assert name in page.text
-    for name in ("Example images", "Data", "Excluded images", "Arms", "How to repeat it", "Holm"):
+    for name in ("Example images", "Data", "Excluded images", "Arms", "How to repeat it", "Spread over seeds"):
         assert name in page.text
     assert all(label.replace("_", " ") in page.text for label in FINDINGS)
     assert study.data.fingerprint in page.text
@@ -157,19 +153,75 @@ def _renamed(arm: ArmRecord, old: str, new: str) -> ArmRecord:
     )
     return arm.model_copy(
         update={
-            "labels": tuple(map(name, arm.labels)),
-            "scores": {name(label): score for label, score in arm.scores.items()},
-            "weights": tuple({name(key): value for key, value in row.items()} for row in arm.weights),
+            "by_label": {name(label): record for label, record in arm.by_label.items()},
+            "weights": tuple(
+                WeightsRecord(step=row.step, labels={name(label): value for label, value in row.labels.items()})
+                for row in arm.weights
+            ),
             "condition": noise,
         }
     )
+
+
+def test_a_page_of_two_seeds_calls_nothing_better_or_worse(tmp_path: Path) -> None:
+    page = report(tmp_path, fake_study(floor=True, controls={"svd": "permuted_weights(svd)"}))
+    assert not re.findall("better|worse", page.source, re.IGNORECASE)
+    assert page.text.count("these networks only") == 6 + 2
+    assert "Do these networks of svd or uncertainty rank the test images differently" in page.text
+
+
+def test_a_page_of_three_seeds_shows_verdicts_floor_controls_and_spread(tmp_path: Path) -> None:
+    study = fake_study(seeds=(0, 1, 2), floor=True, controls={"svd": "permuted_weights(svd)"})
+    page = report(tmp_path, study)
+    assert "these networks" not in page.text
+    assert page.text.count("(noise floor)") == 2
+    assert page.text.count("uniform, other seeds") >= 4  # two rows of the table, two of the figure
+    for name in ("Controls", "Spread over seeds", "Holm", "Noise floor (A/A)", "Seeds needed"):
+        assert name in page.text
+    spread = study.spread[0]
+    assert f"{spread.sd:.4f} {spread.lo:.4f}–{spread.hi:.4f}" in page.text
+    first = study.comparisons[0]
+    assert " ".join(f"{seed.delta:+.3f}".replace("-", "−") for seed in first.by_seed) in page.text
+
+
+def test_a_significant_noise_floor_is_not_called_noise(tmp_path: Path) -> None:
+    study = fake_study(rates=(), seeds=(0, 1, 2), floor=True)
+    (floor,) = study.floor
+    strange = floor.model_copy(update={"p_value": 1e-6, "p_adjusted": 1e-6})
+    page = report(tmp_path, study.model_copy(update={"floor": (strange,)}))
+    assert "significant, with nothing changed" in page.text
+    assert "this came out significant with nothing changed" in page.text
+
+
+def test_many_single_seeds_are_given_as_a_range(tmp_path: Path) -> None:
+    study = fake_study(rates=(), seeds=tuple(range(7)), methods=("uniform", "svd"))
+    deltas = [f"{seed.delta:+.3f}" for seed in study.comparisons[0].by_seed]
+    assert f"7 pairs: {min(deltas)} to {max(deltas)}" in report(tmp_path, study).text.replace("−", "-")
+
+
+def test_the_spread_has_the_longer_side_as_rows_so_that_it_fits(tmp_path: Path) -> None:
+    for study, heading in ((fake_study((), (0, 1, 2)), "method"), (fake_study((0.1, 0.2, 0.3), (0,)), "condition")):
+        text = report(tmp_path, study).text
+        assert text.partition("Spread over seeds")[2].split()[0] == heading
+
+
+def test_the_answer_and_the_figure_come_before_every_table(tmp_path: Path) -> None:
+    source = report(tmp_path, big_study()).source
+    assert source.index('class="answer"') < source.index("<svg") < source.index("<table")
+
+
+def test_a_page_can_be_written_from_results_of_the_first_schema(tmp_path: Path) -> None:
+    study = read_results(Path(__file__).parents[1] / "records" / "study_1.json")
+    page = report(tmp_path, study)
+    assert "these networks only" in page.text
+    assert "+0.0" in page.text
 
 
 def test_a_study_of_one_method_without_noise_has_a_page(tmp_path: Path) -> None:
     page = report(tmp_path, fake_study(rates=(), seeds=(0,), methods=("uniform",)), examples=0)
     assert "How well does uniform rank the test images?" in page.text
     assert "Nothing was compared" in page.text
-    assert "Paired differences" not in page.text
+    assert "Differences from" not in page.text
     assert "Weights over training" not in page.text
     assert "Example images" not in page.text
 
@@ -184,11 +236,10 @@ def test_a_failed_arm_is_named_with_its_reason(tmp_path: Path) -> None:
     study = fake_study()
     nothing = MeanRecord(value=None, lo=None, hi=None, reason="the loss is not finite", labels=())
     failed = ArmRecord(
-        method="svd",
+        factors={"method": "svd", "condition": "clean"},
         condition=ConditionRecord(),
         seed=1,
-        labels=(),
-        scores={},
+        by_label={},
         mean=nothing,
         best_epoch=None,
         items_per_second=None,
@@ -206,7 +257,7 @@ def test_a_study_of_which_every_arm_failed_still_has_a_page(tmp_path: Path) -> N
     study = fake_study(seeds=(0,))
     nothing = MeanRecord(value=None, lo=None, hi=None, reason="disk", labels=())
     broken = [
-        arm.model_copy(update={"status": "failed", "reason": "disk", "mean": nothing, "scores": {}, "labels": ()})
+        arm.model_copy(update={"status": "failed", "reason": "disk", "mean": nothing, "by_label": {}})
         for arm in study.arms
     ]
     page = report(tmp_path, study.model_copy(update={"arms": tuple(broken), "comparisons": ()}))
@@ -238,7 +289,7 @@ def test_many_methods_have_a_panel_and_a_row_each_instead_of_hiding_one_another(
     )
     assert f">{best:+d}<".replace("-", "−") in drawn["labels"]
     assert f">{worst:+d}<".replace("-", "−") in drawn["labels"]
-    assert "Does any of 11 methods rank the test images better than uniform" in page.text
+    assert "Do these networks of any of 11 methods rank the test images differently from those of uniform" in page.text
 
 
 # --- Cost ---

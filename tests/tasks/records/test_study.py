@@ -4,6 +4,7 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
@@ -12,17 +13,12 @@ from models.evaluation.auc import Score
 from models.evaluation.paired import Comparison
 from tasks.data.ingest_report import IngestResults
 from tasks.images.promotion import EvaluationResults
-from tasks.records.study import (
-    ComparisonRecord,
-    Condition,
-    ScoreRecord,
-    StoreRecord,
-    StudyResults,
-    adjust_p_values,
-    average_scores,
-    read_results,
-    write_results,
-)
+from tasks.records.arms import ArmRecord, Condition, WeightsRecord
+from tasks.records.base import write_results
+from tasks.records.comparisons import ComparisonRecord, adjust_p_values, spread_records
+from tasks.records.data import StoreRecord
+from tasks.records.scores import ScoreRecord, average_scores
+from tasks.records.study import StudyResults, read_results
 from tests.tasks.fake_study import CLEAN, fake_study
 
 
@@ -34,25 +30,104 @@ def test_results_survive_writing_and_reading(tmp_path: Path) -> None:
 
 
 def test_the_file_has_the_keys_of_the_published_schema(tmp_path: Path) -> None:
-    write_results(fake_study(), tmp_path / "results.json")
+    write_results(fake_study(floor=True, controls={"svd": "permuted_weights(svd)"}), tmp_path / "results.json")
     found = json.loads((tmp_path / "results.json").read_text())
-    assert found["schema"] == "medmtl/study/1"
+    assert found["schema"] == "medmtl/study/2"
     assert {"schema", "config", "version", "git", "data", "arms", "comparisons"} <= set(found)
     assert {"name", "fingerprint", "split", "n", "labels", "positives"} <= set(found["data"])
-    arm = found["arms"][-1]
-    assert {"method", "noise", "seed", "labels", "metric", "scores", "mean", "weights", "best_epoch"} <= set(arm)
-    assert {"images_per_second", "seconds", "mlflow_run_id", "status"} <= set(arm)
-    assert {"kind", "rate", "labels", "mask"} <= set(arm["noise"])
-    assert {"value", "lo", "hi", "over"} <= set(arm["scores"]["Effusion"])
-    assert set(arm["weights"][0]) == {"step", *arm["labels"]}
-    comparison = found["comparisons"][0]
-    assert {"method", "baseline", "noise", "delta", "lo", "hi", "p_value", "p_adjusted", "n_pairs"} <= set(comparison)
-    assert comparison["over"] == "patients"
+    arm = found["arms"][4]
+    assert {"factors", "condition", "seed", "labels", "metric", "mean", "weights", "best_epoch"} <= set(arm)
+    assert {"items_per_second", "seconds", "mlflow_run_id", "status", "common_factor"} <= set(arm)
+    assert arm["factors"] == {"method": "uncertainty", "condition": arm["condition"]["name"]}
+    assert {"kind", "rate", "labels", "mask"} <= set(arm["condition"])
+    assert {"value", "lo", "hi", "over"} <= set(arm["labels"]["Effusion"]["score"])
+    assert set(arm["weights"][0]) == {"step", "labels"}
+    assert list(arm["weights"][0]["labels"]) == list(arm["labels"])
+    names = {"method", "baseline", "condition", "delta", "lo", "hi", "over", "p_value", "p_adjusted", "n_pairs"}
+    assert [len(found[role]) for role in ("comparisons", "floor", "controls")] == [6, 2, 2]
+    for comparison in (*found["comparisons"], *found["floor"], *found["controls"]):
+        assert names | {"by_seed", "detectable", "seeds_needed", "seeds_reason"} <= set(comparison)
+    assert set(found["spread"][0]) == {"factors", "sd", "lo", "hi", "over", "seeds", "reason"}
+
+
+def test_no_name_of_a_label_can_be_mistaken_for_another_key(tmp_path: Path) -> None:
+    study = fake_study(seeds=(0,))
+    named = {"step": "Mass", "method": "Effusion", "seed": "Nodule"}
+    arm = study.arms[1]
+    labels = {name: arm.by_label[label] for name, label in named.items()}
+    weights = tuple(
+        WeightsRecord(step=w.step, labels={n: w.labels[label] for n, label in named.items()}) for w in arm.weights
+    )
+    changed = arm.model_copy(update={"by_label": labels, "weights": weights})
+    write_results(study.model_copy(update={"arms": (changed,)}), tmp_path / "results.json")
+    (found,) = read_results(tmp_path / "results.json").arms
+    assert found == changed
+    assert found.weights[2].step == 80
+    assert found.weights[2].labels["step"] == arm.weights[2].labels["Mass"]
+
+
+def test_a_score_without_a_value_or_an_interval_has_a_reason() -> None:
+    for incomplete in (Score(None, None, None), Score(0.7, None, None)):
+        with pytest.raises(ValidationError, match="needs a reason"):
+            ScoreRecord.of(incomplete)
+
+
+def test_an_arm_says_its_method_and_condition_once(tmp_path: Path) -> None:
+    arm = fake_study().arms[0].model_dump(mode="json")
+    for factors in ({"condition": "clean"}, {"method": "svd"}, {"method": "svd", "condition": "noisy"}):
+        with pytest.raises(ValidationError, match="factors hold its method"):
+            ArmRecord.model_validate(arm | {"factors": factors})
+
+
+def test_results_of_the_first_schema_are_read_into_the_present_form(tmp_path: Path) -> None:
+    path = Path(__file__).with_name("study_1.json")
+    old, found = json.loads(path.read_text()), read_results(path)
+    assert (old["schema"], found.schema_) == ("medmtl/study/1", "medmtl/study/2")
+    for before, after in zip(old["arms"], found.arms, strict=True):
+        assert after.factors == {"method": before["method"], "condition": before["noise"]["name"]}
+        assert after.condition.mask == before["noise"]["mask"]
+        assert list(after.labels) == before["labels"]
+        assert {label: score.value for label, score in after.scores.items()} == {
+            label: score["value"] for label, score in before["scores"].items()
+        }
+        assert [{"step": row.step} | row.labels for row in after.weights] == before["weights"]
+        assert all(tuple(row.labels) == after.labels for row in after.weights)
+        assert after.items_per_second == before["images_per_second"]
+    assert [c.delta for c in found.comparisons] == [c["delta"] for c in old["comparisons"]]
+    assert [c.condition.name for c in found.comparisons] == [c["noise"]["name"] for c in old["comparisons"]]
+    assert (found.floor, found.controls) == ((), ())
+    assert {(row.factors["method"], row.sd) for row in found.spread} == {("uniform", None), ("svd", None)}
+    write_results(found, tmp_path / "results.json")
+    assert read_results(tmp_path / "results.json") == found
+
+
+def test_the_record_of_an_arm_that_an_earlier_version_trained_is_read(tmp_path: Path) -> None:
+    (old, *_) = json.loads(Path(__file__).with_name("study_1.json").read_text())["arms"]
+    found = ArmRecord.model_validate_json(json.dumps(old | {"factors": {"policy": "mixup"}}))
+    assert found.factors == {"method": "uniform", "condition": "clean", "policy": "mixup"}
+    with pytest.raises(ValidationError, match="not an arm of medmtl/study/1"):
+        ArmRecord.model_validate({"noise": 3})
+
+
+def test_the_spread_is_over_the_seeds_of_one_method_and_condition() -> None:
+    arms = fake_study(seeds=(0, 1, 2)).arms
+    found = {tuple(row.factors.values()): row for row in spread_records(arms[:-1])}
+    assert len(found) == 6
+    for (method, condition), row in found.items():
+        values = [a.mean.value for a in arms[:-1] if (a.method, a.condition.name) == (method, condition)]
+        assert row.seeds == len(values)
+        assert row.over == "seeds"
+        if len(values) < 3:
+            assert row.sd is None
+            assert "2 seed(s) are too few" in str(row.reason)
+        else:
+            assert row.sd == pytest.approx(np.std(values, ddof=1))
+            assert row.lo < row.sd < row.hi
 
 
 def test_a_label_that_cannot_be_scored_is_null_beside_its_reason(tmp_path: Path) -> None:
     write_results(fake_study(), tmp_path / "results.json")
-    hernia = json.loads((tmp_path / "results.json").read_text())["arms"][0]["scores"]["Hernia"]
+    hernia = json.loads((tmp_path / "results.json").read_text())["arms"][0]["labels"]["Hernia"]["score"]
     assert hernia["value"] is None
     assert "patient" in hernia["reason"]
 
@@ -60,7 +135,7 @@ def test_a_label_that_cannot_be_scored_is_null_beside_its_reason(tmp_path: Path)
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_nan_and_infinity_are_refused_when_a_record_is_made(value: float) -> None:
     with pytest.raises(ValidationError, match="finite"):
-        ScoreRecord.of(Score(value, None, None))
+        ScoreRecord.of(Score(value, None, None, "no interval"))
 
 
 def test_nan_hidden_in_the_config_is_refused_and_the_old_file_stays(tmp_path: Path) -> None:
@@ -116,10 +191,13 @@ def test_a_write_that_is_cut_short_leaves_the_old_file_whole(tmp_path: Path, mon
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ('{"schema": "medmtl/study/2"}', "medmtl/study/2"),
+        ('{"schema": "medmtl/study/3"}', "medmtl/study/3"),
         ("[]", "schema None"),
         ('{"schema": "medmtl/stu', "cannot read"),
+        ('{"schema": "medmtl/study/2"}', "damaged: config"),
         ('{"schema": "medmtl/study/1"}', "damaged: config"),
+        ('{"schema": "medmtl/study/1", "comparisons": [3]}', "damaged"),
+        ('{"schema": "medmtl/study/1", "arms": [{"noise": 3}]}', "damaged: config"),
     ],
 )
 def test_a_file_that_is_not_such_results_is_refused_by_name(tmp_path: Path, text: str, complaint: str) -> None:

@@ -8,7 +8,8 @@ import pytest
 
 from tasks.data.texts import SentimentData
 from tasks.engine.publish import write_report
-from tasks.records.study import StudyResults, read_results, write_results
+from tasks.records.base import write_results
+from tasks.records.study import StudyResults, read_results
 from tasks.text.kind import TextKind
 from tasks.text.outcomes import (
     answer,
@@ -164,7 +165,7 @@ def test_widths_are_not_compared_if_no_arm_of_a_side_finished(
     kind: TextKind, study: StudyResults, tmp_path: Path, missing: str, words: str
 ) -> None:
     capacity = capacity_study(study)
-    failed = {"status": "failed", "labels": (), "scores": {}, "facts": {}, "reason": "the loss is not finite"}
+    failed = {"status": "failed", "by_label": {}, "facts": {}, "reason": "the loss is not finite"}
     arms = tuple(arm.model_copy(update=failed) if arm.method == missing else arm for arm in capacity.arms)
     numbers = dict.fromkeys(("delta", "lo", "hi", "p_value"))
     lost = numbers | {"by_seed": (), "n_pairs": 0, "reason": "no seed in common"}
@@ -174,3 +175,16 @@ def test_widths_are_not_compared_if_no_arm_of_a_side_finished(
     assert "no seed in common" in page_of(kind, broken, tmp_path)
     nothing = broken.model_copy(update={"arms": tuple(arm for arm in arms if arm.status == "failed")})
     assert answer(nothing)[0].startswith("The widths cannot be compared")
+
+
+def test_two_seeds_are_enough_for_a_page_but_not_for_a_verdict(
+    kind: TextKind, study: StudyResults, tmp_path: Path
+) -> None:
+    given = {"over": "sentences", "p_value": 1e-9, "p_adjusted": 1e-8}
+    two = study.model_copy(update={"comparisons": tuple(c.model_copy(update=given) for c in study.comparisons)})
+    assert "on 3 of 3 pairs of tasks (these networks only)" in answer(two)[0]
+    assert "clearly" not in " ".join(answer(two))
+    page = page_of(kind, two, tmp_path)
+    assert not re.findall("better|worse", page)
+    assert page.count("these networks only") >= len(study.comparisons)
+    assert "cannot show whether another training would do the same" in page

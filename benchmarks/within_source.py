@@ -1,0 +1,295 @@
+"""Arms of a finished study on images of several sources, scored within each source.
+
+    python -m benchmarks.within_source RESULTS.json --source NAME=DIR --source NAME=DIR [--json FILE]
+
+Where a finding is frequent in one source and rare in another, a network that tells the sources apart ranks their
+mixture well and knows nothing of the finding. Therefore the mean AUC over labels is computed within each source (over
+the labels that can be scored there), and then averaged over the sources. The last column is the AUC on the mixture:
+a warning, not a result.
+
+The difference from the baseline is the average over the sources; its 95 % interval is over what `over` says. A patient
+may have images in several sources: the influences on both scores are added before they are squared. p-values are not
+adjusted. The study is read from the MLflow store and the MEDMTL_HOME in which it was run.
+
+A test image belongs to the first source whose DIR (or a subfolder) has a file of its name; images of no source are
+counted and left out. To study two sources together, put links to their images into one folder with the label table;
+a file that is in both is taken from the first (both paths absolute):
+
+    mkdir both && cp -s A/*.png both && cp -sn B/*.png both && cp TABLE.csv both && medmtl study --data both
+
+Shapes: n test images, k labels of an arm.
+"""
+# ruff: noqa: E402
+
+from tasks.runtime.env_defaults import set_env_defaults
+
+set_env_defaults()  # before mlflow and prefect are imported
+
+import argparse
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.report import parser, print_table, publish
+from data_prep.errors import DataError
+from data_prep.labels.splits import SplitSettings
+from data_prep.store.store import MANIFEST, Store
+from models.evaluation.auc import mean_auc, scorable_labels
+from models.evaluation.intervals import number_patients
+from models.evaluation.paired import Comparison, Differences, Unit, auc_differences, compare_units
+from tasks.arms import mlflow_runs
+from tasks.arms.base import ArmRef, read_arm
+from tasks.data.ingest import StoreRef
+from tasks.data.open_split import open_split
+from tasks.images.spec import floor_level
+from tasks.records.arms import ArmRecord
+from tasks.records.study import StudyResults, read_results
+from tasks.runtime.home import home
+
+UNKNOWN = -1
+
+
+class Images(NamedTuple):
+    """The test images of a study.
+
+    Attributes:
+        images: (n,) names.
+        patients: (n,) keys.
+        labels: of the columns of `targets`.
+        targets: (n, labels) int8.
+    """
+
+    images: NDArray
+    patients: NDArray
+    labels: tuple[str, ...]
+    targets: NDArray[np.int8]
+
+
+class Arm(NamedTuple):
+    """A finished arm, the seed with which it is compared, and its predictions (n, k) for the test images."""
+
+    record: ArmRecord
+    paired_seed: int
+    scores: NDArray
+
+
+class Row(NamedTuple):
+    """A method under one condition; scores are means over its seeds.
+
+    Attributes:
+        within: source -> mean AUC.
+        mixed: mean AUC of all sources together.
+        difference: from the baseline, averaged over the sources; None for the baseline itself.
+    """
+
+    method: str
+    condition: str
+    seeds: int
+    within: dict[str, float]
+    mixed: float | None
+    difference: Comparison | None
+
+    @property
+    def average(self) -> float:
+        """Mean over the sources."""
+        return float(np.mean(list(self.within.values())))
+
+
+# --- What the study left ---
+
+
+def open_test_part(results: StudyResults) -> Images:
+    """Open the test part of a study's store.
+
+    Raises:
+        DataError: the store is not below MEDMTL_HOME, or is split in another way today.
+    """
+    wanted = results.data.fingerprint
+    for manifest in sorted(home().stores.glob(f"*/{MANIFEST}")):
+        if json.loads(manifest.read_text(encoding="utf-8"))["fingerprint"] == wanted:
+            ref = StoreRef(name=results.data.name, path=manifest.parent, fingerprint=wanted, reused=True)
+            store, split = open_split(ref, SplitSettings.model_validate(results.config["split"]))
+            if split.fingerprint != results.data.split.fingerprint:
+                raise DataError(f"{manifest.parent}: its split is not that of the study")
+            return _rows(store, split.test)
+    raise DataError(f"no store with fingerprint {wanted} below {home().stores}: set MEDMTL_HOME to that of the study")
+
+
+def _rows(store: Store, rows: NDArray[np.int64]) -> Images:
+    return Images(store.images[rows], store.patients[rows], store.labels, store.targets[rows])
+
+
+def finished_arms(results: StudyResults) -> list[Arm]:
+    """Read the predictions of all finished arms from MLflow."""
+    mlflow_runs.connect()
+    floor = floor_level(results.baseline)
+    found = []
+    for record in results.arms:
+        if record.status == "finished" and record.mlflow_run_id:
+            _, predictions = read_arm(ArmRef(run_id=record.mlflow_run_id, reused=True))
+            # the noise floor has the seeds that follow those of the other arms
+            seed = record.seed - results.config["seeds"] if record.method == floor else record.seed
+            found.append(Arm(record, seed, predictions["test"]))
+    return found
+
+
+def sources_of(images: Sequence[str], folders: Mapping[str, Path]) -> NDArray[np.int64]:
+    """Return the number (n,) of the first folder that has each image; -1 for images of none.
+
+    Raises:
+        DataError: a folder is not there, or has none of the images.
+    """
+    names = [Path(image).name for image in images]
+    found = np.full(len(names), -1)
+    for number, (source, folder) in enumerate(folders.items()):
+        if not folder.is_dir():
+            raise DataError(f"{folder}: no such folder")
+        files = {file.name for file in folder.rglob("*")}
+        here = np.array([name in files for name in names])
+        if not here.any():
+            raise DataError(f"source {source}: {folder} has none of the {len(names)} test images")
+        found[here & (found < 0)] = number
+    return found
+
+
+# --- Scores ---
+
+
+def within_sources(test: Images, sources: Mapping[str, NDArray[np.bool_]]) -> dict[str, Images]:
+    """Return the test part of each source: all n images, with the targets of the others' images unknown.
+
+    Every part has all images, so that each patient has the same number in all of them.
+    """
+    return {
+        name: test._replace(targets=np.where(chosen[:, None], test.targets, UNKNOWN).astype(np.int8))
+        for name, chosen in sources.items()
+    }
+
+
+def score(test: Images, arm: Arm) -> float:
+    """Compute an arm's mean AUC over the labels that can be scored.
+
+    Raises:
+        DataError: no label can be scored.
+    """
+    targets = _targets(test, arm)
+    columns, reasons = scorable_labels(targets, number_patients(test.patients))
+    if not columns:
+        raise DataError(f"no label can be scored within a source: {'; '.join(dict.fromkeys(reasons.values()))}")
+    return mean_auc(targets[:, columns], arm.scores[:, columns])
+
+
+def compare(parts: Mapping[str, Images], method: Sequence[Arm], baseline: Sequence[Arm]) -> Comparison:
+    """Compare a method with the baseline by the mean AUC within the sources, averaged over the sources."""
+    differences: dict[str, Differences | str] = {}
+    for name, part in parts.items():
+        sides = ({arm.paired_seed: arm.scores for arm in arms} for arms in (method, baseline))
+        differences |= auc_differences({name: Unit(_targets(part, baseline[0]), *sides)}, part.patients)
+    return compare_units(differences, crossed=True)  # the sources share the networks
+
+
+def _targets(test: Images, arm: Arm) -> NDArray[np.int8]:
+    return test.targets[:, [test.labels.index(label) for label in arm.record.labels]]
+
+
+def rows(parts: Mapping[str, Images], arms: Sequence[Arm], baseline: str) -> list[Row]:
+    """Score every method under every condition, in the order of the arms."""
+    groups: dict[tuple[str, str], list[Arm]] = defaultdict(list)
+    for arm in arms:
+        groups[arm.record.condition.name, arm.record.method].append(arm)
+    found = []
+    for (condition, method), of_method in groups.items():
+        within = {name: float(np.mean([score(part, arm) for arm in of_method])) for name, part in parts.items()}
+        mixed = [arm.record.mean.value for arm in of_method if arm.record.mean.value is not None]
+        against = groups.get((condition, baseline), [])
+        difference = compare(parts, of_method, against) if against and method != baseline else None
+        mean = float(np.mean(mixed)) if mixed else None
+        found.append(Row(method, condition, len(of_method), within, mean, difference))
+    return found
+
+
+# --- The command ---
+
+
+def named_folder(text: str) -> tuple[str, Path]:
+    """Read NAME=DIR."""
+    name, separator, folder = text.partition("=")
+    if not (name and separator and folder):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=DIR")
+    return name, Path(folder)
+
+
+def print_rows(found: Sequence[Row], sources: Sequence[str]) -> None:
+    """Print a table of the rows."""
+
+    def difference(row: Row) -> tuple[str, str]:
+        compared = row.difference
+        if compared is None:
+            return "", ""
+        if compared.delta is None or compared.lo is None or compared.hi is None:
+            return "none", str(compared.reason)
+        return f"{compared.delta:+.3f} [{compared.lo:+.3f}, {compared.hi:+.3f}]", compared.over
+
+    header = ("method", "condition", "seeds", *sources, "average", "minus baseline", "over", "(mixed)")
+    print_table(
+        header,
+        [
+            (
+                row.method,
+                row.condition,
+                str(row.seeds),
+                *(f"{row.within[source]:.3f}" for source in sources),
+                f"{row.average:.3f}",
+                *difference(row),
+                f"({row.mixed:.3f})" if row.mixed is not None else "",
+            )
+            for row in found
+        ],
+    )
+
+
+def main() -> None:
+    """Print a table, and JSON as the last line."""
+    command = parser(__doc__)
+    command.add_argument("results", type=Path)
+    command.add_argument("--source", type=named_folder, action="append", required=True, metavar="NAME=DIR")
+    options = command.parse_args()
+    folders = dict(options.source)
+    results = read_results(options.results)
+    test = open_test_part(results)
+    belongs = sources_of(test.images.tolist(), folders)
+    parts = within_sources(test, {name: belongs == number for number, name in enumerate(folders)})
+    sizes = {}
+    for number, (name, part) in enumerate(parts.items()):
+        columns, _ = scorable_labels(part.targets, number_patients(part.patients))
+        here = belongs == number
+        sizes[name] = {"images": int(here.sum()), "patients": len(np.unique(part.patients[here]))}
+        print("{}: {images} test images of {patients} patients, ".format(name, **sizes[name]), end="")
+        print(f"labels that can be scored: {', '.join(part.labels[j] for j in columns)}")
+    if left_out := int((belongs < 0).sum()):
+        print(f"{left_out} test images are in none of the folders and were left out")
+    found = rows(parts, finished_arms(results), results.baseline)
+    print_rows(found, list(folders))
+    record = {
+        "study": {"data": results.data.fingerprint, "split": results.data.split.fingerprint, "git": results.git},
+        "sources": sizes,
+        "left_out": left_out,
+        "rows": [_record(row) for row in found],
+    }
+    publish(record, options.json)
+
+
+def _record(row: Row) -> dict[str, object]:
+    compared = row.difference
+    fields = ("delta", "lo", "hi", "p_value", "over", "by_unit", "reason")
+    difference = compared and {name: getattr(compared, name) for name in fields}
+    return {**row._asdict(), "average": row.average, "difference": difference}
+
+
+if __name__ == "__main__":
+    main()
