@@ -277,7 +277,8 @@ def _seeds_sentences(comparisons: Sequence[ComparisonRecord]) -> list[str]:
         if c.seeds_reason:
             reasons[c.seeds_reason].append(c.method)
     sentences = [f"For {join_names(methods)}: {reason}." for reason, methods in reasons.items()]
-    return [*_number_of_seeds([c for c in open_questions if c.seeds_needed]), *sentences]
+    more = [c for c in open_questions if c.seeds_needed and c.seeds_needed > len({seed.seed for seed in c.by_seed})]
+    return [*_number_of_seeds(more), *sentences]
 
 
 def _number_of_seeds(unclear: Sequence[ComparisonRecord]) -> list[str]:

@@ -190,6 +190,8 @@ def test_how_many_seeds_would_settle_an_unclear_difference_is_said() -> None:
     assert said(*(compared(0.004, 0.3, 0.3, method=f"m{n}", needed=n) for n in range(9, 13)))[-1] == (
         "Seeds needed to settle differences of the sizes seen: 9 to 12."
     )
+    enough = compared(0.004, 0.03, 0.3, needed=3)  # the adjustment makes it unclear, not the number of seeds
+    assert len(said(enough)) == 1
     more = compared(0.004, 0.3, 0.3).model_copy(
         update={"seeds_reason": "no number of seeds settles it: more are needed"}
     )
