@@ -37,15 +37,11 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 from torch import Tensor
 
+from benchmarks.phantom_store import part, phantom_store
 from benchmarks.report import parser, print_table, publish
 from data_prep.labels.splits import SplitSettings, make_split
 from data_prep.noise.registry import RandomNoise, ShuffledNoise, draw_noise
-from data_prep.phantom.dataset import PhantomSettings, write_phantom
-from data_prep.sources.folder import FolderSource
-from data_prep.store.from_source import build_store
 from data_prep.store.store import Store
-from models.data.image_batches import Examples, examples
-from models.evaluation.leakage import hashed_patients
 from models.networks.multitask import MultiTaskNetwork, NetworkSettings, initial_network
 from models.training.image_training import TrainingSettings, fit, predict
 from models.weighting.label_trust import LabelTrust, ReplacedBy, label_trust
@@ -66,13 +62,6 @@ class Mask(NamedTuple):
     trust: LabelTrust
 
 
-def store_of(folder: Path, patients: int, seed: int = 0) -> Store:
-    """Open the phantom's store below the folder; make it first where it is missing."""
-    settings = PhantomSettings(patients=patients, size=64, seed=seed)
-    write_phantom(settings, folder / "phantom", workers=1, progress=lambda done, total: None)
-    return build_store(FolderSource.open(folder / "phantom"), folder / "store", 64, key=b"")
-
-
 def noisy_targets(store: Store, rates: NDArray, kind: str, seed: int) -> NDArray:
     """All targets, (n, k) int8, with noise on every label at its own rate."""
     targets = np.array(store.targets)
@@ -86,7 +75,7 @@ def guesses(
     store: Store, targets: NDArray, train_rows: NDArray, val_rows: NDArray, kind: str, epochs: int, seed: int
 ) -> tuple[dict[str, NDArray], LabelTrust]:
     """Every guess at the labels' noise, (k,) each, after a training on noisy labels."""
-    train, val = (images_of(store, rows, targets[rows]) for rows in (train_rows, val_rows))
+    train, val = (part(store, rows, targets[rows]) for rows in (train_rows, val_rows))
     network = initial_network(NetworkSettings(), store.labels, train.pixels[:, 0], seed=seed, targets=train.targets)
     rule = make_weighting(UniformSettings(), len(store.labels))
     fit(network, rule, train, val, TrainingSettings(epochs=epochs), seed=seed, device="cpu")
@@ -103,11 +92,6 @@ def guesses(
         "relative loss": loss / entropy,
         "prevalence": (y == 1).double().mean(0).numpy(),
     }, trust
-
-
-def images_of(store: Store, rows: NDArray, targets: NDArray) -> Examples:
-    """Take the store's images in the rows, with the targets, (n, k)."""
-    return examples(store.pixels[rows], targets, hashed_patients(store.population, store.patients[rows]))
 
 
 def features_of(network: MultiTaskNetwork, pixels: Tensor) -> Tensor:
@@ -178,7 +162,7 @@ def main() -> None:
     given = command.parse_args()
     begun = time.perf_counter()
     with tempfile.TemporaryDirectory() as temporary:
-        store = store_of(given.data or Path(temporary), given.patients, given.phantom_seed)
+        store = phantom_store(given.data or Path(temporary), given.phantom_seed, given.patients)
         runs = []
         for run in masks(store, given.noise, given.masks, given.epochs):
             runs.append(run)

@@ -28,7 +28,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.label_trust import features_of, images_of, store_of
+from benchmarks.label_trust import features_of
+from benchmarks.phantom_store import part, phantom_store
 from benchmarks.report import Spread, parser, print_table, publish
 from data_prep.labels.splits import SplitSettings, make_split
 from data_prep.noise.registry import NoiseSettings, NoNoise, RandomNoise, draw_noise
@@ -49,7 +50,7 @@ def training_set(store: Store, noise: NoiseSettings, epochs: int) -> tuple[NDArr
     """Features (n, d) of the training images from a network trained on them, their targets (n, k) and patients (n,)."""
     split = make_split(SplitSettings(), store.images, store.patients)
     targets = draw_noise(noise, np.array(store.targets[split.train]), store.labels, seed=0).targets
-    train, val = images_of(store, split.train, targets), images_of(store, split.val, np.array(store.targets[split.val]))
+    train, val = part(store, split.train, targets), part(store, split.val)
     network = initial_network(NetworkSettings(), store.labels, train.pixels[:, 0], seed=0, targets=train.targets)
     rule = make_weighting(UniformSettings(), len(store.labels))
     fit(network, rule, train, val, TrainingSettings(epochs=epochs), seed=0, device="cpu")
@@ -126,7 +127,7 @@ def main() -> None:
     command.add_argument("--data", type=Path, help="folder of the phantom and its store")
     given = command.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        report(store_of(given.data or Path(temporary), given.patients, given.phantom_seed), given)
+        report(phantom_store(given.data or Path(temporary), given.phantom_seed, given.patients), given)
 
 
 def report(store: Store, given: argparse.Namespace) -> None:
