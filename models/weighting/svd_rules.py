@@ -33,6 +33,8 @@ class SvdSettings(RuleSettings):
     """Algorithm 2 (arXiv:2005.00944): a task's weight is larger the more it shares a direction with other tasks.
 
     With `features: running` and `power: 1` the weights are those of the algorithm's letter, computed in mid-training.
+    The power was chosen on validation patients of three phantoms (`benchmarks/choose_weights.py`: 0.5 gained more than
+    0.25 and 1). Rank and scaling are those of an earlier choice with running features, not measured anew.
     """
 
     kind: Literal["svd"] = "svd"

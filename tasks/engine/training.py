@@ -152,7 +152,14 @@ def _train_stage(
 
 def _identity(arm: BaseArm) -> dict[str, Any]:
     """Return the fields of a record that say which arm it is."""
-    return {"factors": arm.factors, "condition": arm.condition_record(), "seed": arm.seed, "hash": arm.hash}
+    source = arm.source.hash if arm.source else None
+    return {
+        "factors": arm.factors,
+        "condition": arm.condition_record(),
+        "seed": arm.seed,
+        "hash": arm.hash,
+        "source": source,
+    }
 
 
 def renamed(record: ArmRecord, arm: BaseArm) -> ArmRecord:

@@ -18,6 +18,7 @@ from models.evaluation.paired import Differences, Unit, auc_differences
 from models.networks.multitask import MultiTaskNetwork
 from models.training.image_training import ImageEpochReport, ImageFitted, fit, predict
 from models.training.profiling import estimate_epoch_seconds
+from models.weighting.base import COMMON_FACTOR
 from models.weighting.label_trust import LabelTrust
 from tasks.arms import mlflow_runs
 from tasks.arms.base import OnStep
@@ -112,8 +113,10 @@ class ImageKind(Kind[ImageArm, ImageInputs, ImageFitted]):
             "step_seconds": float(np.median([report.seconds for report in fitted.history])) / steps,
             "weighting_seconds": sum(report.weighting_seconds for report in fitted.history),
         }
+        facts = inputs.weighting.diagnostics()
         details: dict[str, Any] = costs | {
-            "facts": inputs.weighting.diagnostics(),
+            "facts": facts,
+            "common_factor": facts.pop(COMMON_FACTOR, None),
             "trust": _trust(arm.labels, inputs.weighting.trust()),
             "weights": _weights(arm.labels, fitted, steps),
             "computing_seconds": computing_seconds,

@@ -89,10 +89,16 @@ def plan_images(store: StoreRef, settings: ImagePlanSettings, masks: Path) -> Pl
         columns = [opened.labels.index(label) for label in condition.labels]
         for seed in range(condition.first_seed, condition.first_seed + settings.seeds):
             mask = _draw_mask(condition, targets[:, columns], seed, masks)
-            common = {"store": store, "split_fingerprint": parts.fingerprint, **_of_condition(condition), "mask": mask}
-            alone, with_source = _arms(settings, common, seed)
-            first += alone
-            second += with_source
+            common = {
+                "store": store,
+                "split_fingerprint": parts.fingerprint,
+                "labels": condition.labels,
+                "condition": condition.name,
+                "noise": condition.noise,
+                "mask": mask,
+            }
+            for stage, planned_arms in zip((first, second), _arms(settings, common, seed), strict=True):
+                stage += planned_arms
     arms = [*first, *second]
     sizes = len(parts.train), len(parts.val), len(parts.test)
     LOGGER.info(
@@ -108,10 +114,6 @@ def _draw_mask(condition: Condition, targets: NDArray[np.int8], seed: int, folde
     path = folder / f"{mask.fingerprint.removeprefix('sha256:')[:16]}.npz"
     mask.save(path)
     return MaskRef(path=path, fingerprint=mask.fingerprint)
-
-
-def _of_condition(condition: Condition) -> dict[str, Any]:
-    return {"labels": condition.labels, "condition": condition.name, "noise": condition.noise}
 
 
 def _arms(settings: ImagePlanSettings, common: Mapping[str, Any], seed: int) -> tuple[list[ImageArm], list[ImageArm]]:

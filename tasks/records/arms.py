@@ -123,6 +123,7 @@ class ArmRecord(Record):
     reason: str | None = Field(None, description="why the arm failed")
     reused: bool = Field(False, description="taken from an earlier run with the same hash")
     hash: str | None = Field(None, description="of everything on which the arm's numbers depend")
+    source: str | None = Field(None, description="hash of the arm whose trained network this one needed; null if none")
 
     @model_validator(mode="before")
     @classmethod

@@ -1,4 +1,4 @@
-"""The cost of each method of a study: time per training step relative to the baseline, time after epochs, memory."""
+"""The cost of each method of a study: training time relative to the baseline, time after epochs, memory."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,9 @@ class MethodCost:
 
     method: str
     step_seconds: float
-    relative_step_time: float | None  # median ratio to the baseline's step time with the same condition and seed
+    # Median ratio to the baseline with the same condition and seed, for as many steps. A method that needs another
+    # arm's network is charged for that training too: alone, it would cost both.
+    relative_time: float | None
     weighting_seconds: float | None  # the weighting's work after epochs, summed over the whole training
     peak_memory_mib: float | None
 
@@ -23,15 +25,23 @@ def method_costs(results: StudyResults) -> list[MethodCost]:
     """Return the costs of the methods whose steps were timed, in the study's order."""
     timed = [arm for arm in results.arms if arm.status == "finished" and arm.step_seconds]
     of_baseline = {_pair(arm): arm.step_seconds for arm in timed if arm.method == results.baseline}
+    of_hash = {arm.hash: arm.step_seconds or 0.0 for arm in timed}
     costs = []
     for method in dict.fromkeys(arm.method for arm in timed):
         arms = [arm for arm in timed if arm.method == method]
         steps = {_pair(arm): arm.step_seconds for arm in arms if arm.step_seconds}
+        of_sources = {_pair(arm): of_hash.get(arm.source, 0.0) if arm.source else 0.0 for arm in arms}
         costs.append(
             MethodCost(
                 method,
                 median(steps.values()),
-                _median([seconds / base for key, seconds in steps.items() if (base := of_baseline.get(key))]),
+                _median(
+                    [
+                        (seconds + of_sources[key]) / base
+                        for key, seconds in steps.items()
+                        if (base := of_baseline.get(key))
+                    ]
+                ),
                 _median([arm.weighting_seconds for arm in arms]),
                 _median([arm.peak_memory_mib for arm in arms]),
             )

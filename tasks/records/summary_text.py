@@ -286,6 +286,8 @@ def _number_of_seeds(unclear: Sequence[ComparisonRecord]) -> list[str]:
         return []
     if len(unclear) > MAX_IN_ONE_SENTENCE:
         numbers = sorted(c.seeds_needed or 0 for c in unclear)
-        return [f"Seeds needed to settle differences of the sizes seen: {numbers[0]:,} to {numbers[-1]:,}."]
+        return [
+            f"Seeds needed to see differences of these sizes, before adjustment: {numbers[0]:,} to {numbers[-1]:,}."
+        ]
     needed = join_names([f"{c.seeds_needed:,} for {c.method}" for c in unclear])
-    return [f"Seeds needed to settle a difference of the size seen: about {needed}."]
+    return [f"Seeds needed to see a difference of this size, before adjustment: about {needed}."]

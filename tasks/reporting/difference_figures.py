@@ -180,12 +180,12 @@ def _difference_text(row: ComparisonRecord) -> str:
 
 @in_report_style
 def cost_against_benefit(results: StudyResults) -> str | None:
-    """Draw each method's difference under the noisiest condition against its time per step relative to the baseline.
+    """Draw each method's difference under the noisiest condition against its training time relative to the baseline.
 
     The names stand in a column of their own, where none can hide another. None if no steps were timed.
     """
     noisiest = max((c.condition for c in results.comparisons), key=lambda condition: condition.rate, default=None)
-    ratios = {cost.method: cost.relative_step_time for cost in method_costs(results)}
+    ratios = {cost.method: cost.relative_time for cost in method_costs(results)}
     rows = [
         (comparison, ratio)
         for comparison in results.comparisons
@@ -212,7 +212,7 @@ def cost_against_benefit(results: StudyResults) -> str | None:
     heights = spread_out((deltas - bottom) / (top - bottom), min(0.055, 1 / len(rows)), (0, 1))
     for x, height, (comparison, ratio) in zip(xs, heights, rows, strict=True):
         _draw_cost(axes, style_of[comparison.method], (float(x), float(height)), comparison, ratio)
-    axes.set_xlabel(f"time per training step, as a multiple of {results.baseline}")
+    axes.set_xlabel(f"training time, as a multiple of {results.baseline}")
     axes.set_ylabel(f"difference in mean test {metric_title(results)}")
     return to_svg(figure, "cost")
 

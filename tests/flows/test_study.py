@@ -248,12 +248,23 @@ def test_a_training_of_svd_trains_the_network_with_uniform_weights_first_and_reg
     assert (weights == weights[0]).all()
     ended = {method: MlflowClient().get_run(arm.mlflow_run_id).info for method, arm in arms.items()}
     assert ended["uniform"].end_time <= ended["svd"].start_time
+    assert (arms["uniform"].source, arms["svd"].source) == (None, arms["uniform"].hash)
 
     assert exit_code(["train", *small_train, "--method", "trust", "--out", "other"]) == OK
     reused = {arm.method: arm.reused for arm in read_results(Path("other/results.json")).arms}
     assert reused == {"uniform": True, "trust": False}
     assert exit_code(["train", *small_train, "--out", "third"]) == OK
     assert [arm.reused for arm in read_results(Path("third/results.json")).arms] == [True]
+
+
+def test_the_common_factor_of_weights_is_reported_apart_from_them(medmtl_home: Path, small_train: list[str]) -> None:
+    assert exit_code(["train", *small_train, "--method", "uncertainty", "--out", "out"]) == OK
+    (arm,) = read_results(Path("out/results.json")).arms
+    assert arm.common_factor is not None
+    assert 0 < arm.common_factor != 1
+    assert "common_factor" not in arm.facts
+    for moment in arm.weights:
+        assert sum(moment.labels.values()) == pytest.approx(len(arm.labels))
 
 
 def test_a_study_trains_its_noise_floor_and_its_controls(medmtl_home: Path, small: list[str]) -> None:

@@ -300,9 +300,21 @@ def timed(study: StudyResults, seconds: dict[str, float]) -> StudyResults:
     return study.model_copy(update={"arms": tuple(arms)})
 
 
+def test_a_method_that_needs_another_arms_network_is_charged_for_its_training() -> None:
+    study = timed(fake_study(), {"uniform": 0.1, "svd": 0.11, "uncertainty": 0.25})
+    hashes = [f"{arm.method}/{arm.condition.name}/{arm.seed}" for arm in study.arms]
+    sources = [f"uniform/{arm.condition.name}/{arm.seed}" if arm.method == "svd" else None for arm in study.arms]
+    arms = [
+        arm.model_copy(update={"hash": of_arm, "source": source})
+        for arm, of_arm, source in zip(study.arms, hashes, sources, strict=True)
+    ]
+    costs = method_costs(study.model_copy(update={"arms": tuple(arms)}))
+    assert [cost.relative_time for cost in costs] == pytest.approx([1, 2.1, 2.5])
+
+
 def test_the_cost_of_a_method_is_beside_the_baselines_of_the_same_seed(tmp_path: Path) -> None:
     study = timed(fake_study(), {"uniform": 0.1, "svd": 0.11, "uncertainty": 0.25})
-    assert [cost.relative_step_time for cost in method_costs(study)] == pytest.approx([1, 1.1, 2.5])
+    assert [cost.relative_time for cost in method_costs(study)] == pytest.approx([1, 1.1, 2.5])
     assert method_costs(fake_study()) == []
     page = report(tmp_path, study)
     assert page.tags["svg"] == 6

@@ -184,11 +184,11 @@ def test_how_many_seeds_would_settle_an_unclear_difference_is_said() -> None:
     unclear = [compared(0.004, 0.3, 0.3, method=m, needed=n) for m, n in (("a", 14), ("b", 1200))]
     settled = compared(0.02, 1e-5, 1e-5, method="c", needed=3)
     assert said(*unclear, settled)[-1] == (
-        "Seeds needed to settle a difference of the size seen: about 14 for a and 1,200 for b."
+        "Seeds needed to see a difference of this size, before adjustment: about 14 for a and 1,200 for b."
     )
     assert len(said(settled)) == 1
     assert said(*(compared(0.004, 0.3, 0.3, method=f"m{n}", needed=n) for n in range(9, 13)))[-1] == (
-        "Seeds needed to settle differences of the sizes seen: 9 to 12."
+        "Seeds needed to see differences of these sizes, before adjustment: 9 to 12."
     )
     enough = compared(0.004, 0.03, 0.3, needed=3)  # the adjustment makes it unclear, not the number of seeds
     assert len(said(enough)) == 1
