@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from data_prep.labels.adjudicated import read_adjudicated
 from data_prep.labels.splits import SplitSettings
@@ -53,10 +53,13 @@ class ImageStudySettings(FlowSettings):
         """Fill what is not given of the training with the backbone's recipe."""
         if not isinstance(given, Mapping):
             return given
-        network, training = given.get("network", {}), given.get("training", {})
-        if not isinstance(training, Mapping) or not isinstance(network, Mapping | NetworkSettings):
+        training = given.get("training", {})
+        if not isinstance(training, Mapping):
             return given
-        network = NetworkSettings.model_validate(network)
+        try:
+            network = NetworkSettings.model_validate(given.get("network", {}))
+        except ValidationError:
+            return given  # the settings' own validation names the place
         return {**given, "training": {**recipe(network.backbone, network.pretrained), **training}}
 
     def describe(self, methods: Sequence[WeightingSettings], noise: str) -> str:

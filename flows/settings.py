@@ -253,4 +253,4 @@ def _validation_line(error: ValidationError) -> str:
         what = str(context["error"])
     else:
         what = f"{first['msg'][0].lower()}{first['msg'][1:]}; got {first['input']!r}"
-    return f"{where}: {what}" + (f" (and {len(others)} more)" if others else "")
+    return (f"{where}: " if where else "") + what + (f" (and {len(others)} more)" if others else "")

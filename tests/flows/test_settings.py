@@ -18,6 +18,8 @@ from flows.study import StudySettings
 from flows.train import TrainSettings
 from models.errors import SettingError
 from models.networks.word_encoders import LstmSettings
+from models.training.image_training import TrainingSettings
+from models.training.recipes import recipe
 from models.training.text_training import TextTrainingSettings
 from tasks.runtime.run_folder import as_yaml
 
@@ -66,10 +68,31 @@ def test_the_config_that_a_run_leaves_gives_the_same_settings_again(tmp_path: Pa
         ({"training": {"epoch": 3}}, "training.epoch: there is no such setting"),
         ({"methods": [{"kind": "svd"}, {"kind": "svd"}]}, "svd is named twice"),
         ({"device": "tpu"}, "'auto', 'cpu' or 'cuda'"),
+        ({"network": {"backbonee": "conv4"}}, "network.backbonee: there is no such setting"),
+        ({"network": {"width": 0}}, "network.width: input should be greater than or equal to 1; got 0"),
+        ({"network": "conv4"}, "network: input should be a valid dictionary"),
     ],
 )
 def test_a_wrong_setting_is_named_with_its_value_and_the_remedy(values: dict[str, Any], said: str) -> None:
     assert said in line_of(StudySettings, values)
+
+
+def test_a_backbone_that_there_is_not_is_named_without_a_place() -> None:
+    assert line_of(StudySettings, {"network": {"backbone": "resnet_18"}}).startswith("unknown backbone 'resnet_18'")
+
+
+def test_what_is_not_said_of_the_training_follows_the_backbone(tmp_path: Path) -> None:
+    of_resnet = recipe("resnet18", True)
+    assert of_resnet["learning_rate"] not in (1e-5, StudySettings().training.learning_rate)
+    network = {"backbone": "resnet18", "pretrained": True}
+    study = StudySettings.model_validate({"network": network, "training": {"epochs": 3}})
+    assert study.training == TrainingSettings(**of_resnet | {"epochs": 3})
+    said = StudySettings.model_validate({"network": network, "training": {"learning_rate": 1e-5}})
+    assert said.training == TrainingSettings(**of_resnet | {"learning_rate": 1e-5})
+    file = tmp_path / "config.yaml"
+    file.write_text(as_yaml(said))
+    assert compose(StudySettings, file, {}) == said
+    assert StudySettings.model_validate({"network": {"width": 2}}).training == TrainingSettings()
 
 
 def test_an_encoder_named_by_a_flag_keeps_what_the_file_says_of_it(tmp_path: Path) -> None:
