@@ -4,10 +4,11 @@
                                         [--epochs 10] [--workers 2] [--recipe JSON] [--folder DIR] [--json FILE]
 
 For each phantom, noise rate and seed, random labels are put on half of the fourteen findings, drawn by the seed. A
-network trains with uniform weights to the end; its features give every rule its weights, with which a new network
-trains from the same initial weights. Printed: the mean over phantoms and seeds of the validation AUC (clean labels)
-minus that of uniform weights, with its standard error, for all labels, and for the noisy and the clean half. The
-defaults of `svd` and `trust` were chosen by it. `other seed` is uniform weights with another seed.
+network trains with uniform weights to the end. Each rule gets its weights from its features, from cross-fitted ones, or
+from those of the running network, as its settings say, and a new network trains with them from the same initial
+weights. Printed: the mean over phantoms and seeds of the validation AUC (clean labels) minus that of uniform weights,
+with its standard error, for all labels, and for the noisy and the clean half. The defaults of `svd` and `trust` were
+chosen by it. `other seed` is uniform weights with another seed.
 """
 
 import json
@@ -33,6 +34,7 @@ from data_prep.noise.registry import RandomNoise, draw_noise
 from models.data.image_batches import Examples
 from models.evaluation.auc import auc_per_label
 from models.networks.multitask import MultiTaskNetwork, NetworkSettings, initial_network
+from models.training.cross_fit import cross_fit
 from models.training.image_training import TrainingSettings, feature_pass, fit, predict
 from models.weighting.oracle import LabelNoise, realised_noise
 from models.weighting.registry import WeightingSettings, make_weighting
@@ -42,7 +44,7 @@ RULES: tuple[Mapping[str, Any], ...] = (
     {"kind": "svd", "power": 1.0},
     {"kind": "svd", "power": 0.5},
     {"kind": "svd", "power": 0.25},
-    {"kind": "trust"},
+    {"kind": "trust", "formula": "information"},
     {"kind": "trust", "formula": "signal"},
     {"kind": "svd_dynamic", "features": "finished", "by": "both"},
     {"kind": "oracle"},
@@ -91,10 +93,12 @@ def compare(folder: Path, patients: int, settings: TrainingSettings, case: Case)
     def trained(rule: Mapping[str, Any], seed: int, source: MultiTaskNetwork | None) -> tuple[str, MultiTaskNetwork]:
         method: Any = TypeAdapter(WeightingSettings).validate_python(rule)
         weighting = make_weighting(method, len(inputs.labels), seed=seed, label_noise=inputs.noise)
-        if method.needs_finished_network and source is not None:
-            weighting.start(*(feature_pass(source, data, seed) for data in (inputs.train, inputs.val)))
         pixels, targets = inputs.train.pixels[:, 0], inputs.train.targets
         network = initial_network(NetworkSettings(), inputs.labels, pixels, seed=seed, targets=targets)
+        if method.feature_source == "finished" and source is not None:
+            weighting.start(*(feature_pass(source, data, seed) for data in (inputs.train, inputs.val)))
+        if method.feature_source == "cross_fitted":
+            weighting.start(cross_fit(network, inputs.train, inputs.val, settings, seed=seed, device="cpu"))
         fit(network, weighting, inputs.train, inputs.val, settings, seed=seed, device="cpu")
         return method.name, network
 

@@ -1,15 +1,16 @@
 """Does the label trust know which labels are noisy? Held against noise that was put into the phantom.
 
-    python -m benchmarks.label_trust [--masks 30] [--epochs 3 7] [--noise random|shuffled] [--phantom-seed 0]
+    python -m benchmarks.label_trust [--masks 30] [--epochs 4 8 16] [--noise random|shuffled] [--phantom-seed 0]
                                      [--patients 1400] [--data FOLDER] [--json FILE]
 
 Each mask gives every label a noise rate of its own, uniform in 0..0.5, in training and validation labels alike: a
-user's are noisy in both. A conv4 is trained on them, and each label's noise is then guessed from the noisy labels,
-the features and the network's validation losses. No clean label is read. Printed per guess: Spearman's rank
-correlation with the true rates over the labels of a mask (mean over masks, with a 95 % bootstrap interval over
-masks) and over all labels of all masks; for those on the scale of a rate also their error.
+user's are noisy in both. A conv4 is trained on them, and two more for cross-fitted features; each label's noise is then
+guessed from the noisy labels, the features and the network's validation losses. No clean label is read. Printed per
+guess: Spearman's rank correlation with the true rates over the labels of a mask (mean over masks, with a 95 % bootstrap
+interval over masks) and over all labels of all masks; for those on the scale of a rate also their error.
 
-    trust            models.weighting.label_trust
+    trust            models.weighting.label_trust, from cross-fitted features
+    trust in sample  the same from the features of the network that was trained on all images
     -||theta_i||     strength by Algorithm 2 (scaling effect), negated
     -||theta_i|| u   the same with scaling unit
     validation loss  per label, nats, noisy validation labels
@@ -17,8 +18,8 @@ masks) and over all labels of all masks; for those on the scale of a rate also t
     prevalence       share of 1 among the noisy labels: it says much where coins replace rare findings
 
 Then, of trust's 95 % intervals: how many hold the true rate, and on which side it lies where they do not, by the length
-of the training and by the true rate. Several lengths take turns, mask by mask, because a long training learns labels by
-heart, which hides noise.
+of the training and by the true rate. Several lengths take turns, mask by mask: a long training learns labels by heart,
+which hides noise in sample.
 
 --data: where the phantom is rendered to, or lies from a former run; without it a temporary folder.
 """
@@ -32,7 +33,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 from torch import Tensor
@@ -42,15 +42,18 @@ from benchmarks.report import parser, print_table, publish
 from data_prep.labels.splits import SplitSettings, make_split
 from data_prep.noise.registry import RandomNoise, ShuffledNoise, draw_noise
 from data_prep.store.store import Store
-from models.networks.multitask import MultiTaskNetwork, NetworkSettings, initial_network
-from models.training.image_training import TrainingSettings, fit, predict
-from models.weighting.label_trust import LabelTrust, ReplacedBy, label_trust
+from models.networks.multitask import NetworkSettings, initial_network
+from models.training.cross_fit import cross_fit
+from models.training.image_training import TrainingSettings, feature_pass, fit, predict
+from models.weighting.feature_weights import join_batches
+from models.weighting.label_trust import LabelTrust, ReplacedBy
 from models.weighting.registry import UniformSettings, make_weighting
 from models.weighting.svd import Theta
+from models.weighting.trust import estimate_trust
 
 NOISE = {"random": RandomNoise, "shuffled": ShuffledNoise}
 REPLACED_BY: dict[str, ReplacedBy] = {"random": "coin", "shuffled": "prevalence"}
-RATES = ("trust", "prevalence")  # the guesses on the scale of a rate that are worth an error
+RATES = ("trust", "trust in sample", "prevalence")  # the guesses on the scale of a rate that are worth an error
 
 
 class Mask(NamedTuple):
@@ -77,27 +80,24 @@ def guesses(
     """Every guess at the labels' noise, (k,) each, after a training on noisy labels."""
     train, val = (part(store, rows, targets[rows]) for rows in (train_rows, val_rows))
     network = initial_network(NetworkSettings(), store.labels, train.pixels[:, 0], seed=seed, targets=train.targets)
-    rule = make_weighting(UniformSettings(), len(store.labels))
-    fit(network, rule, train, val, TrainingSettings(epochs=epochs), seed=seed, device="cpu")
-    features, y = features_of(network, train.pixels), train.targets
-    trust = label_trust(features.numpy(), y.numpy(), store.patients[train_rows], replaced_by=REPLACED_BY[kind])
+    settings, replaced_by = TrainingSettings(epochs=epochs), REPLACED_BY[kind]
+    cross_fitted = cross_fit(network, train, val, settings, seed=seed, device="cpu")
+    trust = estimate_trust(join_batches(cross_fitted(None)), replaced_by)
+    fit(network, make_weighting(UniformSettings(), len(store.labels)), train, val, settings, seed=seed, device="cpu")
+    in_sample = join_batches(feature_pass(network, train, seed)(None))
+    features, y = in_sample.features, in_sample.targets
     theta = Theta().add(features, y, y >= 0)
     loss, entropy = _validation_loss(predict(network, val.pixels).double(), val.targets)
     strength = {scaling: -theta.matrix(scaling).norm(dim=0).numpy() for scaling in ("effect", "unit")}
     return {
         "trust": np.array(trust.noise),
+        "trust in sample": np.array(estimate_trust(in_sample, replaced_by).noise),
         "-||theta_i||": strength["effect"],
         "-||theta_i|| u": strength["unit"],
         "validation loss": loss,
         "relative loss": loss / entropy,
         "prevalence": (y == 1).double().mean(0).numpy(),
     }, trust
-
-
-def features_of(network: MultiTaskNetwork, pixels: Tensor) -> Tensor:
-    """Features of all images, (n, d) float64, in evaluation mode."""
-    with torch.inference_mode():
-        return torch.cat([network.features(part).double() for part in pixels.split(256)])
 
 
 def _validation_loss(p: Tensor, y: Tensor) -> tuple[NDArray, NDArray]:
@@ -154,7 +154,7 @@ def main() -> None:
     """Print tables, and JSON as the last line."""
     command = parser(__doc__)
     command.add_argument("--masks", type=int, default=30, help="number of noise masks, each with a training")
-    command.add_argument("--epochs", type=int, nargs="+", default=[3, 7], help="of the trainings, in turns")
+    command.add_argument("--epochs", type=int, nargs="+", default=[4, 8, 16], help="of the trainings, in turns")
     command.add_argument("--noise", choices=tuple(NOISE), default="random", help="what replaces a label")
     command.add_argument("--phantom-seed", type=int, default=0, help="of the phantom")
     command.add_argument("--patients", type=int, default=1400, help="of the phantom, about 2.8 images each")

@@ -1,14 +1,14 @@
 """Sampling error of the task weights: how far weights from a sample of the training images are from those of all.
 
-    python -m benchmarks.weight_sampling [--patients 2500] [--phantom-seed 0] [--epochs 7] [--samples 20]
+    python -m benchmarks.weight_sampling [--patients 2500] [--phantom-seed 0] [--epochs 8] [--samples 20]
                                          [--data FOLDER] [--json FILE]
 
-One conv4 is trained with uniform weights on a phantom, once on clean labels and once with fair coins in place of 40 %
-of the entries of every second label. From its features of all training images, and from those of random samples of
-images, two kinds of weights are computed:
+Networks are trained with uniform weights on a phantom, once on clean labels and once with fair coins in place of 40 %
+of the entries of every second label. From features of all training images, and from those of random samples of images,
+two kinds of weights are computed:
 
-    svd      Algorithm 2: scaling effect, rank 3
-    trust    (1 - p)^2 from the estimated noise p of label trust, folds by patient
+    svd      Algorithm 2: scaling effect, rank 3; features of one network that was trained on all images
+    trust    (1 - p)^2 from the estimated noise p of label trust; cross-fitted features
 
 Images are sampled as training samples them: each image on its own, without replacement. Printed per number of images,
 median and quartiles: over the samples, the correlation of a sample's weights with those of all images; and over the
@@ -20,15 +20,15 @@ as many patients as there are, with replacement: how far even the weights of all
 
 import argparse
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from benchmarks.label_trust import features_of
 from benchmarks.phantom_store import part, phantom_store
 from benchmarks.report import Spread, parser, print_table, publish
 from data_prep.labels.splits import SplitSettings, make_split
@@ -36,36 +36,43 @@ from data_prep.noise.registry import NoiseSettings, NoNoise, RandomNoise, draw_n
 from data_prep.store.store import Store
 from models.networks.multitask import NetworkSettings, initial_network
 from models.randomness import random_subset
-from models.training.image_training import TrainingSettings, fit
-from models.weighting.label_trust import label_trust
+from models.training.cross_fit import cross_fit
+from models.training.image_training import TrainingSettings, feature_pass, fit
+from models.weighting.base import FeatureBatch
+from models.weighting.feature_weights import join_batches
 from models.weighting.registry import UniformSettings, make_weighting
 from models.weighting.svd import Theta, svd_weights
-from models.weighting.trust import trust_weights
+from models.weighting.trust import estimate_trust, trust_weights
 
 SIZES = (256, 512, 1024, 2048, 4096)
 RANK = 3
 
 
-def training_set(store: Store, noise: NoiseSettings, epochs: int) -> tuple[NDArray, NDArray, NDArray]:
-    """Features (n, d) of the training images from a network trained on them, their targets (n, k) and patients (n,)."""
+def training_features(store: Store, noise: NoiseSettings, epochs: int) -> dict[str, FeatureBatch]:
+    """Features of all training images for each kind of weights, in an order of its own."""
     split = make_split(SplitSettings(), store.images, store.patients)
     targets = draw_noise(noise, np.array(store.targets[split.train]), store.labels, seed=0).targets
     train, val = part(store, split.train, targets), part(store, split.val)
     network = initial_network(NetworkSettings(), store.labels, train.pixels[:, 0], seed=0, targets=train.targets)
-    rule = make_weighting(UniformSettings(), len(store.labels))
-    fit(network, rule, train, val, TrainingSettings(epochs=epochs), seed=0, device="cpu")
-    return features_of(network, train.pixels).numpy(), targets, store.patients[split.train]
+    rule, settings = make_weighting(UniformSettings(), len(store.labels)), TrainingSettings(epochs=epochs)
+    cross_fitted = cross_fit(network, train, val, settings, seed=0, device="cpu")
+    fit(network, rule, train, val, settings, seed=0, device="cpu")
+    passes = {"svd": feature_pass(network, train, 0), "trust": cross_fitted}
+    return {kind: join_batches(of_kind(None)) for kind, of_kind in passes.items()}
 
 
-def task_weights(features: NDArray, targets: NDArray, patients: NDArray) -> dict[str, NDArray]:
-    """Both kinds of weights, (k,) each, with mean 1."""
-    y = torch.as_tensor(targets)
-    theta = Theta().add(torch.as_tensor(features), y, y >= 0)
-    trust = label_trust(features, targets, patients)
-    return {
-        "svd": svd_weights(theta.matrix("effect"), RANK).numpy(),
-        "trust": trust_weights(trust, y, "coin", "signal").numpy(),
-    }
+def svd(batch: FeatureBatch) -> Tensor:
+    """Weights of Algorithm 2, (k,) with mean 1."""
+    theta = Theta().add(batch.features, batch.targets, batch.targets >= 0)
+    return svd_weights(theta.matrix("effect"), RANK)
+
+
+def trust(batch: FeatureBatch) -> Tensor:
+    """Weights from label trust, (k,) with mean 1."""
+    return trust_weights(estimate_trust(batch, "coin"), batch.targets, "coin", "signal")
+
+
+WEIGHTS: dict[str, Callable[[FeatureBatch], Tensor]] = {"svd": svd, "trust": trust}
 
 
 def image_samples(n: int, size: int, samples: int) -> Iterator[NDArray]:
@@ -97,18 +104,18 @@ def sampling_error(everything: NDArray, sampled: NDArray) -> tuple[Spread, Sprea
     return Spread.of(correlations), Spread.of(sampled.std(axis=0, ddof=1).tolist())
 
 
-def measure(features: NDArray, targets: NDArray, patients: NDArray, samples: int) -> list[dict[str, Any]]:
-    """Return a row per number of images and kind of weights."""
-    n = len(targets)
+def measure(kind: str, batch: FeatureBatch, samples: int) -> list[dict[str, Any]]:
+    """Return a row per number of images for one kind of weights."""
+    n = len(batch.targets)
     draws = {str(size): image_samples(n, size, samples) for size in SIZES if size < n}
-    draws[f"{n}, other patients"] = patient_samples(patients, samples)
-    everything = task_weights(features, targets, patients)
+    draws[f"{n}, other patients"] = patient_samples(batch.patients.numpy(), samples)
+    everything = WEIGHTS[kind](batch).numpy()
     rows = []
     for images, samples_of_size in draws.items():
-        drawn = [task_weights(features[chosen], targets[chosen], patients[chosen]) for chosen in samples_of_size]
-        for kind, weights in everything.items():
-            correlation, deviation = sampling_error(weights, np.array([each[kind] for each in drawn]))
-            rows.append({"weights": kind, "images": images, "correlation": correlation, "deviation": deviation})
+        chosen = [FeatureBatch(*(part[torch.as_tensor(rows)] for part in batch)) for rows in samples_of_size]
+        drawn = np.array([WEIGHTS[kind](sample).numpy() for sample in chosen])
+        correlation, deviation = sampling_error(everything, drawn)
+        rows.append({"weights": kind, "images": images, "correlation": correlation, "deviation": deviation})
     return rows
 
 
@@ -122,7 +129,7 @@ def main() -> None:
     command = parser(__doc__)
     command.add_argument("--patients", type=int, default=2500, help="of the phantom, about 2.8 images each")
     command.add_argument("--phantom-seed", type=int, default=0, help="of the phantom")
-    command.add_argument("--epochs", type=int, default=7, help="of each training")
+    command.add_argument("--epochs", type=int, default=8, help="of each training")
     command.add_argument("--samples", type=int, default=20, help="random samples of each size")
     command.add_argument("--data", type=Path, help="folder of the phantom and its store")
     given = command.parse_args()
@@ -134,8 +141,8 @@ def report(store: Store, given: argparse.Namespace) -> None:
     """Measure each condition, and print."""
     record: list[dict[str, Any]] = []
     for condition, noise in conditions(store.labels).items():
-        features, targets, patients = training_set(store, noise, given.epochs)
-        record += [{"noise": condition, **row} for row in measure(features, targets, patients, given.samples)]
+        for kind, batch in training_features(store, noise, given.epochs).items():
+            record += [{"noise": condition, **row} for row in measure(kind, batch, given.samples)]
     record.sort(key=lambda row: row["weights"])  # stable: by kind of weights, then noise, then images
     header = ("weights", "noise", "images", "correlation with all", "standard deviation of a weight")
     print_table(
@@ -148,7 +155,7 @@ def report(store: Store, given: argparse.Namespace) -> None:
     for row in record:
         row |= {name: row[name]._asdict() for name in ("correlation", "deviation")}
     settings = {name: getattr(given, name) for name in ("patients", "phantom_seed", "epochs", "samples")}
-    publish({"settings": settings, "training_images": len(targets), "rows": record}, given.json)
+    publish({"settings": settings, "training_images": len(batch.targets), "rows": record}, given.json)
 
 
 if __name__ == "__main__":

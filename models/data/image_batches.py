@@ -39,6 +39,10 @@ class StoredPixels:
         rows = self._rows[index.numpy() if isinstance(index, Tensor) else index]
         return torch.as_tensor(self._array[rows]).reshape(-1, *self.shape[1:])
 
+    def select(self, rows: Tensor) -> "StoredPixels":
+        """Select the images of (b,) int64 positions; nothing is read."""
+        return StoredPixels(self._array, self._rows[rows.numpy()])
+
     def numel(self) -> int:
         """Return the number of pixels of all images, which is their size in bytes."""
         return int(np.prod(self.shape, dtype=np.int64))

@@ -98,6 +98,7 @@ class ImageFitted(Fitted[ImageEpochReport]):
 
     compilation: str  # whether the steps were compiled, and why
     placement: str  # where the training images were kept: device, main memory or store
+    start_seconds: float = 0.0  # of the weighting's work before training
 
 
 class ValidationMetric(NamedTuple):
@@ -259,20 +260,19 @@ def feature_pass(network: MultiTaskNetwork, data: Examples, seed: int) -> Featur
         data: the images.
         seed: of the sample, if the rule asks for one.
     """
-
-    def batches(size: SampleSize) -> Iterator[FeatureBatch]:
-        with evaluation_mode(network):
-            for rows in _sampled(len(data), size, seed).split(_inference_batch_size(network.mean.device)):
-                features = network.features(data.pixels[rows].to(network.mean.device))
-                targets, patients = (
-                    values[rows].to(features.device) for values in (data.targets, data.patient_numbers)
-                )
-                yield FeatureBatch(features, targets, patients)
-
-    return batches
+    return lambda size: features_of(network, data, sampled_rows(len(data), size, seed))
 
 
-def _sampled(n: int, size: SampleSize, seed: int) -> Tensor:
+def features_of(network: MultiTaskNetwork, data: Examples, rows: Tensor, number: int = 0) -> Iterator[FeatureBatch]:
+    """Yield a network's features of the images of `rows`, on its device; `number` is that of the network."""
+    with evaluation_mode(network):
+        for batch in rows.split(_inference_batch_size(network.mean.device)):
+            features = network.features(data.pixels[batch].to(network.mean.device))
+            targets, patients = (values[batch].to(features.device) for values in (data.targets, data.patient_numbers))
+            yield FeatureBatch(features, targets, patients, torch.full_like(patients, number))
+
+
+def sampled_rows(n: int, size: SampleSize, seed: int) -> Tensor:
     """Return the rows of a seeded sample of n images, ascending."""
     if isinstance(size, float):
         size = max(MIN_SAMPLE_SIZE, round(size * n))
@@ -370,7 +370,7 @@ class _ImageTrainer(Trainer[ImageEpochReport]):
         self, images: ImageCache, targets: Tensor, patients: Tensor, size: SampleSize
     ) -> Iterator[FeatureBatch]:
         """Yield features of images (of `size`, a seeded sample), not augmented, in the steps' precision."""
-        chosen = _sampled(len(targets), size, self.seed)
+        chosen = sampled_rows(len(targets), size, self.seed)
         count = steps_per_epoch(len(chosen), _inference_batch_size(self.step.device) * self.processes.count)
         batches = chosen.to(images.index_device).tensor_split(count)  # of nearly equal size: every process has a share
         shares = images.stream([self.processes.share(batch) for batch in batches])
@@ -378,7 +378,7 @@ class _ImageTrainer(Trainer[ImageEpochReport]):
             for batch, (_, pixels) in zip(batches, shares, strict=True):
                 features = self.processes.all_gather(self.step.features(pixels), len(batch))
                 rows = batch.to(self.step.device)
-                yield FeatureBatch(features, targets[rows], patients[rows])
+                yield FeatureBatch(features, targets[rows], patients[rows], torch.zeros_like(rows))
 
     def determinants(self) -> dict[str, Any]:
         """Return all that the results depend on; a state is only resumed if it agrees."""

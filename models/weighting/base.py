@@ -38,9 +38,10 @@ epochs and of 0.94 after 7 with those from all images; from 1,024 images 0.96 an
 varied with a standard deviation of 0.27, 0.19 and 0.12 after 2 epochs; after 7, half as much. For other networks it
 may be worse: for one 0.81 was measured with 512 images, 0.90 with 1,024. A tenth of ChestX-ray14 is 8,600 images."""
 
-Features = Literal["finished", "running"]
-"""The network whose features a rule uses: `finished`, a network that was trained with uniform weights to the end, or
-`running`, the network in training as it is at that moment."""
+Features = Literal["finished", "running", "cross_fitted"]
+"""The network whose features a rule uses: `finished`, a network that was trained with uniform weights to the end;
+`running`, the network in training as it is at that moment; or `cross_fitted`, for each image a network that was trained
+with uniform weights without its patient (`models.training.cross_fit`)."""
 
 
 class FeatureBatch(NamedTuple):
@@ -50,11 +51,14 @@ class FeatureBatch(NamedTuple):
         features: (b, d) float32.
         targets: (b, k) int8: 1 present, 0 absent, -1 unknown.
         patients: (b,) int64, the number of each image's patient.
+        networks: (b,) int64, the number of the network that the features are from. Features of different networks have
+            nothing in common but their number.
     """
 
     features: Tensor
     targets: Tensor
     patients: Tensor
+    networks: Tensor
 
 
 FeaturePass = Callable[[SampleSize], Iterable[FeatureBatch]]
@@ -77,9 +81,10 @@ class RuleSettings(Settings):
         return f"{kind}({', '.join(changed)})" if changed else kind
 
     @property
-    def needs_finished_network(self) -> bool:
-        """Whether the weights come from a network that was trained with uniform weights before; see `Features`."""
-        return getattr(self, "features", "running") == "finished"
+    def feature_source(self) -> Features:
+        """The network whose features give the weights; running for a rule that computes none from features."""
+        source: Features = getattr(self, "features", "running")
+        return source
 
     @property
     def controls(self) -> str | None:
@@ -100,8 +105,8 @@ class Weighting(ABC):
 
     The training loop calls the methods in this order:
 
-    1. Once, before training: `start` if `settings.needs_finished_network`; then `check` and `parameters`;
-       `load_state_dict` if training resumes.
+    1. Once, before training: `start`, unless `settings.feature_source` is running or training resumes; then `check` and
+       `parameters`; `load_state_dict` if training resumes.
     2. In a fresh run, before the first step: `after_epoch` with epoch 0.
     3. In every step: `backward`, then the optimiser's step, then `after_step`.
     4. After every epoch: `weights`, then `after_epoch`, then `state_dict` for the checkpoint.
@@ -159,13 +164,13 @@ class Weighting(ABC):
         return None
 
     def start(self, feature_pass: FeaturePass, validation_pass: FeaturePass | None = None) -> None:
-        """Compute the weights from a finished network's features; only for rules that need one.
+        """Compute the weights from features before training; only for rules whose features are not running.
 
         Args:
-            feature_pass: of the finished network, over the training images.
-            validation_pass: the same over the validation images.
+            feature_pass: over the training images.
+            validation_pass: the same over the validation images; None with cross-fitted features.
         """
-        raise NotImplementedError(f"{self.settings.name} uses no finished network")
+        raise NotImplementedError(f"{self.settings.name} computes no weights before training")
 
     def after_epoch(self, epoch: int, feature_pass: FeaturePass, validation_pass: FeaturePass | None = None) -> None:
         """React to the end of an epoch, for example by computing new weights; does nothing by default.

@@ -5,6 +5,9 @@ computed from its features of the training images, and a second network trains w
 from its first step. The paper takes its X from a pretrained network (section 3.3). With features `running`, the
 weights come from the network in training; they then change in the middle of the training, from features that are not
 finished.
+
+With features `cross_fitted`, each image's features are from a network that was trained without its patient: no network
+has learnt the image's labels by heart.
 """
 
 from abc import abstractmethod
@@ -46,12 +49,12 @@ class FeatureWeights(FixedWeights):
         return False
 
     def start(self, feature_pass: FeaturePass, validation_pass: FeaturePass | None = None) -> None:
-        """Compute the weights from a finished network's features; they stay the same during training."""
+        """Compute the weights from features before training; they stay the same during training."""
         self.compute(feature_pass, validation_pass)
 
     def after_epoch(self, epoch: int, feature_pass: FeaturePass, validation_pass: FeaturePass | None = None) -> None:
         """Compute new weights if the settings ask for it after this epoch."""
-        if not self.settings.needs_finished_network and self.due(epoch):
+        if self.settings.feature_source == "running" and self.due(epoch):
             self.compute(feature_pass, validation_pass)
 
 

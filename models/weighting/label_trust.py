@@ -8,15 +8,13 @@ take the share ANCHORS of its images with the lowest out-of-fold scores; the sha
 estimates p. The scores are linear discriminants on the shared features, trained on the folds without the image's
 patient, so that a label does not confirm itself.
 
-What makes the estimate wrong, and how the interval allows for it. Both errors make the share of 1s rise with the score
-within the anchors, so the rise measures them, but does not tell one from the other. The interval allows for both.
+The features must not know the image's labels either. A network that was trained on them learns them by heart, random
+ones too: its 1s leave the anchors, and the estimate is too low (`benchmarks/label_trust.py`). So the features of an
+image should come from a network that was trained without its patient (`models.training.cross_fit`).
 
-* True findings among the anchors, hidden by weak features: the estimate is too high. The lower end is that of the line
-  through the anchors' lower and upper half, at the lowest score.
-* A network that has learnt the labels by heart: its features confirm an image's own label, also its random one, so the
-  1s leave the anchors and the estimate is too low. The upper end adds the rise, and is taken from another score, the
-  projection on the difference of the class means: it is less sharp than the discriminant, but what a network learns by
-  heart lies in directions of little variance, which only the discriminant amplifies.
+True findings among the anchors, hidden by weak features, make the estimate too high. They make the share of 1s rise
+with the score, so the lower end of the interval is that of the line through the anchors' lower and upper half, at the
+lowest score.
 
 Limits: if the features do not show a finding at all, the share of 1s among the anchors is its whole prevalence, and the
 label looks noisy; nothing rises, so the interval leaves the truth out. Neither the strength ||theta_i|| nor the loss
@@ -32,6 +30,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
 from models.errors import SettingError
 
@@ -43,8 +42,9 @@ ReplacedBy = Literal["coin", "prevalence"]
 _FOLDS = 5
 _RIDGE = 1.0  # of the features' mean variance, added to their covariance
 
-# One-sided at either end: the truth is near one end of the range that the interval allows for, not near both (Imbens,
-# Manski: Confidence intervals for partially identified parameters, Econometrica 72, 2004).
+# One-sided at either end: how many true findings are among the anchors is unknown, so the truth is near one end of the
+# range that the interval allows for, not near both (Imbens, Manski: Confidence intervals for partially identified
+# parameters, Econometrica 72, 2004).
 _Z = NormalDist().inv_cdf(0.95)
 
 # The line through two halves with the shares a and b ends at 1.5 a - 0.5 b. Each half has twice the variance v of the
@@ -58,10 +58,7 @@ class LabelTrust:
 
     Attributes:
         noise: estimated share of random entries, in [0, 1]; nan for a label without known entries of both classes.
-        lo: lower end of the 95 % interval over patients, for the network at hand. Over noise masks, splits and initial
-            weights, on a phantom on which nothing was chosen, it contained the true share for 97 % of the labels
-            (`benchmarks/label_trust.py`; conv4, 3 and 7 epochs, rates 0 to 50 %). A network that has learnt more of its
-            labels by heart needs a wider one.
+        lo: lower end of the 95 % interval over patients, for the networks at hand. @@
         hi: upper end of the interval.
         rank: 1 for the label to be trusted most, k for the least.
         anchors: number of images that the estimate is based on.
@@ -81,25 +78,38 @@ class LabelTrust:
 
 
 def label_trust(
-    features: Any, targets: Any, patients: Any = None, *, replaced_by: ReplacedBy = "coin", seed: int = 0
+    features: Any,
+    targets: Any,
+    patients: Any = None,
+    *,
+    networks: Any = None,
+    replaced_by: ReplacedBy = "coin",
+    seed: int = 0,
 ) -> LabelTrust:
     """Estimate each label's share of random entries.
 
     Args:
-        features: (n, d), finite, from the network in evaluation mode.
+        features: (n, d), finite, from networks in evaluation mode.
         targets: (n, k), the noisy labels: 1 present, 0 absent, -1 unknown.
         patients: (n,), the patient of each image; if None, each image counts as a patient.
+        networks: (n,), the network that each image's features are from; if None, one network for all.
         replaced_by: distribution of a random entry: a fair coin, or the label's own prevalence (a permutation).
         seed: of the folds.
 
     Raises:
-        SettingError: there are fewer patients than folds.
+        SettingError: a network has images of fewer patients than there are folds.
     """
     X, y = np.asarray(features, dtype=np.float64), np.asarray(targets)
     patient_numbers = np.arange(len(y)) if patients is None else np.unique(np.asarray(patients), return_inverse=True)[1]
-    sharp, blunt = out_of_fold_scores(X, y, patient_numbers, seed=seed)
+    of_networks = np.zeros(len(y), dtype=int) if networks is None else np.asarray(networks)
+    scores = np.zeros(y.shape)
+    for network in np.unique(of_networks):
+        rows = of_networks == network
+        of_patients = np.unique(patient_numbers[rows], return_inverse=True)[1]
+        of_network = out_of_fold_scores(X[rows], y[rows], of_patients, seed=seed)
+        scores[rows] = rankdata(of_network, axis=0) / rows.sum()  # the networks' scores have scales of their own
     estimates = np.array(
-        [_estimate_label(sharp[:, i], blunt[:, i], y[:, i], patient_numbers, replaced_by) for i in range(y.shape[1])]
+        [_estimate_label(scores[:, i], y[:, i], patient_numbers, replaced_by) for i in range(y.shape[1])]
     )
     noise, lo, hi, anchors = estimates.T
     order = np.argsort(np.where(np.isnan(noise), np.inf, noise), kind="stable")
@@ -108,27 +118,26 @@ def label_trust(
 
 
 def out_of_fold_scores(X: NDArray, y: NDArray, patient_numbers: NDArray, *, seed: int) -> NDArray[np.float64]:
-    """Score each image for each label by two linear functions that are trained without the image's patient.
+    """Score each image for each label by a linear discriminant (ridge regression), trained without the image's patient.
 
     Args:
-        X: features, (n, d) float64.
+        X: features of one network, (n, d) float64.
         y: noisy labels, (n, k), as for `label_trust`.
         patient_numbers: (n,) integers from 0.
         seed: of the folds.
 
     Returns:
-        (2, n, k): the linear discriminant (ridge regression), and the projection on the difference of the class means.
-        Only the order of a label's scores has a meaning.
+        (n, k). Only the order of a label's scores has a meaning.
 
     Raises:
         SettingError: there are fewer patients than folds.
     """
     count = int(patient_numbers.max()) + 1
     if count < _FOLDS:
-        raise SettingError(f"label trust needs images of at least {_FOLDS} patients; got {count}")
+        raise SettingError(f"label trust needs images of at least {_FOLDS} patients for each network; got {count}")
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=tuple(b"label trust folds")))
     fold = (rng.permutation(count) % _FOLDS)[patient_numbers]
-    scores = np.zeros((2, *y.shape))
+    scores = np.zeros(y.shape)
     for held_out in range(_FOLDS):
         training = fold != held_out
         mean = X[training].mean(axis=0)  # subtracted so that the scores of all folds have the same origin
@@ -138,28 +147,24 @@ def out_of_fold_scores(X: NDArray, y: NDArray, patient_numbers: NDArray, *, seed
         entries = np.maximum(known.sum(axis=0), 1)
         prevalence = (y[training] == 1).sum(axis=0) / entries
         deviation = np.where(known, (y[training] == 1) - prevalence, 0.0)
-        difference = x.T @ deviation / entries
-        for score, direction in zip(scores, (np.linalg.solve(covariance, difference), difference), strict=True):
-            score[~training] = (X[~training] - mean) @ direction
+        direction = np.linalg.solve(covariance, x.T @ deviation / entries)
+        scores[~training] = (X[~training] - mean) @ direction
     return scores
 
 
 def _estimate_label(
-    sharp: NDArray, blunt: NDArray, y: NDArray, patient_numbers: NDArray, replaced_by: ReplacedBy
+    score: NDArray, y: NDArray, patient_numbers: NDArray, replaced_by: ReplacedBy
 ) -> tuple[float, float, float, int]:
     """Estimate one label's noise; returns the estimate, its interval (lo, hi) and the number of anchors."""
     known = y >= 0
     if len(np.unique(y[known])) < 2:
         return float("nan"), float("nan"), float("nan"), 0
     count = round(ANCHORS * int(known.sum()))  # at least 1: there are two known entries
-    share, rise, size = _ones_among_anchors(sharp[known], y[known], patient_numbers[known], count)
+    share, rise, size = _ones_among_anchors(score[known], y[known], patient_numbers[known], count)
     centre, half_width = _wilson(share, size)
-    lo = centre - _AT_LOWEST_SCORE * half_width - rise
-    other_share, rise, size = _ones_among_anchors(blunt[known], y[known], patient_numbers[known], count)
-    centre, half_width = _wilson(other_share, size)
-    hi = max(share, centre + half_width + rise)
+    ends = share, centre - _AT_LOWEST_SCORE * half_width - rise, centre + half_width
     q = 0.5 if replaced_by == "coin" else float((y[known] == 1).mean())
-    estimate, lo, hi = (float(np.clip(value / q, 0.0, 1.0)) for value in (share, lo, hi))
+    estimate, lo, hi = (float(np.clip(value / q, 0.0, 1.0)) for value in ends)
     return estimate, lo, hi, count
 
 

@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 
 from models.randomness import seed_for
-from models.weighting.base import FeaturePass, FixedWeights, RuleSettings
+from models.weighting.base import FeaturePass, Features, FixedWeights, RuleSettings
 from models.weighting.label_trust import LabelTrust
 from models.weighting.oracle import OracleSettings
 from models.weighting.svd_rules import SvdDynamicSettings, SvdSettings
@@ -28,9 +28,9 @@ class PermutedWeightsSettings(RuleSettings):
     )
 
     @property
-    def needs_finished_network(self) -> bool:
+    def feature_source(self) -> Features:
         """See the base class."""
-        return self.of.needs_finished_network
+        return self.of.feature_source
 
     @property
     def controls(self) -> str | None:

@@ -13,13 +13,13 @@ from pydantic import Field
 from torch import Tensor
 
 from models.errors import SettingError
-from models.weighting.base import FeaturePass, Features, FixedWeights, RuleSettings
+from models.weighting.base import FeaturePass, FixedWeights, RuleSettings
 from models.weighting.feature_weights import FEATURES, MOST_ROWS, ROWS, FeatureWeights, Rows, join_batches
-from models.weighting.label_trust import LabelTrust, ReplacedBy
+from models.weighting.label_trust import ReplacedBy
 from models.weighting.oracle import Formula
 from models.weighting.rank import Moments, RankRule, rank_from_spectrum, rank_on_validation
 from models.weighting.svd import Scaling, Theta, check_rank, svd_weights
-from models.weighting.trust import FORMULA, estimate_trust, read_trust, trust_state, trust_weights
+from models.weighting.trust import FORMULA, estimate_trust, trust_weights
 
 Rank = Annotated[int, Field(ge=1)] | RankRule | None
 _RANK = (
@@ -38,7 +38,7 @@ class SvdSettings(RuleSettings):
     """
 
     kind: Literal["svd"] = "svd"
-    features: Features = Field("finished", description=FEATURES)
+    features: Literal["finished", "running"] = Field("finished", description=FEATURES)
     power: float = Field(
         0.5, gt=0, le=1, description="exponent of the algorithm's weights; 1: as published; smaller: nearer to uniform"
     )
@@ -98,7 +98,7 @@ class Svd(_RankedWeights):
     def compute(self, feature_pass: FeaturePass, validation_pass: FeaturePass | None) -> None:
         """See the base class."""
         theta, moments = Theta(), Moments()
-        for features, targets, _ in feature_pass(self.settings.rows):
+        for features, targets, *_ in feature_pass(self.settings.rows):
             theta.add(features, targets, targets >= 0)
             if isinstance(self.settings.rank, str):
                 moments.add(features, targets, targets >= 0)
@@ -110,7 +110,7 @@ class Svd(_RankedWeights):
     def check(self, epochs: int, pretrained: bool = False) -> None:
         """Check that weights before training have a pretrained network, and that an epoch follows the first refresh."""
         first = min(self.settings.refresh)
-        if self.settings.needs_finished_network:
+        if self.settings.features == "finished":
             return
         if first == 0 and not pretrained:
             raise SettingError(
@@ -153,10 +153,14 @@ def choose_rank(rank: Rank, theta: Theta, matrix: Tensor, moments: Moments, vali
 
 
 class SvdDynamicSettings(RuleSettings):
-    """Weights from label trust, from Algorithm 2, or from both; computed anew after every epoch, or once before."""
+    """Weights from label trust, from Algorithm 2, or from both; computed anew after every epoch, or once before.
+
+    The features are from a network that was trained on the labels, so the label trust is too high where it learnt them
+    by heart. It serves for the weights only; `trust` reports it, from other features.
+    """
 
     kind: Literal["svd_dynamic"] = "svd_dynamic"
-    features: Features = Field("running", description=FEATURES)
+    features: Literal["finished", "running"] = Field("running", description=FEATURES)
     by: Literal["trust", "svd", "both"] = Field(
         "trust", description="weights from label trust, from Algorithm 2 (svd), or their product"
     )
@@ -181,7 +185,7 @@ class SvdDynamicSettings(RuleSettings):
 class SvdDynamic(_RankedWeights):
     """Objective: the mean of alpha_i L_i, with alpha computed anew after every epoch, or once from a finished network.
 
-    Theta is an exponential moving average over the refreshes; the label trust is that of the last refresh. A refresh
+    Theta is an exponential moving average over the refreshes. A refresh
     costs a forward pass over `rows` images, whose features are in memory meanwhile.
     """
 
@@ -190,7 +194,6 @@ class SvdDynamic(_RankedWeights):
     def __init__(self, settings: SvdDynamicSettings, tasks: int) -> None:
         super().__init__(settings, tasks)
         self._theta: Tensor | None = None
-        self._trust: LabelTrust | None = None
 
     def due(self, epoch: int) -> bool:
         """See the base class."""
@@ -198,40 +201,36 @@ class SvdDynamic(_RankedWeights):
 
     def compute(self, feature_pass: FeaturePass, validation_pass: FeaturePass | None) -> None:
         """See the base class."""
-        features, targets, patients = join_batches(feature_pass(self.settings.rows))
+        batch = join_batches(feature_pass(self.settings.rows))
+        features, targets, *_ = batch
         known = targets >= 0
         theta, moments = Theta().add(features, targets, known), Moments().add(features, targets, known)
         matrix, memory = theta.matrix(self.settings.scaling).cpu(), self.settings.memory
         self._theta = matrix if self._theta is None else memory * self._theta + (1 - memory) * matrix
         self._rank = choose_rank(self.settings.rank, theta, self._theta.to(features.device), moments, validation_pass)
-        self._trust = estimate_trust(features, targets, patients, self.settings.replaced_by)
         alpha = torch.ones_like(self._alpha)
         if self.settings.by != "trust":
             alpha = svd_weights(self._theta, self._rank)
         if self.settings.by != "svd":
-            alpha = alpha * trust_weights(self._trust, targets, self.settings.replaced_by, self.settings.formula)
+            trust = estimate_trust(batch, self.settings.replaced_by)
+            alpha = alpha * trust_weights(trust, targets, self.settings.replaced_by, self.settings.formula)
         self._set_weights(alpha * (len(alpha) / alpha.sum()) if alpha.sum() > 0 else torch.ones_like(alpha))
 
     def check(self, epochs: int, pretrained: bool = False) -> None:
         """Check that an epoch follows the first computation of weights."""
-        if not self.settings.needs_finished_network and self.settings.first >= epochs:
+        if self.settings.features == "running" and self.settings.first >= epochs:
             raise SettingError(
                 f"svd_dynamic weights are first computed after epoch {self.settings.first}, but training has {epochs} "
                 "epoch(s), so no epoch would use them: train longer, or set first below the number of epochs, or set "
                 "features: finished"
             )
 
-    def trust(self) -> LabelTrust | None:
-        """Return the label trust of the last refresh."""
-        return self._trust
-
     def state_dict(self) -> dict[str, Tensor]:
-        """Return the weights, the rank, the running Theta and the label trust."""
+        """Return the weights, the rank and the running Theta."""
         theta = {} if self._theta is None else {"theta": self._theta.clone()}
-        return super().state_dict() | theta | trust_state(self._trust)
+        return super().state_dict() | theta
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restore what `state_dict` returned."""
         super().load_state_dict(state)
         self._theta = state["theta"].clone() if "theta" in state else None
-        self._trust = read_trust(state)

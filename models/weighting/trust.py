@@ -13,7 +13,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from models.weighting.base import FeaturePass, RuleSettings
+from models.weighting.base import FeatureBatch, FeaturePass, RuleSettings
 from models.weighting.feature_weights import MOST_ROWS, ROWS, FeatureWeights, Rows, join_batches
 from models.weighting.label_trust import LabelTrust, ReplacedBy, label_trust
 from models.weighting.oracle import Formula, noise_weights, random_share_noise
@@ -22,7 +22,7 @@ FORMULA = "weight of a label from its estimated noise: information or signal; se
 
 
 class TrustSettings(RuleSettings):
-    """Weights from label trust: the noise of each label, estimated from a finished network's features.
+    """Weights from label trust: the noise of each label, estimated from cross-fitted features.
 
     The formula is signal, although `oracle` has information by default: of a label that the features do not show, all
     positives look random, and information would switch it off. `benchmarks/choose_weights.py` saw no difference between
@@ -30,7 +30,11 @@ class TrustSettings(RuleSettings):
     """
 
     kind: Literal["trust"] = "trust"
-    features: Literal["finished"] = Field("finished", description="network whose features give the weights: finished")
+    features: Literal["cross_fitted"] = Field(
+        "cross_fitted",
+        description="network whose features give the weights: cross_fitted, for each image a network that was trained "
+        "with uniform weights without its patient",
+    )
     formula: Formula = Field("signal", description=FORMULA)
     replaced_by: ReplacedBy = Field(
         "coin", description="assumed distribution of a random label: a fair coin, or the label's own prevalence"
@@ -49,9 +53,9 @@ class Trust(FeatureWeights):
 
     def compute(self, feature_pass: FeaturePass, validation_pass: FeaturePass | None) -> None:
         """See the base class."""
-        features, targets, patients = join_batches(feature_pass(self.settings.rows))
-        self._trust = estimate_trust(features, targets, patients, self.settings.replaced_by)
-        self._set_weights(trust_weights(self._trust, targets, self.settings.replaced_by, self.settings.formula))
+        batch = join_batches(feature_pass(self.settings.rows))
+        self._trust = estimate_trust(batch, self.settings.replaced_by)
+        self._set_weights(trust_weights(self._trust, batch.targets, self.settings.replaced_by, self.settings.formula))
 
     def trust(self) -> LabelTrust | None:
         """Return the label trust."""
@@ -76,10 +80,10 @@ def trust_weights(trust: LabelTrust, targets: Tensor, replaced_by: ReplacedBy, f
     return noise_weights(random_share_noise(share, after, ones), formula)
 
 
-def estimate_trust(features: Tensor, targets: Tensor, patients: Tensor, replaced_by: ReplacedBy) -> LabelTrust:
+def estimate_trust(batch: FeatureBatch, replaced_by: ReplacedBy) -> LabelTrust:
     """Estimate label trust from features and targets on any device."""
-    arrays = features.float().cpu().numpy(), targets.cpu().numpy(), patients.cpu().numpy()
-    return label_trust(*arrays, replaced_by=replaced_by)
+    features, targets, patients, networks = (part.cpu().numpy() for part in batch)
+    return label_trust(features, targets, patients, networks=networks, replaced_by=replaced_by)
 
 
 def trust_state(trust: LabelTrust | None) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""The plan of a study: arms in stages, and the contrasts between them."""
+"""The plan of a study: its arms, in which stages they train, and the contrasts between them."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -50,19 +50,20 @@ class Plan(BaseModel, Generic[ArmT]):
     """The arms and the contrasts of a study.
 
     Attributes:
-        stages: arms in the order of training; an arm of a later stage may need the network of one of an earlier stage.
+        arms: in the order of the results.
         contrasts: in the order of the results.
     """
 
     model_config = ConfigDict(frozen=True)
 
-    stages: tuple[tuple[ArmT, ...], ...]
+    arms: tuple[ArmT, ...]
     contrasts: tuple[Contrast, ...] = ()
 
     @property
-    def arms(self) -> list[ArmT]:
-        """The arms of all stages."""
-        return [arm for stage in self.stages for arm in stage]
+    def stages(self) -> tuple[tuple[ArmT, ...], ...]:
+        """The arms in the order of training: first those without a source, then those that need the network of one."""
+        stages = (tuple(arm for arm in self.arms if (arm.source is not None) is needy) for needy in (False, True))
+        return tuple(stage for stage in stages if stage)
 
 
 def resolve_sources(arms: Sequence[ArmT], finished: Mapping[str, ArmRef]) -> list[ArmT]:

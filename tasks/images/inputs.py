@@ -14,9 +14,11 @@ from data_prep.store.store import Store
 from models.data.image_batches import Examples, StoredPixels, examples
 from models.evaluation.leakage import hashed_patients
 from models.networks.multitask import MultiTaskNetwork, NetworkSettings, initial_network, pixel_statistics
+from models.training.cross_fit import cross_fit
 from models.training.image_training import feature_pass
 from models.weighting.oracle import realised_noise
 from models.weighting.registry import Weighting, make_weighting
+from tasks.arms.base import OnStep
 from tasks.data.open_split import REMEMBERED, open_split
 from tasks.images.spec import ImageArm
 
@@ -77,9 +79,29 @@ def load_image_inputs(arm: ImageArm) -> ImageInputs:
     return ImageInputs(store, split, mask, train, val, test, network, weighting)
 
 
-def start_weighting(inputs: ImageInputs, source: MultiTaskNetwork, seed: int) -> None:
-    """Let the weighting compute its weights from the features of a finished network, the source of the arm."""
-    inputs.weighting.start(*(feature_pass(source, data, seed) for data in (inputs.train, inputs.val)))
+def start_weighting(arm: ImageArm, inputs: ImageInputs, source: MultiTaskNetwork | None, on_step: OnStep) -> None:
+    """Let the weighting compute its weights from features before training.
+
+    Args:
+        arm: of the inputs.
+        inputs: of the arm; the weighting changes, and nothing else.
+        source: the arm's source, a finished network; None if the features are cross-fitted.
+        on_step: called after every step of the networks that cross-fitting trains.
+    """
+    if source is not None:
+        inputs.weighting.start(*(feature_pass(source, data, arm.seed) for data in (inputs.train, inputs.val)))
+        return
+    inputs.weighting.start(
+        cross_fit(
+            inputs.network,
+            inputs.train,
+            inputs.val,
+            arm.training,
+            seed=arm.seed,
+            device=arm.device,
+            progress=on_step,
+        )
+    )
 
 
 @lru_cache(REMEMBERED)

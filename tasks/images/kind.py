@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,6 +16,7 @@ from models.evaluation.auc import score
 from models.evaluation.leakage import check_disjoint
 from models.evaluation.paired import Differences, Unit, auc_differences
 from models.networks.multitask import MultiTaskNetwork
+from models.training.cross_fit import NETWORKS
 from models.training.image_training import ImageEpochReport, ImageFitted, fit, predict
 from models.training.profiling import estimate_epoch_seconds
 from models.weighting.base import COMMON_FACTOR
@@ -67,30 +68,40 @@ class ImageKind(Kind[ImageArm, ImageInputs, ImageFitted]):
         """See the base class."""
         mlflow_runs.log_dataset(arm.store.name, arm.store.path, arm.store.fingerprint, "store")
         mlflow_runs.log_dataset(f"noise: {arm.noise.name}", arm.mask.path, arm.mask.fingerprint, "noise mask")
-        inputs = load_image_inputs(arm)
-        if arm.source is not None:
-            source = MultiTaskNetwork.restore(read_network(arm.source.run_id))
-            start_weighting(inputs, source.to("cuda" if uses_gpu(arm.device) else "cpu"), arm.seed)
-        return inputs
+        return load_image_inputs(arm)
 
     def fit(
         self, arm: ImageArm, inputs: ImageInputs, state: Mapping[str, Any] | None, save: SaveEpoch, on_step: OnStep
     ) -> ImageFitted:
         """See the base class."""
-        return fit(
+        steps_before = 0
+        steps = arm.training.epochs * steps_per_epoch(len(inputs.train), arm.training.batch_size)
+
+        def before(done: int, total: int) -> None:
+            nonlocal steps_before
+            steps_before = total
+            on_step(done, total + steps)
+
+        start_seconds = state[_START_SECONDS] if state else _start(arm, inputs, before)
+        fitted = fit(
             *inputs.trained,
             arm.training,
             seed=arm.seed,
             device=arm.device,
             state=state,
-            progress=on_step,
-            on_epoch=lambda report, state: save(report.epoch, epoch_metrics(arm.labels, report), state),
+            progress=lambda done, total: on_step(steps_before + done, steps_before + total),
+            on_epoch=lambda report, state: save(
+                report.epoch, epoch_metrics(arm.labels, report), state | {_START_SECONDS: start_seconds}
+            ),
         )
+        return replace(fitted, start_seconds=start_seconds)
 
     def epoch_seconds(self, arm: ImageArm) -> float:
-        """Estimate the duration of an epoch by a few training steps."""
+        """Estimate the duration of an epoch by a few training steps, with those of cross-fitting."""
         inputs = load_image_inputs(arm)
-        return estimate_epoch_seconds(
+        # the networks of cross-fitting make as many steps as the other trainings
+        trainings = NETWORKS if arm.method.feature_source == "cross_fitted" else 1
+        return trainings * estimate_epoch_seconds(
             inputs.network, inputs.weighting, inputs.train, len(inputs.val), arm.training, device=arm.device
         )
 
@@ -101,7 +112,8 @@ class ImageKind(Kind[ImageArm, ImageInputs, ImageFitted]):
         predictions = {part: predict(inputs.network, getattr(inputs, part).pixels).numpy() for part in ("val", "test")}
         patients = inputs.store.patients[inputs.split.test]
         evaluation = score(inputs.test.targets.numpy(), predictions["test"], patients, arm.labels)
-        computing_seconds = sum(r.seconds + r.validation_seconds + r.weighting_seconds for r in fitted.history)
+        weighting_seconds = fitted.start_seconds + sum(report.weighting_seconds for report in fitted.history)
+        computing_seconds = weighting_seconds + sum(r.seconds + r.validation_seconds for r in fitted.history)
         computing_seconds += time.perf_counter() - begun
         if arm.method == SOURCE:
             keep_network(arm, inputs.network.checkpoint())
@@ -111,7 +123,7 @@ class ImageKind(Kind[ImageArm, ImageInputs, ImageFitted]):
         steps = steps_per_epoch(len(inputs.train), arm.training.batch_size)
         costs = {
             "step_seconds": float(np.median([report.seconds for report in fitted.history])) / steps,
-            "weighting_seconds": sum(report.weighting_seconds for report in fitted.history),
+            "weighting_seconds": weighting_seconds,
         }
         facts = inputs.weighting.diagnostics()
         details: dict[str, Any] = costs | {
@@ -178,6 +190,22 @@ class ImageKind(Kind[ImageArm, ImageInputs, ImageFitted]):
         """Return training images, one without a finding and one of each label."""
         store, split = open_split(self.store, self.split)
         return example_images(store, split.train)
+
+
+_START_SECONDS = "start_seconds"  # in an arm's checkpoint
+
+
+def _start(arm: ImageArm, inputs: ImageInputs, on_step: OnStep) -> float:
+    """Let a weighting that needs features before training compute its weights; return how many seconds it took."""
+    begun = time.perf_counter()
+    if arm.method.feature_source == "running":
+        return 0.0
+    source = None
+    if arm.source is not None:
+        source = MultiTaskNetwork.restore(read_network(arm.source.run_id))
+        source.to("cuda" if uses_gpu(arm.device) else "cpu")
+    start_weighting(arm, inputs, source, on_step)
+    return time.perf_counter() - begun
 
 
 def epoch_metrics(labels: tuple[str, ...], report: ImageEpochReport) -> dict[str, float]:

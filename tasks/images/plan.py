@@ -83,8 +83,7 @@ def plan_images(store: StoreRef, settings: ImagePlanSettings, masks: Path) -> Pl
     targets = opened.targets[parts.train]
     planned = plan(settings.protocol, targets, opened.labels, settings.seed)
     masks.mkdir(parents=True, exist_ok=True)
-    first: list[ImageArm] = []
-    second: list[ImageArm] = []
+    arms: list[ImageArm] = []
     for condition in planned.conditions:
         columns = [opened.labels.index(label) for label in condition.labels]
         for seed in range(condition.first_seed, condition.first_seed + settings.seeds):
@@ -97,15 +96,12 @@ def plan_images(store: StoreRef, settings: ImagePlanSettings, masks: Path) -> Pl
                 "noise": condition.noise,
                 "mask": mask,
             }
-            for stage, planned_arms in zip((first, second), _arms(settings, common, seed), strict=True):
-                stage += planned_arms
-    arms = [*first, *second]
+            arms += _arms(settings, common, seed)
     sizes = len(parts.train), len(parts.val), len(parts.test)
     LOGGER.info(
         "split %s: %d training, %d validation and %d test images; %d arms planned", parts.name, *sizes, len(arms)
     )
-    stages = tuple(tuple(stage) for stage in (first, second) if stage)
-    return Plan(stages=stages, contrasts=_contrasts(arms, settings, planned.population_size))
+    return Plan(arms=tuple(arms), contrasts=_contrasts(arms, settings, planned.population_size))
 
 
 def _draw_mask(condition: Condition, targets: NDArray[np.int8], seed: int, folder: Path) -> MaskRef:
@@ -116,28 +112,25 @@ def _draw_mask(condition: Condition, targets: NDArray[np.int8], seed: int, folde
     return MaskRef(path=path, fingerprint=mask.fingerprint)
 
 
-def _arms(settings: ImagePlanSettings, common: Mapping[str, Any], seed: int) -> tuple[list[ImageArm], list[ImageArm]]:
-    """Return the arms of one seed and condition: those that come first, and those that need a finished network."""
+def _arms(settings: ImagePlanSettings, common: Mapping[str, Any], seed: int) -> list[ImageArm]:
+    """Return the arms of one seed and condition, in the order of the methods, and the noise floor."""
     shared = {name: getattr(settings, name) for name in ("split", "training", "device", "threads")} | dict(common)
 
     def arm(method: WeightingSettings, **more: Any) -> ImageArm:
         return ImageArm(**shared, method=method, network=method.network(settings.network), **{"seed": seed} | more)
 
     methods = with_sources(settings.methods)
-    first = [arm(method) for method in methods if not method.needs_finished_network]
-    uniform = next((each for each in first if each.method == SOURCE), None)
-    second = [
-        arm(method, source=Source(hash=uniform.hash)) for method in methods if uniform and method.needs_finished_network
-    ]
+    source = Source(hash=arm(SOURCE).hash)
+    arms = [arm(method, source=source if method.feature_source == "finished" else None) for method in methods]
     if settings.floor:
         baseline = next(method for method in methods if method.name == settings.baseline)
-        first.append(arm(baseline, seed=seed + settings.seeds, floor_of=seed))
-    return first, second
+        arms.append(arm(baseline, seed=seed + settings.seeds, floor_of=seed))
+    return arms
 
 
 def with_sources(methods: Sequence[WeightingSettings]) -> tuple[WeightingSettings, ...]:
     """Return the methods, with uniform weights if one of them needs a network that was trained with these."""
-    needs = any(method.needs_finished_network for method in methods) and SOURCE not in methods
+    needs = any(method.feature_source == "finished" for method in methods) and SOURCE not in methods
     return (*([SOURCE] if needs else []), *methods)
 
 

@@ -112,7 +112,7 @@ class ArmRecord(Record):
     computing_seconds: FiniteFloat | None = Field(None, description="the part of `seconds` in training and evaluation")
     step_seconds: FiniteFloat | None = Field(None, description="time of one training step, median over epochs, seconds")
     weighting_seconds: FiniteFloat | None = Field(
-        None, description="time of the weighting's work after epochs, summed over all epochs, seconds"
+        None, description="time of the weighting's work before training and after epochs, summed, seconds"
     )
     peak_memory_mib: FiniteFloat | None = Field(
         None,

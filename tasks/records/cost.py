@@ -14,39 +14,38 @@ class MethodCost:
 
     method: str
     step_seconds: float
-    # Median ratio to the baseline with the same condition and seed, for as many steps. A method that needs another
-    # arm's network is charged for that training too: alone, it would cost both.
+    # Median ratio to the baseline with the same condition and seed, for as many steps, with the weighting's work. A
+    # method that needs another arm's network is charged for that training too: alone, it would cost both.
     relative_time: float | None
-    weighting_seconds: float | None  # the weighting's work after epochs, summed over the whole training
+    weighting_seconds: float | None  # the weighting's work before training and after epochs, summed
     peak_memory_mib: float | None
 
 
 def method_costs(results: StudyResults) -> list[MethodCost]:
     """Return the costs of the methods whose steps were timed, in the study's order."""
     timed = [arm for arm in results.arms if arm.status == "finished" and arm.step_seconds]
-    of_baseline = {_pair(arm): arm.step_seconds for arm in timed if arm.method == results.baseline}
-    of_hash = {arm.hash: arm.step_seconds or 0.0 for arm in timed}
+    of_baseline = {_pair(arm): _seconds(arm) for arm in timed if arm.method == results.baseline}
+    of_hash = {arm.hash: _seconds(arm) for arm in timed}
     costs = []
     for method in dict.fromkeys(arm.method for arm in timed):
         arms = [arm for arm in timed if arm.method == method]
-        steps = {_pair(arm): arm.step_seconds for arm in arms if arm.step_seconds}
-        of_sources = {_pair(arm): of_hash.get(arm.source, 0.0) if arm.source else 0.0 for arm in arms}
+        of_arms = {_pair(arm): _seconds(arm) + of_hash.get(arm.source or "", 0.0) for arm in arms}
         costs.append(
             MethodCost(
                 method,
-                median(steps.values()),
-                _median(
-                    [
-                        (seconds + of_sources[key]) / base
-                        for key, seconds in steps.items()
-                        if (base := of_baseline.get(key))
-                    ]
-                ),
+                median(arm.step_seconds for arm in arms if arm.step_seconds),
+                _median([seconds / base for key, seconds in of_arms.items() if (base := of_baseline.get(key))]),
                 _median([arm.weighting_seconds for arm in arms]),
                 _median([arm.peak_memory_mib for arm in arms]),
             )
         )
     return costs
+
+
+def _seconds(arm: ArmRecord) -> float:
+    """Return the seconds of a step, with its share of the weighting's work."""
+    steps = arm.weights[-1].step if arm.weights else 0.0
+    return (arm.step_seconds or 0.0) + ((arm.weighting_seconds or 0.0) / steps if steps else 0.0)
 
 
 def _pair(arm: ArmRecord) -> tuple[str, ...]:

@@ -104,10 +104,8 @@ def plan_texts(
     planner = _Planner(data, settings, tuple(seeds), device, threads)
     for experiment in experiments:
         getattr(planner, experiment)()
-    arms = list(planner.arms.values())
-    stages = (tuple(arm for arm in arms if arm.keep_network is is_source) for is_source in (True, False))
-    plan = Plan[TextArm](stages=tuple(stage for stage in stages if stage), contrasts=planner.contrasts())
-    LOGGER.info("%d arms, %d comparisons", len(arms), len(plan.contrasts))
+    plan = Plan[TextArm](arms=tuple(planner.arms.values()), contrasts=planner.contrasts())
+    LOGGER.info("%d arms, %d comparisons", len(plan.arms), len(plan.contrasts))
     return plan
 
 

@@ -130,7 +130,7 @@ class Settings(BaseModel):
 def regress(folder: Path, settings: Settings):
     cells = product(settings.features, ("clean", "noisy"), range(3), ("plain", "decay"))
     arms = tuple(ArrayArm(method=m, condition=c, features=f, seed=s, device="cpu", threads=1) for f, c, s, m in cells)
-    plan = Plan(stages=(arms,), contrasts=against_baseline(arms, "plain"))
+    plan = Plan(arms=arms, contrasts=against_baseline(arms, "plain"))
     folder, runner = prepare_run_folder(folder, "regress", settings, True), RunnerSettings(arms_at_once=1)
     run_study(ArrayKind(), plan, settings, runner, title="regression", folder=folder, begun=time.monotonic())
     return read_results(folder / "results.json")

@@ -250,9 +250,9 @@ def test_a_training_of_svd_trains_the_network_with_uniform_weights_first_and_reg
     assert ended["uniform"].end_time <= ended["svd"].start_time
     assert (arms["uniform"].source, arms["svd"].source) == (None, arms["uniform"].hash)
 
-    assert exit_code(["train", *small_train, "--method", "trust", "--out", "other"]) == OK
+    assert exit_code(["train", *small_train, "--method", "permuted_weights", "--out", "other"]) == OK
     reused = {arm.method: arm.reused for arm in read_results(Path("other/results.json")).arms}
-    assert reused == {"uniform": True, "trust": False}
+    assert reused == {"uniform": True, "permuted_weights(svd)": False}
     assert exit_code(["train", *small_train, "--out", "third"]) == OK
     assert [arm.reused for arm in read_results(Path("third/results.json")).arms] == [True]
 

@@ -36,11 +36,12 @@ def test_the_features_are_the_networks_in_evaluation_mode_and_its_mode_stays(mon
     assert [len(batch.features) for batch in batches] == [40, 40, 10]
     assert network.training is training
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
-    features, targets, patients = join_batches(batches)
+    features, targets, patients, networks = join_batches(batches)
     assert features.std(0).max() > 0.01
     torch.testing.assert_close(features, network.eval().features(TRAIN.pixels).detach(), rtol=1e-5, atol=1e-6)
     assert torch.equal(targets, TRAIN.targets)
     assert torch.equal(patients, TRAIN.patient_numbers)
+    assert not networks.any()
 
 
 def test_a_sample_has_the_rows_that_its_seed_draws_with_their_labels_and_patients():
@@ -76,6 +77,6 @@ def test_a_running_pass_over_the_kept_network_has_the_same_features():
 def test_joined_batches_keep_their_order():
     targets = np.arange(6).reshape(3, 2) % 2
     data = examples(np.zeros((3, 4, 4), np.uint8), targets, ("a",), patient_numbers=np.array([5, 5, 7]))
-    batch = FeatureBatch(torch.arange(3.0)[:, None], data.targets, data.patient_numbers)
+    batch = FeatureBatch(torch.arange(3.0)[:, None], data.targets, data.patient_numbers, torch.tensor([0, 1, 1]))
     joined = join_batches([FeatureBatch(*(part[:1] for part in batch)), FeatureBatch(*(part[1:] for part in batch))])
     assert all(torch.equal(ours, expected) for ours, expected in zip(joined, batch, strict=True))

@@ -446,10 +446,11 @@ class Looking(Uniform):
 def test_a_feature_pass_may_look_at_a_seeded_subset():
     rule = Looking(None, 20, 40, 40, 1000)
     fit(toy_network(), rule, TRAIN, VAL, SETTINGS, seed=0, device="cpu")
-    (everything, targets, patients), (few, *_), (more, labels, same_patients), again, too_many = rule.seen
+    (everything, targets, patients, networks), (few, *_), (more, labels, same_patients, _), again, too_many = rule.seen
     assert [len(features) for features, *_ in rule.seen] == [90, 20, 40, 40, 90]
     assert torch.equal(targets, TRAIN.targets)
     assert torch.equal(patients, TRAIN.patient_numbers)
+    assert not networks.any()
     assert torch.equal(more, again[0])
     torch.testing.assert_close(too_many[0], everything)
     rows = [int((everything - features).abs().sum(1).argmin()) for features in more]
@@ -469,7 +470,7 @@ def test_a_share_of_the_images_is_never_fewer_than_what_a_weighting_needs(monkey
 def test_a_rule_is_asked_before_the_first_step_of_a_fresh_run_and_may_look_at_validation_images():
     class Asked(Looking):
         def after_epoch(self, epoch, feature_pass, validation_pass):
-            self.seen.append((epoch, sum(len(y) for _, y, _ in validation_pass(None))))
+            self.seen.append((epoch, sum(len(y) for _, y, *_ in validation_pass(None))))
 
     fresh, resumed, states = Asked(), Asked(), []
     on_epoch = lambda report, state: states.append(state)  # noqa: E731

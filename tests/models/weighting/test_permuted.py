@@ -14,16 +14,16 @@ from tests.models.weighting.test_trust import drawn, passing
 K = 4
 FEATURES, _, NOISY = drawn(2000)
 NOISE = LabelNoise(*(torch.tensor(v) for v in ([1.0, 0.9, 0.8, 0.5], [0.1, 0.1, 0.2, 0.3], [0.1, 0.2, 0.3, 0.4])))
-FINISHED = [SvdSettings(), SvdSettings(rank=2, power=1.0), TrustSettings(),
+BEFORE_TRAINING = [SvdSettings(), SvdSettings(rank=2, power=1.0), TrustSettings(),
             SvdDynamicSettings(features="finished", by="both")]  # fmt: skip
 RUNNING = [SvdSettings(features="running"), SvdDynamicSettings()]
-EVERY = [*FINISHED, *RUNNING, OracleSettings(formula="signal")]
+EVERY = [*BEFORE_TRAINING, *RUNNING, OracleSettings(formula="signal")]
 
 
 def made(settings, seed=0):
     """The rule or control after it has computed its weights."""
     weighting = make_weighting(settings, K, seed=seed, label_noise=NOISE)
-    if settings.needs_finished_network:
+    if settings.feature_source != "running":
         weighting.start(passing(FEATURES, NOISY))
     weighting.after_epoch(2, passing(FEATURES, NOISY))
     return weighting
@@ -58,7 +58,8 @@ def test_the_control_names_its_rule_and_needs_what_the_rule_needs(of):
     assert settings.name == f"permuted_weights({of.name})"
     assert settings.controls == of.name
     assert of.controls is None
-    assert settings.needs_finished_network == (of in FINISHED)
+    assert settings.feature_source == of.feature_source
+    assert (settings.feature_source == "running") == (of not in BEFORE_TRAINING)
 
 
 @pytest.mark.parametrize("of", EVERY, ids=lambda of: of.name)

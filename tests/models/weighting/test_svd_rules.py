@@ -23,7 +23,8 @@ def passing(features, targets, asked=None, patients=None):
 
     Two images of each patient, unless `patients` says otherwise.
     """
-    batch = FeatureBatch(features, targets, torch.arange(len(targets)) // 2 if patients is None else patients)
+    patients = torch.arange(len(targets)) // 2 if patients is None else patients
+    batch = FeatureBatch(features, targets, patients, torch.zeros(len(targets)))
 
     def start(rows):
         if asked is not None:
@@ -142,7 +143,6 @@ def test_svd_dynamic_weighs_by_trust_by_algorithm_2_or_by_their_product(by):
     by_trust = trust_weights(trust, targets, "coin", "signal")
     expected = {"trust": by_trust, "svd": svd, "both": svd * by_trust}[by].double()
     torch.testing.assert_close(weighting.weights(), 4 * expected / expected.sum(), rtol=1e-6, atol=1e-6)
-    assert weighting.trust() == trust
 
 
 def test_svd_dynamic_averages_theta_with_the_memory_of_its_settings():
@@ -156,12 +156,11 @@ def test_svd_dynamic_averages_theta_with_the_memory_of_its_settings():
     torch.testing.assert_close(weighting.weights(), svd_weights(0.25 * thetas[0] + 0.75 * thetas[1], 2))
 
 
-def test_svd_dynamic_restores_its_state_with_its_trust():
+def test_svd_dynamic_restores_its_state():
     targets = random_targets(300, 4)
     one, two = (SvdDynamic(SvdDynamicSettings(by="both"), 4) for _ in range(2))
     one.after_epoch(1, passing(some_features(targets), targets))
     two.load_state_dict(one.state_dict())
-    assert two.trust() == one.trust()
     for weighting in (one, two):
         weighting.after_epoch(2, passing(some_features(targets, shift=1.0), targets))
     assert torch.equal(one.weights(), two.weights())
@@ -172,7 +171,6 @@ def test_svd_dynamic_has_uniform_weights_before_its_first_epoch():
     weighting = SvdDynamic(SvdDynamicSettings(first=2), 4)
     weighting.after_epoch(1, lambda rows: pytest.fail("the features were asked for"))
     assert torch.equal(weighting.weights(), torch.ones(4, dtype=torch.float64))
-    assert weighting.trust() is None
 
 
 def untouched(rows):
@@ -199,7 +197,7 @@ FINISHED = [(Svd, SvdSettings()), (SvdDynamic, SvdDynamicSettings(features="fini
 def test_weights_from_a_finished_network_stay_the_same_during_training(rule, settings):
     targets = random_targets(300, 4)
     weighting, computed, asked = rule(settings, 4), rule(settings, 4), []
-    assert settings.needs_finished_network
+    assert settings.feature_source == "finished"
     weighting.check(1)  # the first epoch has the weights
     weighting.start(passing(some_features(targets), targets, asked))
     computed.compute(passing(some_features(targets), targets), None)
@@ -219,7 +217,7 @@ def test_weights_from_a_finished_network_survive_a_resume(rule, settings):
     one.start(passing(some_features(targets), targets))
     two.load_state_dict(one.state_dict())
     assert torch.equal(one.weights(), two.weights())
-    assert (one.diagnostics(), one.trust()) == (two.diagnostics(), two.trust())
+    assert one.diagnostics() == two.diagnostics()
 
 
 def test_a_rank_by_validation_reads_the_finished_networks_validation_images():
@@ -230,9 +228,8 @@ def test_a_rank_by_validation_reads_the_finished_networks_validation_images():
     assert asked == [None]
 
 
-def test_a_rule_without_features_of_a_finished_network_cannot_start_from_one():
-    assert not letter().needs_finished_network
-    assert not SvdDynamicSettings().needs_finished_network
-    assert not UniformSettings().needs_finished_network
-    with pytest.raises(NotImplementedError, match="uniform uses no finished network"):
+def test_a_rule_whose_features_are_those_of_the_network_in_training_cannot_start_before():
+    for settings in (letter(), SvdDynamicSettings(), UniformSettings()):
+        assert settings.feature_source == "running"
+    with pytest.raises(NotImplementedError, match="uniform computes no weights before training"):
         Uniform(UniformSettings(), 3).start(untouched)

@@ -26,10 +26,11 @@ def drawn(n=4000, ones=0.5, seed=0):
     return torch.tensor(features, dtype=torch.float32), *(torch.tensor(y, dtype=torch.int8) for y in (clean, noisy))
 
 
-def passing(features, targets, patients=None):
+def passing(features, targets, patients=None, networks=None):
     """A feature pass in three batches, as of a data set: with images of 50 patients each, or of those given."""
     n = len(targets)
-    batch = FeatureBatch(features, targets, torch.arange(n) % (n // 50) if patients is None else patients)
+    patients = torch.arange(n) % (n // 50) if patients is None else patients
+    batch = FeatureBatch(features, targets, patients, torch.zeros(n) if networks is None else networks)
     return lambda rows: (FeatureBatch(*parts) for parts in zip(*(part.split(n // 3) for part in batch), strict=True))
 
 
@@ -88,12 +89,21 @@ def test_a_label_that_cannot_be_estimated_has_the_signal_of_a_clean_one():
     torch.testing.assert_close(weights, torch.tensor([0.4, 1.6], dtype=torch.float64))
 
 
-def test_svd_dynamic_by_trust_from_a_finished_network_has_the_same_weights():
+def test_svd_dynamic_by_trust_has_the_same_weights_from_the_same_features_and_reports_no_trust():
     features, _, noisy = drawn()
     other = SvdDynamic(SvdDynamicSettings(features="finished"), K)
     other.start(passing(features, noisy))
     torch.testing.assert_close(other.weights(), started(passing(features, noisy)).weights())
-    assert other.trust() == started(passing(features, noisy)).trust()
+    assert other.trust() is None  # features of a network that was trained on the labels are too kind to them
+
+
+def test_the_features_of_each_network_are_read_by_themselves():
+    features, _, noisy = drawn()
+    networks = torch.arange(4000) % 2
+    mixed = torch.where(networks[:, None] == 1, features, -features)
+    expected = label_trust(mixed, noisy, torch.arange(4000) % 80, networks=networks)
+    assert started(passing(mixed, noisy, networks=networks)).trust() == expected
+    assert started(passing(mixed, noisy)).trust() != expected
 
 
 def test_the_weights_stay_during_training_and_survive_a_resume():
@@ -108,4 +118,4 @@ def test_the_weights_stay_during_training_and_survive_a_resume():
     assert two.trust() == one.trust()
     two.load_state_dict(Trust(TrustSettings(), K).state_dict())
     assert two.trust() is None
-    assert TrustSettings().needs_finished_network
+    assert TrustSettings().feature_source == "cross_fitted"

@@ -27,7 +27,7 @@ def test_an_arm_whose_source_failed_has_failed_too_and_says_why(monkeypatch: pyt
         return [(a, failed if a.hash == sources[1].hash else ArmRef(run_id=a.title, reused=False)) for a in arms]
 
     monkeypatch.setattr(training, "_train_stage", train_stage)
-    outcome = training.train_plan(None, Plan(stages=(sources, needy)), "parent", RunnerSettings())  # type: ignore[arg-type]
+    outcome = training.train_plan(None, Plan(arms=(*sources, *needy)), "parent", RunnerSettings())  # type: ignore[arg-type]
     assert asked[1] == [needy[0].title]
     assert list(outcome.finished) == [sources[0].hash, needy[0].hash]
     assert [(record.hash, record.reason) for record in outcome.failed] == [
@@ -38,7 +38,7 @@ def test_an_arm_whose_source_failed_has_failed_too_and_says_why(monkeypatch: pyt
 
 def test_a_stage_of_which_no_arm_can_be_trained_is_passed_over() -> None:
     alone = arm("transfer").model_copy(update={"source": Source(hash="gone")})
-    outcome = training.train_plan(None, Plan(stages=((alone,),)), "parent", RunnerSettings())  # type: ignore[arg-type]
+    outcome = training.train_plan(None, Plan(arms=(alone,)), "parent", RunnerSettings())  # type: ignore[arg-type]
     assert not outcome.finished
     assert len(outcome.failed) == 1
 

@@ -11,13 +11,15 @@ from data_prep.noise.entries import RandomNoise
 from data_prep.noise.registry import NoNoise, draw_noise
 from data_prep.store.store import Pixels
 from models.evaluation.leakage import hashed_patients
-from models.networks.multitask import NetworkSettings
+from models.networks.multitask import MultiTaskNetwork, NetworkSettings
+from models.training.cross_fit import cross_fit
 from models.training.image_training import TrainingSettings, feature_pass
 from models.weighting.feature_weights import join_batches
 from models.weighting.label_trust import label_trust
 from models.weighting.oracle import OracleSettings, noise_weights, realised_noise
 from models.weighting.permuted import PermutedWeightsSettings
 from models.weighting.registry import UniformSettings
+from models.weighting.svd_rules import Svd, SvdSettings
 from models.weighting.trust import TrustSettings
 from tasks.data.open_split import open_split
 from tasks.images.inputs import load_image_inputs, start_weighting
@@ -106,14 +108,29 @@ def test_an_oracle_and_its_control_get_the_noise_of_the_mask(tmp_path: Path) -> 
 
 
 def test_a_weighting_starts_from_the_source_networks_features_of_the_arms_own_training_images(tmp_path: Path) -> None:
-    first = arm(tmp_path, 3, ("Mass", "Nodule"))
-    inputs = load_image_inputs(first.model_copy(update={"method": TrustSettings()}))
-    source = load_image_inputs(first.model_copy(update={"seed": 4})).network
-    assert inputs.weighting.trust() is None
-    start_weighting(inputs, source, 3)
-    found = inputs.weighting.trust()
-    features, targets, patients = join_batches(feature_pass(source, inputs.train, 3)(None))
-    assert torch.equal(targets, inputs.train.targets)
-    assert found == label_trust(features, targets, patients)
-    own = join_batches(feature_pass(inputs.network, inputs.train, 3)(None))
-    assert found != label_trust(*own)
+    second = arm(tmp_path, 3, ("Mass", "Nodule")).model_copy(update={"method": SvdSettings()})
+    inputs = load_image_inputs(second)
+    source = load_image_inputs(second.model_copy(update={"seed": 4})).network
+    start_weighting(second, inputs, source, lambda done, total: pytest.fail("nothing is trained"))
+
+    def weights(network: MultiTaskNetwork) -> torch.Tensor:
+        weighting = Svd(SvdSettings(), 2)
+        weighting.start(feature_pass(network, inputs.train, 3))
+        return weighting.weights()
+
+    assert torch.equal(inputs.weighting.weights(), weights(source))
+    assert not torch.equal(inputs.weighting.weights(), weights(inputs.network))
+
+
+def test_label_trust_starts_from_features_of_networks_trained_without_the_images_patient(tmp_path: Path) -> None:
+    training = TrainingSettings(epochs=2)
+    given = arm(tmp_path, 3, ("Mass", "Nodule")).model_copy(update={"method": TrustSettings(), "training": training})
+    inputs = load_image_inputs(given)
+    before = {name: value.clone() for name, value in inputs.network.state_dict().items()}
+    steps: list[tuple[int, int]] = []
+    start_weighting(given, inputs, None, lambda done, total: steps.append((done, total)))
+    cross_fitted = cross_fit(inputs.network, inputs.train, inputs.val, training, seed=3, device="cpu")
+    features, targets, patients, networks = join_batches(cross_fitted(None))
+    assert inputs.weighting.trust() == label_trust(features, targets, patients, networks=networks)
+    assert steps[-1][0] == steps[-1][1] == len(steps)
+    assert all(torch.equal(value, before[name]) for name, value in inputs.network.state_dict().items())

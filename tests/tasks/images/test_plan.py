@@ -15,7 +15,7 @@ from models.weighting.oracle import OracleSettings
 from models.weighting.permuted import PermutedWeightsSettings
 from models.weighting.registry import UniformSettings
 from models.weighting.scalarization import CommonFactorSettings, ScalarizationSettings
-from models.weighting.svd_rules import SvdSettings
+from models.weighting.svd_rules import SvdDynamicSettings, SvdSettings
 from models.weighting.trust import TrustSettings
 from tasks.engine.plan import Contrast, Plan
 from tasks.images.plan import ImagePlanSettings, plan_images, with_sources
@@ -23,6 +23,7 @@ from tasks.images.spec import ImageArm
 from tests.tasks.small_store import write_small_store
 
 UNIFORM, SVD, TRUST = UniformSettings(), SvdSettings(), TrustSettings()
+DYNAMIC = SvdDynamicSettings(features="finished")
 NOISE = (NoNoise(), RandomNoise(rate=0.4, labels=("Mass",)))
 BY_MASK = {"clean": 1, "random 40 % on Mass": 3}
 """Condition -> number of different masks of three seeds."""
@@ -65,7 +66,7 @@ def pairs_of(contrast: Contrast) -> list[tuple[str, str]]:
     return [(method, baseline) for unit in contrast.units.values() for ((method,), (baseline,)) in unit.values()]
 
 
-@pytest.mark.parametrize("methods", [(UNIFORM, SVD, TRUST), (SVD, UNIFORM, TRUST), (SVD, TRUST)])
+@pytest.mark.parametrize("methods", [(UNIFORM, SVD, DYNAMIC), (SVD, UNIFORM, DYNAMIC), (SVD, DYNAMIC)])
 def test_methods_that_need_a_finished_network_train_second_from_the_uniform_arm_of_their_seed_and_noise(
     planned: Any, methods: tuple[Any, ...]
 ) -> None:
@@ -73,7 +74,7 @@ def test_methods_that_need_a_finished_network_train_second_from_the_uniform_arm_
     first, second = plan.stages
     assert [arm.method for arm in first] == [UNIFORM] * 6
     assert [arm.source for arm in first] == [None] * 6
-    assert {arm.method.kind for arm in second} == {"svd", "trust"}
+    assert {arm.method.kind for arm in second} == {"svd", "svd_dynamic"}
     assert len(second) == 12
     by_hash = {arm.hash: arm for arm in first}
     for arm in second:
@@ -84,9 +85,9 @@ def test_methods_that_need_a_finished_network_train_second_from_the_uniform_arm_
 
 def test_a_study_without_such_methods_has_one_stage_and_trains_nothing_more(planned: Any) -> None:
     running = SvdSettings(features="running")
-    plan = planned(running, ScalarizationSettings(kind="uncertainty"), baseline=running.name)
+    plan = planned(running, TRUST, ScalarizationSettings(kind="uncertainty"), baseline=running.name)
     (stage,) = plan.stages
-    assert len(stage) == 12
+    assert len(stage) == 18
     assert not of_method(stage, "uniform")
     assert with_sources([running]) == (running,)
     assert with_sources([SVD]) == (UNIFORM, SVD)
@@ -146,7 +147,8 @@ def test_methods_are_contrasted_with_the_baseline_and_the_floor_with_no_method(p
     for contrast in found:
         for method, baseline in pairs_of(contrast):
             assert by_hash[method].seed == by_hash[baseline].seed
-            assert by_hash[method].source.hash == baseline  # type: ignore[union-attr]
+            source = by_hash[method].source
+            assert (source and source.hash) == (baseline if contrast.method == "svd" else None)
     assert len(plan.contrasts) == 4 + 2
 
 
