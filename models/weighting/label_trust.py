@@ -13,8 +13,8 @@ ones too: its 1s leave the anchors, and the estimate is too low (`benchmarks/lab
 image should come from a network that was trained without its patient (`models.training.cross_fit`).
 
 True findings among the anchors, hidden by weak features, make the estimate too high. They make the share of 1s rise
-with the score, so the lower end of the interval is that of the line through the anchors' lower and upper half, at the
-lowest score.
+with the score. So the lower end of the interval is from the lower half of the anchors: that of the line through its own
+two halves, at the lowest score.
 
 Limits: if the features do not show a finding at all, the share of 1s among the anchors is its whole prevalence, and the
 label looks noisy; nothing rises, so the interval leaves the truth out. Neither the strength ||theta_i|| nor the loss
@@ -160,11 +160,15 @@ def _estimate_label(
     if len(np.unique(y[known])) < 2:
         return float("nan"), float("nan"), float("nan"), 0
     count = round(ANCHORS * int(known.sum()))  # at least 1: there are two known entries
-    share, rise, size = _ones_among_anchors(score[known], y[known], patient_numbers[known], count)
+    score, y, patient_numbers = score[known], y[known], patient_numbers[known]
+    share, _, size = _ones_among_anchors(score, y, patient_numbers, count)
     centre, half_width = _wilson(share, size)
-    ends = share, centre - _AT_LOWEST_SCORE * half_width - rise, centre + half_width
-    q = 0.5 if replaced_by == "coin" else float((y[known] == 1).mean())
-    estimate, lo, hi = (float(np.clip(value / q, 0.0, 1.0)) for value in ends)
+    hi = centre + half_width
+    lower_share, rise, size = _ones_among_anchors(score, y, patient_numbers, max(1, count // 2))
+    centre, half_width = _wilson(lower_share, size)
+    lo = min(share, centre - _AT_LOWEST_SCORE * half_width - rise)
+    q = 0.5 if replaced_by == "coin" else float((y == 1).mean())
+    estimate, lo, hi = (float(np.clip(value / q, 0.0, 1.0)) for value in (share, lo, hi))
     return estimate, lo, hi, count
 
 

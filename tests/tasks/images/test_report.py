@@ -312,6 +312,18 @@ def test_a_method_that_needs_another_arms_network_is_charged_for_its_training() 
     assert [cost.relative_time for cost in costs] == pytest.approx([1, 2.1, 2.5])
 
 
+def test_the_work_of_a_weighting_before_and_between_the_steps_is_charged() -> None:
+    study = timed(fake_study(), {"uniform": 0.1, "svd": 0.1, "uncertainty": 0.2})
+    arms = [
+        arm.model_copy(
+            update={"weighting_seconds": (1 + arm.seed) * arm.weights[-1].step * {"svd": 0.1}.get(arm.method, 0.0)}
+        )
+        for arm in study.arms
+    ]
+    costs = method_costs(study.model_copy(update={"arms": tuple(arms)}))
+    assert [cost.relative_time for cost in costs] == pytest.approx([1, 2, 2])
+
+
 def test_the_cost_of_a_method_is_beside_the_baselines_of_the_same_seed(tmp_path: Path) -> None:
     study = timed(fake_study(), {"uniform": 0.1, "svd": 0.11, "uncertainty": 0.25})
     assert [cost.relative_time for cost in method_costs(study)] == pytest.approx([1, 1.1, 2.5])
