@@ -102,9 +102,15 @@ def join_names(names: Sequence[str], last: str = "and") -> str:
 
 
 def signed(number: float, digits: int = 3) -> str:
-    """Format a number with its sign: '+0.011' or '−0.004', with a minus sign (U+2212) as wide as the plus."""
-    rounded = round(number, digits) + 0.0  # no minus before a zero
-    return f"{rounded:+.{digits}f}".replace("-", "−")
+    """Format a number with its sign: '+0.011' or '−0.004', with a minus sign (U+2212) as wide as the plus.
+
+    A number that rounds to zero keeps its sign: an interval from −0.000 to +0.009 contains zero.
+    """
+    exact = 0.0 if abs(number) < _ROUNDING_ERROR else number
+    return f"{exact:+.{digits}f}".replace("-", "−")
+
+
+_ROUNDING_ERROR = 1e-12  # of sums and differences of scores
 
 
 def describe_metric(metric: str) -> str:

@@ -4,12 +4,14 @@ import re
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from data_prep.labels.table import FINDINGS
 from models.evaluation.paired import Comparison
 from tasks.records.arms import Condition
 from tasks.records.comparisons import ComparisonRecord
-from tasks.records.summary_text import Verdict, answer, describe_condition, join_names, question, verdict
+from tasks.records.summary_text import Verdict, answer, describe_condition, join_names, question, signed, verdict
 from tests.tasks.fake_study import CLEAN, fake_study, noise_condition
 
 NOISY = noise_condition("random", 0.2, ("Effusion", "Pleural_Thickening"))
@@ -196,3 +198,11 @@ def test_how_many_seeds_would_settle_an_unclear_difference_is_said() -> None:
         update={"seeds_reason": "no number of seeds settles it: more are needed"}
     )
     assert said(more)[-1] == "For svd: no number of seeds settles it: more are needed."
+
+
+@given(st.floats(-2, 2), st.integers(1, 4))
+def test_a_number_has_the_sign_of_its_value_also_where_it_rounds_to_zero(number: float, digits: int) -> None:
+    text = signed(number, digits)
+    assert (text[0] == "−") == (number < -1e-12)
+    assert float(text.replace("−", "-")) == pytest.approx(number, abs=0.5001 * 10**-digits)
+    assert signed(-0.0) == signed(1e-15) == "+0.000"
