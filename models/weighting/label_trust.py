@@ -58,9 +58,9 @@ class LabelTrust:
 
     Attributes:
         noise: estimated share of random entries, in [0, 1]; nan for a label without known entries of both classes.
-        lo: lower end of the 95 % interval over patients, for the networks at hand. With cross-fitted features, over noise
-            masks, splits and initial weights, on a phantom on which nothing was chosen, it contained the true share for
-            97.6 % of the labels (`benchmarks/label_trust.py`; conv4, 4, 8 and 16 epochs, rates 0 to 50 %).
+        lo: lower end of the 95 % interval over patients, for the networks at hand. With cross-fitted features, over
+            noise masks, splits and initial weights, on a phantom on which nothing was chosen, it contained the true
+            share for 97.6 % of the labels (`benchmarks/label_trust.py`; conv4, 4, 8 and 16 epochs, rates 0 to 50 %).
         hi: upper end of the interval.
         rank: 1 for the label to be trusted most, k for the least.
         anchors: number of images that the estimate is based on.
