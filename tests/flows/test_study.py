@@ -257,6 +257,17 @@ def test_a_training_of_svd_trains_the_network_with_uniform_weights_first_and_reg
     assert [arm.reused for arm in read_results(Path("third/results.json")).arms] == [True]
 
 
+def test_a_training_by_label_trust_reports_the_noise_of_each_label_and_what_cross_fitting_cost(
+    medmtl_home: Path, small_train: list[str]
+) -> None:
+    assert exit_code(["train", *small_train, "--method", "trust", "--out", "out"]) == OK
+    (arm,) = read_results(Path("out/results.json")).arms  # its features are from networks of its own
+    assert {row.label for row in arm.trust} == set(arm.labels)
+    assert all(row.lo <= row.noise <= row.hi for row in arm.trust if row.noise is not None)
+    assert arm.weighting_seconds > 0
+    assert "Estimated label noise" in Path("out/report.html").read_text()
+
+
 def test_the_common_factor_of_weights_is_reported_apart_from_them(medmtl_home: Path, small_train: list[str]) -> None:
     assert exit_code(["train", *small_train, "--method", "uncertainty", "--out", "out"]) == OK
     (arm,) = read_results(Path("out/results.json")).arms
