@@ -182,7 +182,7 @@ def _seeds_needed(
     if not difference:
         return None, "the observed difference is 0"
     if _detectable(*_error([common])) > difference:
-        return None, f"no number of seeds settles it: more test {sampled} are needed"
+        return None, f"no number of seeds would show a difference this small: more test {sampled} are needed"
     tried = range(MIN_SAMPLED, MAX_SEEDS + 1)
     position = bisect_left(tried, True, key=detects)
     return (tried[position], None) if position < len(tried) else (None, f"more than {MAX_SEEDS:,} seeds are needed")

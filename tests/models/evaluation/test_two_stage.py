@@ -183,7 +183,10 @@ def test_why_no_number_of_seeds_is_named() -> None:
     shifted = np.full((40, 3), 0.1 / np.sqrt(40)) * np.resize([1, -1], (40, 1))
     cases = {
         "the observed difference is 0": ([-1.0, 0.0, 1.0], still),
-        "no number of seeds settles it: more test words are needed": ([0.19, 0.2, 0.21], shifted),
+        "no number of seeds would show a difference this small: more test words are needed": (
+            [0.19, 0.2, 0.21],
+            shifted,
+        ),
         "more than 1,000 seeds are needed": ([-1.0, 0.01, 1.0], still),
         "2 seed(s) are too few for the variance between seeds; at least 3 are needed": ([0.1, 0.2], still[:, :2]),
     }

@@ -195,9 +195,9 @@ def test_how_many_seeds_would_settle_an_unclear_difference_is_said() -> None:
     enough = compared(0.004, 0.03, 0.3, needed=3)  # the adjustment makes it unclear, not the number of seeds
     assert len(said(enough)) == 1
     more = compared(0.004, 0.3, 0.3).model_copy(
-        update={"seeds_reason": "no number of seeds settles it: more are needed"}
+        update={"seeds_reason": "no number of seeds would show a difference this small: more are needed"}
     )
-    assert said(more)[-1] == "For svd: no number of seeds settles it: more are needed."
+    assert said(more)[-1] == "For svd: no number of seeds would show a difference this small: more are needed."
 
 
 @given(st.floats(-2, 2), st.integers(1, 4))
