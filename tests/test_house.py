@@ -23,7 +23,7 @@ ON_RECORDS = {"benchmarks/false_verdicts.py", "benchmarks/within_source.py"}
 
 ORDER: dict[str, tuple[frozenset[str], ...]] = {
     "data_prep": (
-        frozenset({"errors", "settings"}),
+        frozenset({"errors", "regular_file", "settings"}),
         frozenset({"fetch", "decoding", "labels"}),
         frozenset({"sources", "noise", "phantom", "text"}),
         frozenset({"store"}),
