@@ -6,7 +6,7 @@ limits and exits. So no file can affect the decoding of a later one.
 Worker and child process untrusted data. So their output is discarded, the child cannot write to files, and responses
 are plain bytes, never a pickle.
 
-    request   name of the function and a line feed; size and length, 8 bytes each; the file
+    request   a line of JSON: [name of the function, size, options, length]; the file
     response  status, 1 byte; length, 8 bytes; the reason (UTF-8), or a line of JSON and then (s, s) uint8
 """
 
@@ -40,17 +40,17 @@ _START_WORKER_SECONDS = 120  # importing the decoders takes half a second, from 
 _MAX_REASON_BYTES = 2048
 _DONE, _REFUSED, _CRASHED = range(3)
 _KILLED = b"the process that decodes untrusted files was killed twice by this file"
-_REQUEST_NUMBERS = struct.Struct(">QQ")
 _RESPONSE_HEADER = struct.Struct(">BQ")
 
-Decoder = Callable[[bytes, int], Radiograph]
+Decoder = Callable[[bytes], Radiograph]
 
 
-def safe_decode(data: bytes, size: int, *, isolate: bool = False) -> Radiograph:
+def safe_decode(data: bytes, size: int, *, isolate: bool = False, chest: bool = False) -> Radiograph:
     """Decode a PNG, JPEG or DICOM file to a radiograph of (s, s) uint8 with s = `size`.
 
     DICOM is always decoded in the sandbox. PNG and JPEG are decoded in this process, which is faster, but a crash of
-    the decoder ends the process; with `isolate` they are decoded in the sandbox too.
+    the decoder ends the process; with `isolate` they are decoded in the sandbox too. With `chest`, a DICOM file
+    that does not say what it shows is taken for a radiograph of the chest.
 
     Raises:
         DataError: the file cannot be decoded; the message gives the reason.
@@ -58,7 +58,7 @@ def safe_decode(data: bytes, size: int, *, isolate: bool = False) -> Radiograph:
     if len(data) > MAX_BYTES:
         raise DataError(f"file of {len(data)} bytes; the limit is {MAX_BYTES}")
     if is_dicom(data):
-        return _sandbox(os.getpid()).run("data_prep.decoding.dicom:decode_dicom", data, size)
+        return _sandbox(os.getpid()).run("data_prep.decoding.dicom:decode_dicom", data, size, chest=chest)
     if isolate:
         return _sandbox(os.getpid()).run("data_prep.decoding.sandbox:decode_png_or_jpeg", data, size)
     return decode_png_or_jpeg(data, size)
@@ -88,14 +88,16 @@ class Sandbox:
         self._worker: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
 
-    def run(self, function: str, data: bytes, size: int) -> Radiograph:
+    def run(self, function: str, data: bytes, size: int, **options: bool) -> Radiograph:
         """Decode an image file (its content) to (s, s) with s = `size` by `function` ("module:name") under the limits.
+
+        `options` are passed to the function.
 
         Raises:
             DataError: the decoder rejected the file, exceeded a limit or crashed.
             RuntimeError: the worker does not start.
         """
-        request = function.encode() + b"\n" + _REQUEST_NUMBERS.pack(size, len(data))
+        request = json.dumps([function, size, options, len(data)]).encode() + b"\n"
         with self._lock:
             status, content = self._request(request, data) or self._request(request, data) or (_CRASHED, _KILLED)
         if status == _DONE:
@@ -166,10 +168,11 @@ def _serve(*limits: int) -> None:
     pkgutil.resolve_name("data_prep.decoding.dicom:decode_dicom")  # imports it once, before the first fork
     responses.write(_READY)
     responses.flush()
-    while name := requests.readline():
-        size, length = _REQUEST_NUMBERS.unpack(_read_exactly(requests, _REQUEST_NUMBERS.size))
+    while line := requests.readline():
+        name, size, options, length = json.loads(line)
         data = _read_exactly(requests, length)
-        status, content = _run_in_child(pkgutil.resolve_name(name.decode().strip()), data, size, *limits)
+        decoder = functools.partial(pkgutil.resolve_name(name), size=size, **options)
+        status, content = _run_in_child(decoder, data, size, *limits)
         responses.write(_RESPONSE_HEADER.pack(status, len(content)) + content)
         responses.flush()
 
@@ -184,7 +187,7 @@ def _run_in_child(
         try:
             os.close(reading)
             _set_limits(memory, cpu_seconds, wall_seconds)
-            status, content = _respond(decoder, data, size)
+            status, content = _respond(decoder, data)
             with os.fdopen(writing, "wb") as response:
                 response.write(bytes([status]) + content)
         finally:
@@ -219,9 +222,9 @@ def _set_limits(memory: int, cpu_seconds: int, wall_seconds: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (used + memory, used + memory))
 
 
-def _respond(decoder: Decoder, data: bytes, size: int) -> tuple[int, bytes]:
+def _respond(decoder: Decoder, data: bytes) -> tuple[int, bytes]:
     try:
-        found = decoder(data, size)
+        found = decoder(data)
         metadata = json.dumps({"view": found.view, "patient_id": found.patient_id[:256]})
         return _DONE, metadata.encode() + b"\n" + found.pixels.tobytes()
     except DataError as error:

@@ -9,10 +9,11 @@ import multiprocessing
 import signal
 import time
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -49,39 +50,45 @@ class DecodedItem:
 
 _Batch = list[Item]
 _DecodedBatch = list[tuple[str, DecodedItem]]
+_Decode = Callable[..., _DecodedBatch]
 
 
-def decode_items(items: Iterable[Item], size: int, workers: int, total: int) -> Generator[tuple[str, DecodedItem]]:
+def decode_items(
+    items: Iterable[Item], size: int, workers: int, total: int, chest: bool = False
+) -> Generator[tuple[str, DecodedItem]]:
     """Decode `items` in their order; never more than a few batches per worker are in memory.
 
     Items are decoded in isolation (see `data_prep.decoding.sandbox`) or in worker processes, so that a decoder that
     crashes does not end this process. There are `workers` processes if all `total` items are enough work for them.
+    `chest` as in `data_prep.decoding.sandbox.safe_decode`.
 
     Yields:
         Name and decoded item, of s = `size`.
     """
     batches = _batches(items)
+    decode = partial(_decode_batch, size=size, chest=chest)
     started = time.perf_counter()
-    first = _decode_batch(next(batches, []), size, isolate=True)
+    first = decode(next(batches, []), isolate=True)
     expected_seconds = (time.perf_counter() - started) * total / _BATCH_IMAGES
     yield from first
     if expected_seconds > _POOL_PAYS:
-        yield from _decode_in_processes(batches, size, workers)
+        yield from _decode_in_processes(batches, decode, workers)
     else:
         for batch in batches:
-            yield from _decode_batch(batch, size, isolate=True)
+            yield from decode(batch, isolate=True)
 
 
-def decode_item(image: str, item: Path | bytes, size: int, isolate: bool) -> DecodedItem:
+def decode_item(image: str, item: Path | bytes, size: int, isolate: bool, chest: bool = False) -> DecodedItem:
     """Decode one image from its file, or the content of its file, to s = `size`.
 
-    With `isolate`, it is decoded in a process of its own, so that a crash does not end this one.
+    With `isolate`, it is decoded in a process of its own, so that a crash does not end this one. `chest` as in
+    `data_prep.decoding.sandbox.safe_decode`.
     """
     dicom = image.lower().endswith(DICOM_SUFFIXES)
     try:
         data = item if isinstance(item, bytes) else _read(item)
         dicom = dicom or is_dicom(data)
-        radiograph = safe_decode(data, size, isolate=isolate)
+        radiograph = safe_decode(data, size, isolate=isolate, chest=chest)
     except DataError as error:
         return DecodedItem(None, str(error), dicom=dicom)
     except OSError as error:
@@ -102,31 +109,31 @@ def start_worker() -> None:
     cv2.setNumThreads(1)  # the processes are the parallelism
 
 
-def _decode_in_processes(batches: Iterator[_Batch], size: int, workers: int) -> Iterator[tuple[str, DecodedItem]]:
+def _decode_in_processes(batches: Iterator[_Batch], decode: _Decode, workers: int) -> Iterator[tuple[str, DecodedItem]]:
     """Decode with a pool; a crash breaks it: pending batches are decoded in isolation, later ones by a new pool."""
     pending: deque[tuple[_Batch, Future[_DecodedBatch]]] = deque()
     pool = _pool(workers)
     try:
         for batch in batches:
             try:
-                future = pool.submit(_decode_batch, batch, size)
+                future = pool.submit(decode, batch)
             except BrokenProcessPool:
                 pool = _pool(workers)
-                future = pool.submit(_decode_batch, batch, size)
+                future = pool.submit(decode, batch)
             pending.append((batch, future))
             if len(pending) > 4 * workers:
-                yield from _result(*pending.popleft(), size)
+                yield from _result(*pending.popleft(), decode)
         while pending:
-            yield from _result(*pending.popleft(), size)
+            yield from _result(*pending.popleft(), decode)
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _result(batch: _Batch, future: Future[_DecodedBatch], size: int) -> _DecodedBatch:
+def _result(batch: _Batch, future: Future[_DecodedBatch], decode: _Decode) -> _DecodedBatch:
     try:
         return future.result()
     except BrokenProcessPool:
-        return _decode_batch(batch, size, isolate=True)
+        return decode(batch, isolate=True)
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:
@@ -140,8 +147,8 @@ def _batches(items: Iterable[Item]) -> Iterator[_Batch]:
         yield batch
 
 
-def _decode_batch(batch: _Batch, size: int, isolate: bool = False) -> _DecodedBatch:
-    return [(image, decode_item(image, item, size, isolate)) for image, item in batch]
+def _decode_batch(batch: _Batch, size: int, chest: bool, isolate: bool = False) -> _DecodedBatch:
+    return [(image, decode_item(image, item, size, isolate, chest)) for image, item in batch]
 
 
 def _read(file: Path) -> bytes:

@@ -39,8 +39,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """The content of every file that this process decodes."""
     seen: list[bytes] = []
 
-    def spy(data: bytes, size: int, *, isolate: bool) -> Radiograph:
+    def spy(data: bytes, size: int, *, isolate: bool, chest: bool) -> Radiograph:
         assert isolate, "this process would die with its decoder"
+        assert not chest
         seen.append(data)
         return decode_png_or_jpeg(data, size)
 
