@@ -81,7 +81,8 @@ def medmtl() -> None:
     """
 
 
-DATA_FLAGS = ("--data", "--labels", "--size", "--from", "--manifest", "--parts", "--discard-archives")
+TABLE_FLAGS = ("--labels", "--label-column", "--allow-missing", "--chest-radiographs")
+DATA_FLAGS = ("--data", *TABLE_FLAGS, "--size", "--from", "--manifest", "--parts", "--discard-archives")
 TRAINING_FLAGS = ("--adjudicated", "--split", "--backbone", "--method", "--noise", "--noise-rate", "--noise-label")
 ARM_FLAGS = (*DATA_FLAGS, *TRAINING_FLAGS, "--epochs", "--seed", "--device")
 TEXT_DATA_FLAGS = ("--experiment", "--folder", "--task", "--cap")

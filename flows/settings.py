@@ -64,7 +64,14 @@ PATH = click.Path(path_type=Path)
 
 FLAGS = {
     "--data": Flag("data.source", "'phantom', 'chestxray14', 'chestmnist', or a folder of images with a label table."),
-    "--labels": Flag("data.labels", "The label table, if it is not in the folder.", PATH),
+    "--labels": Flag("data.labels.table", "The label table, if it is not in the folder.", PATH),
+    "--label-column": Flag("data.labels.columns", "A column of the table that is a label (repeatable).", multiple=True),
+    "--allow-missing": Flag(
+        "data.allow_missing", "Go on if more than 1 % of the images have no row, or of the rows no image.", bool
+    ),
+    "--chest-radiographs": Flag(
+        "data.chest_radiographs", "Vouch that a DICOM file shows a chest radiograph where it does not say so.", bool
+    ),
     "--size": Flag("data.size", "Side of the decoded images, pixels.", int),
     "--from": Flag("data.archives.folder", "Folder of the image archives, instead of a download.", PATH),
     "--manifest": Flag("data.archives.manifest", "CSV that lists other archives to use: name, url, bytes, md5.", PATH),

@@ -11,13 +11,15 @@ by patient and cover all 30,805 patients of ChestX-ray14, so ``known_splits.npz`
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from pydantic import Field, field_validator
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from data_prep.errors import DataError
 from data_prep.labels.patients import (
@@ -72,16 +74,19 @@ class Split:
     fingerprint: str
 
 
-def make_split(settings: SplitSettings, images: np.ndarray, patients: np.ndarray) -> Split:
+def make_split(
+    settings: SplitSettings, images: np.ndarray, patients: np.ndarray, same_pixels: Sequence[Sequence[str]] = ()
+) -> Split:
     """Split n images by patient.
 
     A `random` split depends on the image names, on which images share a patient, and on the settings, but not on the
-    patient keys themselves.
+    patient keys themselves. It keeps patients together who share a picture; a published split is taken as it is.
 
     Args:
         settings: which split.
         images: (n,) str names.
         patients: (n,) str opaque keys, as in a store.
+        same_pixels: groups of images of several patients whose pixels are the same, as in a store.
 
     Returns:
         The row indices of each part.
@@ -91,7 +96,7 @@ def make_split(settings: SplitSettings, images: np.ndarray, patients: np.ndarray
             a patient is in two parts.
     """
     if settings.name == "random":
-        part_of_row = _random_parts(settings, images, patients)
+        part_of_row = _random_parts(settings, images, join_patients(images, patients, same_pixels))
     else:
         part_of_row = _known_parts(settings.name, patients)
     rows = {part: np.flatnonzero(part_of_row == number) for number, part in enumerate(PARTS)}
@@ -123,6 +128,34 @@ def check_disjoint(rows: Mapping[str, np.ndarray], images: np.ndarray, patients:
                     f"patient {patient} is in {other} (image {other_image}) and in {part} (image {image}); "
                     "a split is by patient: move all images of a patient to one part"
                 )
+
+
+def join_patients(images: np.ndarray, patients: np.ndarray, same_pixels: Sequence[Sequence[str]]) -> np.ndarray:
+    """Give patients who share a picture, also by way of others, one and the same key.
+
+    Args:
+        images: (n,) str names.
+        patients: (n,) str opaque keys.
+        same_pixels: groups of images whose pixels are the same.
+
+    Returns:
+        (n,) str keys.
+    """
+    if not same_pixels:
+        return patients
+    numbers = number_patients(patients)
+    row_of = {image: row for row, image in enumerate(images.tolist())}
+    pairs = [[numbers[row_of[group[0]]], numbers[row_of[image]]] for group in same_pixels for image in group[1:]]
+    ends = np.array(pairs).T
+    count = int(numbers.max()) + 1
+    graph = coo_array((np.ones(len(pairs)), (ends[0], ends[1])), shape=(count, count))
+    return connected_components(graph, directed=False)[1][numbers].astype(np.str_)
+
+
+def count_in_several_parts(split: Split, images: np.ndarray, same_pixels: Sequence[Sequence[str]]) -> int:
+    """Count the groups of images with the same pixels that stand in several parts of a split of n `images`."""
+    part_of = {image: part for part in PARTS for image in images[getattr(split, part)].tolist()}
+    return sum(len({part_of[image] for image in group}) > 1 for group in same_pixels)
 
 
 def _random_parts(settings: SplitSettings, images: np.ndarray, patients: np.ndarray) -> np.ndarray:

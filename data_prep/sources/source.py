@@ -25,20 +25,31 @@ class LabelledSource:
         population: the group of patients; the same identifier in two populations means two people.
         public: the identifiers are NIH's public numbers (or the phantom's), which need no secret.
         identity: "sha256:...", which differs whenever the items or the table may differ.
+        chest: the user vouches that a DICOM file shows a chest radiograph where it does not say what it shows.
     """
 
     table: LabelTable
     population: str
     public: bool
     identity: str
+    chest: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source(LabelledSource, ABC):
-    """n named images in a fixed order, each with a row in the table; the numbers of images and rows left out."""
+    """n named images in a fixed order, each with a row in the table.
+
+    Attributes:
+        images_without_row: number of images that were left out, because the table has no row for them.
+        rows_without_image: number of rows that were left out, because there is no image of that name.
+        unmatched_images: the first of these images, in words that name no patient.
+        unmatched_rows: the first of these rows, likewise.
+    """
 
     images_without_row: int = 0
     rows_without_image: int = 0
+    unmatched_images: tuple[str, ...] = ()
+    unmatched_rows: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.table.images) - self.rows_without_image

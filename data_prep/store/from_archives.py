@@ -56,10 +56,16 @@ class ArchiveSource(LabelledSource):
 
     The identity is that of the table's content and of the archives' names and MD5 sums as published; for an archive
     without a sum, of the size and time of its file.
+
+    Attributes:
+        complete: these are all archives of the table's images, not some.
+        allow_missing: more than 1 % of the images may lack a row, and of the rows an image.
     """
 
     archives: tuple[RemoteFile, ...]
     files: ArchiveFiles
+    complete: bool = True
+    allow_missing: bool = False
 
     @classmethod
     def of(
@@ -114,6 +120,7 @@ def build_from_archives(
             shard_images=shard_images,
             population=source.population,
             secret=recipe.secret,
+            chest=source.chest,
         )
         _Builder(source, writer, job, progress).run(workers)
         parts = [writer.part(number) for number in range(len(source.archives))]
@@ -133,6 +140,7 @@ class _Job:
     shard_images: int
     population: str
     secret: bytes
+    chest: bool
 
 
 @dataclass
@@ -294,7 +302,7 @@ def _fill(shard: ShardWriter, items: Iterator[ArchiveItem], job: _Job, suspects:
         if data is None:
             shard.skip(image, reason)
             continue
-        item = decode_item(image, data, job.size, isolate=image in suspects)
+        item = decode_item(image, data, job.size, isolate=image in suspects, chest=job.chest)
         add_item(shard, image, item, job.population, job.secret)
         images += 1
         if images == job.shard_images:

@@ -53,6 +53,8 @@ def build_store(
             "items": len(source),
             "images_without_row": source.images_without_row,
             "rows_without_image": source.rows_without_image,
+            "unmatched_images": list(source.unmatched_images),
+            "unmatched_rows": list(source.unmatched_rows),
         }
         return counts, ()
 
@@ -67,7 +69,7 @@ def _write_shards(
     unreadable = [entry for record in writer.finished for entry in record.quarantine]
     progress(done, total)
     items = itertools.islice(source.items(), done, None)
-    with closing(decode_items(items, recipe.size, workers, total - done)) as decoded:
+    with closing(decode_items(items, recipe.size, workers, total - done, source.chest)) as decoded:
         for start in range(done, total, shard_images):
             rows = min(shard_images, total - start)
             with writer.shard(rows) as shard:

@@ -47,6 +47,8 @@ class Recipe:
             "decode_version": DECODE_VERSION,
             "size": self.size,
             "source": self.source.identity,
+            "labels": list(self.source.table.labels),
+            "chest": self.source.chest,
             "population": self.source.population,
             "patient_key": key_fingerprint(self.secret),
             "shard_images": self.shard_images,

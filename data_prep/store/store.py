@@ -88,6 +88,7 @@ class Store:
         size: s.
         population: the group of patients the images come from.
         fingerprint: "sha256:..." of the content; it does not depend on the secret of the patient keys.
+        same_pixels: groups of images, by name, that have the same pixels but belong to several patients.
         quarantine: first the images that could not be read, then what is not an image of the label table.
         manifest: the content of manifest.json.
     """
@@ -102,6 +103,7 @@ class Store:
     size: int
     population: str
     fingerprint: str
+    same_pixels: tuple[tuple[str, ...], ...]
     quarantine: tuple[Quarantined, ...]
     manifest: dict[str, Any]
 
@@ -146,6 +148,7 @@ def _open(path: Path, _manifest_sha256: str, _states: tuple[tuple[int, ...] | No
         size=manifest["size"],
         population=manifest["population"],
         fingerprint=manifest["fingerprint"],
+        same_pixels=tuple(map(tuple, manifest["same_pixels"])),
         quarantine=tuple(Quarantined(**entry) for entry in manifest["quarantine"]),
         manifest=manifest,
     )

@@ -1,7 +1,7 @@
 """Archives of images: taken from a folder or downloaded, decoded one by one into a store, then deleted if wanted."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from data_prep.sources.chestxray14 import (
 from data_prep.store.from_archives import ArchiveFiles, ArchiveSource, build_from_archives
 from data_prep.store.recipe import store_key
 from data_prep.store.store import Store
+from tasks.data.label_settings import LabelSettings
 from tasks.runtime.home import home
 from tasks.runtime.processes import processors
 from tasks.runtime.progress import LOGGER, progress
@@ -77,15 +78,23 @@ class _FileProvider:
 
 
 def prepare_archive_store(
-    settings: ArchiveSettings, labels: Path | None, size: int, unreadable_limit: float
+    settings: ArchiveSettings,
+    labels: LabelSettings,
+    size: int,
+    unreadable_limit: float,
+    *,
+    chest: bool,
+    allow_missing: bool,
 ) -> tuple[Store, bool]:
     """Build the store of the archives' images, or open it if it was built before.
 
     Args:
         settings: of the archives.
-        labels: the label table, if not the manifest's.
+        labels: the label table, if not the manifest's, and its columns.
         size: side of the images, pixels.
         unreadable_limit: the share of images that may be unreadable.
+        chest: the user vouches that DICOM files show the chest, see `LabelledSource`.
+        allow_missing: more than 1 % of the images may lack a row, and of the rows an image.
 
     Returns:
         The store, and whether it was there already.
@@ -103,7 +112,12 @@ def prepare_archive_store(
         table = _table(manifest, provider, labels)
         # the downloader checks the MD5 sums of the archives that it fetches
         files = ArchiveFiles(provider.fetch, provider.discard, verified=lambda archive: archive.name not in found)
-        source = ArchiveSource.of(table, archives, found, files)
+        source = replace(
+            ArchiveSource.of(table, archives, found, files),
+            chest=chest,
+            complete=not settings.parts,
+            allow_missing=allow_missing,
+        )
         path = home().stores / store_key(source, size, key)
         reused = path.exists()
         if not reused:
@@ -123,9 +137,9 @@ def _manifest(settings: ArchiveSettings) -> tuple[Manifest, Path]:
     return manifest, home().root / "downloads" / f"{settings.manifest.stem}-{digest}"
 
 
-def _table(manifest: Manifest, provider: _FileProvider, labels: Path | None) -> LabelTable:
-    if labels:
-        return read_labels(labels)
+def _table(manifest: Manifest, provider: _FileProvider, labels: LabelSettings) -> LabelTable:
+    if labels.table:
+        return read_labels(labels.table)
     if manifest.table is None:
         raise DataError("the manifest names no label table (.csv); name one with --labels FILE")
     return read_labels(provider.fetch(manifest.table))

@@ -7,6 +7,8 @@ it would return a path without a look at the files there, whereas opening a stor
 import hashlib
 import importlib
 import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -27,6 +29,7 @@ from data_prep.store.from_source import build_store
 from data_prep.store.recipe import store_key
 from data_prep.store.store import Store
 from tasks.data.archives import ArchiveSettings, prepare_archive_store
+from tasks.data.label_settings import LabelSettings
 from tasks.records.data import CheckRecord
 from tasks.runtime.home import home
 from tasks.runtime.processes import processors
@@ -34,6 +37,7 @@ from tasks.runtime.progress import LOGGER, progress
 from tasks.runtime.settings import Settings
 
 PHANTOM = "phantom"
+_NAMED = 5  # of the files or rows that a log line is about
 NAMED_SOURCES = (PHANTOM, CHESTXRAY14, CHESTMNIST)  # any other source is a folder
 
 
@@ -43,10 +47,16 @@ class DataSettings(Settings):
     source: str = Field(
         PHANTOM, description="'phantom', 'chestxray14', 'chestmnist', or a folder of images with a label table"
     )
-    labels: Path | None = Field(None, description="the label table, if it is not in the folder")
+    labels: LabelSettings = Field(LabelSettings(), description="the label table, and which of its columns are labels")
     size: int = Field(64, ge=8, le=4096, description="side of the decoded images, pixels")
     unreadable_limit: float = Field(
         UNREADABLE_LIMIT, ge=0, le=1, description="share of unreadable images above which the run stops"
+    )
+    allow_missing: bool = Field(
+        False, description="go on if more than 1 % of the images have no row, or of the rows no image"
+    )
+    chest_radiographs: bool = Field(
+        False, description="vouch that a DICOM file shows a chest radiograph where it does not say what it shows"
     )
     phantom: PhantomSettings = Field(PhantomSettings(), description="the images to render if the source is 'phantom'")
     archives: ArchiveSettings = Field(ArchiveSettings(), description="the archives if the source is 'chestxray14'")
@@ -55,11 +65,6 @@ class DataSettings(Settings):
     @classmethod
     def _absolute_source(cls, source: str) -> str:
         return source if source in NAMED_SOURCES else str(Path(source).expanduser().resolve())
-
-    @field_validator("labels")
-    @classmethod
-    def _absolute_labels(cls, labels: Path | None) -> Path | None:
-        return labels and labels.expanduser().resolve()
 
     @property
     def name(self) -> str:
@@ -101,7 +106,9 @@ def decode_images(data: DataSettings, folder: Path) -> StoreRef:
         DataError: see `FolderSource.open` and `build_store`.
     """
     population = f"{PHANTOM}/{folder.name}" if data.source == PHANTOM else None
-    return _decode(data, FolderSource.open(folder, data.labels, population))
+    labels = data.labels
+    source = FolderSource.open(folder, labels.table, population)
+    return _decode(data, replace(source, chest=data.chest_radiographs))
 
 
 @task(name="decode chestmnist", cache_policy=NO_CACHE)
@@ -139,7 +146,8 @@ def decode_archives(data: DataSettings) -> StoreRef:
     Raises:
         DataError: see `prepare_archive_store`.
     """
-    return _ref(data, *prepare_archive_store(data.archives, data.labels, data.size, data.unreadable_limit))
+    vouch = {"chest": data.chest_radiographs, "allow_missing": data.allow_missing}
+    return _ref(data, *prepare_archive_store(data.archives, data.labels, data.size, data.unreadable_limit, **vouch))
 
 
 def _decode(data: DataSettings, source: FolderSource | MedMnistSource) -> StoreRef:
@@ -154,7 +162,27 @@ def _decode(data: DataSettings, source: FolderSource | MedMnistSource) -> StoreR
 def _ref(data: DataSettings, store: Store, reused: bool) -> StoreRef:
     content = f"{len(store.images)} images of {store.size} px, {len(store.quarantine)} quarantined"
     LOGGER.info("store: %s (%s) %s", "reused, nothing decoded:" if reused else "decoded into", content, store.path)
+    for line in _left_out(store):
+        LOGGER.info(line)
     return StoreRef(name=data.name, path=store.path, fingerprint=store.fingerprint, reused=reused)
+
+
+def _left_out(store: Store) -> Iterator[str]:
+    """Say which columns are labels and which are not, what was left out, and which pictures have several patients."""
+    facts = store.manifest
+    yield f"labels: {', '.join(store.labels)}"
+    if ignored := facts["label_table"]["ignored_columns"]:
+        yield f"columns that are not used: {', '.join(f'{name} ({why})' for name, why in ignored.items())}"
+    for what, missing in (("images", "row"), ("rows", "image")):
+        if count := facts[f"{what}_without_{missing}"]:
+            names = facts[f"unmatched_{what}"]
+            yield f"{count} {what} without {'a' if missing == 'row' else 'an'} {missing}: {_some(names)}"
+    if store.same_pixels:
+        yield f"{len(store.same_pixels)} pictures stand under several patients, such as {_some(store.same_pixels[0])}"
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else "")
 
 
 @task(name="check store", cache_policy=NO_CACHE)

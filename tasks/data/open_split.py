@@ -28,4 +28,4 @@ def open_split(ref: StoreRef, split: SplitSettings) -> tuple[Store, Split]:
 
 @lru_cache(REMEMBERED)
 def _split(store: Store, split: SplitSettings) -> Split:
-    return make_split(split, store.images, store.patients)
+    return make_split(split, store.images, store.patients, store.same_pixels)

@@ -9,11 +9,15 @@ from data_prep.store.store import Store
 from tasks.records.base import Count, Record
 
 
+_LEFT_OUT = ("rows_without_image", "images_without_row", "unmatched_rows", "unmatched_images")
+
+
 class SplitRecord(Record):
     """The split into train, validation and test."""
 
     name: str
     fingerprint: str
+    same_pixels: Count = Field(0, description="pictures that stand under several patients, in several parts")
 
 
 class QuarantinedImage(Record):
@@ -40,15 +44,22 @@ class StoreRecord(Record):
     labels: tuple[str, ...]
     size: Count | None = Field(None, description="side of the stored images in pixels")
     quarantined: tuple[QuarantinedImage, ...] = Field((), description="files set aside, each with its reason")
+    ignored_columns: dict[str, str] = Field({}, description="column of the label table that is not used -> why")
     rows_without_image: Count = 0
     images_without_row: Count = 0
+    unmatched_rows: tuple[str, ...] = Field((), description="the first rows without an image; they name no patient")
+    unmatched_images: tuple[str, ...] = Field((), description="the first images without a row; they name no patient")
+    same_pixels: tuple[tuple[str, ...], ...] = Field(
+        (), description="groups of images that have the same pixels but belong to several patients"
+    )
     checks: tuple[CheckRecord, ...] = ()
 
     @classmethod
     def of(cls, name: str, store: Store, checks: tuple[CheckRecord, ...], **more: Any) -> Self:
         """Make the record of a store; `more` holds the fields that a subclass adds."""
-        same = {name: getattr(store, name) for name in ("population", "fingerprint", "labels", "size")}
-        same |= {name: store.manifest[name] for name in ("rows_without_image", "images_without_row")}
+        same = {name: getattr(store, name) for name in ("population", "fingerprint", "labels", "size", "same_pixels")}
+        same |= {name: store.manifest[name] for name in _LEFT_OUT}
+        same["ignored_columns"] = store.manifest["label_table"]["ignored_columns"]
         quarantined = tuple(QuarantinedImage(image=image, reason=reason) for image, reason in store.quarantine)
         return cls(name=name, quarantined=quarantined, checks=checks, **same, **more)
 

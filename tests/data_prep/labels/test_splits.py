@@ -10,7 +10,14 @@ from pydantic import ValidationError
 
 from data_prep.errors import DataError
 from data_prep.labels.patients import CHESTXRAY14, PUBLIC_KEY, patient_keys
-from data_prep.labels.splits import PARTS, SplitSettings, check_disjoint, make_split
+from data_prep.labels.splits import (
+    PARTS,
+    SplitSettings,
+    check_disjoint,
+    count_in_several_parts,
+    join_patients,
+    make_split,
+)
 from data_prep.labels.table import read_labels
 
 SECRETS = b"0123456789abcdef", b"fedcba9876543210"
@@ -113,3 +120,52 @@ def test_the_known_splits_are_the_published_lists(shared_data: Path, name: str) 
     assert (len(split.train), len(split.val), len(split.test)) == SIZES[name]
     for part, published in LISTS[name].items():
         assert set(table.images[getattr(split, part)].tolist()) == set((nih / published).read_text().split())
+
+
+@st.composite
+def shared_pictures(draw: st.DrawFn) -> tuple[list[int], list[list[int]]]:
+    """Patients of rows, and groups of rows that show the same picture."""
+    patients = draw(st.lists(st.integers(0, 30), min_size=12, max_size=60))
+    rows = st.integers(0, len(patients) - 1)
+    return patients, draw(st.lists(st.lists(rows, min_size=2, max_size=4, unique=True), max_size=8))
+
+
+def joined_naively(patients: list[int], groups: list[list[int]]) -> list[int]:
+    """The smallest patient that each can be reached from, by repeating until nothing changes."""
+    smallest = {patient: patient for patient in patients}
+    while True:
+        before = dict(smallest)
+        for group in groups:
+            least = min(smallest[patients[row]] for row in group)
+            smallest |= {patients[row]: least for row in group}
+        if smallest == before:
+            return [smallest[patient] for patient in patients]
+
+
+@given(shared_pictures())
+def test_patients_who_share_a_picture_by_way_of_others_too_are_joined(drawn: tuple[list[int], list[list[int]]]) -> None:
+    patients, groups = drawn
+    images, numbers = rows_of(patients)
+    joined = join_patients(images, numbers, [images[group].tolist() for group in groups])
+    naive = joined_naively(patients, groups)
+    assert len(set(zip(joined.tolist(), naive, strict=True))) == len(set(joined.tolist())) == len(set(naive))
+
+
+@given(shared_pictures(), st.integers(0, 99))
+def test_a_random_split_has_no_picture_on_two_sides(drawn: tuple[list[int], list[list[int]]], seed: int) -> None:
+    patients, groups = drawn
+    images, numbers = rows_of(patients)
+    same = [images[group].tolist() for group in groups]
+    if len(set(joined_naively(patients, groups))) < len(PARTS):
+        return
+    split = make_split(SplitSettings(seed=seed), images, numbers, same)
+    assert count_in_several_parts(split, images, same) == 0
+
+
+def test_shared_pictures_change_no_split_where_there_are_none_and_are_counted_in_a_published_one() -> None:
+    images, patients = rows_of([row // 4 for row in range(80)])
+    settings = SplitSettings(seed=3)
+    plain = make_split(settings, images, patients)
+    assert make_split(settings, images, patients, ()).fingerprint == plain.fingerprint
+    same = [[images[plain.train[0]], images[plain.test[0]]], [images[plain.train[0]], images[plain.train[1]]]]
+    assert count_in_several_parts(plain, images, same) == 1
