@@ -21,6 +21,7 @@ from mlflow.tracking import MlflowClient
 from pydantic import BaseModel
 
 from tasks.records.study import RunsRecord
+from tasks.runtime.escaping import LONGEST_KEY, escape_key, escape_unprintable
 from tasks.runtime.home import home
 from tasks.runtime.processes import has_exited, process_name
 
@@ -30,7 +31,7 @@ STUDY_TAG = "medmtl.study"
 PARENT_TAG = "mlflow.parentRunId"  # MLflow's own tag for nested runs
 PROCESS_TAG = "medmtl.process"
 SQLITE = "sqlite:///"
-BATCH = 1000  # the most metrics that MLflow accepts in one call
+BATCH, PARAMS_BATCH = 1000, 100  # the most metrics, and parameters, that MLflow accepts in one call
 DIGEST = 32  # characters of a content hash that fit into MLflow's dataset table
 
 
@@ -65,14 +66,16 @@ def find_run(experiment_id: str, tag: str, value: str) -> Run | None:
 
 def create_run(experiment_id: str, name: str, tags: Mapping[str, str], params: Mapping[str, Any]) -> str:
     """Create a run with tags and parameters (nested mappings are flattened with dots), and return its id."""
-    run = MlflowClient().create_run(experiment_id, run_name=name, tags={**tags, PROCESS_TAG: process_name()})
+    client = MlflowClient()
+    run = client.create_run(experiment_id, run_name=_shown(name), tags={**tags, PROCESS_TAG: process_name()})
     return resume_run(run, params)
 
 
 def resume_run(run: Run, params: Mapping[str, Any]) -> str:
     """Log the parameters that an unfinished run does not have yet, because of a kill; return the run's id."""
     missing = [Param(key, str(value)) for key, value in flatten(params).items() if key not in run.data.params]
-    MlflowClient().log_batch(run.info.run_id, params=missing)
+    for start in range(0, len(missing), PARAMS_BATCH):
+        MlflowClient().log_batch(run.info.run_id, params=missing[start : start + PARAMS_BATCH])
     return run.info.run_id
 
 
@@ -135,8 +138,11 @@ def runs_record() -> RunsRecord:
 
 
 def log_metrics(run_id: str, metrics: Mapping[str, float], step: int, timestamp_ms: int) -> None:
-    """Log metrics in batches; to log the same (key, step, timestamp, value) again changes nothing. NaN is left out."""
-    rows = [Metric(metric_key(k), float(v), timestamp_ms, step) for k, v in metrics.items() if v == v]
+    """Log metrics in batches, each under the key of its name (`tasks.runtime.escaping`). NaN is left out.
+
+    To log the same (key, step, timestamp, value) again changes nothing.
+    """
+    rows = [Metric(escape_key(name), float(v), timestamp_ms, step) for name, v in metrics.items() if v == v]
     for start in range(0, len(rows), BATCH):
         MlflowClient().log_batch(run_id, metrics=rows[start : start + BATCH])
 
@@ -144,25 +150,28 @@ def log_metrics(run_id: str, metrics: Mapping[str, float], step: int, timestamp_
 def log_dataset(name: str, path: Path, digest: str, context: str) -> None:
     """Log the files of a dataset and their content hash as an input of the active run; the context is its use."""
     source = LocalArtifactDatasetSource(path.as_uri())
-    dataset = MetaDataset(source, name=name, digest=digest.removeprefix("sha256:")[:DIGEST])
+    dataset = MetaDataset(source, name=_shown(name), digest=digest.removeprefix("sha256:")[:DIGEST])
     with FileLock(home().root / "mlflow.lock"):  # two arms at once would both create the row, and one would fail
         mlflow.log_input(dataset, context=context)
 
 
-def metric_key(key: str) -> str:
-    """Replace the characters that MLflow does not allow in a metric's name by underscores."""
-    return "".join(c if c.isalnum() or c in "_-. :/" else "_" for c in key)
+def _shown(name: str) -> str:
+    """Return a name that is only shown, by which nothing is found: escaped for a terminal, and cut."""
+    shown = escape_unprintable(name)
+    return shown if len(shown) <= LONGEST_KEY else f"{shown[: LONGEST_KEY - 1]}…"
 
 
-def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Flatten nested mappings: {"a": {"b": 1}} becomes {"a.b": 1}."""
-    flat: dict[str, Any] = {}
-    for key, value in nested.items():
+def flatten(nested: Mapping[str, Any]) -> dict[str, Any]:
+    """Flatten nested mappings: {"a": {"b": 1}} becomes {"a.b": 1}; a dot inside a name is escaped."""
+    return {escape_key(*path, joint="."): value for path, value in _leaves(nested)}
+
+
+def _leaves(nested: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for name, value in nested.items():
         if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
+            yield from (((name, *path), leaf) for path, leaf in _leaves(value))
         else:
-            flat[f"{prefix}{key}"] = value
-    return flat
+            yield (name,), value
 
 
 def _create_database(path: Path) -> None:

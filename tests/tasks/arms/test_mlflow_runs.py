@@ -8,10 +8,12 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import mlflow
+import numpy as np
 import pytest
 from mlflow.tracking import MlflowClient
 
 from tasks.arms import mlflow_runs
+from tasks.runtime.escaping import escape_key
 from tasks.runtime.home import home
 
 
@@ -58,7 +60,7 @@ def test_metrics_logged_again_after_a_resume_stand_once(experiment: str) -> None
     run = mlflow_runs.create_run(experiment, "arm", {}, {})
     for _ in range(2):
         mlflow_runs.log_metrics(run, {"val_auc/Mass (big)": 0.5, "undefined": float("nan")}, step=3, timestamp_ms=1000)
-    history = MlflowClient().get_metric_history(run, "val_auc/Mass _big_")
+    history = MlflowClient().get_metric_history(run, "val_auc/Mass _x28_big_x29_")
     assert [(point.step, point.value) for point in history] == [(3, 0.5)]
     assert "undefined" not in MlflowClient().get_run(run).data.metrics
 
@@ -75,6 +77,58 @@ def test_runs_are_shown_by_a_server_or_by_a_command_and_neither_gives_anything_a
     monkeypatch.setattr(mlflow_runs, "connect", lambda: "7")
     shown = mlflow_runs.runs_record()
     assert (shown.address, shown.command) == ("https://mlflow.example/base/#/experiments/7/runs/", None)
+
+
+def drawn_names(count: int) -> list[str]:
+    """Names that differ, of what other systems refuse, fold or take for something else, from a seed."""
+    random = np.random.default_rng(0)
+    parts = [
+        "/",
+        "//",
+        ".",
+        "..",
+        "_x28_",
+        "(",
+        ")",
+        "[",
+        ",",
+        ";",
+        ":",
+        "'",
+        '"',
+        "`",
+        "%",
+        "$x$",
+        "é",
+        "e\u0301",
+        "ﬁ",
+        " ",
+    ]
+    parts += ["\x1b[31m", "\u202e", "🩻", "step", "mean", "Mass", "mass", "</script>", "x" * 150]
+    names = {"".join(random.choice(parts, random.integers(1, 9))) for _ in range(4 * count)}
+    return sorted(names)[:count]
+
+
+def test_metrics_and_parameters_of_names_that_mlflow_refuses_are_read_back_each_under_a_key_of_its_own(
+    experiment: str,
+) -> None:
+    names = drawn_names(300)
+    numbers = {name: float(number) for number, name in enumerate(names)}
+    rates = {"noise": {"rates": numbers}}
+    run = mlflow_runs.create_run(experiment, "".join(names), {}, rates)
+    mlflow_runs.log_metrics(run, {f"val_auc/{name}": number for name, number in numbers.items()}, 1, 1000)
+    found = MlflowClient().get_run(run)
+    assert sorted(found.data.metrics.values()) == sorted(numbers.values())
+    assert [found.data.metrics[escape_key(f"val_auc/{name}")] for name in names] == list(numbers.values())
+    assert [float(found.data.params[key]) for key in mlflow_runs.flatten(rates)] == list(numbers.values())
+    assert len(found.data.params) == len(names)
+
+
+def test_a_dataset_may_have_any_name(experiment: str, tmp_path: Path) -> None:
+    run = mlflow_runs.create_run(experiment, "arm", {}, {})
+    with mlflow_runs.active_run(run):
+        mlflow_runs.log_dataset("".join(drawn_names(300)), tmp_path, "sha256:1", "store")
+    assert len(MlflowClient().get_run(run).inputs.dataset_inputs) == 1
 
 
 def test_an_arm_is_found_again_by_its_hash_and_no_other_is(experiment: str) -> None:
