@@ -2,61 +2,55 @@
 
 h, w: height and width of the image in the file; s: side of the square result. All in pixels.
 
-Grey values are computed as in DICOM PS3.3, sections C.11.1 and C.11.2, and PS3.14: modality LUT or rescale, then VOI
-LUT or window (the first of several; without one the image's own range), and MONOCHROME1 is inverted.
 Only the attributes listed here are read from a file: patient names and dates of birth are never read. No error
-message quotes free text of a file, which may identify the patient.
+message quotes a value of a file, which may identify the patient: it consists of our words, numbers, and names of the
+standard.
 
 Decode untrusted files only in `sandbox`: a small file may need much memory or time.
 """
 
-import re
 import zlib
 from io import BytesIO
-from typing import Any
 
 import numpy as np
 import pydicom
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.filereader import read_dataset
-from pydicom.pixels import apply_modality_lut, apply_voi_lut, get_decoder, pixel_array
+from pydicom.pixels import get_decoder, pixel_array
 from pydicom.uid import (
+    UID,
     ComputedRadiographyImageStorage,
     DeflatedExplicitVRLittleEndian,
     DigitalXRayImageStorageForPresentation,
     DigitalXRayImageStorageForProcessing,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
     SecondaryCaptureImageStorage,
     UID_dictionary,
 )
 
+from data_prep.decoding.body_part import CODED_ATTRIBUTES, DESCRIPTIONS, VOUCH, check_chest
+from data_prep.decoding.dicom_head import is_bare_dataset
+from data_prep.decoding.dicom_values import items_of, text_of, value_of, whole_number_of
+from data_prep.decoding.grey_values import GREY_ATTRIBUTES, grey_values
+from data_prep.decoding.picture_check import check_picture
+from data_prep.decoding.pixel_aspect import ASPECT_ATTRIBUTES, with_square_pixels
 from data_prep.decoding.radiograph import DICOM_HEAD_BYTES, Radiograph, is_dicom
 from data_prep.decoding.raster import MAX_BYTES, check_image_size, resize_to_square
 from data_prep.errors import DataError
 
 _RADIOGRAPH_CLASSES = {ComputedRadiographyImageStorage, DigitalXRayImageStorageForPresentation}
-_RADIOGRAPH_MODALITIES = {"CR", "DX", "RG"}  # of a Secondary Capture that is a radiograph; RG: digitised film
+_RADIOGRAPH_MODALITIES = frozenset(
+    {"CR", "DX", "RG"}
+)  # of a Secondary Capture that is a radiograph; RG: digitised film
+# PS3.3, C.7.3.1.1.1: of an object that is none, whatever a user says. OT (other) and unknown ones say nothing.
+_OTHER_MODALITIES = """
+    AR ASMT AU BDUS BI BMD CFM CT CTPROTOCOL DG DMS DOC DSS ECG EEG EMG EOG EPS ES FID GM HC HD IO IOL IVOCT IVUS KER
+    KO LEN LS M3D MG MR NM OAM OCT OP OPM OPT OPTBSV OPTENF OPV OSS PA PLAN POS PR PT PX REG RESP RF RTDOSE RTIMAGE
+    RTINTENT RTPLAN RTRAD RTRECORD RTSEGANN RTSTRUCT RWV SEG SM SMR SR SRF STAIN TEXTUREMAP TG US VA XA XAPROTOCOL XC"""
 _GREY_INTERPRETATIONS = {"MONOCHROME1", "MONOCHROME2"}
 
-# Attributes that may name the body part: first the coded ones, then free text, from the image up to the study.
-_BODY_PART_ATTRIBUTES = """
-    AnatomicRegionSequence BodyPartExamined SeriesDescription ProtocolName PerformedProcedureStepDescription
-    RequestedProcedureDescription StudyDescription"""
-
-
-def _upper_case_words(text: str) -> set[str]:
-    return set(re.findall(r"[A-Z]+", text.upper()))
-
-
-_CHEST_WORDS = _upper_case_words("chest thorax thoracic torax torace lung lungs pulmo pulmonary cxr hemithorax")
-# Body parts of PS3.16, annex L, and their common names. They exclude an image even if a word for the chest stands
-# beside them: the thoracic spine and the ribs are other examinations.
-_OTHER_BODY_PARTS = _upper_case_words(
-    """abdomen abdominal ankle ankles arm back breast calcaneus cervical clavicle coccyx cspine elbow extremity face
-    femur femora fibula finger fingers foot feet forearm hand hands head heel hip hips humerus jaw knee knees kub leg
-    legs lspine lsspine lumbar mandible maxilla nasal neck orbit orbits patella pelvis pelvic radius rib ribs sacrum
-    scapula scoliosis shoulder shoulders sinus sinuses skull spine spinal sternum teeth thigh thumb tibia toe toes
-    tspine ulna vertebra vertebrae vertebral whole wholebody wrist wrists zygoma"""
-)
 # PS3.3, section C.8.1.1.1 (View Position) and PS3.16, CID 4010 (View Code Sequence: SNOMED RT, SNOMED CT).
 _VIEW_CODES = {
     "PA": "PA R-10214 272479007",
@@ -64,14 +58,12 @@ _VIEW_CODES = {
     "LATERAL": "LL RL LAT LATERAL R-10236 399173006 R-10232 399198007 G-A117 399067008",
 }
 _VIEWS = {code: view for view, codes in _VIEW_CODES.items() for code in codes.split()}
-_OTHER_ATTRIBUTES = """
+_IMAGE_ATTRIBUTES = """
     SOPClassUID Modality PresentationIntentType BurnedInAnnotation PatientID ViewPosition ViewCodeSequence
     NumberOfFrames SamplesPerPixel PhotometricInterpretation PlanarConfiguration Rows Columns BitsAllocated BitsStored
-    HighBit PixelRepresentation PixelPaddingValue PixelPaddingRangeLimit ModalityLUTSequence RescaleSlope
-    RescaleIntercept VOILUTSequence WindowCenter WindowWidth VOILUTFunction PixelData ExtendedOffsetTable
-    ExtendedOffsetTableLengths"""
+    HighBit PixelRepresentation PixelData ExtendedOffsetTable ExtendedOffsetTableLengths"""
+_ATTRIBUTES = [*_IMAGE_ATTRIBUTES.split(), *CODED_ATTRIBUTES, *DESCRIPTIONS, *GREY_ATTRIBUTES, *ASPECT_ATTRIBUTES]
 _META_GROUP = 0x0002  # PS3.10, section 7.1: explicit VR, little endian
-_WHITE = 65_535
 
 
 def decode_dicom(data: bytes, size: int, chest: bool = False) -> Radiograph:
@@ -79,7 +71,7 @@ def decode_dicom(data: bytes, size: int, chest: bool = False) -> Radiograph:
 
     An image that is not square keeps its aspect ratio and is padded with black bars on both sides. Overlays are
     ignored. An image with Burned In Annotation YES is rejected, because the text in it may be a name.
-    `chest`: the user vouches that a file that does not say what it shows is of the chest.
+    `chest`: the user vouches that it is a chest radiograph, where the file does not say what it is.
 
     Raises:
         DataError: the file is damaged, not a radiograph, not of the chest, in colour, or too large, or has several
@@ -87,14 +79,12 @@ def decode_dicom(data: bytes, size: int, chest: bool = False) -> Radiograph:
     """
     try:
         dataset = read_attributes(data)
-        _check_radiograph(dataset)
-        if not chest:
-            _check_chest(dataset)
+        _check_radiograph(dataset, chest)
+        check_chest(dataset, chest)
         _check_image(dataset)
         pixels = resize_to_square(render(dataset), size)
-        if pixels.min() == pixels.max():
-            raise DataError("empty image: all pixels have the same value")
-        return Radiograph(pixels, _view(dataset), str(dataset.get("PatientID") or "").strip())
+        check_picture(pixels)
+        return Radiograph(pixels, _view(dataset), str(value_of(dataset, "PatientID") or "").strip())
     except DataError:
         raise
     except MemoryError as error:
@@ -108,20 +98,25 @@ def decode_dicom(data: bytes, size: int, chest: bool = False) -> Radiograph:
 def read_attributes(data: bytes) -> FileDataset:
     """Parse the attributes that are needed for decoding, and no others.
 
+    A file without meta information is read as its first elements show: implicit or explicit, little or big endian.
+
     Raises:
         DataError: the file is not DICOM, or is too large, compressed or not.
     """
     if len(data) > MAX_BYTES:
         raise DataError(f"file of {len(data)} bytes; the limit is {MAX_BYTES}")
-    if not is_dicom(data):
+    if not is_dicom(data) and not is_bare_dataset(data[:DICOM_HEAD_BYTES]):
         raise DataError("not a DICOM file")
     stream = BytesIO(data)
-    stream.seek(DICOM_HEAD_BYTES)
+    stream.seek(DICOM_HEAD_BYTES if is_dicom(data) else 0)
     meta = read_dataset(stream, False, True, stop_when=lambda tag, _vr, _length: tag.group != _META_GROUP)
     if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
         _check_inflated_size(data[stream.tell() :])
     stream.seek(0)
-    return pydicom.dcmread(stream, specific_tags=[*_BODY_PART_ATTRIBUTES.split(), *_OTHER_ATTRIBUTES.split()])
+    dataset = pydicom.dcmread(stream, force=True, specific_tags=_ATTRIBUTES)
+    if not dataset.file_meta.get("TransferSyntaxUID"):
+        dataset.file_meta.TransferSyntaxUID = _found_syntax(dataset)
+    return dataset
 
 
 def _check_inflated_size(deflated: bytes) -> None:
@@ -130,55 +125,62 @@ def _check_inflated_size(deflated: bytes) -> None:
         raise DataError(f"expands to more than {MAX_BYTES} bytes")
 
 
-def _check_radiograph(dataset: Dataset) -> None:
-    kind = dataset.get("SOPClassUID")
-    if kind == DigitalXRayImageStorageForProcessing or dataset.get("PresentationIntentType") == "FOR PROCESSING":
+def _found_syntax(dataset: FileDataset) -> UID:
+    """Return the transfer syntax that a file does not name, as pydicom has found it."""
+    if "PixelData" in dataset and dataset["PixelData"].is_undefined_length:
+        raise DataError(
+            "the file meta information is missing, which says how the pixels are compressed; export the image anew, "
+            "as a DICOM file with its meta information (Part 10)"
+        )
+    implicit, little_endian = dataset.original_encoding
+    return ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little_endian else ExplicitVRBigEndian
+
+
+def _check_radiograph(dataset: Dataset, vouched: bool) -> None:
+    """Check the kind of object; what the user vouches for counts where the file names none that is known."""
+    kind, modality = str(value_of(dataset, "SOPClassUID") or ""), text_of(dataset, "Modality")
+    if kind == DigitalXRayImageStorageForProcessing or text_of(dataset, "PresentationIntentType") == "FOR PROCESSING":
         raise DataError("raw detector values (FOR PROCESSING); export the image FOR PRESENTATION")
-    if kind in _RADIOGRAPH_CLASSES:
+    captured = kind == SecondaryCaptureImageStorage
+    if kind in _RADIOGRAPH_CLASSES or (captured and modality in _RADIOGRAPH_MODALITIES):
         return
-    if kind != SecondaryCaptureImageStorage:
-        name = UID_dictionary[kind][0] if kind in UID_dictionary else "an unknown kind of object"
-        raise DataError(f"not a radiograph: {name}")
-    if dataset.get("Modality") not in _RADIOGRAPH_MODALITIES:
-        raise DataError("not a radiograph: a Secondary Capture whose modality is not CR, DX or RG")
+    if kind in UID_dictionary and not captured:
+        raise DataError(f"not a radiograph: {UID_dictionary[kind][0]}")
+    reason = "a Secondary Capture whose modality is not CR, DX or RG" if captured else "an unknown kind of object"
+    if modality in _OTHER_MODALITIES.split():
+        raise DataError(f"not a radiograph: {reason}")
+    if not vouched:
+        raise DataError(f"not a radiograph: {reason}; {VOUCH}")
 
 
-def _check_chest(dataset: Dataset) -> None:
-    """Check the body part: the first attribute that names one decides; a file that names none is rejected."""
-    for keyword in _BODY_PART_ATTRIBUTES.split():
-        value: Any = dataset.get(keyword) or ""
-        texts = [item.get("CodeMeaning", "") for item in value] if keyword.endswith("Sequence") else [value]
-        words = _upper_case_words(" ".join(map(str, texts)))
-        if other_parts := words & _OTHER_BODY_PARTS:
-            raise DataError(f"not of the chest: {', '.join(sorted(other_parts)).lower()}")
-        if words & _CHEST_WORDS:
-            return
-    raise DataError("not known to show the chest: neither Body Part Examined nor a description says so")
-
-
-def _check_image(dataset: Dataset) -> None:
+def _check_image(dataset: FileDataset) -> None:
     if "PixelData" not in dataset:
         raise DataError("contains no image (Pixel Data)")
-    if (frames := int(dataset.get("NumberOfFrames") or 1)) != 1:
+    if (frames := whole_number_of(dataset, "NumberOfFrames", 1)) not in (0, 1):
         raise DataError(f"{frames} frames; a radiograph has one")
-    if dataset.get("PhotometricInterpretation") not in _GREY_INTERPRETATIONS or dataset.get("SamplesPerPixel") != 1:
+    samples = whole_number_of(dataset, "SamplesPerPixel")
+    if text_of(dataset, "PhotometricInterpretation") not in _GREY_INTERPRETATIONS or samples != 1:
         raise DataError("a colour image; a radiograph is MONOCHROME1 or MONOCHROME2")
-    if dataset.get("BurnedInAnnotation") == "YES":
+    if text_of(dataset, "BurnedInAnnotation") == "YES":
         raise DataError("text is burned into the image, and it may be a name; export the image without it")
-    allocated, stored = dataset.BitsAllocated, dataset.BitsStored
-    if allocated not in (8, 16) or not 8 <= stored <= allocated or dataset.HighBit != stored - 1:
-        raise DataError(
-            f"{stored} bits stored in {allocated}, high bit {dataset.HighBit}; 8 to 16, right-aligned, are read"
-        )
-    width, height = check_image_size(dataset.Columns, dataset.Rows)
+    _check_bits(dataset)
+    width, height = check_image_size(whole_number_of(dataset, "Columns"), whole_number_of(dataset, "Rows"))
     if width < 1 or height < 1:
         raise DataError(f"image of {width} x {height} pixels")
-    syntax = dataset.file_meta.TransferSyntaxUID
-    if syntax.is_compressed and syntax != DeflatedExplicitVRLittleEndian:
-        _check_compression(syntax)
+    _check_compression(UID(dataset.file_meta.TransferSyntaxUID))
 
 
-def _check_compression(syntax: pydicom.uid.UID) -> None:
+def _check_bits(dataset: Dataset) -> None:
+    allocated, stored, high = (whole_number_of(dataset, name) for name in ("BitsAllocated", "BitsStored", "HighBit"))
+    if allocated not in (8, 16) or not 8 <= stored <= allocated or high != stored - 1:
+        raise DataError(f"{stored} bits stored in {allocated}, high bit {high}; 8 to 16, right-aligned, are read")
+    if (sign := whole_number_of(dataset, "PixelRepresentation")) not in (0, 1):
+        raise DataError(f"PixelRepresentation {sign}; it is 0 or 1")
+
+
+def _check_compression(syntax: UID) -> None:
+    if not syntax.is_private and syntax.is_transfer_syntax and not syntax.is_encapsulated:
+        return
     try:
         available = get_decoder(syntax).is_available
     except NotImplementedError:
@@ -188,52 +190,14 @@ def _check_compression(syntax: pydicom.uid.UID) -> None:
         raise DataError(f"compressed as {name}, for which there is no decoder")
 
 
-def render(dataset: Dataset) -> np.ndarray:
-    """Return the grey values as a viewer displays them: (h, w) uint16, 0 black and 65,535 white."""
-    stored = pixel_array(dataset).astype(np.int32)
-    padding = _padding_mask(dataset, stored)
-    values, low, high = _apply_window(apply_modality_lut(stored, dataset), dataset, ~padding)
-    if not low < high:
-        raise DataError("empty image: all pixels have the same value")
-    grey = np.rint((np.clip(values, low, high) - low) * (_WHITE / (high - low))).astype(np.uint16)
-    if dataset.PhotometricInterpretation == "MONOCHROME1":
-        np.subtract(_WHITE, grey, out=grey)
-    grey[padding] = 0
-    return grey
-
-
-def _padding_mask(dataset: Dataset, stored: np.ndarray) -> np.ndarray:
-    """Return the mask of pixel padding: (h, w) bool (PS3.3, section C.7.5.1.1.2)."""
-    value = dataset.get("PixelPaddingValue")
-    if value is None:
-        return np.zeros(stored.shape, dtype=bool)
-    limit = dataset.get("PixelPaddingRangeLimit")
-    first, last = sorted((value, value if limit is None else limit))
-    return (stored >= first) & (stored <= last)
-
-
-def _apply_window(values: np.ndarray, dataset: Dataset, valid: np.ndarray) -> tuple[np.ndarray, float, float]:
-    """Apply the VOI LUT or window to `values` (h, w), after the modality LUT; `valid` (h, w) is False at padding.
-
-    Returns:
-        The windowed values (h, w), and the values to show as black and as white.
-    """
-    if dataset.get("VOILUTSequence"):
-        # Some tables declare 16 bits and use 12, so white is the table's highest value.
-        high = int(np.max(dataset.VOILUTSequence[0].LUTData))
-        return apply_voi_lut(np.rint(values).astype(np.int32), dataset).astype(np.float64), 0.0, high
-    if dataset.get("WindowWidth") is not None and dataset.get("WindowCenter") is not None:
-        # Values far below and above a window give its black and its white.
-        low, high = apply_voi_lut(np.array([-1e9, 1e9]), dataset)
-        windowed = apply_voi_lut(values, dataset)
-        return (windowed, low, high) if low < high else (-windowed, -low, -high)
-    if not valid.any():
-        raise DataError("empty image: all pixels are padding")
-    return values.astype(np.float64), float(values[valid].min()), float(values[valid].max())
+def render(dataset: FileDataset) -> np.ndarray:
+    """Return the grey values as a viewer displays them, in square pixels: (h, w) uint16, 0 black and 65,535 white."""
+    little_endian = dataset.file_meta.TransferSyntaxUID != ExplicitVRBigEndian
+    return with_square_pixels(dataset, grey_values(dataset, pixel_array(dataset), little_endian))
 
 
 def _view(dataset: Dataset) -> str:
     """Return the view: "PA", "AP", "LATERAL", or "" (not given, oblique, decubitus)."""
-    codes = [item.get("CodeValue", "") for item in dataset.get("ViewCodeSequence") or ()]
-    named = (_VIEWS.get(str(value).strip().upper()) for value in (dataset.get("ViewPosition"), *codes))
+    codes = [text_of(item, "CodeValue") for item in items_of(dataset, "ViewCodeSequence")]
+    named = (_VIEWS.get(value) for value in (text_of(dataset, "ViewPosition"), *codes))
     return next((view for view in named if view), "")

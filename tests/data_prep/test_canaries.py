@@ -13,6 +13,7 @@ import pytest
 from pydicom.datadict import DicomDictionary
 from pydicom.dataset import Dataset
 
+from data_prep.decoding.body_part import VOUCH
 from data_prep.sources.folder import FolderSource
 from data_prep.store.from_source import build_store
 from data_prep.store.store import Store
@@ -135,8 +136,8 @@ def test_no_canary_gets_into_a_store_or_what_a_killed_build_leaves(hospital: Pat
     assert sorted(entry.reason for entry in store.quarantine) == [
         "contains no image (Pixel Data)",
         "neither a PNG nor a JPEG file",
-        "not a radiograph: an unknown kind of object",
-        "not known to show the chest: neither Body Part Examined nor a description says so",
+        f"not a radiograph: an unknown kind of object; {VOUCH}",
+        f"not known to show the chest: neither Body Part Examined nor a description says so; {VOUCH}",
         "not of the chest: knee",
     ]
     assert (store.views == "LATERAL").sum() == 6
