@@ -38,6 +38,7 @@ GREY_ATTRIBUTES = (
 )
 WHITE = 65_535
 _MOST_ENTRIES = 2**16  # a LUT Descriptor writes it as 0
+_MOST_VALUE = 1e30  # of what is rescaled; differences of such numbers can still be divided
 _NARROWEST = 1e-9  # what divides by the width of a window
 
 
@@ -78,12 +79,13 @@ def grey_values(dataset: Dataset, pixels: np.ndarray, little_endian: bool) -> np
         raise DataError("empty image: all pixels are padding")
     with np.errstate(over="ignore", invalid="ignore"):
         grey = _apply_voi(_apply_modality(stored, dataset, little_endian), shown, dataset, little_endian)
-    if not grey[shown].min() < grey[shown].max():
-        raise DataError("empty image: all pixels have the same value")
     if text_of(dataset, "PhotometricInterpretation") == "MONOCHROME1":
         grey = 1 - grey
-    grey[padding] = 0
-    return np.rint(grey * WHITE).astype(np.uint16)[codes]
+    table = np.rint(grey * WHITE).astype(np.uint16)
+    if table[shown].min() == table[shown].max():
+        raise DataError("empty image: all pixels have the same value")
+    table[padding] = 0
+    return table[codes]
 
 
 def _is_padding(dataset: Dataset, stored: np.ndarray) -> np.ndarray:
@@ -111,8 +113,8 @@ def _apply_modality(stored: np.ndarray, dataset: Dataset, little_endian: bool) -
     if slope == 0:
         return stored.astype(np.float64)
     values = stored * (1.0 if slope is None else slope) + (intercept or 0.0)
-    if not np.isfinite(values).all():
-        raise DataError("damaged: RescaleSlope and RescaleIntercept give numbers without bounds")
+    if not np.abs(values).max() < _MOST_VALUE:
+        raise DataError(f"damaged: RescaleSlope and RescaleIntercept give numbers beyond {_MOST_VALUE:.0e}")
     return values
 
 

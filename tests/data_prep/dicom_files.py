@@ -1,11 +1,19 @@
 """DICOM files made up for tests."""
 
 import io
+import tempfile
+from pathlib import Path
 
+import gdcm
 import numpy as np
 import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import (
+    DigitalXRayImageStorageForPresentation,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    generate_uid,
+)
 
 
 def dicom_dataset(stored: np.ndarray, **attributes: object) -> Dataset:
@@ -54,3 +62,49 @@ def with_lut(keyword: str, table: list[int], first: int, bits: int) -> dict[str,
     item.add_new("LUTDescriptor", "SS" if first < 0 else "US", [len(table), first, bits])
     item.add_new("LUTData", "US", table)
     return {keyword: [item]}
+
+
+def in_big_endian(dataset: Dataset) -> bytes:
+    """The bytes of `dataset` in big endian; its pixel data and tables are words of 16 bits."""
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRBigEndian
+    for each in dataset.iterall():
+        if each.VR == "OW":
+            each.value = np.frombuffer(each.value, "<u2").astype(">u2").tobytes()
+    return dicom_bytes(dataset)
+
+
+def compressed_by_gdcm(dataset: Dataset, syntax: int) -> bytes:
+    """The bytes of `dataset`, its pixels compressed in one of the syntaxes of `gdcm.TransferSyntax`."""
+    with tempfile.TemporaryDirectory() as folder:
+        plain, packed = (str(Path(folder, name)) for name in ("plain.dcm", "packed.dcm"))
+        Path(plain).write_bytes(dicom_bytes(dataset))
+        reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
+        reader.SetFileName(plain)
+        assert reader.Read()
+        change.SetTransferSyntax(gdcm.TransferSyntax(syntax))
+        change.SetInput(reader.GetImage())
+        assert change.Change()
+        writer.SetFileName(packed)
+        writer.SetFile(reader.GetFile())
+        writer.SetImage(change.GetOutput())
+        assert writer.Write()
+        written = pydicom.dcmread(packed)
+    packed_dataset = pydicom.dcmread(io.BytesIO(dicom_bytes(dataset)))  # GDCM may drop or change other attributes
+    packed_dataset.file_meta.TransferSyntaxUID = written.file_meta.TransferSyntaxUID
+    packed_dataset["PixelData"] = written["PixelData"]
+    return dicom_bytes(packed_dataset)
+
+
+def stored_by_gdcm(data: bytes) -> np.ndarray:
+    """The stored values (h, w) of a DICOM file, as GDCM reads them."""
+    with tempfile.NamedTemporaryFile(suffix=".dcm") as file:
+        Path(file.name).write_bytes(data)
+        reader = gdcm.ImageReader()
+        reader.SetFileName(file.name)
+        assert reader.Read()
+        image = reader.GetImage()
+        width, height = image.GetDimensions()[:2]
+        pixel = image.GetPixelFormat()
+        dtype = f"<{'i' if pixel.GetPixelRepresentation() else 'u'}{pixel.GetBitsAllocated() // 8}"
+        content = image.GetBuffer().encode("utf-8", "surrogateescape")  # as GDCM's wrapper hands bytes over
+        return np.frombuffer(content, dtype).reshape(height, width)
