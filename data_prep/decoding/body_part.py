@@ -81,6 +81,7 @@ _PHRASES = (
     ("back to (?:front|back)|front to back|face to face", ""),
     (f"(?:at|on|in|from|behind|onto|lying on) {_WHOSE}back", ""),
     ("(?:come|came|comes|called?|went|sent|sit|sitting|sat|step|lean|leaning|lying) back|back (?:from|up|rest)", ""),
+    ("pies? (?:izq|der)\\w*", "foot"),
     ("hand ?held|hand unterlage|by hand|(?:de|en|em|in|a) (?:pies?|pe|piedi)", ""),
     ("(?:brazos?|bracos?|braccia|bras|arme?|mains|manos) (?:arriba|elevad[oa]s|leves|levees|alzate|hoch|oben)", ""),
     ("(?:bras|mains) en l air|decubit(?:us|o) dorsale?|dorsal (?:decubitus|recumbent)", ""),
