@@ -16,7 +16,8 @@ from types import MappingProxyType
 import numpy as np
 
 from data_prep.errors import DataError
-from data_prep.labels.table import UNKNOWN, read_cells
+from data_prep.labels.csv_table import read_csv, shown
+from data_prep.labels.label_columns import UNKNOWN
 
 # The mapping is this project's. Pneumothorax means the same in both. "Nodule or mass" is the union of two labels,
 # which differ by size only (3 cm). An airspace opacity is whatever fills the air spaces or empties them of air:
@@ -61,25 +62,27 @@ def read_adjudicated(path: Path) -> AdjudicatedLabels:
     """Read the table of adjudicated labels, ``google2019_nih-chest-xray-labels.csv`` (or .csv.gz).
 
     Raises:
-        DataError: the table cannot be read, lacks a column, or contains a value other than YES, NO and nothing.
+        DataError: the table cannot be read, lacks a column, contains a value other than YES, NO and nothing, or has
+            two rows for an image.
     """
-    header, rows, sha256 = read_cells(path)
-    missing = [name for name in ("Image Index", "Patient ID", "Set Id", *CORRESPONDING_FINDINGS) if name not in header]
+    table = read_csv(path)
+    wanted = ("Image Index", "Patient ID", "Set Id", *CORRESPONDING_FINDINGS)
+    missing = [name for name in wanted if name not in table.header]
     if missing:
         raise DataError(f"{path}: the table of adjudicated labels has no column {missing[0]!r}")
-    columns = {name: [row[header.index(name)] for row in rows] for name in header if name}
-    for name in CORRESPONDING_FINDINGS:
-        invalid = next((cell for cell in columns[name] if cell not in _CELL_VALUES), None)
+    images, patients, sets, *findings = (table.header.index(name) for name in wanted)
+    for index in findings:
+        invalid = next((cell for cell in table.column(index) if cell not in _CELL_VALUES), None)
         if invalid is not None:
-            raise DataError(f"{path}: column {name!r} contains {invalid!r}; adjudicated labels are YES or NO")
+            raise DataError(
+                f"{path}: column {table.header[index]!r} contains {shown(invalid)}; adjudicated labels are YES or NO"
+            )
     return AdjudicatedLabels(
-        images=np.array(columns["Image Index"]),
-        patients=np.array(columns["Patient ID"]),
-        targets=np.array(
-            [[_CELL_VALUES[cell] for cell in columns[name]] for name in CORRESPONDING_FINDINGS], dtype=np.int8
-        ).T,
-        sets=np.array(columns["Set Id"]),
-        sha256=sha256,
+        images=table.names(images, unique=True),
+        patients=table.names(patients),
+        targets=np.array([[_CELL_VALUES[cell] for cell in table.column(index)] for index in findings], dtype=np.int8).T,
+        sets=table.names(sets),
+        sha256=table.sha256,
     )
 
 

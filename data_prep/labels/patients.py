@@ -7,6 +7,7 @@ other table use a secret (at most 64 bytes), without which the identifiers canno
 """
 
 import hashlib
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,6 +18,7 @@ PUBLIC_KEY = b""
 CHESTXRAY14 = "chestxray14"  # the population of NIH's own images
 CHESTXRAY14_PATIENTS = 30_805  # numbered from 1
 MIN_SECRET_BYTES, MAX_SECRET_BYTES = 16, 64
+_NUMBER = re.compile(r"[0-9]{1,8}")
 
 
 def patient_keys(patients: np.ndarray, population: str, key: bytes) -> np.ndarray:
@@ -24,10 +26,7 @@ def patient_keys(patients: np.ndarray, population: str, key: bytes) -> np.ndarra
 
     The same identifier in another population has another key. Identifiers that are public take `PUBLIC_KEY`.
     """
-    hashed = {
-        patient: hashlib.blake2b(f"{population}\0{patient}".encode(), digest_size=16, key=key).hexdigest()
-        for patient in set(patients.tolist())
-    }
+    hashed = {patient: _keyed_hash(f"{population}\0{patient}", key) for patient in set(patients.tolist())}
     return np.array([hashed[patient] for patient in patients.tolist()], dtype="<U32")
 
 
@@ -37,7 +36,12 @@ def opaque_name(image: str, population: str, key: bytes) -> str:
     It is 32 hexadecimal digits and ``.dcm``. With the secret `key` (see `patient_keys`), its file can be found by
     computing the names of all files in the folder again.
     """
-    return hashlib.blake2b(f"{population}\0image\0{image}".encode(), digest_size=16, key=key).hexdigest() + ".dcm"
+    return _keyed_hash(f"{population}\0image\0{image}", key) + ".dcm"
+
+
+def _keyed_hash(text: str, key: bytes) -> str:
+    """Hash any text, one that is no valid Unicode too: files of strangers name patients with half a character."""
+    return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=16, key=key).hexdigest()
 
 
 def compare_patient_ids(in_files: Sequence[str], in_table: np.ndarray) -> tuple[int, int]:
@@ -88,6 +92,8 @@ def number_patients(patients: np.ndarray) -> np.ndarray:
 def has_public_numbers(images: np.ndarray, patients: np.ndarray) -> bool:
     """Check whether all rows are numbered as in ChestX-ray14: 00000013_008.png is an image of patient 13."""
     return all(
-        patient.isdigit() and 1 <= int(patient) <= CHESTXRAY14_PATIENTS and image.startswith(f"{int(patient):08d}_")
+        _NUMBER.fullmatch(patient)
+        and 1 <= int(patient) <= CHESTXRAY14_PATIENTS
+        and image.startswith(f"{int(patient):08d}_")
         for image, patient in zip(images.tolist(), patients.tolist(), strict=True)
     )

@@ -6,18 +6,24 @@ read. Formats: POSIX.1-1988 (ustar), POSIX.1-2001 (pax) and GNU headers; IEEE St
 
 import hashlib
 import io
+import os
+import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache, partial
 from io import FileIO
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from isal import igzip, igzip_lib
 
 from data_prep.decoding.raster import MAX_BYTES
 from data_prep.errors import DataError
-from data_prep.sources.folder import IMAGE_SUFFIXES
+from data_prep.labels.safe_names import is_harmless, printable
+from data_prep.regular_file import open_regular
+from data_prep.sources.image_names import IMAGE_SUFFIXES, parse_name
+from data_prep.sources.matching import ONE_SUFFIX, SAME_SUFFIX, NameIndex
 
 NO_ROW = "no row in the label table"
 # An archive may decompress to 20 times its size plus 1 GiB; images are compressed already and hardly grow.
@@ -79,41 +85,68 @@ def open_archive(path: Path, read_progress: ReadProgress, md5: bool = False) -> 
     Yields:
         An iterator over the members. It raises DataError if the archive is damaged (truncated, changed, or not a
         tar.gz archive) or decompresses to far more than images do.
+
+    Raises:
+        DataError: the archive cannot be read, or is no regular file.
     """
-    limit = MAX_EXPANSION_RATIO * path.stat().st_size + FREE_EXPANSION_BYTES
-    with path.open("rb", buffering=0) as raw, igzip.IGzipFile(fileobj=_CountingFile(raw, read_progress, md5)) as stream:
+    with _open(path) as raw, igzip.IGzipFile(fileobj=_CountingFile(raw, read_progress, md5)) as stream:
+        limit = MAX_EXPANSION_RATIO * os.fstat(raw.fileno()).st_size + FREE_EXPANSION_BYTES
         yield _iterate_members(_DecompressedStream(path, stream, limit), read_progress)
+
+
+def _open(path: Path) -> FileIO:
+    try:
+        with open_regular(path) as file:
+            return FileIO(os.dup(file.fileno()))
+    except OSError as error:
+        raise DataError(f"{path}: the archive cannot be read ({error.strerror})") from error
 
 
 def select_images(members: Iterator[Member], images: Collection[str]) -> Iterator[ArchiveItem]:
     """Select the images that the label table names, and give a reason for every other member except folders.
 
-    A member matches one of the names `images` by its file name, whatever its folder.
+    A member matches one of the names `images` if the path of one ends with the path of the other; see
+    `data_prep.sources.matching`.
 
     Yields:
         Every member that is not a folder. An image is selected once; a repetition is skipped with a reason.
     """
-    seen: set[str] = set()
-    for path, data, reason in members:
+    rows = sorted(images)
+    row_of = cache(partial(_rows_of, NameIndex(rows)))
+    seen: set[int] = set()
+    for number, (path, data, reason) in enumerate(members, start=1):
         if data is None and not reason:
             continue
-        name = PurePosixPath(path).name
+        found = [] if reason else row_of(path)
+        reason = reason or _reason_against(path, found, seen, rows)
         if reason:
-            yield ArchiveItem(_printable(path), None, reason)
-        elif not name.lower().endswith(IMAGE_SUFFIXES):
-            yield ArchiveItem(_printable(path), None, f"not an image ({', '.join(IMAGE_SUFFIXES)})")
-        elif name not in images:
-            yield ArchiveItem(_printable(path), None, NO_ROW)
-        elif name in seen:
-            yield ArchiveItem(_printable(path), None, f"{name} was already read from this archive")
+            yield ArchiveItem(printable(path) if is_harmless(path) else f"member {number}", None, reason)
         else:
-            seen.add(name)
-            yield ArchiveItem(name, data)
+            seen.update(found)
+            yield ArchiveItem(rows[found[0]], data)
 
 
-def _printable(path: str) -> str:
-    """Escape unprintable characters of a path, and shorten it, for tables and terminals."""
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in path)[:200]
+def _rows_of(index: NameIndex, path: str) -> list[int]:
+    """Return the rows that a member may be meant by, best those that have its suffix.
+
+    A row with another suffix does not count: the member that has it may come later.
+    """
+    name = parse_name(path)
+    same_suffix = index.meant(index.fitting(name, SAME_SUFFIX), path)
+    return same_suffix or index.meant(index.fitting(name, ONE_SUFFIX), path)
+
+
+def _reason_against(path: str, found: list[int], seen: Collection[int], rows: list[str]) -> str:
+    """Return why a member that could be read is not used, "" if it is."""
+    if not path.lower().endswith(IMAGE_SUFFIXES):
+        return f"not an image ({', '.join(IMAGE_SUFFIXES)})"
+    if not found:
+        return NO_ROW
+    if len(found) > 1:
+        return "several rows in the label table may mean it"
+    if found[0] in seen:
+        return f"{rows[found[0]] if is_harmless(rows[found[0]]) else 'it'} was already read from this archive"
+    return ""
 
 
 class _CountingFile(io.RawIOBase):
@@ -209,15 +242,14 @@ def _read_member(
 ) -> Member:
     path = pending.get("path") or _header_path(header)
     if "size" in pending:
-        if not pending["size"].isdecimal():
+        if not re.fullmatch("[0-9]{1,20}", pending["size"]):
             raise stream.damaged(f"a size of {pending['size'][:20]!r}")
         size = int(pending["size"])
     if member_type in _TYPES_WITHOUT_DATA:
         size = 0
     if member_type == b"\0" and path.endswith("/"):  # a folder in the format before ustar
         member_type = _FOLDER_TYPE
-    sparse = any(key.startswith("GNU.sparse.") for key in pending)
-    reason = "a sparse file" if sparse else _skip_reason(path, member_type, size)
+    reason = "a sparse file" if "sparse" in pending else _skip_reason(path, member_type, size)
     if reason or member_type == _FOLDER_TYPE:
         stream.skip(-(-size // _BLOCK) * _BLOCK)
         return Member(path, None, reason)
@@ -277,7 +309,10 @@ def _decode_field(field: bytes) -> str:
 
 
 def _parse_pax_records(stream: _DecompressedStream, content: bytes) -> dict[str, str]:
-    """Parse a pax extended header: records of a length, a space, key=value, and a line feed."""
+    """Parse a pax extended header: records of a length, a space, key=value, and a line feed.
+
+    Only what is needed is kept ("path", "size", and "sparse"): headers may follow one another without end.
+    """
     records: dict[str, str] = {}
     position = 0
     while position < len(content) and content[position]:
@@ -286,6 +321,8 @@ def _parse_pax_records(stream: _DecompressedStream, content: bytes) -> dict[str,
         key, equals, value = record[len(digits) + 1 : -1].partition(b"=")
         if not equals or not record.endswith(b"\n") or len(record) != int(digits):
             raise stream.damaged("an invalid extended header")
-        records[_decode_field(key)] = _decode_field(value)
+        name = "sparse" if key.startswith(b"GNU.sparse.") else _decode_field(key)
+        if name in ("path", "size", "sparse"):
+            records[name] = _decode_field(value)
         position += len(record)
     return records

@@ -7,19 +7,27 @@ Common Thorax Diseases. IEEE CVPR 2017. Its use is unrestricted; the licence ask
 citation of that paper.
 """
 
-import csv
+import os
 import re
+from collections import defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from data_prep.errors import DataError
 from data_prep.fetch.remote_file import RemoteFile
+from data_prep.labels.csv_table import read_csv, shown
 from data_prep.labels.table import read_labels
+from data_prep.regular_file import open_regular, read_regular
+from data_prep.sources.listing import list_files, require_readable
 
 IMAGE_COUNT = 112_120
 
-_ARCHIVE = re.compile(r"(.*?)_?0*(\d+)\.tar\.gz")
+MAX_URL_LENGTH = 2000  # characters
+MAX_LIST_BYTES = 2**24  # the longer list of image names has 1.5 MB
+
+_FILE_NAME = re.compile(r"[\w\- ][\w\-. ()]{0,199}(?:\.tar\.gz|\.csv|\.csv\.gz|\.txt)")
+_ARCHIVE = re.compile(r"(.*?)_?0*([0-9]{1,18})\.tar\.gz")
 _IMAGE = re.compile(r"\d{8}_\d{3}\.png")
 _SHARED_FILES_URL = "https://nihcc.box.com/shared/static/"
 _FOLDER_FILES_URL = (
@@ -92,11 +100,8 @@ def read_manifest(path: Path) -> Manifest:
     Raises:
         DataError: the manifest cannot be read, or a row is invalid; the message names the row and the value.
     """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            rows = list(csv.DictReader(stream))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: the manifest cannot be read ({error})") from error
+    table = read_csv(path)
+    rows = [dict(zip(table.header, row, strict=True)) for row in table.rows]
     files = [_manifest_row(path, number, row) for number, row in enumerate(rows, start=1)]
     archives = [file for file in files if file.name.endswith(".tar.gz")]
     tables = [file for file in files if file.name.endswith((".csv", ".csv.gz"))]
@@ -111,16 +116,19 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def _manifest_row(path: Path, number: int, row: dict[str, str]) -> RemoteFile:
-    name, url, size, md5 = ((row.get(column) or "").strip() for column in ("name", "url", "bytes", "md5"))
+    name, url, size, md5 = (row.get(column, "") for column in ("name", "url", "bytes", "md5"))
     md5 = md5.lower()
-    if Path(name).name != name or not name.endswith((".tar.gz", ".csv", ".csv.gz", ".txt")) or name.startswith("."):
+    if not _FILE_NAME.fullmatch(name):
         raise DataError(
-            f"{path}: row {number}: {name!r} is not the name of an archive (.tar.gz), a table (.csv) or a list (.txt)"
+            f"{path}: row {number}: {shown(name)} is not the name of an archive (.tar.gz), a table (.csv) or a list "
+            "(.txt)"
         )
     if name.endswith(".tar.gz") and not _ARCHIVE.fullmatch(name):
         raise DataError(f"{path}: row {number}: archive {name!r} has no number; call it NAME_1.tar.gz")
-    if not re.fullmatch(r"\d*", size) or not re.fullmatch(r"([0-9a-f]{32})?", md5):
-        raise DataError(f"{path}: row {number}: {size!r} bytes or MD5 sum {md5!r} cannot be right")
+    if not re.fullmatch(r"[0-9]{0,18}", size) or not re.fullmatch(r"([0-9a-f]{32})?", md5):
+        raise DataError(f"{path}: row {number}: {shown(size)} bytes or MD5 sum {shown(md5)} cannot be right")
+    if len(url) > MAX_URL_LENGTH or not url.isprintable():
+        raise DataError(f"{path}: row {number}: the url has {len(url)} characters; the limit is {MAX_URL_LENGTH}")
     return RemoteFile(name, url, int(size) if size else None, md5 or None)
 
 
@@ -145,28 +153,39 @@ def find_files(folder: Path, files: Iterable[RemoteFile]) -> dict[str, Path]:
     Raises:
         DataError: a file has another length than published, two files match one name, or there is no such folder.
     """
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder")
-    present = sorted(path for path in folder.rglob("*") if path.is_file())
+    present = list_files(folder)
+    by_key: dict[str | tuple[str, int], list[Path]] = defaultdict(list)
+    for path in map(folder.joinpath, present.files):
+        by_key[_file_key(path.name)].append(path)
     found: dict[str, Path] = {}
     for file in files:
-        key = archive_key(file.name) if file.name.endswith(".tar.gz") else None
-        candidates = [path for path in present if path.name in (file.name, file.name + ".gz") or _has_key(path, key)]
-        matches = [path for path in candidates if file.bytes in (None, path.stat().st_size)]
-        if file.name.endswith(".csv"):
-            matches = candidates  # its content is checked later, and a compressed copy is accepted
+        candidates = [*by_key[_file_key(file.name)], *by_key[_file_key(file.name + ".gz")]]
+        # the content of a table is checked later, and a compressed copy is accepted
+        wanted = None if file.name.endswith(".csv") else file.bytes
+        matches = [path for path in candidates if wanted in (None, _size(path))]
         if len(matches) > 1:
             raise DataError(f"{folder}: {matches[0].name} and {matches[1].name} could both be {file.name}; remove one")
         if candidates and not matches:
-            size = candidates[0].stat().st_size
+            size = _size(candidates[0])
             raise DataError(f"{candidates[0]}: {size} bytes, the published file has {file.bytes}; fetch it again")
         if matches:
             found[file.name] = matches[0]
+    if len(found) < len({file.name for file in files}):
+        require_readable(present)
     return found
 
 
-def _has_key(path: Path, key: tuple[str, int] | None) -> bool:
-    return key is not None and _ARCHIVE.fullmatch(path.name) is not None and archive_key(path.name) == key
+def _file_key(name: str) -> str | tuple[str, int]:
+    """Return what all names of a file have in common: of an archive, that is its stem and number."""
+    return archive_key(name) if _ARCHIVE.fullmatch(name) else name
+
+
+def _size(path: Path) -> int:
+    try:
+        with open_regular(path) as file:
+            return os.fstat(file.fileno()).st_size
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def check_table(path: Path) -> None:
@@ -177,7 +196,10 @@ def check_table(path: Path) -> None:
 
 def check_list(path: Path, length: int) -> None:
     """Check that a file is a list of `length` image names, one a line; raise DataError if not."""
-    lines = path.read_text(encoding="utf-8", errors="replace").split()
+    try:
+        lines = read_regular(path, MAX_LIST_BYTES).decode(errors="replace").split()
+    except OSError as error:
+        raise DataError(f"{path}: the list cannot be read ({error.strerror})") from error
     invalid = next((line for line in lines if not _IMAGE.fullmatch(line)), None)
     if invalid is not None:
         raise DataError(f"{path}: {invalid[:40]!r} is not an image of ChestX-ray14")

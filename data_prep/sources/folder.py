@@ -1,18 +1,22 @@
 """Folder source: a folder of PNG, JPEG or DICOM images with a label table."""
 
-import contextlib
-import os
-from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from data_prep.decoding.radiograph import DICOM_HEAD_BYTES, DICOM_SUFFIXES, is_dicom
+from data_prep.decoding.radiograph import DICOM_HEAD_BYTES, is_dicom
 from data_prep.errors import DataError
-from data_prep.labels.table import TABLE_SUFFIXES, LabelTable, missing_columns, read_header, read_labels, table_layout
+from data_prep.labels.csv_table import read_header
+from data_prep.labels.safe_names import is_harmless, printable, row_name
+from data_prep.labels.table import TABLE_SUFFIXES, LabelTable, missing_columns, read_labels, table_layout
+from data_prep.regular_file import open_regular
+from data_prep.sources.image_names import IMAGE_SUFFIXES
+from data_prep.sources.listing import Listing, list_files, require_readable
+from data_prep.sources.matching import TWO_SUFFIXES, AmbiguousError, Match, match_names
 from data_prep.sources.source import Source, content_hash, population_of
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", *DICOM_SUFFIXES)
+UNMATCHED_LIMIT = 0.01  # share of the images, and of the rows, that may have no counterpart
+MAX_NAMED = 1000  # of each kind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,34 +30,58 @@ class FolderSource(Source):
     files: tuple[tuple[str, Path], ...]
 
     @classmethod
-    def open(cls, folder: Path, labels: Path | None = None, population: str | None = None) -> "FolderSource":
+    def open(
+        cls,
+        folder: Path,
+        labels: Path | None = None,
+        population: str | None = None,
+        *,
+        columns: Sequence[str] = (),
+        allow_missing: bool = False,
+    ) -> "FolderSource":
         """Find the images (PNG, JPEG, DICOM) and the label table of a folder, and match them by name.
 
-        The folder is searched with its subfolders. The path of the label table, `labels`, is needed if the folder
-        contains none or several. Without `population`, it is ChestX-ray14 if images and patients are numbered as
-        there, otherwise "local".
+        The folder is searched with its subfolders, behind links too; what has an image's name and is no regular file
+        counts as an image that cannot be read.
+
+        Args:
+            folder: of the images.
+            labels: the label table; needed if the folder contains none or several.
+            population: the patients' group; without it ChestX-ray14 if images and patients are numbered as there,
+                otherwise "local".
+            columns: exactly these columns of the table are labels; without, see `choose_labels`.
+            allow_missing: go on without images that have no row, rows that have no image, and unreadable folders,
+                however many.
 
         Raises:
             DataError: the folder has no images, no label table or several; a row matches several images, or several
-                rows match one image; or no image has a row.
+                rows match one image; no image has a row; or more is missing than is allowed.
         """
-        images, tables = _find_images_and_tables(folder)
+        listing = list_files(folder)
+        if not allow_missing:
+            require_readable(listing, "allow reading, or go on without them with --allow-missing")
+        images, tables = _images_and_tables(listing)
         if not images:
             raise DataError(f"{folder}: no image found (looked for {', '.join(IMAGE_SUFFIXES)}, in subfolders too)")
-        table = read_labels(labels or _find_label_table(folder, tables))
+        table = read_labels(labels or _find_label_table(folder, tables, columns), columns)
+        aliases = _aliases(listing, images)
+        matches = _match(folder, images, aliases, table)
+        left = _LeftOut.of(["" if file in aliases else image for file, image in enumerate(images)], table, matches)
+        if not allow_missing:
+            left.check(folder, len(images) - len(aliases), table)
         usual_population, public = population_of(table)
-        files = _match(folder, images, table)
-        # sizes and times stand for the content of the files: hashing 42 GB would take minutes
-        states = ((name, file.stat()) for name, file in files)
-        content = [table.sha256, *([name, state.st_size, state.st_mtime_ns] for name, state in states)]
+        files = sorted((str(table.images[match.row]), folder / images[match.file]) for match in matches)
         return cls(
             table=table,
             population=population or usual_population,
             public=public,
-            files=files,
-            images_without_row=len(images) - len(files),
+            files=tuple(files),
+            images_without_row=left.images,
             rows_without_image=len(table.images) - len(files),
-            identity=content_hash(content),
+            unmatched_images=left.image_names,
+            unmatched_rows=left.row_names,
+            remarks=_remarks(listing, matches),
+            identity=content_hash([table.sha256, *([name, *_size_and_time(file)] for name, file in files)]),
         )
 
     def items(self) -> Iterator[tuple[str, Path]]:
@@ -61,82 +89,135 @@ class FolderSource(Source):
         return iter(self.files)
 
 
-def _find_images_and_tables(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Return the images and the CSV files in `folder`, with subfolders, each sorted; hidden ones are ignored."""
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder")
-    found: list[Path] = []
-    for place, subfolders, names in os.walk(folder):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        found.extend(Path(place, name) for name in names if not name.startswith("."))
-    found.sort()
-    tables = [file for file in found if file.name.lower().endswith(TABLE_SUFFIXES)]
-    others = [file for file in found if not file.name.lower().endswith(TABLE_SUFFIXES)]
-    return [file for file in others if file.name.lower().endswith(IMAGE_SUFFIXES) or _has_dicom_prefix(file)], tables
+@dataclass(frozen=True)
+class _LeftOut:
+    """The images without a row and the rows without an image: their numbers, and what may be shown of their names."""
+
+    images: int
+    image_names: tuple[str, ...]
+    rows: int
+    row_names: tuple[str, ...]
+
+    @classmethod
+    def of(cls, images: list[str], table: LabelTable, matches: list[Match]) -> "_LeftOut":
+        """Find what is in no match; an image's name is "" if it is another one's second name."""
+        with_row, with_image = {match.file for match in matches}, {match.row for match in matches}
+        unmatched = [image for file, image in enumerate(images) if image and file not in with_row]
+        rows = [row for row in range(len(table.images)) if row not in with_image]
+        return cls(
+            len(unmatched),
+            tuple(printable(image) for image in unmatched if is_harmless(image))[:MAX_NAMED],
+            len(rows),
+            tuple(row_name(row + 1, str(table.images[row])) for row in rows[:MAX_NAMED]),
+        )
+
+    def check(self, folder: Path, images: int, table: LabelTable) -> None:
+        """Raise DataError if too many are left out."""
+        parts = []
+        if self.images > UNMATCHED_LIMIT * images:
+            names = ", ".join(map(repr, self.image_names[:3])) or "none is a PNG or JPEG file"
+            parts.append(f"{self.images} of {images} images have no row in the label table ({names})")
+        if self.rows > UNMATCHED_LIMIT * len(table.images):
+            parts.append(f"{self.rows} of {len(table.images)} rows have no image ({', '.join(self.row_names[:3])})")
+        if parts:
+            raise DataError(
+                f"{folder}: {', and '.join(parts)}; the limit is {UNMATCHED_LIMIT:.0%}: correct the names, or go on "
+                "without them with --allow-missing"
+            )
+
+
+def _images_and_tables(listing: Listing) -> tuple[list[str], list[str]]:
+    """Return the paths of the images and of the CSV files."""
+    tables = [file for file in listing.files if file.lower().endswith(TABLE_SUFFIXES)]
+    others = (file for file in listing.files if not file.lower().endswith(TABLE_SUFFIXES))
+    images = [f for f in others if f.lower().endswith(IMAGE_SUFFIXES) or _has_dicom_prefix(listing.folder / f)]
+    return images, tables
 
 
 def _has_dicom_prefix(file: Path) -> bool:
     """Check a file's first bytes, as hospitals export files without a suffix, or named by a UID with dots."""
     try:
-        with file.open("rb") as stream:
+        with open_regular(file) as stream:
             return is_dicom(stream.read(DICOM_HEAD_BYTES))
     except OSError:
         return False
 
 
-def _find_label_table(folder: Path, tables: list[Path]) -> Path:
+def _find_label_table(folder: Path, tables: list[str], columns: Sequence[str]) -> Path:
     """Return the only CSV file with the columns of a label table; other CSV files are ignored."""
-    headers: dict[Path, list[str]] = {}
+    candidates, problems = [], []
     for table in tables:
-        with contextlib.suppress(DataError):  # not a readable table
-            headers[table] = read_header(table)
-    candidates = [table for table, header in headers.items() if table_layout(header)]
-    if len(candidates) == 1:
-        return candidates[0]
-    if candidates:
-        names = ", ".join(str(table.relative_to(folder)) for table in candidates)
-        raise DataError(f"{folder}: several label tables ({names}); name one with --labels FILE")
-    if not headers:
-        raise DataError(f"{folder}: no label table (*.csv, *.csv.gz) in it; name one with --labels FILE")
-    table, header = next(iter(headers.items()))
-    raise DataError(f"{table}: {missing_columns(header)}; correct the table, or name another one with --labels FILE")
-
-
-def _match(folder: Path, images: list[Path], table: LabelTable) -> tuple[tuple[str, Path], ...]:
-    """Match rows and files if the path of one ends with the path of the other: x.png and a/x.png, but not b/x.png.
-
-    A row may omit the suffix of a DICOM file: it is often the SOP Instance UID, after which the file is named.
-    """
-    by_path = {file.relative_to(folder).as_posix(): file for file in images}
-    for file in images:
-        if file.name.lower().endswith(DICOM_SUFFIXES):
-            by_path.setdefault(file.relative_to(folder).with_suffix("").as_posix(), file)
-    by_name: dict[str, list[str]] = defaultdict(list)
-    for path in by_path:
-        by_name[PurePosixPath(path).name].append(path)
-    rows: dict[Path, str] = {}
-    for row in sorted(table.images.tolist()):
-        found = _match_row(folder, row, by_path, by_name)
-        if found is None:
+        try:
+            header = read_header(folder / table)
+        except DataError as error:
+            problems.append(str(error))
             continue
-        file = by_path[found]
-        if file in rows:
-            raise DataError(f"{file}: both rows {rows[file]!r} and {row!r} match this image; delete one row")
-        rows[file] = row
-    if not rows:
+        if table_layout(header, columns):
+            candidates.append(table)
+        else:
+            problems.append(f"{folder / table}: {missing_columns(header)}")
+    if len(candidates) == 1:
+        return folder / candidates[0]
+    if candidates:
+        raise DataError(f"{folder}: several label tables ({', '.join(candidates[:5])}); name one with --labels FILE")
+    if not problems:
+        raise DataError(f"{folder}: no label table (*.csv, *.csv.gz) in it; name one with --labels FILE")
+    more = f" (and {len(problems) - 2} more tables)" if len(problems) > 2 else ""
+    raise DataError(f"{'; '.join(problems[:2])}{more}; correct the table, or name another one with --labels FILE")
+
+
+def _match(folder: Path, images: list[str], aliases: dict[int, int], table: LabelTable) -> list[Match]:
+    names = table.images.tolist()
+
+    def shown(file: int) -> str:
+        return repr(printable(images[file])) if is_harmless(images[file]) else "a DICOM file"
+
+    try:
+        matches = match_names(names, images, aliases)
+    except AmbiguousError as error:
+        rows = " and ".join(row_name(row + 1, names[row]) for row in error.rows)
+        files = " and ".join(map(shown, error.files))
+        if len(error.rows) > 1:
+            raise DataError(f"{folder}: both {rows} match {files}; delete one row") from None
+        raise DataError(f"{folder}: {rows} matches {files}; give the path in the table") from None
+    if not matches:
         raise DataError(
-            f"{folder}: none of its {len(images)} images has a row in the label table: the first image is "
-            f"{min(by_path)!r}, the first row {str(table.images[0])!r}; check that it is the right table"
+            f"{folder}: none of its {len(images)} images has a row in the label table: the first image is {shown(0)}, "
+            f"the first row is {row_name(1, names[0])}; check that it is the right table"
         )
-    return tuple((row, file) for file, row in rows.items())
+    return matches
 
 
-def _match_row(folder: Path, row: str, by_path: dict[str, Path], by_name: dict[str, list[str]]) -> str | None:
-    parts = row.replace("\\", "/").split("/")
-    for start in range(len(parts)):
-        if (end := "/".join(parts[start:])) in by_path:
-            return end
-    matches = [path for path in by_name.get(parts[-1], []) if path.endswith("/" + "/".join(parts))]
-    if len(matches) > 1:
-        raise DataError(f"{folder}: row {row!r} matches {matches[0]!r} and {matches[1]!r}; give the path in the table")
-    return matches[0] if matches else None
+def _remarks(listing: Listing, matches: list[Match]) -> tuple[str, ...]:
+    other_suffix = sum(match.rank == TWO_SUFFIXES for match in matches)
+    remarks = {
+        f"{other_suffix} images have another suffix than in the label table": other_suffix,
+        f"{len(listing.unreadable)} folders could not be read, and what is in them is not known": listing.unreadable,
+    }
+    return tuple(remark for remark, holds in remarks.items() if holds)
+
+
+def _size_and_time(file: Path) -> tuple[int, int]:
+    """Return what stands for the content of a file, as hashing 42 GB would take minutes; zeros if it cannot be told."""
+    try:
+        state = file.stat()
+    except OSError:  # a link that leads nowhere
+        return 0, 0
+    return state.st_size, state.st_mtime_ns
+
+
+def _aliases(listing: Listing, images: list[str]) -> dict[int, int]:
+    """Return which images are links to others: index of the link -> index of the other."""
+    first: dict[tuple[int, int], int] = {}
+    aliases: dict[int, int] = {}
+    if listing.linked.isdisjoint(images):
+        return aliases
+    for file, image in sorted(enumerate(images), key=lambda each: each[1] in listing.linked):
+        try:
+            state = (listing.folder / image).stat()
+        except OSError:  # it leads nowhere
+            continue
+        other = first.setdefault((state.st_dev, state.st_ino), file)
+        if other != file and image in listing.linked:
+            aliases[file] = other
+    return aliases

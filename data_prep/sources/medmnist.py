@@ -7,20 +7,28 @@ here. Only MedMNIST's own split, which the image names begin with, is known to b
 
 import hashlib
 import zipfile
+import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import cv2
 import numpy as np
 
 from data_prep.errors import DataError
 from data_prep.labels.table import FINDINGS, LabelTable
+from data_prep.regular_file import open_regular
 from data_prep.sources.source import Source, content_hash
 
 CHESTMNIST = "chestmnist"
 SIZES = (28, 64, 128, 224)
 PARTS = ("train", "val", "test")
+MAX_IMAGES = 1_000_000  # of a part; there are 112,120 in all
+
+# What damaged npz files raise: zipfile, its decompressor, and NumPy on a header; RuntimeError if it is encrypted.
+_DAMAGE = (OSError, KeyError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,18 +48,15 @@ class MedMnistSource(Source):
             DataError: MedMNIST has no such size, or the file is missing or not a ChestMNIST file.
         """
         path = folder / file_name(size)
-        if not path.is_file():
+        if not path.exists():
             raise DataError(
                 f"{path}: not there; install the extra 'medmnist', which downloads it, or name its folder with --from"
             )
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                labels = {part: arrays[f"{part}_labels"] for part in PARTS}
-        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise DataError(f"{path}: not a complete MedMNIST file ({error}); remove it and run again") from error
+        with _opened(path) as archive:
+            labels = {part: _read_labels(archive, part) for part in PARTS}
         targets = np.concatenate([labels[part] for part in PARTS])
-        if targets.ndim != 2 or targets.shape[1] != len(FINDINGS) or not np.isin(targets, (0, 1)).all():
-            raise DataError(f"{path}: labels of shape {targets.shape}; ChestMNIST has {len(FINDINGS)} labels of 0 or 1")
+        if not np.isin(targets, (0, 1)).all():
+            raise DataError(f"{path}: labels other than 0 and 1")
         names = np.array([f"{part}_{index:06d}.png" for part in PARTS for index in range(len(labels[part]))])
         digest = hashlib.sha256(targets.astype(np.int8).tobytes()).hexdigest()
         table = LabelTable(
@@ -70,26 +75,59 @@ class MedMnistSource(Source):
     def items(self) -> Iterator[tuple[str, bytes]]:
         """Yield (image name, PNG file): a store is built from files, and encoding such small images costs little."""
         names = iter(self.table.images.tolist())
-        with zipfile.ZipFile(self.path) as archive:
+        with _opened(self.path) as archive:
             for part in PARTS:
-                for pixels in self._pixels(archive, f"{part}_images.npy"):
+                for pixels in _iterate_images(archive, part, self.size):
                     yield next(names), cv2.imencode(".png", pixels)[1].tobytes()
 
-    def _pixels(self, archive: zipfile.ZipFile, name: str) -> Iterator[np.ndarray]:
-        """Yield the (s, s) uint8 images of one array without loading all of it: at 224 px it has 4 GB."""
-        try:
-            with archive.open(name) as stream:
-                version = np.lib.format.read_magic(stream)
-                if version != (1, 0):
-                    raise ValueError(f"array format {version}")
-                shape, fortran_order, kind = np.lib.format.read_array_header_1_0(stream)
-                if shape[1:] != (self.size, self.size) or fortran_order or kind != np.uint8:
-                    raise ValueError(f"{name} holds {kind} of shape {shape}")
-                for _ in range(shape[0]):
-                    data = stream.read(self.size**2)
-                    yield np.frombuffer(data, np.uint8).reshape(self.size, self.size)
-        except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise DataError(f"{self.path}: not a complete MedMNIST file ({error}); remove it and run again") from error
+
+@contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    """Open an npz file; whatever is wrong with it is a DataError that names it."""
+    try:
+        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
+            yield archive
+    except _DAMAGE as error:
+        what = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise DataError(f"{path}: not a complete MedMNIST file ({what}); remove it and run again") from error
+
+
+@contextmanager
+def _array(archive: zipfile.ZipFile, name: str, kind: str, shape: tuple[int, ...]) -> Iterator[tuple[IO[bytes], int]]:
+    """Open an array of n rows of `shape` and bytes of `kind` in an npz file; give its data as a stream, and n.
+
+    What a header declares is checked before memory is taken for it: it may be anything.
+    """
+    info = archive.getinfo(name)
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others expand without a limit
+        raise ValueError(f"{name} is compressed in another way than NumPy's")
+    with archive.open(info) as stream:
+        if (version := np.lib.format.read_magic(stream)) != (1, 0):
+            raise ValueError(f"array format {version}")
+        found, fortran_order, dtype = np.lib.format.read_array_header_1_0(stream)
+        if found[1:] != shape or fortran_order or dtype.kind not in kind or dtype.itemsize != 1:
+            raise ValueError(f"{name} holds {str(dtype)[:40]} of shape {str(found)[:60]}")
+        if not 0 <= found[0] <= MAX_IMAGES:
+            raise ValueError(f"{name} holds {found[0]} rows, ChestMNIST fewer than {MAX_IMAGES}")
+        yield stream, found[0]
+
+
+def _read_labels(archive: zipfile.ZipFile, part: str) -> np.ndarray:
+    """Return the labels of a part: (n, 14) int8."""
+    with _array(archive, f"{part}_labels.npy", "uib", (len(FINDINGS),)) as (stream, rows):
+        data = stream.read(rows * len(FINDINGS))
+        return np.frombuffer(data, np.int8).reshape(rows, len(FINDINGS))
+
+
+def _iterate_images(archive: zipfile.ZipFile, part: str, size: int) -> Iterator[np.ndarray]:
+    """Yield the (s, s) uint8 images of a part without loading all of them: at 224 px they have 4 GB."""
+    labels = archive.getinfo(f"{part}_labels.npy")
+    with _array(archive, f"{part}_images.npy", "u", (size, size)) as (stream, rows):
+        with _array(archive, labels.filename, "uib", (len(FINDINGS),)) as (_, labelled):
+            if rows != labelled:
+                raise ValueError(f"{part} has {rows} images and {labelled} rows of labels")
+        for _ in range(rows):
+            yield np.frombuffer(stream.read(size**2), np.uint8).reshape(size, size)
 
 
 def file_name(size: int) -> str:

@@ -44,12 +44,14 @@ class Source(LabelledSource, ABC):
         rows_without_image: number of rows that were left out, because there is no image of that name.
         unmatched_images: the first of these images, in words that name no patient.
         unmatched_rows: the first of these rows, likewise.
+        remarks: what else the user should know of the source, in sentences that name no patient.
     """
 
     images_without_row: int = 0
     rows_without_image: int = 0
     unmatched_images: tuple[str, ...] = ()
     unmatched_rows: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.table.images) - self.rows_without_image

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_prep.errors import DataError
-from data_prep.labels import table
+from data_prep.labels import csv_table
 from data_prep.labels.table import FINDINGS, read_labels
 
 NIH_HEADER = (
@@ -65,8 +65,9 @@ def test_one_column_per_label_is_read_back_with_its_unknowns(
 ) -> None:
     cells = {1: "1", 0: "0.0", -1: ""}
     lines = [f"{i}.png,p{i},{','.join(cells[value] for value in row)}" for i, row in enumerate(rows)]
-    text = "\n".join(["FileName,Subject_ID,Fracture,Pleural Fluid,Device", *lines])
-    table = read_labels(write(tmp_path_factory.mktemp("labels"), text))
+    labels = ("Fracture", "Pleural Fluid", "Device")
+    text = "\n".join([",".join(["FileName", "Subject_ID", *labels]), *lines])
+    table = read_labels(write(tmp_path_factory.mktemp("labels"), text), labels)
     assert table.layout == "columns"
     assert table.labels == ("Fracture", "Pleural Fluid", "Device")
     assert table.targets.tolist() == [list(row) for row in rows]
@@ -74,11 +75,13 @@ def test_one_column_per_label_is_read_back_with_its_unknowns(
 
 
 def test_columns_that_describe_are_no_labels_and_are_named(tmp_path: Path) -> None:
-    text = "image,patient,sex,age,report,View,Mass\na.png,x,1,1,clear,lateral,1\nb.png,y,0,80,,LL,\n"
+    text = "image,patient,sex,age,report,View,Mass,ward\na.png,x,1,1,clear,pa,1,east\nb.png,y,0,80,,AP erect,,west\n"
     table = read_labels(write(tmp_path, text))
     assert table.labels == ("Mass",)
-    assert table.views.tolist() == ["LATERAL", "LATERAL"]
-    assert table.ignored == ("sex", "age", "report")
+    assert table.views.tolist() == ["PA", "AP"]
+    assert table.ignored == {
+        **dict.fromkeys(["sex", "age", "report"], "a technical column"), "ward": "text or numbers that are no label"
+    }  # fmt: skip
 
 
 def test_patients_of_a_foreign_table_keep_their_leading_zeros(tmp_path: Path) -> None:
@@ -111,13 +114,13 @@ def test_a_compressed_table_is_the_same_table(tmp_path: Path) -> None:
             f"{NIH_HEADER}\n{nih_row(findings='No Finding|Mass')}\n",
             r"'No Finding' .*cannot be combined with other findings",
         ),
-        (f"{NIH_HEADER}\n{nih_row()}\n{nih_row()}\n", r"image '00000001_000.png' has 2 rows"),
+        (f"{NIH_HEADER}\n{nih_row()}\n{nih_row()}\n", r"row 1 \('00000001_000.png'\) and row 2 are of the same image"),
         (f"{NIH_HEADER}\n{nih_row(patient=' ')}\n", r"row 1 is empty in column 'Patient ID'"),
         (f"{NIH_HEADER}\n{nih_row()[:39]}\n", r"row 1 has 7 cells, the header has 11 columns"),
         (f"{NIH_HEADER}\n{nih_row()},more\n", r"row 1 has 12 cells"),
         (
             "image,patient,Mass\na.png,1,1\nb.png,2,yes\n",
-            r"row 2, column 'Mass' contains 'yes'; a label is 1, 0 or nothing",
+            r"column 'Mass' mixes 1 and 0 with Yes and No",
         ),
         ("image,patient,Mass,Mass\na.png,1,1,0\n", r"two columns are named 'Mass'"),
         ("image,file,patient,Mass\na.png,b,1,1\n", r"columns 'image' and 'file' could both"),
@@ -137,8 +140,8 @@ def test_a_broken_table_says_what_is_wrong(tmp_path: Path, text: str, message: s
 def test_a_table_that_expands_beyond_the_limit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "bomb.csv.gz"
     path.write_bytes(gzip.compress(b"0" * 200_000))
-    monkeypatch.setattr(table, "MAX_TABLE_BYTES", 10_000)
-    with pytest.raises(DataError, match="decompresses to more than 10000 bytes"):
+    monkeypatch.setattr(csv_table, "FREE_EXPANSION_BYTES", 10_000)
+    with pytest.raises(DataError, match=r"bytes decompress to more than \d+, the limit"):
         read_labels(path)
 
 
@@ -147,7 +150,7 @@ def test_a_truncated_gzip_and_a_missing_or_binary_file_are_named(tmp_path: Path)
     packed.write_bytes(gzip.compress(NIH_HEADER.encode() * 9)[:-20])
     with pytest.raises(DataError, match="not a complete gzip file"):
         read_labels(packed)
-    with pytest.raises(DataError, match=r"none\.csv: the label table cannot be read \(No such file"):
+    with pytest.raises(DataError, match=r"none\.csv: the table cannot be read \(No such file"):
         read_labels(tmp_path / "none.csv")
     binary = tmp_path / "binary.csv"
     binary.write_bytes(b"\xff\xfe\x00")

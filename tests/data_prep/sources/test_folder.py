@@ -26,8 +26,16 @@ def test_images_without_a_row_and_rows_without_an_image_are_counted(nih_folder: 
     images = folder / "images"
     (images / "00000001_000.png").rename(images / "stranger.png")
     (images / "00000001_001.png").unlink()
-    source = FolderSource.open(folder)
+    with pytest.raises(
+        DataError,
+        match=r"1 of 5 images have no row in the label table \('images/stranger.png'\), and 2 of 6 rows have no image "
+        r"\(row 1 \('00000001_000.png'\), row 2 .*; the limit is 1%: .* --allow-missing",
+    ):
+        FolderSource.open(folder)
+    source = FolderSource.open(folder, allow_missing=True)
     assert (len(source), source.images_without_row, source.rows_without_image) == (4, 1, 2)
+    assert source.unmatched_images == ("images/stranger.png",)
+    assert source.unmatched_rows == ("row 1 ('00000001_000.png')", "row 2 ('00000001_001.png')")
 
 
 def test_dicom_files_are_found_under_any_name_and_matched_without_their_suffix(tmp_path: Path) -> None:
@@ -37,7 +45,9 @@ def test_dicom_files_are_found_under_any_name_and_matched_without_their_suffix(t
         (tmp_path / name).write_bytes(b"text" if name in ("notes.txt", "IM0002") else dicom)
     rows = ["1.2.840.1", "1.2.840.2", "IM0001", "scan", "notes", "IM0002"]
     (tmp_path / "labels.csv").write_text("image,patient,Mass\n" + "".join(f"{row},a,1\n" for row in rows))
-    source = FolderSource.open(tmp_path)
+    with pytest.raises(DataError, match=r"2 of 6 rows have no image \(row 5, row 6\)"):
+        FolderSource.open(tmp_path)
+    source = FolderSource.open(tmp_path, allow_missing=True)
     assert {row: file.name for row, file in source.items()} == dict(zip(rows[:4], names[:4], strict=True))
     assert (source.images_without_row, source.rows_without_image) == (0, 2)
 
@@ -62,10 +72,10 @@ def test_paths_in_the_table_tell_apart_images_of_one_name(tmp_path: Path) -> Non
     }
     assert (source.population, source.public) == ("local", False)
     table.write_text("path,patient,Mass\nview1.PNG,a,1\n")
-    with pytest.raises(DataError, match=r"row 'view1.PNG' matches 'a/view1.PNG' and 'b/view1.PNG'"):
+    with pytest.raises(DataError, match=r"row 1 \('view1.PNG'\) matches 'a/view1.PNG' and 'b/view1.PNG'"):
         FolderSource.open(tmp_path)
     table.write_text("path,patient,Mass\na/view1.PNG,a,1\nx/a/view1.PNG,b,0\n")
-    with pytest.raises(DataError, match=r"both rows 'a/view1.PNG' and 'x/a/view1.PNG' match this image"):
+    with pytest.raises(DataError, match=r"both row 1 \('a/view1.PNG'\) and row 2 \('x/a/view1.PNG'\) match"):
         FolderSource.open(tmp_path)
 
 
@@ -131,6 +141,8 @@ def test_a_folder_that_is_missing_empty_or_of_other_images_is_refused(nih_folder
         FolderSource.open(tmp_path)
     folder = nih_folder()
     table = folder / "Data_Entry_2017_v2020.csv"
-    table.write_text(table.read_text().replace(".png", ".dcm"))
-    with pytest.raises(DataError, match=r"none of its 20 images has a row .* first row '00000001_000.dcm'"):
+    table.write_text(table.read_text().replace("_0", "-0").replace(".png", ".dcm"))
+    with pytest.raises(
+        DataError, match=r"none of its 20 images has a row .* is 'images/00000001_000.png', the first row is row 1;"
+    ):
         FolderSource.open(folder)
