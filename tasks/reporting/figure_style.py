@@ -9,6 +9,7 @@ results give the same bytes.
 
 import io
 import re
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ParamSpec, TypeVar
@@ -20,6 +21,7 @@ from matplotlib.figure import Figure
 from tasks.records.arms import Condition
 from tasks.records.study import StudyResults
 from tasks.records.summary_text import describe_metric
+from tasks.runtime.escaping import escape_unprintable
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -53,6 +55,7 @@ RC_PARAMS = {
     "lines.markersize": 5.5,
 }
 MAX_METHODS_PER_PANEL = 5  # more of them cannot be distinguished in one panel
+MOST_IN_LINE = 34  # characters of a label's name: half of `WIDTH`
 WIDTH = 7.2  # inches, of every figure: text then has the same size in all
 
 
@@ -121,13 +124,18 @@ def metric_title(results: StudyResults) -> str:
 
 
 def wrap_name(name: str, width: int) -> str:
-    """Break a method's name after brackets, underscores and spaces into lines of about `width` characters."""
+    """Break a name after brackets, underscores and spaces, else anywhere, into lines of about `width` characters."""
     lines = [""]
-    for part in re.split(r"(?<=[(_ ])", name):
+    for part in re.findall(rf"[^(_ ]{{1,{width}}}[(_ ]?|[(_ ]", name):
         if lines[-1] and len(lines[-1]) + len(part) > width:
             lines.append("")
         lines[-1] += part
     return "\n".join(lines)
+
+
+def label_text(label: str) -> str:
+    """Return a label's name as figures show it, on lines that leave room for what is drawn."""
+    return wrap_name(escape_unprintable(label).replace("_", " "), MOST_IN_LINE)
 
 
 def first_and_noisiest(results: StudyResults) -> tuple[Condition, ...]:
@@ -157,13 +165,20 @@ def to_svg(figure: Figure, name: str) -> str:
     for axes in figure.axes:
         axes.patch.set_visible(False)
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # the page's font draws the text
+        figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", svg)
-    svg = re.sub(r"<(metadata|style).*?</\1>", "", svg, flags=re.DOTALL).replace("xlink:href", "href")
-    svg = re.sub(r"font-family: [^;\"]*", "font-family: sans-serif", svg)
-    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", svg)
-    for size in ("width", "height"):
-        svg = re.sub(rf'(<svg[^>]*?) {size}="[^"]*"', r"\1", svg)
-    return svg.replace(INK, "currentColor").replace(FAINT, "var(--pale)")
+    svg = re.sub(r"<(metadata|style).*?</\1>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    # tags only: a name that looks like a part of one stands between them
+    svg = re.sub(r"<[^>]*>", lambda tag: _tag_in_page(tag[0], name), svg)
+    return escape_unprintable(svg)
+
+
+def _tag_in_page(tag: str, name: str) -> str:
+    tag = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", tag).replace("xlink:href", "href")
+    tag = re.sub(r"font-family: [^;\"]*", "font-family: sans-serif", tag)
+    tag = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", tag)
+    if tag.startswith("<svg"):
+        tag = re.sub(r' (width|height)="[^"]*"', "", tag)
+    return tag.replace(INK, "currentColor").replace(FAINT, "var(--pale)")

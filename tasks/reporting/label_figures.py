@@ -17,6 +17,7 @@ from tasks.reporting.figure_style import (
     draw_interval,
     first_and_noisiest,
     in_report_style,
+    label_text,
     metric_title,
     new_figure,
     panel_grid,
@@ -58,7 +59,7 @@ def labels_by_method(results: StudyResults) -> str:
         axes.grid(axis="x")
         axes.tick_params(axis="y", length=0)
     first = grid[0, 0]
-    first.set_yticks(range(len(order)), [label.replace("_", " ") for label in order])
+    first.set_yticks(range(len(order)), [label_text(label) for label in order])
     first.set_ylim(len(order) - 0.5, -0.5)
     handles = [first.plot([], [], **style.marks, label=method)[0] for method, style in style_of.items()]
     figure.legend(handles=handles, loc="outside upper left", ncols=min(len(handles), 4))
@@ -85,13 +86,13 @@ def _heat_map(results: StudyResults) -> str:
     table = dict(sorted(table.items(), key=lambda row: -np.nan_to_num(row[1][-1], nan=-np.inf)))
     cells = np.array(list(table.values()))
     strongest = max(1.0, float(np.nanquantile(np.abs(cells), 0.95))) if np.isfinite(cells).any() else 1.0
-    figure, axes = new_figure(1.4 + 0.22 * len(table))
+    names = [label_text(name) + (" *" if name in condition.labels else "") for name in labels]
+    figure, axes = new_figure(1.4 + 0.22 * len(table) + max(map(_more_height, names)))
     axes.pcolormesh(cells, cmap=_DIVERGING, vmin=-strongest, vmax=strongest)
     for (row, column), value in np.ndenumerate(cells):
         colour = INK if np.isnan(value) else "#151515"  # cells with a number are light on a dark page too
         text = "–" if np.isnan(value) else "0" if round(value) == 0 else signed(value, 0)
         axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", size=7, color=colour)
-    names = [name.replace("_", " ") + (" *" if name in condition.labels else "") for name in labels]
     axes.set_xticks(np.arange(len(names) + 1) + 0.5, [*names, "mean"], rotation=40, ha="left", size=8)
     axes.set_yticks(np.arange(len(table)) + 0.5, [wrap_name(method, 26) for method in table], size=7)
     axes.xaxis.tick_top()
@@ -104,6 +105,12 @@ def _heat_map(results: StudyResults) -> str:
         + ("\n* noisy in training" if condition.labels else "")
     )
     return to_svg(figure, "labels")
+
+
+def _more_height(name: str) -> float:
+    """Return the inches that a slanted name takes above those of a short one."""
+    lines = name.split("\n")
+    return 0.07 * max(0, max(map(len, lines)) - 20) + 0.12 * (len(lines) - 1)
 
 
 def _scores(results: StudyResults, method: str, condition: Condition, labels: Sequence[str]) -> NDArray[np.float64]:

@@ -17,6 +17,7 @@ from tasks.reporting.figure_style import (
     draw_seed_points,
     first_and_noisiest,
     in_report_style,
+    label_text,
     metric_title,
     new_figure,
     panel_grid,
@@ -162,7 +163,7 @@ def prevalence_under_noise(results: StudyResults) -> str | None:
             axes.plot(after, y, "o", color=COLOURS[2])
     axes.plot([], [], "o", markerfacecolor="none", color=INK, linestyle="", label="as the data came")
     axes.plot([], [], "o", color=COLOURS[2], linestyle="", label=f"with {condition.title}")
-    axes.set_yticks(range(len(labels)), [label.replace("_", " ") for label in labels])
+    axes.set_yticks(range(len(labels)), [label_text(label) for label in labels])
     axes.set_ylim(len(labels) - 0.5, -0.5)
     axes.set_xlim(left=0)
     axes.xaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")

@@ -19,6 +19,7 @@ from tasks.records.comparisons import ComparisonRecord
 from tasks.records.scores import ScoreRecord
 from tasks.records.summary_text import signed
 from tasks.runtime.atomic_files import write_atomically
+from tasks.runtime.escaping import escape_unprintable
 
 MAX_EXAMPLES = 12
 MAX_POINTS = 6  # single seeds in a cell of a table
@@ -66,8 +67,18 @@ def write_page(
         examples=[(png_data_uri(_reduced(image)), caption) for image, caption in zip(images, captions, strict=True)],
         example_size=f"{side} × {side} pixels{reduced}",
     )
-    write_atomically(out, page.encode())
+    write_atomically(out, escape_unprintable(page).encode())
     return out
+
+
+def without_pictures(page: str) -> str:
+    """Return the page that `write_page` wrote, with a word in the place of each example image.
+
+    Nothing of an image is to be where others may read the runs.
+    """
+    return re.sub(
+        r'<img src="data:[^>]*>', '<span class="none">picture: only in the report beside results.json</span>', page
+    )
 
 
 def example_images(store: Store, rows: NDArray[np.int64]) -> tuple[NDArray[np.uint8], list[str]]:

@@ -15,6 +15,7 @@ from tasks.reporting.figure_style import (
     Dashes,
     first_and_noisiest,
     in_report_style,
+    label_text,
     panel_grid,
     to_svg,
     wrap_name,
@@ -73,7 +74,7 @@ def _draw_weights(axes: Axes, results: StudyResults, method: str, condition: Con
 def _add_label_legend(figure: Figure, noisy: Sequence[str]) -> None:
     axes = figure.axes[0]
     handles = [
-        axes.plot([], [], color=colour, linestyle=dashes, label=label.replace("_", " "))[0]
+        axes.plot([], [], color=colour, linestyle=dashes, label=label_text(label))[0]
         for label, colour, dashes in _label_styles(noisy)
     ]
     handles.append(axes.plot([], [], color=INK, alpha=0.3, linewidth=0.8, label="other labels")[0])

@@ -5,6 +5,7 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -188,3 +189,16 @@ def _comparison(method: str, baseline: str, condition: Condition, seeds: tuple[i
 def big_study() -> StudyResults:
     methods = ("uniform", "svd", TWO_STAGES, TRUST, "oracle")
     return fake_study((0.2, 0.4, 0.6), (0, 1, 2, 3, 4), methods, controls=CONTROLS, floor=True)
+
+
+def renamed(study: StudyResults, names: Mapping[str, str]) -> StudyResults:
+    """The study with other names for its labels, wherever they stand by themselves."""
+
+    def walk(node: Any) -> Any:
+        if isinstance(node, dict):
+            return {names.get(key, key): walk(value) for key, value in node.items()}
+        if isinstance(node, list):
+            return [walk(value) for value in node]
+        return names.get(node, node) if isinstance(node, str) else node
+
+    return StudyResults.model_validate(walk(study.model_dump(mode="json")))
