@@ -10,8 +10,9 @@ from flows.ingest import prepare_store
 from flows.settings import FlowSettings
 from tasks.data.ingest import DataSettings
 from tasks.images.evaluation_report import report_evaluation
-from tasks.images.promotion import PromotionSettings, evaluate_models
+from tasks.images.promotion import PromotionSettings, check_registered, evaluate_models
 from tasks.runtime.run_folder import prepare_run_folder
+from tasks.runtime.settings import ModelName
 
 
 class EvaluateSettings(FlowSettings):
@@ -19,7 +20,7 @@ class EvaluateSettings(FlowSettings):
 
     data: DataSettings = Field(DataSettings(), description="images and labels")
     split: SplitSettings = Field(SplitSettings(), description="the split with which the models were trained")
-    model_name: str = Field("medmtl", min_length=1, description="name of the model in MLflow's registry")
+    model_name: ModelName = Field("medmtl", description="name of the model in MLflow's registry")
     promotion: PromotionSettings = Field(PromotionSettings(), description="when the challenger becomes champion")
 
 
@@ -27,6 +28,7 @@ class EvaluateSettings(FlowSettings):
 def evaluate(settings: EvaluateSettings = EvaluateSettings(), out: Path | None = None, force: bool = False) -> Path:
     """Score champion and challenger, promote the challenger if the rule allows; return the report's path."""
     folder = prepare_run_folder(out, "evaluate", settings, force)
+    check_registered(settings.model_name)
     store = prepare_store(settings.data)
     results = evaluate_models(
         settings.model_name, store, settings.split, settings.promotion, settings.model_dump(mode="json")

@@ -5,10 +5,10 @@ with and without alignment of the task embeddings, compared with single-task net
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 from prefect import flow
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from flows.text_study import TextStudySettings, run_text_study
 from models.networks.pretrained_encoder import PretrainedSettings
@@ -16,7 +16,7 @@ from models.training.text_training import FINE_TUNING, TextTrainingSettings
 from tasks.data.pretrained import prepare_encoder
 from tasks.data.texts import GlueData, prepare_texts
 from tasks.runtime.run_folder import prepare_run_folder
-from tasks.text.plan import Experiment, TextPlanSettings
+from tasks.text.plan import Experiment, TextPlanSettings, check_tasks
 
 
 class GlueSettings(TextStudySettings):
@@ -40,11 +40,23 @@ class GlueSettings(TextStudySettings):
     )
     training: TextTrainingSettings = Field(FINE_TUNING, description="how each network is trained")
 
+    @property
+    def experiments(self) -> tuple[Experiment, ...]:
+        """The comparisons that are run."""
+        every: tuple[Experiment, ...] = ("singles", "pairs", "together")
+        return every if self.experiment == "all" else (self.experiment,)
+
+    @model_validator(mode="after")
+    def _tasks_are_enough(self) -> Self:
+        check_tasks(self.experiments, self.data.tasks)
+        return self
+
 
 @flow(name="glue")
 def glue(settings: GlueSettings = GlueSettings(), out: Path | None = None, force: bool = False) -> Path:
     """Run a GLUE study and return its report's path. Finished arms are reused, unfinished ones are resumed."""
     folder = prepare_run_folder(out, "glue", settings, force)
+    settings.check_before_download()
     data = prepare_texts(settings.data)
     encoder = prepare_encoder(settings.encoder)
     plan_settings = TextPlanSettings(
@@ -55,7 +67,5 @@ def glue(settings: GlueSettings = GlueSettings(), out: Path | None = None, force
         pretrained=encoder,
         control=settings.control,
     )
-    experiments: tuple[Experiment, ...] = ("singles", "pairs", "together")
-    chosen = experiments if settings.experiment == "all" else (settings.experiment,)
     title = f"glue · {settings.experiment} · {encoder.name} · {settings.seeds} seeds"
-    return run_text_study(settings, data, chosen, plan_settings, title, folder)
+    return run_text_study(settings, data, settings.experiments, plan_settings, title, folder)

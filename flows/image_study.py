@@ -9,15 +9,19 @@ from pydantic import Field, ValidationError, model_validator
 from data_prep.labels.adjudicated import read_adjudicated
 from data_prep.labels.splits import SplitSettings
 from data_prep.noise.protocols import ProtocolSettings
+from data_prep.settings import Seed
 from flows.ingest import prepare_store
 from flows.settings import FlowSettings
-from models.networks.multitask import NetworkSettings
-from models.training.image_training import TrainingSettings
+from models.networks.multitask import NetworkSettings, check_backbone
+from models.training.image_training import TrainingSettings, check_devices, check_training
 from models.training.recipes import recipe
 from models.weighting.registry import WeightingSettings
-from tasks.arms.runner import RunnerSettings
+from tasks.arms.runner import RunnerSettings, check_runner
 from tasks.data.ingest import DataSettings, check_images
+from tasks.data.open_split import open_split
 from tasks.engine.plan import Plan
+from tasks.images.adjudication import check_adjudicated
+from tasks.images.inputs import read_weights
 from tasks.images.kind import ImageKind
 from tasks.images.plan import ImagePlanSettings, plan_images
 from tasks.images.spec import ImageArm
@@ -41,8 +45,8 @@ class ImageStudySettings(FlowSettings):
         TrainingSettings(),
         description="how each network is trained; what is not given follows the backbone (models.training.recipes)",
     )
-    seed: int = Field(
-        0, ge=0, description="first training seed, for initial weights, order of the images, augmentation, noise masks"
+    seed: Seed = Field(
+        0, description="first training seed, for initial weights, order of the images, augmentation, noise masks"
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="device to train on: auto, cpu or cuda")
     runner: RunnerSettings = Field(RunnerSettings(), description="how many arms train at a time, and where")
@@ -61,6 +65,15 @@ class ImageStudySettings(FlowSettings):
         except ValidationError:
             return given  # the settings' own validation names the place
         return {**given, "training": {**recipe(network.backbone, network.pretrained), **training}}
+
+    def check_methods(self, methods: Sequence[WeightingSettings]) -> None:
+        """Check what the settings alone say of the methods: that each can work and will take effect.
+
+        Raises:
+            SettingError: one cannot, or no epoch would use its weights.
+        """
+        for method in methods:
+            check_training(method, self.training, self.network)
 
     def describe(self, methods: Sequence[WeightingSettings], noise: str) -> str:
         """Describe a study in one line, for the name of its MLflow run."""
@@ -89,10 +102,11 @@ def plan_image_study(
         baseline: name of the method with which the others are compared.
         floor: whether the baseline is also trained with other seeds (A/A).
     """
-    if settings.adjudicated:
-        read_adjudicated(settings.adjudicated)  # an unreadable table is an error now, not after hours of training
+    _check_before_decoding(settings)
     store = prepare_store(settings.data)
     checks = check_images(settings.data, store)
+    if settings.adjudicated:
+        check_adjudicated(settings.adjudicated, *open_split(store, settings.split))
     of_plan = ImagePlanSettings(
         split=settings.split,
         protocol=protocol,
@@ -108,3 +122,19 @@ def plan_image_study(
     )
     kind = ImageKind(store, settings.split, checks, settings.adjudicated, settings.command)
     return kind, plan_images(store, of_plan, folder / "noise")
+
+
+def _check_before_decoding(settings: ImageStudySettings) -> None:
+    """Check what needs no image, before images are downloaded and decoded for hours.
+
+    Raises:
+        DataError: a file cannot be read, or the task runner is not installed.
+        SettingError: the network does not take the images or the weights, or there is no such device.
+    """
+    if settings.adjudicated:
+        read_adjudicated(settings.adjudicated)
+    check_runner(settings.runner)
+    if settings.runner.kind == "threads":  # the machines of a Ray cluster may have other devices than this one
+        check_devices(settings.training, settings.device)
+    check_backbone(settings.network, settings.data.size, images=2)
+    read_weights(settings.network)

@@ -5,10 +5,10 @@ to the others, and the capacity of the shared module, compared with single-task 
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from prefect import flow
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from flows.text_study import TextStudySettings, run_text_study
 from models.networks.word_encoders import CnnSettings, LstmSettings, MlpSettings
@@ -16,7 +16,7 @@ from models.training.text_training import TextTrainingSettings
 from tasks.data.pretrained import prepare_vectors
 from tasks.data.texts import SentimentData, prepare_texts
 from tasks.runtime.run_folder import prepare_run_folder
-from tasks.text.plan import TextPlanSettings
+from tasks.text.plan import TextPlanSettings, check_tasks
 
 WordEncoder = Annotated[LstmSettings | CnnSettings | MlpSettings, Field(discriminator="kind")]
 
@@ -42,9 +42,14 @@ class SentimentSettings(TextStudySettings):
     max_length: int = Field(256, ge=1, le=4096, description="words that are read of a sentence; the rest is cut off")
     training: TextTrainingSettings = Field(TextTrainingSettings(epochs=6), description="how each network is trained")
     source: str = Field("sst", description="the source task, for transfer")
-    fine_tuning_epochs: int = Field(6, ge=1, description="epochs of fine-tuning on the target task, for transfer")
-    widths: tuple[int, ...] = Field(
-        (5, 10, 25, 50, 100, 250, 500), min_length=1, description="widths of the shared encoder, for capacity"
+    fine_tuning_epochs: int = Field(
+        6, ge=1, le=100_000, description="epochs of fine-tuning on the target task, for transfer"
+    )
+    widths: tuple[Annotated[int, Field(ge=1, le=65_536)], ...] = Field(
+        (5, 10, 25, 50, 100, 250, 500),
+        min_length=1,
+        max_length=100,
+        description="widths of the shared encoder, for capacity",
     )
     leave_overlap: bool = Field(
         True,
@@ -58,11 +63,17 @@ class SentimentSettings(TextStudySettings):
         """Accept the name of an encoder instead of its settings."""
         return {"kind": encoder} if isinstance(encoder, str) else encoder
 
+    @model_validator(mode="after")
+    def _tasks_are_enough(self) -> Self:
+        check_tasks([self.experiment], self.data.tasks, self.source)
+        return self
+
 
 @flow(name="sentiment")
 def sentiment(settings: SentimentSettings = SentimentSettings(), out: Path | None = None, force: bool = False) -> Path:
     """Run a sentiment study and return its report's path. Finished arms are reused, unfinished ones are resumed."""
     folder = prepare_run_folder(out, "sentiment", settings, force)
+    settings.check_before_download()
     data = prepare_texts(settings.data)
     dimensions = settings.encoder.dimension
     plan_settings = TextPlanSettings(

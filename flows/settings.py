@@ -1,17 +1,16 @@
-"""A flow's settings from command-line flags and a YAML file, and one-line messages for invalid input."""
+"""A flow's settings from command-line flags and a YAML file."""
 
-import errno
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import click
-import yaml
-from pydantic import BaseModel, ValidationError, model_validator
+from pydantic import BaseModel, model_validator
 
-from data_prep.errors import DataError, did_you_mean
-from models.errors import SettingError
+from data_prep.errors import DataError
+from flows.config_file import read_config
+from flows.error_lines import error_line as error_line
 from tasks.runtime.settings import Settings
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -146,35 +145,57 @@ def compose(model: type[Model], config: Path | None, flags: Mapping[str, Any]) -
         DataError: the file cannot be read, or is no mapping.
         pydantic.ValidationError: a value is not allowed.
     """
-    values = read_yaml(config) if config else {}
+    values = read_config(config) if config else {}
     given: dict[str, Any] = {}
     for flag, value in flags.items():
         if value is not None and value != ():
             _put(given, FLAGS[flag].path, value)
     kinds = given.pop("method", {}).get("kind", ())
     noise = given.pop("noise", None)
-    _merge(values, given)
     if kinds and "methods" in model.model_fields:
-        of_file = {entry["kind"]: entry for entry in values.get("methods", ())}
-        values["methods"] = [of_file.get(kind, {"kind": kind}) for kind in kinds]
+        values["methods"] = [entry for kind in kinds for entry in _of_kind(values.get("methods"), kind)]
     elif kinds:
         if len(kinds) > 1:
             raise DataError(f"a training takes one --method; got {', '.join(kinds)}: compare them with a study")
-        values["method"] = {"kind": kinds[0]}
+        given["method"] = {"kind": kinds[0]}
+    _merge(values, given)
     if noise is not None:
-        defaults = {"kind": "random"} | ({} if noise.get("kind") == "none" else {"rate": DEFAULT_NOISE_RATE})
-        _put_noise(values, defaults | noise, "protocol" in model.model_fields)
+        _put_noise(values, noise, "protocol" in model.model_fields)
     return model.model_validate(values)
 
 
 def _put_noise(values: dict[str, Any], noise: dict[str, Any], is_study: bool) -> None:
     """Put the noise of the flags where a training, a study of all labels, or another study has it."""
-    if not is_study:
-        values["noise"] = noise
-        return
-    protocol = values.setdefault("protocol", {"kind": "all"})
-    with_clean = [{"kind": "none"}, *([] if noise["kind"] == "none" else [noise])]
-    protocol["noise"] = with_clean if protocol.get("kind", "all") == "all" else noise
+    place = values
+    if is_study:
+        place = values.setdefault("protocol", {"kind": "all"})
+        if not isinstance(place, dict):
+            return  # the validation says what is wrong with it
+    given = _noise(place.get("noise"), noise)
+    listed = is_study and place.get("kind", "all") == "all"
+    place["noise"] = [{"kind": "none"}, *([] if given["kind"] == "none" else [given])] if listed else given
+
+
+def _noise(of_file: Any, of_flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the noise of the flags, which change the file's noise of that kind if it has one."""
+    kind = of_flags.get("kind")
+    if kind == "none" and len(of_flags) > 1:
+        raise DataError("--noise none takes no rate and no label: leave these flags out, or name another --noise")
+    listed = [each for each in (of_file if isinstance(of_file, list) else [of_file]) if isinstance(each, Mapping)]
+    known = [each for each in listed if each.get("kind") == kind or (kind is None and each.get("kind") != "none")]
+    if len(known) > 1:
+        raise DataError(
+            f"the file lists {len(known)} noises that the noise flags could change: change them in the file"
+        )
+    if known:
+        return dict(known[0]) | dict(of_flags)
+    return {"kind": "random"} | ({} if kind == "none" else {"rate": DEFAULT_NOISE_RATE}) | dict(of_flags)
+
+
+def _of_kind(entries: Any, kind: str) -> list[Any]:
+    """Return the entries of a kind in a list of the file, or an entry with the kind's defaults."""
+    known = [each for each in entries if isinstance(each, Mapping) and each.get("kind") == kind] if entries else []
+    return known or [{"kind": kind}]
 
 
 def _put(values: dict[str, Any], path: str, value: Any) -> None:
@@ -185,29 +206,18 @@ def _put(values: dict[str, Any], path: str, value: Any) -> None:
 
 
 def _merge(values: dict[str, Any], over: Mapping[str, Any]) -> None:
+    """Put values over those of a file; a group of another kind than the file's takes nothing from the file's."""
     for key, value in over.items():
         known = values.get(key)
-        if isinstance(value, Mapping) and isinstance(known, dict):
+        if not isinstance(known, dict):
+            if key not in values or not isinstance(value, Mapping):
+                values[key] = value  # what is no group in the file stays there, for the validation to refuse
+        elif isinstance(value, Mapping):
+            if known.get("kind") != value.get("kind", known.get("kind")):
+                known.clear()
             _merge(known, value)
-        elif not (isinstance(known, dict) and known.get("kind") == value):  # the same kind keeps its settings
+        elif known.get("kind") != value:  # the same kind keeps its settings
             values[key] = value
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML file that holds a mapping.
-
-    Raises:
-        DataError: there is no such file, or it holds something else.
-    """
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise DataError(f"{path} is no mapping of settings: expected lines such as 'seed: 0'")
-    return values
 
 
 def describe(model: type[BaseModel], prefix: str = "") -> list[tuple[str, str]]:
@@ -232,32 +242,3 @@ def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
         yield annotation
     for argument in get_args(annotation):
         yield from _models_in(argument)
-
-
-def error_line(error: Exception) -> str | None:
-    """Return a one-line message for an error that the user can correct; None for a bug, which needs a traceback."""
-    if isinstance(error, (DataError, SettingError)):
-        return str(error)
-    if isinstance(error, ValidationError):
-        return _validation_line(error)
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"the disk is full at {error.filename or 'the output folder'}: free some space and run the command again"
-    if isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-        return f"cannot write {error.filename}: {error.strerror}; choose another folder with --out or MEDMTL_HOME"
-    return None
-
-
-def _validation_line(error: ValidationError) -> str:
-    first, *others = error.errors()
-    where = ".".join(str(part) for part in first["loc"])
-    context = first.get("ctx", {})
-    if first["type"] == "union_tag_invalid":
-        known = [tag.strip(" '") for tag in str(context["expected_tags"]).split(",")]
-        what = f"unknown kind {context['tag']!r}{did_you_mean(str(context['tag']), known)}"
-    elif first["type"] == "extra_forbidden":
-        what = "there is no such setting; the command's --help lists them all"
-    elif first["type"] == "value_error":
-        what = str(context["error"])
-    else:
-        what = f"{first['msg'][0].lower()}{first['msg'][1:]}; got {first['input']!r}"
-    return (f"{where}: " if where else "") + what + (f" (and {len(others)} more)" if others else "")

@@ -8,11 +8,12 @@ methods are compared with the baseline on the same test patients.
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Self
 
 from prefect import flow
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-from data_prep.noise.protocols import AllProtocol, ProtocolSettings
+from data_prep.noise.protocols import SEEDS_APART, AllProtocol, PairsProtocol, ProtocolSettings
 from data_prep.noise.registry import NoNoise, RandomNoise
 from flows.image_study import ImageStudySettings, plan_image_study
 from models.weighting.registry import SvdSettings, TrustSettings, UniformSettings, WeightingSettings
@@ -21,6 +22,7 @@ from tasks.engine.study import run_study
 from tasks.images.model_registry import best_arm, register_model
 from tasks.images.plan import with_sources
 from tasks.runtime.run_folder import prepare_run_folder
+from tasks.runtime.settings import ModelName
 
 
 class StudySettings(ImageStudySettings):
@@ -31,13 +33,14 @@ class StudySettings(ImageStudySettings):
     methods: tuple[WeightingSettings, ...] = Field(
         (UniformSettings(), SvdSettings(), TrustSettings()),
         min_length=1,
+        max_length=100,
         description="task weightings to compare; the baseline is uniform if it is among them, otherwise the first",
     )
     protocol: ProtocolSettings = Field(
         AllProtocol(noise=(NoNoise(), RandomNoise(rate=0.4)), noisy_labels=7),
         description="which labels are trained in one network, and the noise added to them",
     )
-    model_name: str | None = Field(
+    model_name: ModelName | None = Field(
         None,
         description="register the arm with the highest validation AUC in MLflow under this name, as challenger; "
         "none: register no model",
@@ -45,6 +48,7 @@ class StudySettings(ImageStudySettings):
     seeds: int = Field(
         3,
         ge=1,
+        le=1000,
         description="number of seeds, counted up from the first; each method and noise is trained with every one. With "
         "fewer than 3 the intervals do not cover another training, and no method is called better or worse",
     )
@@ -64,6 +68,17 @@ class StudySettings(ImageStudySettings):
         if twice := {name for name in names if names.count(name) > 1}:
             raise ValueError(f"{', '.join(sorted(twice))} is named twice in {', '.join(names)}; name each method once")
         return methods
+
+    @model_validator(mode="after")
+    def _parts_go_together(self) -> Self:
+        self.check_methods(with_sources(self.methods))
+        if isinstance(self.protocol, PairsProtocol):
+            if self.adjudicated:
+                raise ValueError("adjudicated labels are combined from several labels; pairs have two: leave them out")
+            seeds = self.seeds * (1 + self.floor)
+            if seeds > SEEDS_APART:
+                raise ValueError(f"a pair has at most {SEEDS_APART} seeds, those of the floor counted; got {seeds}")
+        return self
 
     @property
     def baseline(self) -> str:

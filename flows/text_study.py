@@ -7,8 +7,10 @@ from typing import Literal
 
 from pydantic import Field
 
+from data_prep.settings import Seed
 from flows.settings import FlowSettings
-from tasks.arms.runner import RunnerSettings
+from models.training.fabric import check_device
+from tasks.arms.runner import RunnerSettings, check_runner
 from tasks.data.texts import GlueData, SentimentData
 from tasks.engine.study import run_study
 from tasks.text.kind import TextKind
@@ -28,12 +30,23 @@ class TextStudySettings(FlowSettings):
         description="for pairs and together, also train a single task with its own alignment matrix (capacity "
         "control); its gain over a plain single task does not come from aligning tasks",
     )
-    seed: int = Field(0, ge=0, description="first training seed, for initial weights, order of the texts, dropout")
+    seed: Seed = Field(0, description="first training seed, for initial weights, order of the texts, dropout")
     seeds: int = Field(
-        3, ge=1, description="number of seeds, counted up from the first; each arm is trained with every one"
+        3, ge=1, le=1000, description="number of seeds, counted up from the first; each arm is trained with every one"
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="device to train on: auto, cpu or cuda")
     runner: RunnerSettings = Field(RunnerSettings(), description="how many arms train at a time, and where")
+
+    def check_before_download(self) -> None:
+        """Check what needs no text: the task runner and the device.
+
+        Raises:
+            DataError: the task runner is not installed.
+            SettingError: there is no such device.
+        """
+        check_runner(self.runner)
+        if self.runner.kind == "threads":  # the machines of a Ray cluster may have other devices than this one
+            check_device(self.device)
 
 
 def run_text_study(

@@ -9,6 +9,7 @@ from pathlib import Path
 from prefect import flow
 from pydantic import Field
 
+from data_prep.settings import Seed
 from flows.settings import FlowSettings
 from tasks.arms.mlflow_runs import study_run
 from tasks.runtime.run_folder import prepare_run_folder
@@ -20,11 +21,14 @@ class TheorySettings(FlowSettings):
     """Settings of the computations, and the number of seeds."""
 
     experiments: ComputationsSettings = Field(ComputationsSettings(), description="settings of the computations")
-    seed: int = Field(0, ge=0, description="first seed, for data, noise and random starting points")
-    seeds: int = Field(20, ge=1, description="number of seeds, counted up from the first; intervals need at least two")
+    seed: Seed = Field(0, description="first seed, for data, noise and random starting points")
+    seeds: int = Field(
+        20, ge=1, le=1000, description="number of seeds, counted up from the first; intervals need at least two"
+    )
     seeds_of_slow: int = Field(
         10,
         ge=1,
+        le=1000,
         description="number of seeds for the slowest computations: the map, and Figure 3 for nonlinear tasks",
     )
 

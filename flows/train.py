@@ -2,9 +2,10 @@
 
 import time
 from pathlib import Path
+from typing import Self
 
 from prefect import flow
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from data_prep.noise.protocols import AllProtocol
 from data_prep.noise.registry import NoiseSettings, NoNoise
@@ -16,6 +17,7 @@ from tasks.images.model_registry import register_model
 from tasks.images.plan import with_sources
 from tasks.images.profiling import profile_arm
 from tasks.runtime.run_folder import prepare_run_folder
+from tasks.runtime.settings import ModelName
 
 
 class TrainSettings(ImageStudySettings):
@@ -28,11 +30,19 @@ class TrainSettings(ImageStudySettings):
     noisy_labels: int = Field(
         3,
         ge=1,
+        le=10_000,
         description="number of labels to add the noise to if it names none; those with the most positives are taken",
     )
     runner: RunnerSettings = Field(RunnerSettings(arms_at_once=1), description="processor threads, and where to train")
     profile: bool = Field(False, description="measure the parts of a training step, and train nothing")
-    model_name: str = Field("medmtl", min_length=1, description="name of the model in MLflow's registry")
+    model_name: ModelName = Field("medmtl", description="name of the model in MLflow's registry")
+
+    @model_validator(mode="after")
+    def _parts_go_together(self) -> Self:
+        self.check_methods(with_sources([self.method]))
+        if self.profile and self.training.devices > 1:
+            raise ValueError(f"a step is profiled on one device; got devices: {self.training.devices}; set devices: 1")
+        return self
 
 
 @flow(name="train")

@@ -44,13 +44,21 @@ class DownloadSettings(Settings):
     """How downloads treat the server: concurrency, bandwidth, timeouts and repetitions."""
 
     concurrency: int = Field(2, ge=1, le=16, description="files downloaded at the same time")
-    rate_limit: float | None = Field(None, gt=0, description="bytes per second, summed over all files; none: no limit")
-    stall_seconds: float = Field(60, gt=0, description="a connection is closed after this many seconds without a byte")
-    attempts: int = Field(
-        8, ge=1, description="failed attempts in a row, without a new byte, after which a download fails"
+    rate_limit: float | None = Field(
+        None, gt=0, le=1e12, description="bytes per second, summed over all files; none: no limit"
     )
-    first_wait: float = Field(1, ge=0, description="seconds before the first repetition; doubled for each later one")
-    longest_wait: float = Field(120, ge=0, description="the longest wait in seconds, even if the server asks for more")
+    stall_seconds: float = Field(
+        60, gt=0, le=86_400, description="a connection is closed after this many seconds without a byte"
+    )
+    attempts: int = Field(
+        8, ge=1, le=10_000, description="failed attempts in a row, without a new byte, after which a download fails"
+    )
+    first_wait: float = Field(
+        1, ge=0, le=86_400, description="seconds before the first repetition; doubled for each later one"
+    )
+    longest_wait: float = Field(
+        120, ge=0, le=86_400, description="the longest wait in seconds, even if the server asks for more"
+    )
 
 
 class _RetryableError(Exception):

@@ -14,7 +14,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field, field_validator
@@ -29,10 +29,13 @@ from data_prep.labels.patients import (
     number_patients,
     patient_keys,
 )
-from data_prep.settings import Settings
+from data_prep.settings import Seed, Settings
 
 PARTS = ("train", "val", "test")
 _KNOWN_SPLITS = Path(__file__).with_name("known_splits.npz")
+
+
+Part = Annotated[float, Field(ge=0, le=1)]
 
 
 class SplitSettings(Settings):
@@ -42,10 +45,10 @@ class SplitSettings(Settings):
         "random",
         description="NIH's own split, the 70/10/20 CheXNet split, or a random split by patient with a seed",
     )
-    shares: tuple[float, float, float] = Field(
+    shares: tuple[Part, Part, Part] = Field(
         (0.7, 0.1, 0.2), description="shares of the patients in train, validation and test, only for `random`; sum 1"
     )
-    seed: int = Field(0, ge=0, description="seed of a `random` split; other splits ignore it")
+    seed: Seed = Field(0, description="seed of a `random` split; other splits ignore it")
 
     @field_validator("shares")
     @classmethod

@@ -41,7 +41,9 @@ class Noise(Settings, ABC):
 
     kind: str
     rate: Share = Field(description="share of the known training entries to select, in [0, 1]")
-    labels: tuple[str, ...] = Field((), description="names of the labels to disturb; none means all of them")
+    labels: tuple[str, ...] = Field(
+        (), max_length=10_000, description="names of the labels to disturb; none means all of them"
+    )
 
     @field_validator("labels")
     @classmethod
@@ -168,7 +170,8 @@ class MissingNoise(EntryNoise):
         return np.full_like(values, UNKNOWN)
 
 
-Rates = float | dict[str, float] | None
+_Rate = Annotated[float, Field(json_schema_extra={"minimum": 0, "maximum": 1})]  # checked when the labels are known
+Rates = _Rate | Annotated[dict[str, _Rate], Field(max_length=10_000)] | None
 
 
 class ClassConditionalNoise(EntryNoise):

@@ -18,7 +18,7 @@ import numpy as np
 from pydantic import Field, field_validator, model_validator
 
 from data_prep.errors import DataError
-from data_prep.noise.entries import RandomNoise, check_share
+from data_prep.noise.entries import RandomNoise, Share
 from data_prep.noise.registry import AddedNoise, NoiseSettings, NoNoise
 from data_prep.noise.rows import ConfusionNoise
 from data_prep.settings import Settings
@@ -60,7 +60,10 @@ class Plan:
 
 class _OnSomeLabels(Settings):
     noisy_labels: int = Field(
-        3, ge=1, description="number of labels disturbed by noise that names none: those with the most positives"
+        3,
+        ge=1,
+        le=10_000,
+        description="number of labels disturbed by noise that names none: those with the most positives",
     )
 
     def name_labels(self, noise: NoiseSettings, targets: np.ndarray, labels: Sequence[str]) -> NoiseSettings:
@@ -80,7 +83,10 @@ class AllProtocol(_OnSomeLabels):
 
     kind: Literal["all"] = Field("all", description="all labels in one network, under each noise model")
     noise: tuple[NoiseSettings, ...] = Field(
-        (NoNoise(), RandomNoise(rate=0.2)), min_length=1, description="noise models on the training labels"
+        (NoNoise(), RandomNoise(rate=0.2)),
+        min_length=1,
+        max_length=100,
+        description="noise models on the training labels",
     )
 
     @field_validator("noise")
@@ -108,8 +114,11 @@ class CurveProtocol(_OnSomeLabels):
     kind: Literal["curve"] = Field(
         "curve", description="all labels in one network, under one noise model at several rates"
     )
-    levels: tuple[float, ...] = Field(
-        (0.0, 0.1, 0.2, 0.4, 0.6), min_length=2, description="rates of the noise, each in [0, 1]; 0: no noise"
+    levels: tuple[Share, ...] = Field(
+        (0.0, 0.1, 0.2, 0.4, 0.6),
+        min_length=2,
+        max_length=100,
+        description="rates of the noise, each in [0, 1]; 0: no noise",
     )
     noise: AddedNoise = Field(
         RandomNoise(rate=1), description="noise model on the training labels; the levels replace its rate"
@@ -122,8 +131,6 @@ class CurveProtocol(_OnSomeLabels):
 
     @model_validator(mode="after")
     def _levels_differ(self) -> "CurveProtocol":
-        for level in self.levels:
-            check_share(level)
         names = [noise.name for noise in self._noises()]
         if twice := {name for name in names if names.count(name) > 1}:
             raise ValueError(
@@ -151,11 +158,14 @@ class PairsProtocol(Settings):
 
     kind: Literal["pairs"] = Field("pairs", description="random pairs of labels, with noise on one of the two")
     pairs: int = Field(
-        20, ge=1, description="number of different pairs; a smaller number takes the first of a larger one"
+        20, ge=1, le=10_000, description="number of different pairs; a smaller number takes the first of a larger one"
     )
     noise: AddedNoise = Field(RandomNoise(rate=0.2), description="noise model on the training labels of one of the two")
     min_positives: int = Field(
-        25, ge=1, description="minimum number of positive training images of a label that is drawn into a pair"
+        25,
+        ge=1,
+        le=1_000_000_000,
+        description="minimum number of positive training images of a label that is drawn into a pair",
     )
 
     @field_validator("noise")

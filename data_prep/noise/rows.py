@@ -23,7 +23,9 @@ class ConfusionNoise(Noise):
         description="share of the rows with exactly one finding of a pair in which it is recorded as the other"
     )
     labels: tuple[str, ...] = Field(
-        (), description="names taken two by two: the first is confused with the second, the third with the fourth, ..."
+        (),
+        max_length=10_000,
+        description="names taken two by two: the first is confused with the second, the third with the fourth, ...",
     )
 
     @field_validator("labels")

@@ -31,7 +31,7 @@ from data_prep.phantom.film import add_devices, draw_pose, expose
 from data_prep.phantom.findings import paint, reshape, strength
 from data_prep.phantom.layers import draw_layers
 from data_prep.phantom.population import Patient, Visit, draw_patient
-from data_prep.settings import Settings
+from data_prep.settings import Seed, Settings
 
 PHANTOM_VERSION = 4  # increase it whenever a pixel or a label changes
 TABLE = "Data_Entry_2017_v2020.csv"
@@ -53,7 +53,7 @@ class PhantomSettings(Settings):
 
     patients: int = Field(1000, ge=1, le=99_999_999, description="number of patients; about 2.9 images each")
     size: int = Field(256, ge=64, le=2048, description="width and height of an image in pixels")
-    seed: int = Field(0, ge=0, description="of the random draws of the population and the images")
+    seed: Seed = Field(0, description="of the random draws of the population and the images")
 
 
 def write_phantom(settings: PhantomSettings, folder: Path, *, workers: int, progress: Progress) -> bool:

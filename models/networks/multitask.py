@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Self, cast
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
@@ -39,6 +39,7 @@ class NetworkSettings(Settings):
     width: int | None = Field(
         None,
         ge=1,
+        le=65_536,
         description="outputs of a shared linear layer before the heads (the paper's capacity r); none: no such layer",
     )
     separate: bool = Field(
@@ -46,6 +47,15 @@ class NetworkSettings(Settings):
         description="train a separate network for each label, with nothing shared; the cost grows with the number of "
         "labels; the method single_task sets it",
     )
+
+    @model_validator(mode="after")
+    def _weights_file_is_used(self) -> Self:
+        if self.weights_file and not self.pretrained:
+            raise SettingError(
+                f"weights_file {str(self.weights_file)!r} is given but pretrained is off: "
+                "set pretrained: true, or remove weights_file"
+            )
+        return self
 
 
 class _Trunk(nn.Module):
@@ -228,11 +238,6 @@ def initial_network(
         SettingError: the settings ask for pretrained weights that are not available or do not fit the backbone, or
             classes do not fit the labels.
     """
-    if settings.weights_file and not settings.pretrained:
-        raise SettingError(
-            f"weights_file {str(settings.weights_file)!r} is given but pretrained is off: "
-            "set pretrained: true, or remove weights_file"
-        )
     if settings.weights_file and weights is None:
         raise SettingError(
             f"the weights of {str(settings.weights_file)!r} were not passed: read the file and pass its state dict"
@@ -255,6 +260,37 @@ def initial_network(
     if targets is not None:
         set_head_biases(network, targets)
     return network
+
+
+def check_backbone(settings: NetworkSettings, size: int, images: int) -> None:
+    """Check that the backbone takes training batches of some images of a size; builds a network without its weights.
+
+    Args:
+        settings: the architecture.
+        size: side of the images in px.
+        images: the smallest number of images in a batch, or in a micro-batch or a device's share of it.
+
+    Raises:
+        SettingError: there is no such backbone, or it does not.
+    """
+    few = min(images, 2)  # batch normalisation cannot do with one, and more are no other case
+
+    def train(device: str) -> None:
+        with torch.device(device):
+            _Trunk(settings, size, channels=1)(torch.zeros(few, 1, size, size))
+
+    try:
+        train("meta")
+    except SettingError:
+        raise
+    except Exception:  # not every network can be built without its weights: ask the real one
+        try:
+            train("cpu")
+        except (RuntimeError, ValueError, AssertionError) as error:
+            raise SettingError(
+                f"backbone {settings.backbone!r} cannot train on {images} images of {size} px at a time "
+                f"({' '.join(str(error).split())[:200]}): choose larger images or batches, or another backbone"
+            ) from error
 
 
 def set_head_biases(network: MultiTaskNetwork, targets: Tensor) -> None:

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from models.data.text_batches import TextBatch
-from models.errors import SettingError
 from models.networks.dropout import MaskSource, SeededDropout
 from models.settings import Settings
 
@@ -26,12 +25,14 @@ class WordEncoderSettings(Settings):
     """The settings that all encoders over word embeddings share."""
 
     dimension: int = Field(
-        100, ge=1, description="features of a word embedding; must be equal to those of pretrained vectors"
+        100, ge=1, le=65_536, description="features of a word embedding; must be equal to those of pretrained vectors"
     )
     trainable_embeddings: bool = Field(
         True, description="train the word embeddings too; otherwise they stay as they are"
     )
-    width: int = Field(100, ge=1, description="outputs of the encoder that all tasks share (the paper's capacity r)")
+    width: int = Field(
+        100, ge=1, le=65_536, description="outputs of the encoder that all tasks share (the paper's capacity r)"
+    )
     dropout: float = Field(
         0.3, ge=0, lt=1, description="share of the embeddings' and outputs' values that dropout zeroes"
     )
@@ -41,20 +42,23 @@ class LstmSettings(WordEncoderSettings):
     """Long short-term memory over packed sequences, then the maximum of its states over the text."""
 
     kind: Literal["lstm"] = Field("lstm", description="encoder")
-    depth: int = Field(1, ge=1, description="number of stacked LSTM layers")
+    depth: int = Field(1, ge=1, le=100, description="number of stacked LSTM layers")
 
 
 class CnnSettings(WordEncoderSettings):
     """Convolutions over windows of 3, 4 and 5 words, then their maximum over the text (Kim 2014)."""
 
     kind: Literal["cnn"] = Field("cnn", description="encoder")
+    width: int = Field(
+        100, ge=len(WIDTHS), le=65_536, description="outputs of the encoder, divided among the windows; see lstm"
+    )
 
 
 class MlpSettings(WordEncoderSettings):
     """Fully connected layers over the mean of the words' embeddings."""
 
     kind: Literal["mlp"] = Field("mlp", description="encoder")
-    depth: int = Field(1, ge=1, description="number of layers, each followed by a ReLU")
+    depth: int = Field(1, ge=1, le=100, description="number of layers, each followed by a ReLU")
 
 
 class LstmEncoder(nn.Module):
@@ -81,8 +85,6 @@ class CnnEncoder(nn.Module):
 
     def __init__(self, settings: CnnSettings, mask_source: MaskSource) -> None:
         super().__init__()
-        if settings.width < len(WIDTHS):
-            raise SettingError(f"a cnn needs a width of at least {len(WIDTHS)}, one per window; got {settings.width}")
         self.dropout = SeededDropout(settings.dropout, 0, mask_source)
         shares = [len(part) for part in torch.arange(settings.width).tensor_split(len(WIDTHS))]
         self.convolutions = nn.ModuleList(

@@ -22,13 +22,16 @@ Shapes: m samples, d dimensions.
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from models.settings import Settings
+
+Samples = Annotated[int, Field(ge=1, le=10_000_000)]
+"""Number of training samples."""
 
 Floats = NDArray[np.float64]
 
@@ -44,12 +47,14 @@ SOURCES: Final = (2, 3, 4)
 class LinearSettings(Settings):
     """Settings of Figure 3's linear tasks, including the numbers that the paper does not state."""
 
-    dimensions: int = Field(100, ge=10, multiple_of=10, description="d, inputs of every task; a multiple of 10")
-    target_samples: int = Field(120, ge=12, description="training samples of task 1; at least d + 2")
-    norm: float = Field(1.0, gt=0, description="length of theta_1 and theta_2; only norm / noise matters")
-    noise: float = Field(1.0, gt=0, description="standard deviation of the label noise")
+    dimensions: int = Field(
+        100, ge=10, le=2000, multiple_of=10, description="d, inputs of every task; a multiple of 10"
+    )
+    target_samples: int = Field(120, ge=12, le=10_000_000, description="training samples of task 1; at least d + 2")
+    norm: float = Field(1.0, gt=0, le=1e6, description="length of theta_1 and theta_2; only norm / noise matters")
+    noise: float = Field(1.0, gt=0, le=1e6, description="standard deviation of the label noise")
     cosine: float = Field(0.999, gt=-1, lt=1, description="of the angle between theta_1 and theta_2")
-    condition: float = Field(100.0, ge=1, description="kappa, the standard deviation of the d/10 large inputs")
+    condition: float = Field(100.0, ge=1, le=1e6, description="kappa, the standard deviation of the d/10 large inputs")
 
     @model_validator(mode="after")
     def _target_is_determined(self) -> "LinearSettings":

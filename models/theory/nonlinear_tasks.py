@@ -28,7 +28,17 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from models.settings import Settings
-from models.theory.linear_tasks import SOURCES, TARGET, Floats, Pair, draw_designs, random_rotation, stream, two_thetas
+from models.theory.linear_tasks import (
+    SOURCES,
+    TARGET,
+    Floats,
+    Pair,
+    Samples,
+    draw_designs,
+    random_rotation,
+    stream,
+    two_thetas,
+)
 
 Link = Literal["linear", "logistic", "relu"]
 LINKS: tuple[Link, ...] = ("linear", "logistic", "relu")
@@ -38,36 +48,38 @@ ALONG, ACROSS = "along the disagreement", "across the disagreement"
 class NonlinearSettings(Settings):
     """Settings of non-linear tasks and of the search for their solution."""
 
-    noise: float = Field(1.0, gt=0, description="standard deviation of the label noise, for linear and relu")
-    ridge: float = Field(1e-3, ge=0, description="ridge penalty per sample, on ||a_i B||^2 / 2")
+    noise: float = Field(1.0, gt=0, le=1e6, description="standard deviation of the label noise, for linear and relu")
+    ridge: float = Field(1e-3, ge=0, le=1e6, description="ridge penalty per sample, on ||a_i B||^2 / 2")
     starts: int = Field(
-        4, ge=0, description="random starts of each fit, in addition to each task's least squares solution"
+        4, ge=0, le=1000, description="random starts of each fit, in addition to each task's least squares solution"
     )
 
 
 class Figure2Settings(Settings):
     """Settings of Figure 2: two sources with the same decision boundary."""
 
-    dimensions: int = Field(10, ge=2, multiple_of=2, description="d, an even number")
+    dimensions: int = Field(10, ge=2, le=2000, multiple_of=2, description="d, an even number")
     target_samples: int = Field(
-        60, ge=4, description="training samples of the target, whose inputs are standard normal"
+        60, ge=4, le=10_000_000, description="training samples of the target, whose inputs are standard normal"
     )
-    source_samples: int = Field(600, ge=4, description="training samples of each source")
-    norm: float = Field(2.0, gt=0, description="length of both thetas")
+    source_samples: int = Field(600, ge=4, le=10_000_000, description="training samples of each source")
+    norm: float = Field(2.0, gt=0, le=1e6, description="length of both thetas")
     cosine: float = Field(0.7, gt=0, lt=1, description="of the angle between them")
-    small: float = Field(0.1, gt=0, description="standard deviation of half of a source's inputs")
-    large: float = Field(2.0, gt=0, description="standard deviation of the other half")
+    small: float = Field(0.1, gt=0, le=1e6, description="standard deviation of half of a source's inputs")
+    large: float = Field(2.0, gt=0, le=1e6, description="standard deviation of the other half")
 
 
 class NonlinearFigure3Settings(Settings):
     """Settings of Figure 3's tasks 1 to 4 with a non-linear link, smaller than the linear ones."""
 
-    dimensions: int = Field(20, ge=10, multiple_of=10, description="d, a multiple of 10")
-    target_samples: int = Field(60, ge=4, description="training samples of task 1")
-    source_samples: tuple[int, ...] = Field((100, 1000), min_length=1, description="training samples of a source")
-    norm: float = Field(1.0, gt=0, description="length of both thetas")
+    dimensions: int = Field(20, ge=10, le=2000, multiple_of=10, description="d, a multiple of 10")
+    target_samples: int = Field(60, ge=4, le=10_000_000, description="training samples of task 1")
+    source_samples: tuple[Samples, ...] = Field(
+        (100, 1000), min_length=1, max_length=100, description="training samples of a source"
+    )
+    norm: float = Field(1.0, gt=0, le=1e6, description="length of both thetas")
     cosine: float = Field(0.98, gt=-1, lt=1, description="of the angle between them")
-    condition: float = Field(10.0, ge=1, description="kappa, the standard deviation of the d/10 large inputs")
+    condition: float = Field(10.0, ge=1, le=1e6, description="kappa, the standard deviation of the d/10 large inputs")
 
 
 def draw_labels(generator: np.random.Generator, link: Link, inputs: Floats, theta: Floats, noise: float) -> Floats:

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from models.settings import Settings
 from models.theory.formulas import largest_sine, optimal_subspace, theorem_2_bound, theorem_2_c
-from models.theory.linear_tasks import Floats, draw_task, feature_scales, random_rotation, stream, two_thetas
+from models.theory.linear_tasks import Floats, Samples, draw_task, feature_scales, random_rotation, stream, two_thetas
 from models.theory.many_tasks import single_task_solutions, solve_shared
 from models.theory.two_tasks import TwoTasks
 
@@ -20,16 +20,18 @@ from models.theory.two_tasks import TwoTasks
 class CapacitySettings(Settings):
     """Settings of tasks whose thetas lie near a low-dimensional subspace, for Propositions 1 and 3."""
 
-    tasks: int = Field(5, ge=2, description="k")
-    directions: int = Field(2, ge=1, description="dimension of the subspace near which the thetas of the tasks lie")
-    apart: float = Field(
-        0.15, ge=0, description="length of each theta's task-specific part, before theta is scaled to length 1"
+    tasks: int = Field(5, ge=2, le=100, description="k")
+    directions: int = Field(
+        2, ge=1, le=100, description="dimension of the subspace near which the thetas of the tasks lie"
     )
-    dimensions: int = Field(12, ge=2, description="d, inputs of every task")
-    samples: int = Field(24, ge=3, description="training samples of each task, at least d + 2")
-    noise: float = Field(1.0, gt=0, description="standard deviation of the label noise")
-    starts: int = Field(8, ge=1, description="random starts of the search below width k")
-    beyond: int = Field(2, ge=0, description="number of widths above k to try")
+    apart: float = Field(
+        0.15, ge=0, le=1e6, description="length of each theta's task-specific part, before theta is scaled to length 1"
+    )
+    dimensions: int = Field(12, ge=2, le=1000, description="d, inputs of every task")
+    samples: int = Field(24, ge=3, le=10_000_000, description="training samples of each task, at least d + 2")
+    noise: float = Field(1.0, gt=0, le=1e6, description="standard deviation of the label noise")
+    starts: int = Field(8, ge=1, le=1000, description="random starts of the search below width k")
+    beyond: int = Field(2, ge=0, le=100, description="number of widths above k to try")
 
     @model_validator(mode="after")
     def _tasks_are_determined(self) -> Self:
@@ -97,16 +99,21 @@ def _draw_tasks(settings: CapacitySettings, seed: int) -> tuple[Floats, Floats, 
 class Theorem2Settings(Settings):
     """Settings for Theorem 2: the target is conditioned well enough for it, unlike Figure 3's."""
 
-    dimensions: int = Field(20, ge=10, multiple_of=10, description="d, a multiple of 10")
+    dimensions: int = Field(20, ge=10, le=2000, multiple_of=10, description="d, a multiple of 10")
     target_samples: int = Field(
-        200, ge=12, description="training samples of the target; its inputs are standard normal"
+        200, ge=12, le=10_000_000, description="training samples of the target; its inputs are standard normal"
     )
-    source_samples: tuple[int, ...] = Field(
-        (30, 100, 300, 1000, 3000, 10_000, 30_000, 100_000), min_length=2, description="training samples of the source"
+    source_samples: tuple[Samples, ...] = Field(
+        (30, 100, 300, 1000, 3000, 10_000, 30_000, 100_000),
+        min_length=2,
+        max_length=100,
+        description="training samples of the source",
     )
-    source_condition: float = Field(3.0, ge=1, description="standard deviation of the source's d/10 large inputs")
-    norm: float = Field(2.0, gt=0, description="length of both thetas")
-    noise: float = Field(1.0, gt=0, description="standard deviation of the label noise")
+    source_condition: float = Field(
+        3.0, ge=1, le=1e6, description="standard deviation of the source's d/10 large inputs"
+    )
+    norm: float = Field(2.0, gt=0, le=1e6, description="length of both thetas")
+    noise: float = Field(1.0, gt=0, le=1e6, description="standard deviation of the label noise")
     cosine: float = Field(0.999, gt=0, lt=1, description="of the angle between them")
 
 

@@ -14,7 +14,7 @@ Shapes: p pairs of tasks, d dimensions.
 """
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
@@ -26,6 +26,7 @@ from models.theory.linear_tasks import Figure3Data, Floats, Pair, Weights, exces
 from models.theory.two_tasks import TwoTasks
 
 Scaling = Literal["samples", "tasks"]
+Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 OPTIMUM, DESCENT = "optimum", "descent"
 SINGLE_TASK, MINIMA = "alone", "minima"
 
@@ -37,10 +38,12 @@ class SolverSettings(Settings):
         "samples",
         description="samples: sum over samples, so that a large source weighs more; tasks: sum of the tasks' means",
     )
-    steps: tuple[int, ...] = Field(
-        (1000, 100_000), description="numbers of gradient steps at which descent is evaluated, besides its end"
+    steps: tuple[Count, ...] = Field(
+        (1000, 100_000),
+        max_length=100,
+        description="numbers of gradient steps at which descent is evaluated, besides its end",
     )
-    sweeps: tuple[int, ...] = Field((100, 10_000), description="sweeps of alternating least squares")
+    sweeps: tuple[Count, ...] = Field((100, 10_000), max_length=100, description="sweeps of alternating least squares")
 
     @property
     def names(self) -> tuple[str, ...]:

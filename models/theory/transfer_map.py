@@ -5,12 +5,12 @@ only by their ratio. Cells with the same inputs use the same random draw.
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from models.settings import Settings
-from models.theory.linear_tasks import Figure3Data, LinearSettings, draw_figure3_data
+from models.theory.linear_tasks import Figure3Data, LinearSettings, Samples, draw_figure3_data
 from models.theory.transfer import Scaling, SolverSettings, relative_changes, with_text_keys
 
 GRID = "grid"
@@ -19,22 +19,26 @@ GRID = "grid"
 class MapSettings(Settings):
     """Settings of the map: the values of its cells."""
 
-    cosines: tuple[float, ...] = Field(
-        (0.9, 0.96, 0.99, 0.999, 0.9999), description="of the angle between theta_1 and theta_2; each with every norm"
+    cosines: tuple[Annotated[float, Field(gt=-1, lt=1)], ...] = Field(
+        (0.9, 0.96, 0.99, 0.999, 0.9999),
+        max_length=100,
+        description="of the angle between theta_1 and theta_2; each with every norm",
     )
-    norms: tuple[float, ...] = Field(
-        (0.1, 0.3, 1.0, 3.0, 10.0), description="length of theta, as a multiple of the noise"
+    norms: tuple[Annotated[float, Field(gt=0, le=1e6)], ...] = Field(
+        (0.1, 0.3, 1.0, 3.0, 10.0), max_length=100, description="length of theta, as a multiple of the noise"
     )
-    conditions: tuple[float, ...] = Field(
-        (3.0, 10.0, 30.0, 300.0), description="kappa; one cell each, all else as in Figure 3"
+    conditions: tuple[Annotated[float, Field(ge=1, le=1e6)], ...] = Field(
+        (3.0, 10.0, 30.0, 300.0), max_length=100, description="kappa; one cell each, all else as in Figure 3"
     )
-    target_samples: tuple[int, ...] = Field(
-        (105, 200, 500), description="training samples of task 1; one cell each, all else as in Figure 3"
+    target_samples: tuple[Annotated[int, Field(ge=12, le=10_000_000)], ...] = Field(
+        (105, 200, 500),
+        max_length=100,
+        description="training samples of task 1; one cell each, all else as in Figure 3",
     )
     scalings: tuple[Scaling, ...] = Field(
-        ("tasks",), description="scaling of the loss; one cell each, all else as in Figure 3"
+        ("tasks",), max_length=2, description="scaling of the loss; one cell each, all else as in Figure 3"
     )
-    source_samples: tuple[int, int] = Field((100, 10_000), description="samples of the source: few and many")
+    source_samples: tuple[Samples, Samples] = Field((100, 10_000), description="samples of the source: few and many")
     solvers: SolverSettings = Field(
         SolverSettings(steps=(), sweeps=(100,)), description="solvers of the map, by default fewer than for Figure 3"
     )

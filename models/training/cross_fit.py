@@ -14,12 +14,14 @@ import torch
 from torch import Tensor
 
 from models.data.image_batches import Examples, StoredPixels, steps_per_epoch
+from models.errors import SettingError
 from models.networks.multitask import MultiTaskNetwork, set_head_biases
 from models.randomness import seed_for
 from models.training.fabric import Device
 from models.training.image_training import AUC, TrainingSettings, ValidationMetric, features_of, fit, sampled_rows
 from models.training.loop import Progress
-from models.weighting.base import FeatureBatch, FeaturePass, SampleSize
+from models.weighting.base import FeatureBatch, FeaturePass, RuleSettings, SampleSize
+from models.weighting.label_trust import FOLDS
 from models.weighting.registry import UniformSettings, make_weighting
 
 NETWORKS = 2
@@ -84,6 +86,30 @@ def patient_parts(patient_numbers: Tensor, seed: int) -> Tensor:
     patients, index = patient_numbers.unique(return_inverse=True)
     generator = torch.Generator().manual_seed(seed_for(seed, "cross-fitting"))
     return (torch.randperm(len(patients), generator=generator) % NETWORKS)[index]
+
+
+def check_patients(method: RuleSettings, patient_numbers: Tensor, seed: int) -> None:
+    """Check that the images from whose features a rule estimates label trust are of enough patients.
+
+    Args:
+        method: of any rule.
+        patient_numbers: (n,) int64, of the training images.
+        seed: of the training.
+
+    Raises:
+        SettingError: a network gets images of fewer patients than label trust has folds.
+    """
+    if not method.estimates_trust:
+        return
+    rows = sampled_rows(len(patient_numbers), method.sample, seed)
+    cross_fitted = method.feature_source == "cross_fitted"
+    parts = patient_parts(patient_numbers, seed) if cross_fitted else torch.zeros_like(patient_numbers)
+    fewest = min(len(patient_numbers[rows][parts[rows] == part].unique()) for part in parts.unique())
+    if fewest < FOLDS:
+        raise SettingError(
+            f"{method.name} needs training images of at least {FOLDS} patients for each network; it would get "
+            f"{fewest}: raise rows, take more images, or choose another method"
+        )
 
 
 def _select(data: Examples, rows: Tensor) -> Examples:

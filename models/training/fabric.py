@@ -10,6 +10,12 @@ from models.training.distributed import SINGLE_PROCESS, Processes
 Device = Literal["auto", "cpu", "cuda"]  # auto: a GPU if there is one
 
 
+def check_device(device: Device) -> None:
+    """Check that there is such a device here, and raise SettingError otherwise."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise SettingError("device cuda is asked for, but PyTorch finds no GPU here: use device auto or cpu")
+
+
 def make_fabric(precision: str, device: Device, processes: Processes = SINGLE_PROCESS) -> Any:
     """Create a Lightning Fabric on the device, and launch it where several processes train one network.
 
@@ -26,8 +32,7 @@ def make_fabric(precision: str, device: Device, processes: Processes = SINGLE_PR
     """
     from lightning_fabric import Fabric
 
-    if device == "cuda" and not torch.cuda.is_available():
-        raise SettingError("device cuda is asked for, but PyTorch finds no GPU here: use device auto or cpu")
+    check_device(device)
     accelerator = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     if precision == "auto":
         # a device without bfloat16 units emulates it: 3 to 14 times slower, measured on a CPU with AVX2 only

@@ -22,7 +22,6 @@ from pydantic import Field
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from models.errors import SettingError
 from models.networks.multitask import MultiTaskNetwork
 from models.settings import Settings
 from models.training.compilation import Compile, Extract, compile_if_faster, preserve_buffers
@@ -37,9 +36,12 @@ class StepSettings(Settings):
     """Settings of a training step on images. The defaults are conv4's recipe; see `models.training.recipes`."""
 
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="adamw, or sgd with Nesterov momentum 0.9")
-    learning_rate: float = Field(4e-3, gt=0, description="highest learning rate")
+    learning_rate: float = Field(4e-3, gt=0, le=1000, description="highest learning rate")
     weight_decay: float = Field(
-        0.0, ge=0, description="weight decay of matrices and convolution kernels (not of biases and normalisation)"
+        0.0,
+        ge=0,
+        le=1000,
+        description="weight decay of matrices and convolution kernels (not of biases and normalisation)",
     )
     averaging: float = Field(
         0.0,
@@ -58,6 +60,7 @@ class StepSettings(Settings):
     micro_batch: int | None = Field(
         None,
         ge=1,
+        le=1_000_000,
         description="largest number of images per forward pass on each device, for batches that do not fit into its "
         "memory; none: all images of the step. Batch normalisation sees one micro-batch at a time",
     )
@@ -105,11 +108,7 @@ class Step:
         processes: Processes = SINGLE_PROCESS,
     ) -> None:
         self._splits_batch = settings.micro_batch is not None or processes.count > 1
-        if self._splits_batch and weighting.combines_gradients:
-            raise SettingError(
-                f"{weighting.settings.name} combines the tasks' gradients of a whole batch, so the batch cannot be "
-                "split: leave micro_batch out and set devices: 1, or choose another method"
-            )
+        weighting.settings.check_batches(self._splits_batch)
         self.fabric = make_fabric(settings.precision, device, processes)
         self.device: torch.device = self.fabric.device
         self.network, self.weighting, self.settings, self.processes = network, weighting, settings, processes

@@ -25,14 +25,14 @@ from models.data.placement import ImageCache, MemoryBudget, in_place
 from models.errors import SettingError
 from models.evaluation.auc import auc_per_label
 from models.evaluation.leakage import check_disjoint
-from models.networks.multitask import MultiTaskNetwork
+from models.networks.multitask import MultiTaskNetwork, NetworkSettings
 from models.randomness import random_subset
 from models.training.distributed import SINGLE_PROCESS, Processes, Send, spawn
-from models.training.fabric import Device
+from models.training.fabric import Device, check_device
 from models.training.image_step import Batch, Step, StepSettings
 from models.training.loop import Clock, EpochReport, Fitted, OnEpoch, Progress, Trainer, evaluation_mode, untimed
 from models.training.losses import known_labels
-from models.weighting.base import FeatureBatch, FeaturePass, SampleSize, Weighting
+from models.weighting.base import FeatureBatch, FeaturePass, RuleSettings, SampleSize, Weighting
 
 MIN_SAMPLE_SIZE = 512
 """Least number of images where a `models.weighting.base.SampleSize` is a share, if the set has so many."""
@@ -47,8 +47,10 @@ class TrainingSettings(StepSettings):
 
     decay: ClassVar[Literal["cosine"]] = "cosine"  # of the learning rate after the warm-up
 
-    epochs: int = Field(8, ge=1, description="passes over the training images")
-    batch_size: int = Field(32, ge=1, description="largest number of images per step, on all devices together")
+    epochs: int = Field(8, ge=1, le=100_000, description="passes over the training images")
+    batch_size: int = Field(
+        32, ge=1, le=1_000_000, description="largest number of images per step, on all devices together"
+    )
     warmup: float = Field(
         0.3,
         ge=0,
@@ -61,18 +63,21 @@ class TrainingSettings(StepSettings):
     devices: int = Field(
         1,
         ge=1,
+        le=1024,
         description="number of processes that train one network, each on its own GPU (on a CPU: with a share of its "
         "threads). Each takes a share of every batch; batch normalisation sees only that share",
     )
     device_memory: float | None = Field(
         None,
         ge=0,
+        le=1_000_000,
         description="GiB of each device's memory that images may use; none: half of the free memory. "
         "Images that do not fit are copied to the device before each step",
     )
     main_memory: float | None = Field(
         None,
         ge=0,
+        le=1_000_000,
         description="GiB of main memory that images may use; none: half of the free memory. "
         "Images that do not fit are read from the store's files",
     )
@@ -175,13 +180,14 @@ def fit(  # noqa: PLR0913  what is trained by position, the rest by keyword
         DivergenceError: a loss or an output of the network is not finite.
     """
     check_disjoint(train.patients, val.patients)
-    weighting.check(settings.epochs, network.settings.pretrained)
+    check_training(weighting.settings, settings, network.settings)
+    check_devices(settings, device)
+    check_shares(settings, len(train))
     inputs = _Inputs(network, weighting, train, val, settings, seed, device, metric)
     if settings.devices == 1:
         return _ImageTrainer(inputs, SINGLE_PROCESS).fit_images(state, on_epoch, progress, clock)
     if clock is not untimed:
         raise SettingError(f"a step is timed on one device only, not on devices: {settings.devices}; set devices: 1")
-    _check_devices(len(train), settings, device)
 
     def on_message(message: tuple[str, tuple[Any, ...]]) -> None:
         kind, arguments = message
@@ -210,12 +216,28 @@ def _mark_trained(network: MultiTaskNetwork, train: Examples) -> None:
     network.trained_on = tuple(sorted({*network.trained_on, *train.patients}))
 
 
-def _check_devices(n: int, settings: TrainingSettings, device: str) -> None:
+def check_training(method: RuleSettings, settings: TrainingSettings, network: NetworkSettings) -> None:
+    """Check what the settings alone say: that a weighting can work and will take effect.
+
+    Raises:
+        SettingError: it cannot, or no epoch would use its weights.
+    """
+    splits_batch = settings.micro_batch is not None or settings.devices > 1
+    method.check(settings.epochs, pretrained=network.pretrained, splits_batch=splits_batch)
+
+
+def check_devices(settings: TrainingSettings, device: Device) -> None:
+    """Check that the devices of a training are here, and raise SettingError otherwise."""
+    check_device(device)
     gpus = torch.cuda.device_count()
     if device != "cpu" and 0 < gpus < settings.devices:
         raise SettingError(
             f"devices: {settings.devices} are asked for, but PyTorch finds {gpus} GPU(s) here: set devices to {gpus}"
         )
+
+
+def check_shares(settings: TrainingSettings, n: int) -> None:
+    """Check that each device gets a share of every batch of n images, and raise SettingError otherwise."""
     smallest = n // steps_per_epoch(n, settings.batch_size)
     if smallest < settings.devices:
         raise SettingError(

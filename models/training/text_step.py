@@ -24,18 +24,25 @@ from models.training.lazy_adam import BETA1, BETA2, EPS, LazyAdam
 class TextStepSettings(Settings):
     """Settings of a training step on texts."""
 
-    learning_rate: float = Field(1e-3, gt=0, description="highest learning rate of Adam")
+    learning_rate: float = Field(1e-3, gt=0, le=1000, description="highest learning rate of Adam")
     weight_decay: float = Field(
         0.0,
         ge=0,
+        le=1000,
         description="decoupled weight decay (AdamW) of weight matrices, and of R_i towards the identity; not of "
         "biases, normalisation and a separate table of word embeddings. 0: plain Adam",
     )
     clip: float | None = Field(
-        None, gt=0, description="largest norm of a step's gradient, which is scaled down to it; none: no clipping"
+        None,
+        gt=0,
+        le=1e6,
+        description="largest norm of a step's gradient, which is scaled down to it; none: no clipping",
     )
     micro_batch: int | None = Field(
-        None, ge=1, description="largest number of texts per forward pass; gradients are summed. none: all of the step"
+        None,
+        ge=1,
+        le=1_000_000,
+        description="largest number of texts per forward pass; gradients are summed. none: all of the step",
     )
     gradient_checkpointing: bool = Field(
         False,

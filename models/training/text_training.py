@@ -37,8 +37,8 @@ INFERENCE_TOKENS = 8_192
 class TextTrainingSettings(TextStepSettings):
     """Settings of a training on texts. The defaults are those of sentiment analysis (word embeddings, LSTM)."""
 
-    epochs: int = Field(20, ge=1, description="passes over the training texts")
-    batch_size: int = Field(32, ge=1, description="largest number of texts per step")
+    epochs: int = Field(20, ge=1, le=100_000, description="passes over the training texts")
+    batch_size: int = Field(32, ge=1, le=1_000_000, description="largest number of texts per step")
     warmup: float = Field(
         0.0, ge=0, le=1, description="share of all steps during which the learning rate rises linearly"
     )
@@ -62,6 +62,13 @@ class TextTrainingSettings(TextStepSettings):
         le=1,
         description="exponent of a task's size in its share of the steps: 1 proportional to size, 0 uniform",
     )
+
+    def check(self) -> None:
+        """Check that the settings go together where both have an effect; raise SettingError otherwise."""
+        if self.freeze_shared and self.schedule == "alternating":
+            raise SettingError(
+                "with freeze_shared there is nothing to alternate with: set schedule: joint, or freeze_shared: false"
+            )
 
 
 FINE_TUNING = TextTrainingSettings(
@@ -254,10 +261,7 @@ class _TextTrainer(Trainer[TextEpochReport]):
             for name in self.metrics[task]:
                 if find_metric(name).name == "f1" and classes != 2:
                     raise SettingError(f"f1 is for two classes; {task} has {classes}: choose accuracy")
-        if self.settings.freeze_shared and self.settings.schedule == "alternating":
-            raise SettingError(
-                "with freeze_shared there is nothing to alternate with: set schedule: joint, or freeze_shared: false"
-            )
+        self.settings.check()
 
 
 def _check_fits(network: TextNetwork, task: str, examples: TextExamples) -> None:

@@ -68,6 +68,11 @@ class AggregationSettings(RuleSettings):
         "trimmed_mean",
     ] = Field("upgrad", description="name of the rule")
 
+    @property
+    def needs_whole_batches(self) -> str | None:
+        """See the base class."""
+        return "combines the tasks' gradients of a whole batch"
+
 
 @dataclass(frozen=True)
 class _AggregatorSpec:

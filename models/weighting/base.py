@@ -26,6 +26,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from models.errors import SettingError
 from models.networks.multitask import MultiTaskNetwork, NetworkSettings
 from models.settings import Settings
 from models.weighting.label_trust import LabelTrust
@@ -91,6 +92,43 @@ class RuleSettings(Settings):
         """The name of the rule that this one is a control of; None if it is none."""
         return None
 
+    @property
+    def estimates_trust(self) -> bool:
+        """Whether the rule estimates label trust from the features, which needs images of several patients."""
+        return False
+
+    @property
+    def sample(self) -> SampleSize:
+        """How many training images the weights are computed from."""
+        size: SampleSize = getattr(self, "rows", None)
+        return size
+
+    @property
+    def needs_whole_batches(self) -> str | None:
+        """Why the rule needs the losses of a whole batch in one piece, in words; None if it does not."""
+        return None
+
+    def check(self, epochs: int, *, pretrained: bool = False, splits_batch: bool = False) -> None:
+        """Check before training that the rule can work and will take effect.
+
+        Args:
+            epochs: number of epochs of the training.
+            pretrained: whether the network starts from pretrained weights.
+            splits_batch: whether batches are cut into micro-batches, or shared by several devices.
+
+        Raises:
+            SettingError: no epoch would use the rule's weights, or it needs whole batches.
+        """
+        self.check_batches(splits_batch)
+
+    def check_batches(self, splits_batch: bool) -> None:
+        """Check that a rule which needs whole batches gets them; raise SettingError otherwise."""
+        if splits_batch and self.needs_whole_batches:
+            raise SettingError(
+                f"{self.name} {self.needs_whole_batches}, so the batch cannot be split: leave micro_batch out and set "
+                "devices: 1, or choose another method"
+            )
+
     def network(self, network: NetworkSettings) -> NetworkSettings:
         """Return the settings of the network that this weighting trains; by default those that the user asked for."""
         return network
@@ -105,7 +143,7 @@ class Weighting(ABC):
 
     The training loop calls the methods in this order:
 
-    1. Once, before training: `start`, unless `settings.feature_source` is running or training resumes; then `check` and
+    1. Once, before training: `start`, unless `settings.feature_source` is running or training resumes; then
        `parameters`; `load_state_dict` if training resumes.
     2. In a fresh run, before the first step: `after_epoch` with epoch 0.
     3. In every step: `backward`, then the optimiser's step, then `after_step`.
@@ -121,8 +159,8 @@ class Weighting(ABC):
 
     combines_gradients: ClassVar[bool] = False
     """Whether the rule combines the gradients of the single tasks. If so, `backward` writes `.grad` itself, without
-    `fabric.backward`, and needs the losses of the whole batch with their graph. Training then allows neither
-    micro-batches nor several devices."""
+    `fabric.backward`, and needs the losses of the whole batch with their graph: see
+    `RuleSettings.needs_whole_batches`."""
 
     state_names: ClassVar[tuple[str, ...]]
     """Names in the state to resume from; an attribute with the name after `_` has the value, a tensor or an integer."""
@@ -179,18 +217,6 @@ class Weighting(ABC):
             epoch: counted from 1; 0 before the first step of a fresh run.
             feature_pass: over the training images.
             validation_pass: over the validation images.
-        """
-        return None
-
-    def check(self, epochs: int, pretrained: bool = False) -> None:
-        """Check before training that the rule will take effect; accepts everything by default.
-
-        Args:
-            epochs: number of epochs of the training.
-            pretrained: whether the network starts from pretrained weights.
-
-        Raises:
-            SettingError: no epoch would use the rule's weights.
         """
         return None
 

@@ -19,7 +19,7 @@ from pydantic import Field
 
 from models.weighting.base import FeatureBatch, FeaturePass, FixedWeights
 
-Rows = Annotated[int, Field(ge=5)] | Annotated[float, Field(gt=0, lt=1)] | None
+Rows = Annotated[int, Field(ge=5, le=1_000_000_000)] | Annotated[float, Field(gt=0, lt=1)] | None
 ROWS = (
     "number of training images, sampled by the seed, from whose features the weights are computed: an integer (all "
     "images if there are fewer), a share below 1 (at least 512 images), or none for all"

@@ -39,7 +39,7 @@ ANCHORS = 0.3
 
 ReplacedBy = Literal["coin", "prevalence"]
 
-_FOLDS = 5
+FOLDS = 5
 _RIDGE = 1.0  # of the features' mean variance, added to their covariance
 
 # One-sided at either end: how many true findings are among the anchors is unknown, so the truth is near one end of the
@@ -135,12 +135,12 @@ def out_of_fold_scores(X: NDArray, y: NDArray, patient_numbers: NDArray, *, seed
         SettingError: there are fewer patients than folds.
     """
     count = int(patient_numbers.max()) + 1
-    if count < _FOLDS:
-        raise SettingError(f"label trust needs images of at least {_FOLDS} patients for each network; got {count}")
+    if count < FOLDS:
+        raise SettingError(f"label trust needs images of at least {FOLDS} patients for each network; got {count}")
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=tuple(b"label trust folds")))
-    fold = (rng.permutation(count) % _FOLDS)[patient_numbers]
+    fold = (rng.permutation(count) % FOLDS)[patient_numbers]
     scores = np.zeros(y.shape)
-    for held_out in range(_FOLDS):
+    for held_out in range(FOLDS):
         training = fold != held_out
         mean = X[training].mean(axis=0)  # subtracted so that the scores of all folds have the same origin
         x, known = X[training] - mean, y[training] >= 0

@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 
 from models.randomness import seed_for
-from models.weighting.base import FeaturePass, Features, FixedWeights, RuleSettings
+from models.weighting.base import FeaturePass, Features, FixedWeights, RuleSettings, SampleSize
 from models.weighting.label_trust import LabelTrust
 from models.weighting.oracle import OracleSettings
 from models.weighting.svd_rules import SvdDynamicSettings, SvdSettings
@@ -38,6 +38,20 @@ class PermutedWeightsSettings(RuleSettings):
         return self.of.name
 
     @property
+    def sample(self) -> SampleSize:
+        """See the base class."""
+        return self.of.sample
+
+    @property
+    def estimates_trust(self) -> bool:
+        """See the base class."""
+        return self.of.estimates_trust
+
+    def check(self, epochs: int, *, pretrained: bool = False, splits_batch: bool = False) -> None:
+        """Check what the rule under control checks."""
+        self.of.check(epochs, pretrained=pretrained, splits_batch=splits_batch)
+
+    @property
     def name(self) -> str:
         """The kind with the rule under control: `permuted_weights(svd)`."""
         return f"permuted_weights({self.of.name})"
@@ -61,10 +75,6 @@ class PermutedWeights(FixedWeights):
 
     def _permute(self) -> None:
         self._set_weights(self._rule.weights()[self._order])
-
-    def check(self, epochs: int, pretrained: bool = False) -> None:
-        """Check what the rule checks."""
-        self._rule.check(epochs, pretrained)
 
     def start(self, feature_pass: FeaturePass, validation_pass: FeaturePass | None = None) -> None:
         """Let the rule compute its weights, and permute them."""

@@ -43,6 +43,11 @@ class ScalarizationSettings(RuleSettings):
         "uncertainty", description="name of the rule"
     )
 
+    @property
+    def needs_whole_batches(self) -> str | None:
+        """See the base class."""
+        return "learns from the losses of whole batches" if self.kind == "dwa" else None
+
 
 def make_scalarization(settings: ScalarizationSettings, tasks: int, seed: int) -> Weighting:
     """Make the rule for its settings, for k tasks, in its initial state; the seed is for rules that draw numbers."""

@@ -21,7 +21,7 @@ from models.weighting.rank import Moments, RankRule, rank_from_spectrum, rank_on
 from models.weighting.svd import Scaling, Theta, check_rank, svd_weights
 from models.weighting.trust import FORMULA, estimate_trust, trust_weights
 
-Rank = Annotated[int, Field(ge=1)] | RankRule | None
+Rank = Annotated[int, Field(ge=1, le=10_000)] | RankRule | None
 _RANK = (
     "weighting rank r, from 1 to the number of labels k (with k, only the strength of a label counts); validation: "
     "chosen on the validation images; spectrum: the number of singular values above chance; none: 3, or 1 for fewer "
@@ -48,13 +48,32 @@ class SvdSettings(RuleSettings):
         description="scaling of the labels: raw (as in the paper; measures prevalence), unit (favours common labels), "
         "effect (independent of prevalence, noisy for rare labels), permutation (effect minus what chance gives)",
     )
-    refresh: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+    refresh: tuple[Annotated[int, Field(ge=0, le=100_000)], ...] = Field(
         (2,),
         min_length=1,
+        max_length=1000,
         description="with running features: epochs after which the weights are computed, counted from 1; weights are "
         "uniform until the first. 0: before training, from the features of a pretrained network",
     )
     rows: Rows = Field(MOST_ROWS, description=ROWS)
+
+    def check(self, epochs: int, *, pretrained: bool = False, splits_batch: bool = False) -> None:
+        """Check that weights before training have a pretrained network, and that an epoch follows the first refresh."""
+        super().check(epochs, pretrained=pretrained, splits_batch=splits_batch)
+        first = min(self.refresh)
+        if self.features == "finished":
+            return
+        if first == 0 and not pretrained:
+            raise SettingError(
+                "svd weights are to be computed before training (refresh 0), but the network starts from random "
+                "weights: set pretrained: true, or features: finished, or set refresh to 1 or more"
+            )
+        if first >= epochs:
+            raise SettingError(
+                f"svd weights are first computed after epoch {first}, but training has {epochs} epoch(s), so no epoch "
+                "would use them: train longer, or set features: finished, or set refresh to at least 1 and less than "
+                "the number of epochs"
+            )
 
 
 class _RankedWeights(FeatureWeights):
@@ -107,23 +126,6 @@ class Svd(_RankedWeights):
         alpha = svd_weights(matrix, self._rank) ** self.settings.power
         self._set_weights(alpha * (len(alpha) / alpha.sum()))
 
-    def check(self, epochs: int, pretrained: bool = False) -> None:
-        """Check that weights before training have a pretrained network, and that an epoch follows the first refresh."""
-        first = min(self.settings.refresh)
-        if self.settings.features == "finished":
-            return
-        if first == 0 and not pretrained:
-            raise SettingError(
-                "svd weights are to be computed before training (refresh 0), but the network starts from random "
-                "weights: set pretrained: true, or features: finished, or set refresh to 1 or more"
-            )
-        if first >= epochs:
-            raise SettingError(
-                f"svd weights are first computed after epoch {first}, but training has {epochs} epoch(s), so no epoch "
-                "would use them: train longer, or set features: finished, or set refresh to at least 1 and less than "
-                "the number of epochs"
-            )
-
 
 def choose_rank(rank: Rank, theta: Theta, matrix: Tensor, moments: Moments, validation_pass: FeaturePass | None) -> int:
     """Return the rank that the setting means: a number as it is, a default, or the result of a rule.
@@ -168,6 +170,7 @@ class SvdDynamicSettings(RuleSettings):
     first: int = Field(
         1,
         ge=1,
+        le=100_000,
         description="with running features: epoch after which the weights are first computed; weights are uniform "
         "until then",
     )
@@ -180,6 +183,21 @@ class SvdDynamicSettings(RuleSettings):
     rank: Rank = Field(None, description=_RANK)
     scaling: Scaling = Field("effect", description="scaling of the labels; see svd")
     rows: Rows = Field(MOST_ROWS, description=ROWS)
+
+    @property
+    def estimates_trust(self) -> bool:
+        """See the base class."""
+        return self.by != "svd"
+
+    def check(self, epochs: int, *, pretrained: bool = False, splits_batch: bool = False) -> None:
+        """Check that an epoch follows the first computation of weights."""
+        super().check(epochs, pretrained=pretrained, splits_batch=splits_batch)
+        if self.features == "running" and self.first >= epochs:
+            raise SettingError(
+                f"svd_dynamic weights are first computed after epoch {self.first}, but training has {epochs} "
+                "epoch(s), so no epoch would use them: train longer, or set first below the number of epochs, or set "
+                "features: finished"
+            )
 
 
 class SvdDynamic(_RankedWeights):
@@ -215,15 +233,6 @@ class SvdDynamic(_RankedWeights):
             trust = estimate_trust(batch, self.settings.replaced_by)
             alpha = alpha * trust_weights(trust, targets, self.settings.replaced_by, self.settings.formula)
         self._set_weights(alpha * (len(alpha) / alpha.sum()) if alpha.sum() > 0 else torch.ones_like(alpha))
-
-    def check(self, epochs: int, pretrained: bool = False) -> None:
-        """Check that an epoch follows the first computation of weights."""
-        if self.settings.features == "running" and self.settings.first >= epochs:
-            raise SettingError(
-                f"svd_dynamic weights are first computed after epoch {self.settings.first}, but training has {epochs} "
-                "epoch(s), so no epoch would use them: train longer, or set first below the number of epochs, or set "
-                "features: finished"
-            )
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the weights, the rank and the running Theta."""

@@ -41,6 +41,11 @@ class TrustSettings(RuleSettings):
     )
     rows: Rows = Field(MOST_ROWS, description=ROWS)
 
+    @property
+    def estimates_trust(self) -> bool:
+        """See the base class."""
+        return True
+
 
 class Trust(FeatureWeights):
     """Objective: the mean of alpha_i L_i, with alpha from label trust as `models.weighting.oracle` from true noise."""

@@ -30,11 +30,13 @@ class RunnerSettings(Settings):
     arms_at_once: int | None = Field(
         None,
         ge=1,
+        le=1024,
         description="arms that train at the same time; none: one per processor of this machine, but one on a GPU",
     )
     threads: int | None = Field(
         None,
         ge=1,
+        le=1024,
         description="processor threads of each arm, on which the last bits of its numbers depend; "
         "none: this machine's processors divided by the number of arms at a time",
     )
@@ -51,6 +53,16 @@ class RunnerSettings(Settings):
         return self.threads or max(1, processors() // self.parallel_arms(device))
 
 
+def check_runner(settings: RunnerSettings) -> None:
+    """Check that what the task runner needs is installed.
+
+    Raises:
+        DataError: Ray is not.
+    """
+    if settings.kind == "ray" and find_spec("prefect_ray") is None:
+        raise DataError("runner.kind is ray, which is not installed: pip install 'medmtl[ray]', or choose threads")
+
+
 @contextmanager
 def task_runner(settings: RunnerSettings, device: Device) -> Iterator[TaskRunner[Any]]:
     """Start a Prefect task runner, to which arms that train on a device are submitted.
@@ -63,8 +75,7 @@ def task_runner(settings: RunnerSettings, device: Device) -> Iterator[TaskRunner
         with runner:
             yield runner
         return
-    if find_spec("prefect_ray") is None:
-        raise DataError("runner.kind is ray, which is not installed: pip install 'medmtl[ray]', or choose threads")
+    check_runner(settings)
     from prefect_ray import RayTaskRunner
     from prefect_ray.context import remote_options
 

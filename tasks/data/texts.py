@@ -9,6 +9,7 @@ from prefect.cache_policies import NO_CACHE
 from pydantic import Field, field_validator
 
 from data_prep.errors import DataError, did_you_mean
+from data_prep.settings import Seed
 from data_prep.text.benchmarks import GLUE, SENTIMENT
 from data_prep.text.download import fetch_glue, fetch_sentiment
 from data_prep.text.glue import read_glue
@@ -23,12 +24,13 @@ class _TextData(Settings):
     folder: AbsolutePath | None = Field(
         None, description="folder of the public files; none: they are downloaded once, to MEDMTL_HOME"
     )
-    seed: int = Field(
+    seed: Seed = Field(
         0,
-        ge=0,
         description="seed by which train, validation and test parts, and the sentences within `limit`, are drawn",
     )
-    limit: int | None = Field(None, ge=1, description="maximum number of training sentences per task; none: all")
+    limit: int | None = Field(
+        None, ge=1, le=1_000_000_000, description="maximum number of training sentences per task; none: all"
+    )
 
     @field_validator("tasks", check_fields=False)  # a field of the subclasses
     @classmethod
@@ -46,10 +48,13 @@ class SentimentData(_TextData):
     """The six sentiment sets: sentences, each set a task."""
 
     corpus: Literal["sentiment"] = Field("sentiment", description="the six sentiment sets")
-    tasks: tuple[str, ...] = Field(tuple(SENTIMENT), min_length=1, description="the sets (tasks) to use")
+    tasks: tuple[str, ...] = Field(
+        tuple(SENTIMENT), min_length=1, max_length=len(SENTIMENT), description="the sets (tasks) to use"
+    )
     folds: int | None = Field(
         None,
         ge=2,
+        le=1000,
         description="number of cross-validation folds for sets without an official test part; the arm with seed s is "
         "tested on fold s modulo this number; none: one random test part",
     )
@@ -59,7 +64,7 @@ class GlueData(_TextData):
     """Five tasks of the GLUE benchmark."""
 
     corpus: Literal["glue"] = Field("glue", description="five tasks of GLUE")
-    tasks: tuple[str, ...] = Field(tuple(GLUE), min_length=1, description="the tasks to use")
+    tasks: tuple[str, ...] = Field(tuple(GLUE), min_length=1, max_length=len(GLUE), description="the tasks to use")
 
 
 TextDataT = TypeVar("TextDataT", SentimentData, GlueData)

@@ -6,7 +6,14 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.errors import DataError
-from data_prep.labels.adjudicated import CORRESPONDING_FINDINGS, combined_scores, combined_targets, read_adjudicated
+from data_prep.labels.adjudicated import (
+    CORRESPONDING_FINDINGS,
+    AdjudicatedLabels,
+    combined_scores,
+    combined_targets,
+    read_adjudicated,
+)
+from data_prep.labels.splits import Split
 from data_prep.store.store import Store
 from models.evaluation.auc import score
 from tasks.records.arms import ArmRecord
@@ -14,6 +21,30 @@ from tasks.records.scores import ScoreRecord
 from tasks.records.study import AdjudicatedRecord, AdjudicatedScore
 
 MEAN = "mean"
+
+
+def check_adjudicated(table: Path, store: Store, split: Split) -> None:
+    """Check before training that the test images can be scored with a table of adjudicated labels.
+
+    Raises:
+        DataError: see `score_adjudicated`.
+    """
+    _adjudicated(table, store, split.test)
+
+
+def _adjudicated(
+    table: Path, store: Store, rows: np.ndarray
+) -> tuple[AdjudicatedLabels, np.ndarray, np.ndarray, np.ndarray]:
+    """Read the table; return it, the targets (a, c) of the a adjudicated images twice, and which these are."""
+    labels = read_adjudicated(table)
+    targets = labels.targets_of(store.images[rows])
+    complete = (targets >= 0).all(axis=1)
+    if not complete.any():
+        raise DataError(
+            f"{table}: none of the {len(rows):,} test images has a complete row among the table's "
+            f"{len(labels.images):,} images: name the table of these images, or leave out 'adjudicated'"
+        )
+    return labels, targets[complete], combined_targets(store.targets[rows[complete]], store.labels), complete
 
 
 def score_adjudicated(
@@ -32,15 +63,7 @@ def score_adjudicated(
         DataError: the table cannot be read, has a complete row for none of the test images, or the store lacks a label
             that corresponds to an adjudicated finding.
     """
-    labels = read_adjudicated(table)
-    targets = labels.targets_of(store.images[rows])
-    complete = (targets >= 0).all(axis=1)
-    if not complete.any():
-        raise DataError(
-            f"{table}: none of the {len(rows):,} test images has a complete row among the table's "
-            f"{len(labels.images):,} images: name the table of these images, or leave out 'adjudicated'"
-        )
-    adjudicated, noisy = targets[complete], combined_targets(store.targets[rows[complete]], store.labels)
+    labels, adjudicated, noisy, complete = _adjudicated(table, store, rows)
     patients = store.patients[rows[complete]]
     findings = tuple(CORRESPONDING_FINDINGS)
 

@@ -63,7 +63,7 @@ def load_image_inputs(arm: ImageArm) -> ImageInputs:
         examples(store.pixels, of_part, patients, part, patient_numbers=numbers[part])
         for of_part, patients, part in zip(targets, _patients(store, split), rows, strict=True)
     )
-    weights = _pretrained_weights(arm.network)
+    weights = read_weights(arm.network)
     statistics = None if arm.network.pretrained else _statistics(store, split)
     network = initial_network(
         arm.network,
@@ -116,7 +116,7 @@ def _statistics(store: Store, split: Split) -> tuple[float, float]:
     return pixel_statistics(StoredPixels(store.pixels, split.train))
 
 
-def _pretrained_weights(network: NetworkSettings) -> Mapping[str, torch.Tensor] | None:
+def read_weights(network: NetworkSettings) -> Mapping[str, torch.Tensor] | None:
     """Read the weights file, if the settings name one.
 
     Raises:

@@ -10,17 +10,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict
 
-from data_prep.labels.splits import SplitSettings
+from data_prep.errors import DataError
+from data_prep.labels.splits import Split, SplitSettings
 from data_prep.noise.protocols import Condition, ProtocolSettings, plan
 from data_prep.noise.registry import draw_noise
-from models.networks.multitask import NetworkSettings
-from models.training.image_training import TrainingSettings
-from models.weighting.registry import UniformSettings, WeightingSettings
+from data_prep.store.store import Store
+from models.data.image_batches import steps_per_epoch
+from models.networks.multitask import NetworkSettings, check_backbone
+from models.training.cross_fit import check_patients
+from models.training.image_training import TrainingSettings, check_shares
+from models.weighting.oracle import LabelNoise
+from models.weighting.registry import UniformSettings, WeightingSettings, make_weighting
 from tasks.arms.base import Source
 from tasks.arms.runner import Device
 from tasks.data.ingest import StoreRef
@@ -28,6 +34,9 @@ from tasks.data.open_split import open_split
 from tasks.engine.plan import Contrast, Plan, against_baseline
 from tasks.images.spec import ImageArm, MaskRef, floor_level
 from tasks.runtime.progress import LOGGER
+
+MOST_ARMS = 100_000
+"""Most arms of a study, whose masks and records are on the disk and in memory."""
 
 SOURCE = UniformSettings()
 """The method of the networks whose features other methods need."""
@@ -77,11 +86,14 @@ def plan_images(store: StoreRef, settings: ImagePlanSettings, masks: Path) -> Pl
         The arms, and the contrasts of each method with the baseline.
 
     Raises:
-        DataError: the split does not fit the data, the noise names an unknown label, or there are too few labels.
+        DataError: the split does not fit the data, the noise names an unknown label, there are too few labels, or too
+            many arms.
+        SettingError: a method or the training does not fit the labels, the images or this machine.
     """
     opened, parts = open_split(store, settings.split)
     targets = opened.targets[parts.train]
     planned = plan(settings.protocol, targets, opened.labels, settings.seed)
+    _check_arms(settings, [condition.labels for condition in planned.conditions], opened, parts)
     masks.mkdir(parents=True, exist_ok=True)
     arms: list[ImageArm] = []
     for condition in planned.conditions:
@@ -102,6 +114,32 @@ def plan_images(store: StoreRef, settings: ImagePlanSettings, masks: Path) -> Pl
         "split %s: %d training, %d validation and %d test images; %d arms planned", parts.name, *sizes, len(arms)
     )
     return Plan(arms=tuple(arms), contrasts=_contrasts(arms, settings, planned.population_size))
+
+
+def _check_arms(settings: ImagePlanSettings, labels: Sequence[tuple[str, ...]], store: Store, parts: Split) -> None:
+    """Check all that would stop an arm after others had trained for hours.
+
+    Args:
+        settings: of the plan.
+        labels: of each condition.
+        store: the images and labels.
+        parts: the split.
+    """
+    methods, n = with_sources(settings.methods), len(parts.train)
+    count = len(labels) * settings.seeds * (len(methods) + settings.floor)
+    if count > MOST_ARMS:
+        raise DataError(f"the study would have {count:,} arms; the limit is {MOST_ARMS:,}: take fewer seeds or noises")
+    training = settings.training
+    check_shares(training, n)
+    share = n // steps_per_epoch(n, training.batch_size) // training.devices
+    micro_batch = min(training.micro_batch or share, share)
+    check_backbone(settings.network, store.size, share // -(-share // micro_batch))
+    patient_numbers = torch.from_numpy(np.unique(store.patients[parts.train], return_inverse=True)[1])
+    for method in methods:
+        for k in {len(each) for each in labels}:
+            make_weighting(method, k, label_noise=LabelNoise(*torch.ones(3, k)))
+        for seed in range(settings.seed, settings.seed + settings.seeds):
+            check_patients(method, patient_numbers, seed)
 
 
 def _draw_mask(condition: Condition, targets: NDArray[np.int8], seed: int, folder: Path) -> MaskRef:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import mlflow
 import numpy as np
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from prefect import task
@@ -25,7 +26,7 @@ from models.evaluation.paired import Comparison, Unit, auc_differences, compare_
 from tasks.arms import mlflow_runs
 from tasks.data.ingest import StoreRef
 from tasks.data.open_split import open_split
-from tasks.images.model_registry import CHALLENGER, CHAMPION, MODEL_FACTS
+from tasks.images.model_registry import CHALLENGER, CHAMPION, MODEL_FACTS, registered_name
 from tasks.records.base import Record
 from tasks.records.scores import MeanRecord, ScoreRecord, score_records
 from tasks.runtime.progress import LOGGER, progress
@@ -104,21 +105,19 @@ def evaluate_models(
         DataError: there is no such model, or the store lacks its labels or has images of another size.
         SettingError: a model was trained on patients on whom it would be scored.
     """
-    mlflow_runs.connect()
+    check_registered(name)
     client = MlflowClient()
     store, parts = open_split(ref, split)
     models = {role: model for role in (CHAMPION, CHALLENGER) if (model := _load_model(client, name, role))}
-    if not models:
-        raise DataError(_no_such_model(client, name))
     scored = {role: _score(model, store, parts) for role, model in models.items()}
     difference = _difference(scored, store, parts) if len(models) == 2 else None
     promoted, reason = _decide(rule, difference, tuple(scored))
     if CHALLENGER in models:
-        version = models[CHALLENGER].version
+        version, registered = models[CHALLENGER].version, registered_name(name)
         if promoted:
-            client.set_registered_model_alias(name, CHAMPION, version)
-            client.delete_registered_model_alias(name, CHALLENGER)
-        client.set_model_version_tag(name, version, "medmtl.promotion", reason)
+            client.set_registered_model_alias(registered, CHAMPION, version)
+            client.delete_registered_model_alias(registered, CHALLENGER)
+        client.set_model_version_tag(registered, version, "medmtl.promotion", reason)
     LOGGER.info("%s: %s", name, reason)
     return EvaluationResults(
         config=config,
@@ -134,17 +133,35 @@ def evaluate_models(
     )
 
 
-def _load_model(client: MlflowClient, name: str, role: str) -> _RegisteredModel | None:
+def check_registered(name: str) -> None:
+    """Check, before any image is decoded, that MLflow has a champion or a challenger of a name.
+
+    Raises:
+        DataError: it has none.
+    """
+    mlflow_runs.connect()
+    client = MlflowClient()
+    if not any(_version(client, name, role) for role in (CHAMPION, CHALLENGER)):
+        raise DataError(_no_such_model(client, name))
+
+
+def _version(client: MlflowClient, name: str, role: str) -> ModelVersion | None:
     try:
-        version = client.get_model_version_by_alias(name, role)
+        return client.get_model_version_by_alias(registered_name(name), role)
     except MlflowException as error:
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):  # no such model; no such alias
             return None
         raise
+
+
+def _load_model(client: MlflowClient, name: str, role: str) -> _RegisteredModel | None:
+    version = _version(client, name, role)
+    if version is None:
+        return None
     try:
         with tempfile.TemporaryDirectory() as folder:
             facts = mlflow.artifacts.load_dict(f"runs:/{version.run_id}/{MODEL_FACTS}")
-            model = mlflow.pyfunc.load_model(f"models:/{name}/{version.version}", dst_path=folder)
+            model = mlflow.pyfunc.load_model(f"models:/{registered_name(name)}/{version.version}", dst_path=folder)
     except (MlflowException, OSError) as error:
         raise DataError(f"{name} version {version.version} cannot be loaded ({error}): register it again") from error
     return _RegisteredModel(
@@ -154,7 +171,7 @@ def _load_model(client: MlflowClient, name: str, role: str) -> _RegisteredModel 
 
 def _no_such_model(client: MlflowClient, name: str) -> str:
     known = [model.name for model in client.search_registered_models()]
-    if name in known:
+    if registered_name(name) in known:
         return (
             f"{name} has neither a {CHAMPION} nor a {CHALLENGER}: set one of these aliases in MLflow, or train a model"
         )

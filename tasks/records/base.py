@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.runtime.atomic_files import write_atomically
+from tasks.runtime.run_folder import write_config
 
 Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -22,10 +23,12 @@ class Record(BaseModel):
 
 
 def write_results(results: Record, path: Path) -> None:
-    """Write a results.json atomically, so that a reader never sees a part of a file.
+    """Write a results.json atomically, so that a reader never sees a part of a file, and config.yaml beside it.
 
     Raises:
         ValueError: a number in the results is not finite.
     """
-    text = json.dumps(results.model_dump(mode="json"), indent=1, ensure_ascii=False, allow_nan=False)
+    content = results.model_dump(mode="json")
+    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+    write_config(content["config"], path.parent)
     write_atomically(path, (text + "\n").encode())

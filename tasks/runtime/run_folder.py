@@ -1,48 +1,84 @@
-"""The output folder of a run: config.yaml, results.json, report.html; another run's are only replaced with --force."""
+"""The output folder of a run: config.yaml, results.json, report.html; another run's are only replaced with --force.
+
+A report stays until the new one is written, and config.yaml is always that of results.json beside it: where a run
+replaces another one, its config is written together with its results.
+"""
 
 import hashlib
+import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 from pydantic import BaseModel
 
 from data_prep.errors import DataError
+from data_prep.regular_file import read_regular
 from tasks.runtime.atomic_files import write_atomically
 
 CONFIG, RESULTS, REPORT = "config.yaml", "results.json", "report.html"
 
+_MAX_CONFIG = 1 << 20  # bytes; a larger file is no config of ours
+
 
 def as_yaml(settings: BaseModel) -> str:
     """Return all settings as YAML, in the order of their definition."""
-    return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return _yaml(settings.model_dump(mode="json"))
+
+
+def write_config(config: Mapping[str, Any], folder: Path) -> None:
+    """Write the complete settings of a run, as plain values, into its folder."""
+    write_atomically(folder / CONFIG, _yaml(config).encode())
+
+
+def _yaml(config: Mapping[str, Any]) -> str:
+    return yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
 
 
 def prepare_run_folder(out: Path | None, kind: str, settings: BaseModel, force: bool) -> Path:
-    """Create and return the output folder of a run, with config.yaml in it.
+    """Create and return the output folder of a run, with config.yaml in it unless another run's results are there.
 
     A folder that holds the same settings is used again: that is how a stopped run is resumed.
 
     Args:
         out: the folder; by default runs/<kind>-<8 digits of the hash of the settings>.
         kind: of run, such as 'study'.
-        settings: written to config.yaml.
+        settings: of the run.
         force: replace the results of another run.
 
     Raises:
         DataError: the folder holds results of other settings (and `force` is off), or cannot be written.
     """
-    config = as_yaml(settings)
-    default = Path("runs") / f"{kind}-{hashlib.sha256(config.encode()).hexdigest()[:8]}"
-    folder = (out or default).expanduser().absolute()
-    if not force and any((folder / name).exists() for name in (CONFIG, RESULTS, REPORT)):
-        found = (folder / CONFIG).read_text(encoding="utf-8") if (folder / CONFIG).exists() else None
-        if found != config:
-            raise DataError(f"{folder} already holds another run: choose another --out, or replace it with --force")
+    config = as_yaml(settings).encode()
+    default = Path("runs") / f"{kind}-{hashlib.sha256(config).hexdigest()[:8]}"
     try:
+        folder = (out or default).expanduser().absolute()
         folder.mkdir(parents=True, exist_ok=True)
-        for name in (RESULTS, REPORT):
-            (folder / name).unlink(missing_ok=True)  # files that are there when this run ends are its own
-        write_atomically(folder / CONFIG, config.encode())
-    except OSError as error:
-        raise DataError(f"cannot write {folder} ({error.strerror}): choose another folder with --out") from error
+        is_ours = _holds(folder, config)
+        if not is_ours and not force:
+            raise DataError(f"{folder} already holds another run: choose another --out, or replace it with --force")
+        if is_ours or not _has_results(folder):
+            write_atomically(folder / CONFIG, config)
+        elif not os.access(folder, os.W_OK | os.X_OK):
+            raise DataError(f"cannot write {folder}: choose another folder with --out")
+    except FileExistsError as error:
+        raise DataError(f"cannot write into {error.filename}: it is no folder; choose another --out") from error
+    except (OSError, RuntimeError) as error:  # RuntimeError: the home of a user whom there is not
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"cannot write {out or default} ({reason}): choose another folder with --out") from error
     return folder
+
+
+def _holds(folder: Path, config: bytes) -> bool:
+    """Return whether the folder is free, or holds the run of this config."""
+    if not os.path.lexists(folder / CONFIG):
+        return not _has_results(folder)
+    try:
+        return read_regular(folder / CONFIG, _MAX_CONFIG) == config
+    except OSError:  # a pipe, a folder, or too large: no config of ours
+        return False
+
+
+def _has_results(folder: Path) -> bool:
+    return any(os.path.lexists(folder / name) for name in (RESULTS, REPORT))

@@ -79,6 +79,19 @@ class TextPlanSettings(BaseModel):
     control: bool = False
 
 
+def check_tasks(experiments: Sequence[Experiment], tasks: Sequence[str], source: str = "") -> None:
+    """Check that there are enough tasks for the experiments, and the source task of transfer among them.
+
+    Raises:
+        DataError: there are not.
+    """
+    for experiment in experiments:
+        if experiment != "singles" and len(tasks) < 2:
+            raise DataError(f"{experiment} needs at least two tasks; got only {join_names(tasks)}: add one")
+        if experiment == "transfer" and source not in tasks:
+            raise DataError(f"transfer's source task, {source}, is not among the tasks {join_names(tasks)}: add it")
+
+
 @task(name="plan arms", cache_policy=NO_CACHE)
 def plan_texts(
     data: SentimentData | GlueData,
@@ -101,6 +114,7 @@ def plan_texts(
     Raises:
         DataError: a file cannot be read, or an experiment needs other tasks.
     """
+    check_tasks(experiments, data.tasks, settings.source)
     planner = _Planner(data, settings, tuple(seeds), device, threads)
     for experiment in experiments:
         getattr(planner, experiment)()
@@ -135,29 +149,25 @@ class _Planner:
 
     def pairs(self) -> None:
         """Plan the comparisons for each pair of tasks."""
-        for pair in combinations(self._at_least_two("pairs"), 2):
+        for pair in combinations(self.data.tasks, 2):
             self._compare_group("pairs", pair)
             if self.settings.leave_overlap and self._share_sentences(pair):
                 self._compare_overlap(pair)
 
     def together(self) -> None:
         """Plan the comparisons for the group of all tasks."""
-        self._compare_group("together", self._at_least_two("together"))
+        self._compare_group("together", self.data.tasks)
 
     def transfer(self) -> None:
         """Plan the transfer from the source task to each other task."""
         source = self.settings.source
-        if source not in self.data.tasks:
-            raise DataError(
-                f"the source task of transfer, {source}, is not among the tasks {join_names(self.data.tasks)}: add it"
-            )
-        for target in self._at_least_two("transfer"):
+        for target in self.data.tasks:
             if target != source:
                 self._compare_transfer(source, target)
 
     def capacity(self) -> None:
         """Plan one network for all tasks and single-task networks, at each width."""
-        group = self._at_least_two("capacity")
+        group = self.data.tasks
         for width in self.settings.widths:
             condition = f"width {width}"
             sides: Sides = {
@@ -304,7 +314,7 @@ class _Planner:
         if width is not None:
             if not isinstance(encoder, WordEncoderSettings):
                 raise DataError("the capacity experiment needs an encoder over words: lstm, cnn or mlp")
-            encoder = encoder.model_copy(update={"width": width})
+            encoder = type(encoder).model_validate(encoder.model_dump() | {"width": width})
         return TextNetworkSettings(encoder=encoder, alignment=alignment)
 
     def _training(self, is_aligned: bool, fine_tuning: bool) -> TextTrainingSettings:
@@ -318,7 +328,9 @@ class _Planner:
             changes["epochs"] = self.settings.fine_tuning_epochs
         if not is_aligned:
             changes |= {"schedule": defaults.schedule, "alignment_share": defaults.alignment_share}
-        return self.settings.training.model_copy(update=changes)
+        training = self.settings.training.model_copy(update=changes)
+        training.check()
+        return training
 
     def _fingerprints(self, overlap_group: Iterable[str], seed: int, keep_overlap: bool) -> dict[str, str]:
         read = read_texts(self.data, tuple(overlap_group), seed, keep_overlap)
@@ -337,11 +349,6 @@ class _Planner:
 
     def _share_sentences(self, group: tuple[str, ...]) -> bool:
         return self._fingerprints(group, self.seeds[0], False) != self._fingerprints(group, self.seeds[0], True)
-
-    def _at_least_two(self, experiment: str) -> tuple[str, ...]:
-        if len(self.data.tasks) < 2:
-            raise DataError(f"{experiment} needs at least two tasks; got only {join_names(self.data.tasks)}: add one")
-        return self.data.tasks
 
 
 def _group_name(group: Sequence[str]) -> str:

@@ -5,14 +5,14 @@ import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from pydantic import Field
+from pydantic import Field, model_validator
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from models.theory.linear_tasks import LinearSettings, draw_figure3_data
+from models.theory.linear_tasks import LinearSettings, Samples, draw_figure3_data
 from models.theory.nonlinear_tasks import (
     LINKS,
     Figure2Settings,
@@ -41,9 +41,10 @@ class ComputationsSettings(Settings):
     """Settings of all computations of the theory."""
 
     linear: LinearSettings = Field(LinearSettings(), description="tasks of Figure 3 and of the map")
-    source_samples: tuple[int, ...] = Field(
+    source_samples: tuple[Samples, ...] = Field(
         (100, 200, 500, 1000, 2000, 5000, 10_000),
         min_length=2,
+        max_length=100,
         description="training samples of Figure 3's sources; every source has each size",
     )
     solvers: SolverSettings = Field(SolverSettings(), description="solvers of Figure 3")
@@ -63,6 +64,12 @@ class ComputationsSettings(Settings):
     linked_figure_3: NonlinearFigure3Settings = Field(
         NonlinearFigure3Settings(), description="Figure 3 with classification and ReLU tasks"
     )
+
+    @model_validator(mode="after")
+    def _cells_of_the_map_can_be_computed(self) -> Self:
+        for samples in self.map.target_samples:
+            LinearSettings.model_validate(self.linear.model_dump() | {"target_samples": samples})
+        return self
 
 
 def _figure_3(settings: ComputationsSettings, seed: int) -> Any:

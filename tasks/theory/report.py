@@ -41,7 +41,7 @@ def report_theory(
     """Write results.json and report.html and log them, with the changes as metrics, to the MLflow run.
 
     `computed` and `reused` are what `tasks.theory.computations.compute` returned with `settings`; `config` holds all
-    settings of the run, which `started` at that `time.monotonic()`; config.yaml stands in the `folder` already.
+    settings of the run, which `started` at that `time.monotonic()`; config.yaml is written beside them.
 
     Returns:
         The path of report.html.

@@ -153,7 +153,7 @@ def test_our_own_faults_are_not_blamed_on_the_person() -> None:
     assert error_line(SettingError("b")) == "b"
     assert "disk is full" in str(error_line(OSError(errno.ENOSPC, "No space left", "/x")))
     assert error_line(ValueError("an internal error")) is None
-    assert error_line(OSError(errno.EIO, "broken")) is None
+    assert error_line(FileNotFoundError("a bug")) is None
 
 
 def test_two_methods_cannot_be_trained_as_one() -> None:

@@ -8,7 +8,7 @@ from models.errors import SettingError
 from models.networks.multitask import NetworkSettings, initial_network
 from models.training.image_step import Batch, Step, StepSettings
 from models.training.losses import task_losses
-from models.weighting.registry import UniformSettings, Weighting, WeightingSettings, make_weighting
+from models.weighting.registry import WeightingSettings, make_weighting
 
 K = 3
 LABELS = tuple(f"label {i}" for i in range(K))
@@ -64,26 +64,9 @@ def test_looking_ahead_at_the_losses_leaves_running_statistics_to_the_step():
     assert counts == [1, 3]
 
 
-class Refusing(Weighting):
-    """A rule of the kind that the loop does not know: it may look at gradients."""
-
-    combines_gradients = True
-
-    def backward(self, fabric, losses, present, features, network):
-        losses.sum().backward()
-
-    def weights(self):
-        return torch.ones(K, dtype=torch.float64)
-
-    def state_dict(self):
-        return {}
-
-    def load_state_dict(self, state):
-        pass
-
-
-def test_a_rule_that_combines_gradients_is_not_cut():
-    rule = Refusing(UniformSettings())
+@pytest.mark.parametrize("kind", ["pcgrad", "dwa"])
+def test_a_rule_that_needs_whole_batches_is_not_cut(kind):
+    rule = weighting(kind)
     Step(network(), rule, StepSettings(), "cpu")
     with pytest.raises(SettingError, match="leave micro_batch out"):
         Step(network(), rule, StepSettings(micro_batch=4), "cpu")

@@ -75,7 +75,7 @@ def test_a_resumed_control_has_the_same_weights_and_the_same_record(of):
 def test_the_control_is_refused_where_the_rule_is():
     late = control(SvdSettings(features="running", refresh=(3,)))
     with pytest.raises(ValueError, match="no epoch would use them"):
-        make_weighting(late, K).check(3)
+        late.check(3)
     with pytest.raises(ValidationError, match="uniform"):
         control({"kind": "uniform"})
 

@@ -104,18 +104,18 @@ def test_a_rank_by_validation_takes_a_pass_over_the_validation_images():
 
 def test_a_refresh_that_no_epoch_would_use_is_refused():
     weighting = Svd(letter(refresh=(3,)), 3)
-    weighting.check(4)
+    weighting.settings.check(4)
     with pytest.raises(SettingError, match=r"after epoch 3, but training has 3 epoch\(s\)"):
-        weighting.check(3)
+        weighting.settings.check(3)
     with pytest.raises(SettingError, match="first below the number of epochs"):
-        SvdDynamic(SvdDynamicSettings(first=2), 3).check(2)
+        SvdDynamicSettings(first=2).check(2)
 
 
 def test_weights_before_training_need_a_pretrained_network():
     weighting = Svd(letter(refresh=(0,)), 3)
     with pytest.raises(SettingError, match="set pretrained: true"):
-        weighting.check(3)
-    weighting.check(3, pretrained=True)
+        weighting.settings.check(3)
+    weighting.settings.check(3, pretrained=True)
     targets = random_targets(300, 3)
     weighting.after_epoch(0, passing(some_features(targets), targets))
     assert weighting.weights()[0] > 1
@@ -198,7 +198,7 @@ def test_weights_from_a_finished_network_stay_the_same_during_training(rule, set
     targets = random_targets(300, 4)
     weighting, computed, asked = rule(settings, 4), rule(settings, 4), []
     assert settings.feature_source == "finished"
-    weighting.check(1)  # the first epoch has the weights
+    weighting.settings.check(1)  # the first epoch has the weights
     weighting.start(passing(some_features(targets), targets, asked))
     computed.compute(passing(some_features(targets), targets), None)
     expected = weighting.weights()

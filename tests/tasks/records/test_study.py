@@ -26,7 +26,7 @@ def test_results_survive_writing_and_reading(tmp_path: Path) -> None:
     study = fake_study()
     write_results(study, tmp_path / "results.json")
     assert read_results(tmp_path / "results.json") == study
-    assert [file.name for file in tmp_path.iterdir()] == ["results.json"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["config.yaml", "results.json"]
 
 
 def test_the_file_has_the_keys_of_the_published_schema(tmp_path: Path) -> None:

@@ -1,35 +1,94 @@
-"""A run's folder: taken up again by the same settings, never overwritten by others unasked."""
+"""A run's folder: taken up again by the same settings, never overwritten by others unasked, whole at all times."""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from data_prep.errors import DataError
-from tasks.runtime.run_folder import CONFIG, RESULTS, prepare_run_folder
+from tasks.runtime.run_folder import CONFIG, REPORT, RESULTS, prepare_run_folder, write_config
 
 
 class Settings(BaseModel):
     seed: int
 
 
-def test_the_same_settings_take_a_folder_up_again(tmp_path: Path) -> None:
-    folder = prepare_run_folder(tmp_path / "out", "study", Settings(seed=1), force=False)
+def prepare(folder: Path, seed: int, force: bool = False) -> Path:
+    return prepare_run_folder(folder, "study", Settings(seed=seed), force)
+
+
+def test_the_same_settings_take_a_folder_up_again_and_leave_its_report(tmp_path: Path) -> None:
+    folder = prepare(tmp_path / "out", 1)
     assert (folder / CONFIG).read_text() == "seed: 1\n"
-    assert prepare_run_folder(folder, "study", Settings(seed=1), force=False) == folder
+    (folder / REPORT).write_text("finished")
+    assert prepare(folder, 1) == folder
+    assert (folder / REPORT).read_text() == "finished"
 
 
-@pytest.mark.parametrize("left", [CONFIG, RESULTS])
+@pytest.mark.parametrize("left", [CONFIG, RESULTS, REPORT])
 def test_another_runs_results_are_kept_unless_forced(tmp_path: Path, left: str) -> None:
     (tmp_path / left).write_text("precious")
     with pytest.raises(DataError, match="--force"):
-        prepare_run_folder(tmp_path, "study", Settings(seed=2), force=False)
+        prepare(tmp_path, 2)
     assert (tmp_path / left).read_text() == "precious"
-    prepare_run_folder(tmp_path, "study", Settings(seed=2), force=True)
-    assert (tmp_path / CONFIG).read_text() == "seed: 2\n"
+    prepare(tmp_path, 2, force=True)
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
+@given(st.lists(st.tuples(st.integers(0, 2), st.booleans(), st.booleans()), max_size=8))
+def test_the_config_is_always_that_of_the_results_beside_it(
+    tmp_path_factory: pytest.TempPathFactory, runs: list[tuple[int, bool, bool]]
+) -> None:
+    folder, finished = tmp_path_factory.mktemp("out"), None
+    for seed, force, finishes in runs:
+        try:
+            prepare(folder, seed, force)
+        except DataError:
+            continue
+        if finishes:
+            write_config({"seed": seed}, folder)
+            for name in (RESULTS, REPORT):
+                (folder / name).write_text(f"of seed {seed}")
+            finished = seed
+        if finished is not None:
+            assert (folder / CONFIG).read_text() == f"seed: {finished}\n"
+            assert (folder / RESULTS).read_text() == (folder / REPORT).read_text() == f"of seed {finished}"
+
+
+def _link_to_itself(path: Path) -> None:
+    path.symlink_to(path)
+
+
+THINGS: dict[str, Callable[[Path], object]] = {
+    "a file": Path.touch,
+    "a pipe": os.mkfifo,
+    "a link to nowhere": lambda path: path.symlink_to(path.with_name("nowhere")),
+    "a link to itself": _link_to_itself,
+}
+
+
+@pytest.mark.parametrize("thing", THINGS)
+@pytest.mark.parametrize("below", [(), ("out",)])
+def test_what_is_no_folder_is_refused_in_one_line(tmp_path: Path, thing: str, below: tuple[str, ...]) -> None:
+    THINGS[thing](tmp_path / "it")
+    if thing == "a link to nowhere" and below:  # the folder that the link names is made
+        return
+    with pytest.raises(DataError, match=r"choose another (folder with )?--out"):
+        prepare((tmp_path / "it").joinpath(*below), 1)
+
+
+@pytest.mark.parametrize("out", ["x" * 300, "~nobody-of-this-name/out", "a/" * 3000])
+def test_a_name_that_can_be_no_folder_is_refused_in_one_line(tmp_path: Path, out: str) -> None:
     with pytest.raises(DataError, match="choose another folder with --out"):
-        prepare_run_folder(tmp_path / "file" / "out", "study", Settings(seed=1), force=False)
+        prepare(Path(out) if out.startswith("~") else tmp_path / out, 1)
+
+
+@pytest.mark.parametrize("thing", [*THINGS, "a folder", "bytes"])
+def test_a_config_that_is_none_belongs_to_another_run(tmp_path: Path, thing: str) -> None:
+    place = {**THINGS, "a folder": Path.mkdir, "bytes": lambda path: path.write_bytes(b"\xff\x00")}
+    place[thing](tmp_path / CONFIG)
+    with pytest.raises(DataError, match="already holds another run"):
+        prepare(tmp_path, 1)

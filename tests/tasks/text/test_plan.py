@@ -172,7 +172,7 @@ def test_each_seed_has_its_own_fold_if_folds_are_set(data: SentimentData) -> Non
         (
             "transfer",
             {"tasks": ("mr", "cr")},
-            "the source task of transfer, sst, is not among the tasks mr and cr: add it",
+            "transfer's source task, sst, is not among the tasks mr and cr: add it",
         ),
     ],
 )
