@@ -3,11 +3,13 @@
 A worker process imports the decoders once. For every file it forks a child process, which decodes the file under
 limits and exits. So no file can affect the decoding of a later one.
 
-Worker and child process untrusted data. So their output is discarded, the child cannot write to files, and responses
-are plain bytes, never a pickle.
+Worker and child process untrusted data. So their output is discarded, the child cannot write to files, and nothing
+that they answer is trusted: an answer has a length that is checked before it is read, and no structure that could be
+wrong, so that a false one costs one image too.
 
     request   a line of JSON: [name of the function, size, options, length]; the file
-    response  status, 1 byte; length, 8 bytes; the reason (UTF-8), or a line of JSON and then (s, s) uint8
+    answer    status, 1 byte; length, 8 bytes; a reason (UTF-8), or the view (1 byte, its place in VIEWS), (s, s) uint8
+              and the patient identifier (UTF-8)
 """
 
 import atexit
@@ -28,7 +30,7 @@ from typing import IO
 
 import numpy as np
 
-from data_prep.decoding.radiograph import Radiograph, is_dicom
+from data_prep.decoding.radiograph import VIEWS, Radiograph, holds_dicom
 from data_prep.decoding.raster import MAX_BYTES, decode
 from data_prep.errors import DataError
 
@@ -37,9 +39,11 @@ CPU_SECONDS = 30  # a radiograph takes half a second
 WALL_SECONDS = 120  # generous, as other processes may be busy; ends a child that waits for ever
 _START_WORKER_SECONDS = 120  # importing the decoders takes half a second, from a slow network disk much longer
 
-_MAX_REASON_BYTES = 2048
-_DONE, _REFUSED, _CRASHED = range(3)
-_KILLED = b"the process that decodes untrusted files was killed twice by this file"
+_SPARE_SECONDS = 15  # beyond those of a file; then the worker itself hangs
+_MAX_TEXT_BYTES = 2048  # of a reason or a patient identifier
+_MAX_REASON, _MAX_PATIENT_ID = 500, 256  # characters
+_DONE, _REFUSED = range(2)
+_LOST = b"the process that decodes untrusted files ended twice, or answered wrongly, at this file"
 _RESPONSE_HEADER = struct.Struct(">BQ")
 
 Decoder = Callable[[bytes], Radiograph]
@@ -57,7 +61,7 @@ def safe_decode(data: bytes, size: int, *, isolate: bool = False, chest: bool = 
     """
     if len(data) > MAX_BYTES:
         raise DataError(f"file of {len(data)} bytes; the limit is {MAX_BYTES}")
-    if is_dicom(data):
+    if holds_dicom(data):
         return _sandbox(os.getpid()).run("data_prep.decoding.dicom:decode_dicom", data, size, chest=chest)
     if isolate:
         return _sandbox(os.getpid()).run("data_prep.decoding.sandbox:decode_png_or_jpeg", data, size)
@@ -98,12 +102,14 @@ class Sandbox:
             RuntimeError: the worker does not start.
         """
         request = json.dumps([function, size, options, len(data)]).encode() + b"\n"
+        limit = _answer_limit(size)
         with self._lock:
-            status, content = self._request(request, data) or self._request(request, data) or (_CRASHED, _KILLED)
-        if status == _DONE:
-            line, _, pixels = content.partition(b"\n")
-            return Radiograph(np.frombuffer(pixels, np.uint8).reshape(size, size), **json.loads(line))
-        raise DataError(content.decode())
+            status, content = (
+                self._request(request, data, limit) or self._request(request, data, limit) or (_REFUSED, _LOST)
+            )
+        if status != _DONE:
+            raise DataError(_one_line(content))
+        return _radiograph(content, size)
 
     def close(self) -> None:
         """Stop the worker; the next file starts a new one."""
@@ -112,20 +118,26 @@ class Sandbox:
             self._worker.communicate()
             self._worker = None
 
-    def _request(self, request: bytes, data: bytes) -> tuple[int, bytes] | None:
-        """Send a request; return status and content of the response, or None if the worker died."""
+    def _request(self, request: bytes, data: bytes, limit: int) -> tuple[int, bytes] | None:
+        """Send a request; return status and content, of `limit` bytes at most, of the answer; None if there is none."""
         self._worker = worker = self._worker or self._start_worker()
         assert worker.stdin is not None
         assert worker.stdout is not None
+        patience = threading.Timer(self._limits[-1] + _SPARE_SECONDS, worker.kill)
+        patience.start()
         try:
             worker.stdin.write(request)
             worker.stdin.write(data)
             worker.stdin.flush()
             status, length = _RESPONSE_HEADER.unpack(_read_exactly(worker.stdout, _RESPONSE_HEADER.size))
+            if length > limit:
+                raise EOFError
             return status, _read_exactly(worker.stdout, length)
         except (EOFError, BrokenPipeError):
             self.close()
             return None
+        finally:
+            patience.cancel()
 
     def _start_worker(self) -> "subprocess.Popen[bytes]":
         """Start the worker, in its own session so that Ctrl-C does not reach it; it exits when its input closes."""
@@ -148,7 +160,27 @@ class Sandbox:
 
 
 _READY = b"!"
+_MOST_OPEN = 64  # files that a worker has open
 _ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # threads do not survive a fork
+
+
+def _answer_limit(size: int) -> int:
+    return 1 + size * size + _MAX_TEXT_BYTES
+
+
+def _radiograph(content: bytes, size: int) -> Radiograph:
+    """Read what a decoder answered; whatever bytes these are, they give a radiograph or a DataError."""
+    end = 1 + size * size
+    if len(content) < end or content[0] >= len(VIEWS):
+        raise DataError(_LOST.decode())
+    pixels = np.frombuffer(content, np.uint8, size * size, offset=1).reshape(size, size)
+    return Radiograph(pixels, VIEWS[content[0]], content[end:].decode("utf-8", "backslashreplace"))
+
+
+def _one_line(reason: bytes) -> str:
+    """Return a reason as one line that can be printed."""
+    text = "".join(letter if letter.isprintable() else " " for letter in reason.decode("utf-8", "replace"))
+    return " ".join(text.split())[:_MAX_REASON] or "refused without a reason"
 
 
 def _read_exactly(stream: IO[bytes], length: int) -> bytes:
@@ -185,7 +217,8 @@ def _run_in_child(
     child = os.fork()
     if child == 0:
         try:
-            os.close(reading)
+            os.closerange(3, writing)  # what the worker has open is not for the child
+            os.closerange(writing + 1, _MOST_OPEN)
             _set_limits(memory, cpu_seconds, wall_seconds)
             status, content = _respond(decoder, data)
             with os.fdopen(writing, "wb") as response:
@@ -194,16 +227,16 @@ def _run_in_child(
             os._exit(0)
     os.close(writing)
     with os.fdopen(reading, "rb") as response:
-        content = response.read(size * size + 2 * _MAX_REASON_BYTES)
+        content = response.read(1 + _answer_limit(size))
     _, ended = os.waitpid(child, 0)
     number = os.WTERMSIG(ended) if os.WIFSIGNALED(ended) else 0
     if number == signal.SIGXCPU:
-        return _CRASHED, f"decoding takes more than {cpu_seconds} seconds of processor time".encode()
+        return _REFUSED, f"decoding takes more than {cpu_seconds} seconds of processor time".encode()
     if number == signal.SIGALRM:
-        return _CRASHED, f"decoding takes more than {wall_seconds} seconds".encode()
+        return _REFUSED, f"decoding takes more than {wall_seconds} seconds".encode()
     if number or not content:
         how = signal.Signals(number).name if number else "no response"
-        return _CRASHED, f"the decoder crashed ({how})".encode()
+        return _REFUSED, f"the decoder crashed ({how})".encode()
     return content[0], content[1:]
 
 
@@ -215,20 +248,26 @@ def _set_limits(memory: int, cpu_seconds: int, wall_seconds: int) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds + 5))
     signal.setitimer(signal.ITIMER_REAL, wall_seconds)
+    most = used_memory() + memory
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+
+def used_memory() -> int:
+    """Return the address space of this process in bytes; 4 GiB where the system does not report it."""
     try:
-        used = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
-    except OSError:  # the system does not report it
-        used = 2**32
-    resource.setrlimit(resource.RLIMIT_AS, (used + memory, used + memory))
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    except OSError:
+        return 2**32
+    return pages * resource.getpagesize()
 
 
 def _respond(decoder: Decoder, data: bytes) -> tuple[int, bytes]:
     try:
         found = decoder(data)
-        metadata = json.dumps({"view": found.view, "patient_id": found.patient_id[:256]})
-        return _DONE, metadata.encode() + b"\n" + found.pixels.tobytes()
+        patient = found.patient_id[:_MAX_PATIENT_ID].encode("utf-8", "backslashreplace")
+        return _DONE, bytes([VIEWS.index(found.view)]) + found.pixels.tobytes() + patient
     except DataError as error:
-        return _REFUSED, str(error).encode()[:_MAX_REASON_BYTES]
+        return _REFUSED, str(error).encode("utf-8", "backslashreplace")[:_MAX_TEXT_BYTES]
     except MemoryError:
         return _REFUSED, b"decoding needs more memory than is allowed"
 

@@ -6,12 +6,14 @@ n items of a source, s side of an image in pixels.
 import hashlib
 import itertools
 import multiprocessing
+import resource
 import signal
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,13 +21,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from data_prep.decoding.radiograph import DICOM_SUFFIXES, is_dicom
+from data_prep.decoding.radiograph import DICOM_SUFFIXES, holds_dicom
 from data_prep.decoding.raster import MAX_BYTES
-from data_prep.decoding.sandbox import safe_decode
+from data_prep.decoding.sandbox import CPU_SECONDS, MEMORY_BYTES, safe_decode, used_memory
 from data_prep.errors import DataError
+from data_prep.regular_file import read_regular
 from data_prep.sources.source import Item
 
 _BATCH_IMAGES = 16  # a worker gets at once: at 1024 px 0.2 s of work against a millisecond of transfer
+_WORKER_BYTES = 2 * MEMORY_BYTES  # of a worker process, beyond its own: one file, and the batch that it has decoded
 _POOL_PAYS = 3.0  # seconds of decoding from which starting processes (1 s) is worth it
 
 
@@ -86,9 +90,12 @@ def decode_item(image: str, item: Path | bytes, size: int, isolate: bool, chest:
     """
     dicom = image.lower().endswith(DICOM_SUFFIXES)
     try:
-        data = item if isinstance(item, bytes) else _read(item)
-        dicom = dicom or is_dicom(data)
-        radiograph = safe_decode(data, size, isolate=isolate, chest=chest)
+        data = item if isinstance(item, bytes) else read_regular(item, MAX_BYTES)
+        dicom = dicom or holds_dicom(data)
+        with nullcontext() if isolate else _limited_time():
+            radiograph = safe_decode(data, size, isolate=isolate, chest=chest)
+    except MemoryError:
+        return DecodedItem(None, "decoding needs more memory than is allowed", dicom=dicom)
     except DataError as error:
         return DecodedItem(None, str(error), dicom=dicom)
     except OSError as error:
@@ -104,9 +111,21 @@ def decode_item(image: str, item: Path | bytes, size: int, isolate: bool, chest:
 
 
 def start_worker() -> None:
-    """Prepare a worker process for decoding."""
+    """Prepare a worker process for decoding: a file that needs too much memory gets a reason instead of it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     cv2.setNumThreads(1)  # the processes are the parallelism
+    _, most = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (used_memory() + _WORKER_BYTES, most))
+
+
+@contextmanager
+def _limited_time() -> Iterator[None]:
+    """End this process, by SIGPROF, if the block takes too much processor time; the file is then tried in isolation."""
+    signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 def _decode_in_processes(batches: Iterator[_Batch], decode: _Decode, workers: int) -> Iterator[tuple[str, DecodedItem]]:
@@ -132,7 +151,7 @@ def _decode_in_processes(batches: Iterator[_Batch], decode: _Decode, workers: in
 def _result(batch: _Batch, future: Future[_DecodedBatch], decode: _Decode) -> _DecodedBatch:
     try:
         return future.result()
-    except BrokenProcessPool:
+    except (BrokenProcessPool, MemoryError):
         return decode(batch, isolate=True)
 
 
@@ -149,9 +168,3 @@ def _batches(items: Iterable[Item]) -> Iterator[_Batch]:
 
 def _decode_batch(batch: _Batch, size: int, chest: bool, isolate: bool = False) -> _DecodedBatch:
     return [(image, decode_item(image, item, size, isolate, chest)) for image, item in batch]
-
-
-def _read(file: Path) -> bytes:
-    if (size := file.stat().st_size) > MAX_BYTES:
-        raise DataError(f"file of {size} bytes; the limit is {MAX_BYTES}")
-    return file.read_bytes()

@@ -9,11 +9,12 @@ from random import Random
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from data_prep.decoding import raster as decode_module
+from data_prep.decoding.png import read_png
 from data_prep.decoding.raster import decode
 from data_prep.errors import DataError
 
@@ -25,6 +26,13 @@ def encode(picture: Image.Image, kind: str = "PNG", **options: object) -> bytes:
     stream = io.BytesIO()
     picture.save(stream, kind, **options)
     return stream.getvalue()
+
+
+def values(data: bytes, size: int) -> np.ndarray:
+    """What comes out, be it a radiograph or not."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(decode_module, "check_picture", lambda pixels: None)
+        return decode(data, size)
 
 
 def reference(data: bytes, size: int) -> np.ndarray:
@@ -61,7 +69,7 @@ def pictures() -> dict[str, bytes]:
 @pytest.mark.parametrize("kind", pictures())
 def test_every_kind_of_file_agrees_with_pillow_within_a_grey_level(kind: str, size: int) -> None:
     data = pictures()[kind]
-    picture = decode(data, size)
+    picture = values(data, size)
     assert picture.shape == (size, size)
     assert picture.dtype == np.uint8
     assert difference(picture, reference(data, size)) < 1
@@ -80,24 +88,58 @@ def test_grey_pixels_are_those_of_opencv_to_the_bit(width: int, height: int, kin
         struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in chunks
     )
     expected = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    assert np.array_equal(decode_module._decode_grey_png(data, width, height), expected)
-    assert decode_module._GREY_PNG_HEADER == header[8:] == data[24:29]
+    assert np.array_equal(decode_module._decode_png(read_png(data)), expected)
 
 
 def test_the_real_radiographs_have_opencvs_pixels_to_the_bit(shared_data: Path) -> None:
     files = [file.read_bytes() for file in sorted((shared_data / "nih" / "images_1024").glob("*.png"))[::6]]
-    grey = [data for data in files if data.startswith(decode_module._GREY_PNG_HEADER, 24)]
-    assert len(grey) > 30
-    for data in grey:
+    assert len(files) > 30
+    for data in files:
         expected = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-        assert np.array_equal(decode_module._decode_grey_png(data, 1024, 1024), expected)
+        expected = expected if expected.ndim == 2 else cv2.cvtColor(expected, cv2.COLOR_BGRA2GRAY)
+        assert np.array_equal(decode_module._decode_png(read_png(data)), expected)
 
 
-def test_sixteen_bits_are_scaled_to_eight_over_the_whole_range() -> None:
-    deep = RNG.integers(0, 65536, (40, 40), dtype=np.uint16)
-    ok, data = cv2.imencode(".png", deep)
+@given(
+    st.integers(0, 65_535), st.integers(256, 65_535), st.sampled_from([cv2.COLOR_GRAY2BGR, None]), st.integers(0, 99)
+)
+@settings(max_examples=50)
+def test_deep_pictures_are_shown_over_their_own_range(low: int, span: int, colours: int | None, seed: int) -> None:
+    """Whatever bits their values use: 12 in the lower part of 16 are as bright as 16."""
+    picture = cv2.resize(np.random.default_rng(seed).random((6, 6)), (40, 40), interpolation=cv2.INTER_CUBIC)
+    deep = cv2.normalize(picture, None, low, min(low + span, 65_535), cv2.NORM_MINMAX).astype(np.uint16)
+    ok, data = cv2.imencode(".png", deep if colours is None else cv2.cvtColor(deep, colours))
     assert ok
-    assert np.abs(decode(data.tobytes(), 40) - deep / 257).max() <= 0.5
+    shares = (deep - np.double(deep.min())) / max(1, np.ptp(deep))
+    assert np.abs(values(data.tobytes(), 40) - 255 * shares).max() < 1
+
+
+def test_eight_bit_values_are_kept_however_few_are_used() -> None:
+    dark = SMOOTH // 3 + 7
+    assert np.array_equal(decode(encode(Image.fromarray(dark)), 96), dark)
+
+
+def test_few_bits_in_deep_files_come_out_with_their_contrast(shared_data: Path) -> None:
+    files = sorted((shared_data / "cases" / "01-png-12-in-16" / "in").glob("*.png"))
+    assert len(files) == 18
+    for file in files:
+        pixels = decode(file.read_bytes(), 64)
+        assert pixels.min() <= 2, file.name
+        assert pixels.max() >= 253, file.name
+
+
+@given(st.integers(1, 8), st.integers(1, 8), st.sampled_from(["PNG", "JPEG"]), st.integers(8, 40))
+def test_oblong_pixels_are_shown_as_tall_as_they_are(across: int, down: int, kind: str, size: int) -> None:
+    """The file's densities are pixels per unit across and down, for both kinds of file."""
+    assume(max(across / down, down / across) != 4)  # which rounding may put on either side
+    data = encode(Image.fromarray(np.full((48, 48), 255, np.uint8)), kind, dpi=(72 * across, 72 * down))
+    if not 1 / 4 <= across / down <= 4:
+        with pytest.raises(DataError, match="times as tall as wide; the limit is 4 either way"):
+            values(data, size)
+        return
+    shown = values(data, size) > 127
+    assert abs(shown.any(axis=1).sum() - size * min(1, across / down)) <= 1
+    assert abs(shown.any(axis=0).sum() - size * min(1, down / across)) <= 1
 
 
 def test_transparency_is_dropped_not_composed() -> None:
@@ -108,14 +150,14 @@ def test_transparency_is_dropped_not_composed() -> None:
 def test_reduction_averages_so_that_fine_stripes_do_not_alias() -> None:
     stripes = np.zeros((96, 96), dtype=np.uint8)
     stripes[:, ::2] = 255
-    assert np.ptp(decode(encode(Image.fromarray(stripes)), 24)) <= 1
+    assert np.ptp(values(encode(Image.fromarray(stripes)), 24)) <= 1
 
 
 @given(st.integers(1, 80), st.integers(1, 80), st.integers(8, 40))
 @settings(max_examples=50)
 def test_a_picture_keeps_its_proportions_between_black_bars(width: int, height: int, size: int) -> None:
     white = np.full((height, width), 255, dtype=np.uint8)
-    picture = decode(encode(Image.fromarray(white)), size)
+    picture = values(encode(Image.fromarray(white)), size)
     rows, columns = np.flatnonzero(picture.any(axis=1)), np.flatnonzero(picture.any(axis=0))
     assert max(len(rows), len(columns)) == size
     assert abs(len(columns) - max(1, size * width / max(width, height))) <= 0.5
@@ -176,7 +218,7 @@ def test_a_huge_picture_is_refused_from_its_header() -> None:
 def test_the_limit_itself_is_still_read() -> None:
     side = 4096
     blank = zlib.compress(bytes(side * (side + 1)), 1)
-    assert decode(png(side, side, blank), 64).shape == (64, 64)
+    assert values(png(side, side, blank), 64).shape == (64, 64)
     with pytest.raises(DataError, match="4096 x 4097"):
         decode(png(side, side + 1, blank), 64)
 
