@@ -62,7 +62,7 @@ _IMAGE_ATTRIBUTES = """
     SOPClassUID Modality PresentationIntentType BurnedInAnnotation PatientID ViewPosition ViewCodeSequence
     NumberOfFrames SamplesPerPixel PhotometricInterpretation PlanarConfiguration Rows Columns BitsAllocated BitsStored
     HighBit PixelRepresentation PixelData ExtendedOffsetTable ExtendedOffsetTableLengths"""
-_ATTRIBUTES = [*_IMAGE_ATTRIBUTES.split(), *CODED_ATTRIBUTES, *DESCRIPTIONS, *GREY_ATTRIBUTES, *ASPECT_ATTRIBUTES]
+ATTRIBUTES = [*_IMAGE_ATTRIBUTES.split(), *CODED_ATTRIBUTES, *DESCRIPTIONS, *GREY_ATTRIBUTES, *ASPECT_ATTRIBUTES]
 _META_GROUP = 0x0002  # PS3.10, section 7.1: explicit VR, little endian
 
 
@@ -113,7 +113,7 @@ def read_attributes(data: bytes) -> FileDataset:
     if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
         _check_inflated_size(data[stream.tell() :])
     stream.seek(0)
-    dataset = pydicom.dcmread(stream, force=True, specific_tags=_ATTRIBUTES)
+    dataset = pydicom.dcmread(stream, force=True, specific_tags=ATTRIBUTES)
     if not dataset.file_meta.get("TransferSyntaxUID"):
         dataset.file_meta.TransferSyntaxUID = _found_syntax(dataset)
     return dataset

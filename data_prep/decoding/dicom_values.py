@@ -64,8 +64,11 @@ def whole_number_of(dataset: Dataset, keyword: str, default: int | None = None) 
 
 
 def usable_numbers_of(dataset: Dataset, keyword: str) -> list[float]:
-    """Return the numbers of an attribute; NaN stands for a value that is none, and nothing for no attribute."""
-    value = value_of(dataset, keyword)
+    """Return the numbers of an attribute; NaN stands for a value that is none; none if it cannot be read."""
+    try:
+        value = value_of(dataset, keyword)
+    except DataError:
+        return []
     values = [] if value is None else value if isinstance(value, list | MultiValue) else [value]
     return [float(each) if isinstance(each, int | float) else math.nan for each in values]
 

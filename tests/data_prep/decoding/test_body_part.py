@@ -197,8 +197,8 @@ schädel knöchel-sprunggelenk hüfte ellenbogen
 HARMLESS = """
 arms up | hands on hips | arms at sides | left arm cannula | right arm PICC | cannula left arm | drip in right hand |
 back to front | at the back | lying on his back | head up | feet first | foot of the bed | neck line | nasal prongs |
-head elevated | arm sling | left leg dressing | on spinal board | decúbito dorsal | bras levés | brazos arriba | in piedi |
-em pé | au pied du lit | Arme hoch | handheld | back from theatre | sitting back
+head elevated | arm sling | left leg dressing | on spinal board | decúbito dorsal | bras levés | brazos arriba |
+in piedi | em pé | au pied du lit | Arme hoch | handheld | back from theatre | sitting back
 """
 TEMPLATES = """
 {chest} | {chest} PA | RX {chest} AP | {chest}, {harmless} | {harmless}; {chest} | {harmless} - {chest} - {harmless2} |

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.uid import (
     ComputedRadiographyImageStorage,
+    CTImageStorage,
     DigitalXRayImageStorageForProcessing,
     RLELossless,
     SecondaryCaptureImageStorage,
@@ -277,6 +278,61 @@ def test_no_reason_quotes_what_a_person_may_have_typed() -> None:
             decode_dicom(data, 32)
         assert "DOE" not in str(refused.value)
         assert refused.value.__cause__ is None
+
+
+# --- What a user vouches for ---
+
+
+def vouched_pixels(**attributes: object) -> np.ndarray:
+    return decode_dicom(dicom_file(STORED, **attributes), 32, chest=True).pixels
+
+
+@pytest.mark.parametrize("modality", [None, "", "OT", "CR", "DX", "RG", "XYZ"])
+@pytest.mark.parametrize("kind", [None, "1.2.3.4", SecondaryCaptureImageStorage])
+def test_a_vouch_fills_in_what_a_file_does_not_say(kind: str | None, modality: str | None) -> None:
+    untold: dict[str, object] = {"BodyPartExamined": None, "StudyDescription": "Knee?", "Modality": modality}
+    data = (
+        without_class(dicom_dataset(STORED, **untold))
+        if kind is None
+        else dicom_file(STORED, **untold, SOPClassUID=kind)
+    )
+    assert decode_dicom(data, 32, chest=True).pixels.any()
+    with pytest.raises(DataError, match=VOUCH if modality not in ("CR", "DX", "RG") else "not "):
+        decode_dicom(data, 32)
+
+
+def without_class(dataset: Dataset) -> bytes:
+    dataset.file_meta.MediaStorageSOPClassUID = "1.2.3"  # which the writer would take from the data set
+    dataset.file_meta.MediaStorageSOPInstanceUID = "1.2.3.4"
+    del dataset.SOPClassUID
+    return dicom_bytes(dataset)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "reason"),
+    [
+        ({"SOPClassUID": CTImageStorage}, "not a radiograph: CT Image Storage"),
+        ({"SOPClassUID": SecondaryCaptureImageStorage, "Modality": "US"}, "not a radiograph: a Secondary Capture"),
+        ({"SOPClassUID": "1.2.3.4", "Modality": "MG"}, "not a radiograph: an unknown kind of object"),
+        ({"BodyPartExamined": "HAND"}, "not of the chest: hand"),
+        ({"PhotometricInterpretation": "RGB"}, "a colour image"),
+        ({"NumberOfFrames": 12}, "12 frames"),
+        ({"PresentationIntentType": "FOR PROCESSING"}, "raw detector values"),
+        ({"BurnedInAnnotation": "YES"}, "text is burned into the image"),
+    ],
+)
+def test_a_vouch_does_not_overrule_what_a_file_says(attributes: dict[str, object], reason: str) -> None:
+    with pytest.raises(DataError, match=f"^{reason}"):
+        vouched_pixels(**attributes)
+
+
+def test_the_published_files_without_kind_and_part_are_taken_only_with_a_vouch(shared_data: Path) -> None:
+    files = sorted((shared_data / "cases" / "20-vindr-dicom" / "in").glob("*.dicom"))
+    assert len(files) == 8
+    for file in files:
+        assert np.ptp(decode_dicom(file.read_bytes(), 64, chest=True).pixels) > 200
+        with pytest.raises(DataError, match=f"not a radiograph: an unknown kind of object; {VOUCH}"):
+            decode_dicom(file.read_bytes(), 64)
 
 
 # --- Hostile files ---
