@@ -31,12 +31,11 @@ from pydicom.uid import (
 )
 
 from data_prep.decoding.body_part import CODED_ATTRIBUTES, DESCRIPTIONS, VOUCH, check_chest
-from data_prep.decoding.dicom_head import is_bare_dataset
 from data_prep.decoding.dicom_values import items_of, text_of, value_of, whole_number_of
 from data_prep.decoding.grey_values import GREY_ATTRIBUTES, grey_values
 from data_prep.decoding.picture_check import check_picture
 from data_prep.decoding.pixel_aspect import ASPECT_ATTRIBUTES, with_square_pixels
-from data_prep.decoding.radiograph import DICOM_HEAD_BYTES, Radiograph, is_dicom
+from data_prep.decoding.radiograph import DICOM_HEAD_BYTES, Radiograph, holds_dicom, is_dicom
 from data_prep.decoding.raster import MAX_BYTES, check_image_size, resize_to_square
 from data_prep.errors import DataError
 
@@ -105,7 +104,7 @@ def read_attributes(data: bytes) -> FileDataset:
     """
     if len(data) > MAX_BYTES:
         raise DataError(f"file of {len(data)} bytes; the limit is {MAX_BYTES}")
-    if not is_dicom(data) and not is_bare_dataset(data[:DICOM_HEAD_BYTES]):
+    if not holds_dicom(data):
         raise DataError("not a DICOM file")
     stream = BytesIO(data)
     stream.seek(DICOM_HEAD_BYTES if is_dicom(data) else 0)
