@@ -117,7 +117,7 @@ class ImageKind(Kind[ImageArm, ImageInputs, ImageFitted]):
         computing_seconds += time.perf_counter() - begun
         if arm.method == SOURCE:
             keep_network(arm, inputs.network.checkpoint())
-        log_model(inputs.network, inputs.test.pixels[:2].numpy())
+        log_model(inputs.network)
         mlflow.log_artifact(str(arm.mask.path), "noise")
         mlflow.set_tags({"medmtl.compilation": fitted.compilation, "medmtl.placement": fitted.placement})
         steps = steps_per_epoch(len(inputs.train), arm.training.batch_size)

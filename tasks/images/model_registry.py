@@ -19,6 +19,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from models.networks.multitask import MultiTaskNetwork, Probabilities
+from tasks.runtime.escaping import escape_key
 from tasks.runtime.progress import LOGGER
 from tasks.runtime.readers_writer_lock import exclusive
 
@@ -27,15 +28,11 @@ MODEL_FACTS = "medmtl.json"
 CHAMPION, CHALLENGER = "champion", "challenger"  # aliases in the registry, see `tasks.images.promotion`
 
 
-def log_model(network: MultiTaskNetwork, example: np.ndarray) -> None:
-    """Log the network as a model of the active MLflow run.
+def log_model(network: MultiTaskNetwork) -> None:
+    """Log a trained network as a model of the active MLflow run.
 
     The artifact `medmtl.json` holds the labels in the order of the outputs, the image size and the hashed training
-    patients.
-
-    Args:
-        network: trained.
-        example: (2, 1, s, s) uint8; two images, because a batch size of one would be exported as a constant.
+    patients. The example that MLflow keeps with a model is of no patient.
     """
     size = network.size
     signature = ModelSignature(
@@ -52,7 +49,7 @@ def log_model(network: MultiTaskNetwork, example: np.ndarray) -> None:
             Probabilities(deepcopy(network).cpu()),  # the exporter runs the example, which is on the CPU
             name=NAME,
             signature=signature,
-            input_example=example,
+            input_example=example_input(network.channels, size),
             pip_requirements=[f"torch=={version('torch')}", f"mlflow=={version('mlflow')}", "numpy"],
             metadata={"labels": json.dumps(facts["labels"])},
             validate_serving_input=False,  # it would load the model again while all other arms wait
@@ -60,16 +57,29 @@ def log_model(network: MultiTaskNetwork, example: np.ndarray) -> None:
     mlflow.log_dict(facts, MODEL_FACTS)
 
 
+def example_input(channels: int, size: int) -> np.ndarray:
+    """Return two images of all grey values in order, (2, channels, size, size) uint8.
+
+    Two, because a batch size of one would be exported as a constant.
+    """
+    return np.resize(np.arange(256, dtype=np.uint8), (2, channels, size, size))
+
+
+def registered_name(name: str) -> str:
+    """Return the name under which MLflow's registry has the model that a user calls `name`."""
+    return escape_key(name, joint="/")
+
+
 @task(name="register model", cache_policy=NO_CACHE)
 def register_model(run_id: str, name: str) -> str:
     """Register a finished arm's model as a new version of `name` and as its challenger; once for each MLflow run.
 
-    The registered model is created if there is none of this name.
+    The registered model is created if there is none of this name, see `registered_name`.
 
     Returns:
         The version.
     """
-    client = MlflowClient()
+    client, name = MlflowClient(), registered_name(name)
     for existing in client.search_model_versions(f"name = '{name}'"):
         if existing.run_id == run_id:
             LOGGER.info("model: already registered as %s version %s", name, existing.version)

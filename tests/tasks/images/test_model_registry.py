@@ -1,0 +1,78 @@
+"""A model in the registry: found under any name, the same program whatever its example, no pixel of a patient in it."""
+
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+import torch
+from mlflow.tracking import MlflowClient
+
+from data_prep.errors import DataError
+from data_prep.labels.splits import SplitSettings
+from models.networks.multitask import MultiTaskNetwork
+from tasks.arms import mlflow_runs
+from tasks.images import model_registry
+from tasks.images.inputs import load_image_inputs
+from tasks.images.model_registry import log_model, register_model
+from tasks.images.promotion import PromotionSettings, evaluate_models
+from tests.tasks.images.test_inputs import arm
+
+pytestmark = pytest.mark.slow
+
+NAMES = ("chest X-ray 2", "a/b", "../models", 'it\'s 50 %: "best"', "Lésion (left)", "`$x$`", "\x1b[31m", "🩻" * 40)
+
+
+def logged(network: MultiTaskNetwork) -> str:
+    """The id of a finished run with the network as its model."""
+    run_id = mlflow_runs.create_run(mlflow_runs.connect(), "arm", {}, {})
+    with mlflow_runs.active_run(run_id):
+        log_model(network)
+    return run_id
+
+
+def model_of(run_id: str, folder: Path) -> Path:
+    """The folder of a run's model, with all that MLflow keeps of it."""
+    (model,) = model_registry._models_of(run_id)
+    return Path(mlflow.artifacts.download_artifacts(f"models:/{model.model_id}", dst_path=str(folder)))
+
+
+def test_a_model_is_the_same_program_with_a_made_up_example_as_with_test_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = load_image_inputs(arm(tmp_path, 0, ("Mass", "Nodule")))
+    images = inputs.test.pixels[:].numpy()
+    made_up = model_of(logged(inputs.network), tmp_path / "a")
+    monkeypatch.setattr(model_registry, "example_input", lambda channels, size: images[:2])
+    of_patients = model_of(logged(inputs.network), tmp_path / "b")
+    programs = [next((folder / "data").glob("*.pt2")) for folder in (made_up, of_patients)]
+    one, other = (torch.export.load(program) for program in programs)
+    assert one.graph_module.code == other.graph_module.code
+    assert all(torch.equal(value, other.state_dict[name]) for name, value in one.state_dict.items())
+    first, second = (mlflow.pyfunc.load_model(str(folder)).predict(images) for folder in (made_up, of_patients))
+    assert np.array_equal(first, second)
+
+
+def test_no_pixel_of_the_data_is_in_what_is_kept_with_a_model(tmp_path: Path) -> None:
+    inputs = load_image_inputs(arm(tmp_path, 0, ("Mass", "Nodule")))
+    kept = [
+        file.read_bytes() for file in model_of(logged(inputs.network), tmp_path / "model").rglob("*") if file.is_file()
+    ]
+    assert len(kept) > 4
+    for image in inputs.store.pixels[:]:
+        rows = [row.tobytes() for row in image] + [str(row.tolist())[1:-1].encode() for row in image]
+        assert not any(row in content or row.replace(b" ", b"") in content for row in rows for content in kept)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_model_of_any_name_is_registered_and_found_again_under_it(tmp_path: Path, name: str) -> None:
+    planned = arm(tmp_path, 0, ("Mass", "Nodule"))
+    run_id = logged(load_image_inputs(planned).network)
+    assert register_model.fn(run_id, name) == register_model.fn(run_id, name) == "1"
+    split, rule = SplitSettings(seed=1), PromotionSettings()
+    results = evaluate_models.fn(name, planned.store, split, rule, {})
+    assert (results.promoted, results.model_name) == (True, name)
+    (version,) = MlflowClient().search_model_versions("")
+    assert version.tags["medmtl.promotion"] == results.reason
+    with pytest.raises(DataError, match="no registered model"):
+        evaluate_models.fn(f"{name} ", planned.store, split, rule, {})
