@@ -8,13 +8,13 @@ import numpy as np
 from data_prep.errors import DataError
 
 # Each limit with the nearest of 2,161 real radiographs and of 2,400 of the phantom, at 8 to 256 px: share of pixels
-# between black and white 0.55, effective grey levels 34 (at 8 px; 50 at 16 px, 62 from 32 px), last rows alike 0 (but
-# black ones). A picture over a sixteenth of the range has 14 levels, one over a 64th three.
+# between black and white 0.55, effective grey levels 34 (at 8 px; 50 at 16 px, 62 from 32 px), last rows of one grey 0.
+# A picture over a sixteenth of the range has 14 levels, one over a 64th three.
 MIN_GREY_SHARE = 0.05
 MIN_GREY_LEVELS = 20
-MAX_ROWS_ALIKE = 1 / 16
+MAX_GREY_ROWS = 1 / 16
 _SAMPLE = 64  # pixels a side whose values are counted: enough for shares, and it costs next to nothing
-_GREY = slice(8, 248)  # whole rows of black or white are the margin of a film
+_GREY = range(8, 248)  # whole rows of black or white are the margin of a film
 
 
 def check_picture(pixels: np.ndarray) -> None:
@@ -38,9 +38,9 @@ def check_picture(pixels: np.ndarray) -> None:
             f"the image uses about {levels:.0f} grey levels, and a radiograph at least {MIN_GREY_LEVELS}; export it "
             "with the contrast in which it is read"
         )
-    alike = _last_rows_alike(pixels) / len(pixels)
-    if alike > MAX_ROWS_ALIKE:
-        raise DataError(f"the last {alike:.0%} of the image are one grey row repeated, as where pixels are missing")
+    constant = _last_grey_rows(pixels) / len(pixels)
+    if constant > MAX_GREY_ROWS:
+        raise DataError(f"the lower {constant:.0%} of the image is of one grey, as where pixels are missing")
 
 
 def _effective_levels(counts: np.ndarray) -> float:
@@ -49,12 +49,14 @@ def _effective_levels(counts: np.ndarray) -> float:
     return float(np.exp(-(shares * np.log(shares)).sum()))
 
 
-def _last_rows_alike(pixels: np.ndarray) -> int:
-    """Count the rows at the lower end, above a black bar, that repeat the row below them; 0 if they are no grey."""
+def _last_grey_rows(pixels: np.ndarray) -> int:
+    """Count the rows at the lower end, within black bars, that are all of one grey."""
     last = len(pixels) - 1
     while not pixels[last].any():
         last -= 1
-    if not _GREY.start <= pixels[last].max() < _GREY.stop:
+    inside = pixels[last] > 0
+    values = pixels[last, inside]
+    if values.min() != values.max() or values[0] not in _GREY:
         return 0
     first = last
     while first and np.array_equal(pixels[first - 1], pixels[last]):
