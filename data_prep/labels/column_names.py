@@ -19,7 +19,7 @@ dataset set source site hospital institution
 index row rownumber level0 unnamed number count version
 rows columns width height channels bits area size modality laterality manufacturer orientation exposure kvp
 originalimagewidth height] originalimagepixelspacingx y]
-x y w h x0 y0 x1 y1 x2 y2 xmin xmax ymin ymax xcenter ycenter cx cy left top bbox box boxes
+x y w h x0 y0 x1 y1 x2 y2 xmin xmax ymin ymax xcenter ycenter cx cy bbox box boxes
 imagedir folder dir url report text comment note notes reader radiologist annotator rater method methodlabel
 methodprojection
 """

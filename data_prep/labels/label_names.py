@@ -26,10 +26,11 @@ def check_label_names(path: Path, labels: Sequence[str]) -> None:
         if not label.isprintable():
             raise DataError(f"{path}: label {shown(label)} contains characters that cannot be printed; rename it")
         folded = " ".join(unicodedata.normalize("NFKC", label).casefold().split())
-        other = seen.setdefault(folded, label)
-        if other is not label:
+        if folded in seen:
+            other = seen[folded]
             raise DataError(
                 f"{path}: two columns are named {shown(label)}; rename one"
                 if other == label
                 else f"{path}: labels {shown(other)} and {shown(label)} can be taken for one another; rename one"
             )
+        seen[folded] = label

@@ -191,8 +191,8 @@ def _match(folder: Path, images: list[str], aliases: dict[int, int], table: Labe
 def _remarks(listing: Listing, matches: list[Match]) -> tuple[str, ...]:
     other_suffix = sum(match.rank == TWO_SUFFIXES for match in matches)
     remarks = {
-        f"{other_suffix} images have another suffix than in the label table": other_suffix,
-        f"{len(listing.unreadable)} folders could not be read, and what is in them is not known": listing.unreadable,
+        f"images with another suffix than in the label table: {other_suffix}": other_suffix,
+        f"folders that could not be read, with what is in them: {len(listing.unreadable)}": listing.unreadable,
     }
     return tuple(remark for remark, holds in remarks.items() if holds)
 

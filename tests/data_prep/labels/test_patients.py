@@ -20,7 +20,7 @@ from data_prep.labels.patients import (
 SECRET = b"0123456789abcdef"
 
 
-@given(st.lists(st.text(max_size=5), max_size=30))
+@given(st.lists(st.text(st.characters(exclude_categories=()), max_size=5), max_size=30))
 def test_keys_group_rows_as_the_identifiers_do(patients: list[str]) -> None:
     keys = patient_keys(np.array(patients, dtype=np.str_), "here", SECRET)
     numbers = number_patients(keys).tolist()
@@ -64,10 +64,17 @@ def test_secrets_have_different_names_and_no_secret_is_public() -> None:
         ("00030806_000.png", "30806", False),
         ("chest.png", "13", False),
         ("00000013_008.png", "Doe", False),
+        ("00000013_008.png", "²", False),
+        ("00000013_008.png", "9" * 1000, False),
     ],
 )
 def test_only_nihs_own_numbering_needs_no_secret(image: str, patient: str, public: bool) -> None:
     assert has_public_numbers(np.array([image]), np.array([patient])) is public
+
+
+@given(st.text(st.characters(exclude_categories=())))
+def test_any_text_of_a_file_has_a_key_half_a_character_too(text: str) -> None:
+    assert len(opaque_name(text, "here", SECRET)) == 36
 
 
 def test_an_images_opaque_name_depends_on_name_population_and_secret() -> None:

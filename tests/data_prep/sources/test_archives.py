@@ -3,7 +3,9 @@
 import hashlib
 import io
 import itertools
+import os
 import tarfile
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -150,3 +152,44 @@ def test_several_gzip_members_are_one_archive(tmp_path: Path) -> None:
     path = tmp_path / "both.tar.gz"
     path.write_bytes(first.read_bytes() + second.read_bytes())
     assert read(path)[0] == [Member("a.png", b"abc" * 1000)]
+
+
+@given(
+    st.lists(st.sampled_from(["Ü.png", "a/x.png", "b/x.png", "Doe^Jane", "z.PNG", "w.jpg"]), min_size=1, unique=True),
+    st.sampled_from(["NFC", "NFD"]),
+    st.sampled_from(["", "images/", "./data/set/"]),
+)
+def test_members_match_rows_as_files_do(rows: list[str], form: str, folder: str) -> None:
+    paths = [unicodedata.normalize(form, folder + row.replace(".PNG", ".png")) for row in rows]
+    paths = [path if "." in path[-4:] else path + ".dcm" for path in paths]
+    picked = select_images(iter([Member(path, path.encode()) for path in paths]), rows)
+    assert [(found.image, found.data) for found in picked] == [
+        (row, path.encode()) for row, path in zip(rows, paths, strict=True)
+    ]
+
+
+def test_a_member_that_may_be_two_rows_is_left_out_and_dicom_files_are_not_named() -> None:
+    members = [Member("x.png", b"1"), Member("Doe^Jane.dcm", b"2"), Member("notes of Doe.txt", b"3"), Member("y", None)]
+    picked = list(select_images(iter([*members, Member("w.png", b"4")]), ["a/x.png", "b/x.png", "w.jpg"]))
+    assert picked == [
+        ArchiveItem("x.png", None, "several rows in the label table may mean it"),
+        ArchiveItem("member 2", None, NO_ROW),
+        ArchiveItem("member 3", None, f"not an image ({', '.join(archives.IMAGE_SUFFIXES)})"),
+        ArchiveItem("w.png", None, NO_ROW),  # the .jpg of the table may come yet
+    ]
+
+
+def test_a_pipe_and_a_missing_archive_are_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "images_1.tar.gz")
+    with pytest.raises(DataError, match=r"the archive cannot be read .it is a pipe, not a regular file"):
+        read(tmp_path / "images_1.tar.gz")
+    with pytest.raises(DataError, match=r"the archive cannot be read .No such file"):
+        read(tmp_path / "images_2.tar.gz")
+
+
+def test_a_size_of_thousands_of_digits_is_refused(tmp_path: Path) -> None:
+    record = b"size=" + b"9" * 5000 + b"\n"
+    record = f"{len(record) + 5} ".encode() + record
+    header = tar_header(b"a", f"{len(record):o}\0".encode(), b"x") + record.ljust(-(-len(record) // 512) * 512, b"\0")
+    with pytest.raises(DataError, match="a size of '9999"):
+        read(gzipped(tmp_path / "size.tar.gz", header + tar_header(b"a.png", b"0\0")))

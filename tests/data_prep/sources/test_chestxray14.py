@@ -1,12 +1,14 @@
 """What is registered of ChestX-ray14, manifests of the same shape, and files found by number."""
 
 import csv
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from data_prep.errors import DataError
+from data_prep.fetch.remote_file import RemoteFile
 from data_prep.sources.chestxray14 import (
     CHESTXRAY14,
     LIST_LENGTHS,
@@ -56,6 +58,11 @@ def test_parts_are_chosen_by_number() -> None:
         ([["../a_1.tar.gz", "", "", ""]], "row 1: '../a_1.tar.gz' is not the name"),
         ([["a.tar.gz", "", "", ""]], "archive 'a.tar.gz' has no number"),
         ([["a_1.tar.gz", "", "12 MB", ""]], "'12 MB' bytes"),
+        ([["a_1.tar.gz", "", "9" * 5000, ""]], "bytes or MD5 sum '' cannot be right"),
+        ([["a_1.tar.gz", "", "²", ""]], "'²' bytes"),
+        ([["a_1.tar.gz", "x" * 2001, "", ""]], "the url has 2001 characters; the limit is 2000"),
+        ([["a_" + "1" * 5000 + ".tar.gz", "", "", ""]], "is not the name of an archive"),
+        ([["a\x1b_1.tar.gz", "", "", ""]], r"'a\\x1b_1.tar.gz' is not the name"),
         ([["a_1.tar.gz", "", "", "abc"]], "MD5 sum 'abc' cannot be right"),
         ([["a_1.tar.gz", "", "", ""], ["a_01.tar.gz", "", "", ""]], "each number once"),
         ([["t.csv", "", "", ""]], "found 0 archives and 1 tables"),
@@ -91,3 +98,26 @@ def test_an_archive_of_another_length_and_two_of_one_number_are_refused(tmp_path
             stream.truncate(2008470987)
     with pytest.raises(DataError, match=r"images_001.tar.gz and images_01.tar.gz could both be images_001.tar.gz"):
         find_files(tmp_path, CHESTXRAY14.archives)
+
+
+def test_a_pipe_is_no_archive_list_or_manifest(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    for name in ("data/images_001.tar.gz", "list.txt", "manifest.csv"):
+        os.mkfifo(tmp_path / name)
+    with pytest.raises(DataError, match=r"images_001.tar.gz: cannot be read \(it is a pipe"):
+        find_files(tmp_path / "data", CHESTXRAY14.archives)
+    with pytest.raises(DataError, match=r"the list cannot be read .it is a pipe"):
+        check_list(tmp_path / "list.txt", 1)
+    with pytest.raises(DataError, match=r"the table cannot be read .it is a pipe"):
+        read_manifest(tmp_path / "manifest.csv")
+
+
+def test_files_are_found_behind_links(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk" / "a_01.tar.gz").write_bytes(b"1")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "linked").symlink_to(tmp_path / "disk")
+    (tmp_path / "in" / "loop").symlink_to(tmp_path / "in")
+    assert find_files(tmp_path / "in", [RemoteFile("a_1.tar.gz", "", 1, None)]) == {
+        "a_1.tar.gz": tmp_path / "in" / "linked" / "a_01.tar.gz"
+    }

@@ -1,9 +1,14 @@
 """ChestMNIST's files, as a source of a store."""
 
+import io
+import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from data_prep.errors import DataError
 from data_prep.labels.table import FINDINGS
@@ -68,4 +73,40 @@ def test_a_cut_file_is_refused(tmp_path: Path, share: float) -> None:
     write_npz(path)
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
     with pytest.raises(DataError, match="not a complete MedMNIST file"):
+        MedMnistSource.open(tmp_path, 28)
+
+
+@given(
+    st.sampled_from([f"{part}_{what}" for part in COUNTS for what in ("labels", "images")]),
+    st.one_of(
+        st.tuples(st.sampled_from([0, 1, 10**12, 2**63, -1]), st.just("|u1")),
+        st.tuples(st.integers(0, 10**7), st.sampled_from(["<f8", "|O", "<i8", "|b1", "<U99999", "|V1000000000"])),
+    ),
+    st.sampled_from([(14,), (28, 28), (), (10**9, 10**9)]),
+    st.sampled_from([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2]),
+    st.integers(0, 200),
+)
+def test_a_header_that_declares_anything_is_refused_before_memory_is_taken(
+    tmp_path_factory: pytest.TempPathFactory, name: str, rows: tuple[int, str], shape: tuple[int, ...], method: int,
+    length: int,
+) -> None:  # fmt: skip
+    folder = tmp_path_factory.mktemp("npz")
+    path = folder / "chestmnist.npz"
+    arrays = write_npz(path)
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": rows[1], "fortran_order": False, "shape": (rows[0], *shape)})
+    with zipfile.ZipFile(path, "w") as archive:
+        for key, array in arrays.items():
+            content = io.BytesIO()
+            np.save(content, array)
+            data = header.getvalue() + bytes(length) if key == name else content.getvalue()
+            archive.writestr(f"{key}.npy", data, method if key == name else zipfile.ZIP_STORED)
+    with pytest.raises(DataError, match="not a complete MedMNIST file") as caught:
+        list(MedMnistSource.open(folder, 28).items())
+    assert len(str(caught.value)) < 400
+
+
+def test_a_pipe_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "chestmnist.npz")
+    with pytest.raises(DataError, match="it is a pipe, not a regular file"):
         MedMnistSource.open(tmp_path, 28)
