@@ -62,25 +62,12 @@ def open_or_build(
             "label_table": {
                 "sha256": source.table.sha256,
                 "layout": source.table.layout,
-                "ignored_columns": dict.fromkeys(source.table.ignored, ""),
+                "ignored_columns": dict(source.table.ignored),
             },
             **counts,
-            "same_pixels": find_same_pixels(records, table.patients),
             "patients_in_files": {"images": known, "joined": joined},
         }
         return writer.finish(table, facts, parts)
-
-
-def find_same_pixels(records: Sequence[ShardRecord], patients: np.ndarray) -> list[list[str]]:
-    """Return the groups of images, by name, that have the same pixels but belong to several patients.
-
-    `patients` are those of the n images of the records, in their order: (n,) str.
-    """
-    groups: dict[str, dict[str, str]] = {}
-    digests = ((image, digest) for record in records for image, digest in zip(record.images, record.pixels, strict=True))
-    for (image, digest), patient in zip(digests, patients.tolist(), strict=True):
-        groups.setdefault(digest, {})[image] = patient
-    return [sorted(group) for group in groups.values() if len(set(group.values())) > 1]
 
 
 def add_item(shard: ShardWriter, image: str, item: DecodedItem, population: str, secret: bytes) -> None:

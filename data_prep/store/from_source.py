@@ -55,6 +55,7 @@ def build_store(
             "rows_without_image": source.rows_without_image,
             "unmatched_images": list(source.unmatched_images),
             "unmatched_rows": list(source.unmatched_rows),
+            "remarks": list(source.remarks),
         }
         return counts, ()
 

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from data_prep.errors import DataError
-from data_prep.labels.table import read_labels
+from data_prep.labels.table import UNKNOWN, read_cells
 
 SCHEMA = "medmtl/store/1"
 MANIFEST, TABLE = "manifest.json", "table.csv"
@@ -135,16 +135,17 @@ def _open(path: Path, _manifest_sha256: str, _states: tuple[tuple[int, ...] | No
             if digest != manifest["files"][name]:
                 state = "is missing" if digest is None else "is not what was written (its hash differs)"
                 raise DataError(f"{path}: {name} {state}; {_REMEDY}")
-    table = read_labels(path / TABLE)
+    images, patients, views, *cells = map(np.array, zip(*read_cells(path / TABLE)[1], strict=True))
+    targets = np.array([np.select([column == "1", column == "0"], [1, 0], UNKNOWN) for column in cells], dtype=np.int8)
     shards = [np.load(path / name, mmap_mode="r") for name in names if name.endswith(".npy")]
     return Store(
         path=path,
         pixels=Pixels(shards, manifest["size"]),
-        images=table.images,
-        patients=table.patients,
-        labels=table.labels,
-        targets=table.targets,
-        views=table.views,
+        images=images,
+        patients=patients,
+        labels=tuple(manifest["labels"]),
+        targets=np.ascontiguousarray(targets.T),
+        views=views,
         size=manifest["size"],
         population=manifest["population"],
         fingerprint=manifest["fingerprint"],

@@ -176,6 +176,7 @@ class StoreWriter(ShardSequence):
                 "patients": len(set(table.patients.tolist())),
                 "labels": list(table.labels),
                 **facts,
+                "same_pixels": find_same_pixels(records, table.patients),
                 "sources_sha256": json_digest([r.sources for r in records]),
                 "quarantine": [Quarantined(*entry)._asdict() for entry in [*unreadable, *others]],
                 "files": {TABLE: file_digest(self.partial / TABLE), **files},
@@ -189,6 +190,20 @@ class StoreWriter(ShardSequence):
             _sync(self.path.parent)
             tidy(self.path)
         return Store.open(self.path)
+
+
+def find_same_pixels(records: Sequence[ShardRecord], patients: np.ndarray) -> list[list[str]]:
+    """Return the groups of images, by name, that have the same pixels but belong to several patients.
+
+    `patients` are those of the n images of the records, in their order: (n,) str.
+    """
+    groups: dict[str, dict[str, str]] = {}
+    digests = (
+        (image, digest) for record in records for image, digest in zip(record.images, record.pixels, strict=True)
+    )
+    for (image, digest), patient in zip(digests, patients.tolist(), strict=True):
+        groups.setdefault(digest, {})[image] = patient
+    return [sorted(group) for group in groups.values() if len(set(group.values())) > 1]
 
 
 def tidy(path: Path) -> None:

@@ -139,10 +139,10 @@ def _manifest(settings: ArchiveSettings) -> tuple[Manifest, Path]:
 
 def _table(manifest: Manifest, provider: _FileProvider, labels: LabelSettings) -> LabelTable:
     if labels.table:
-        return read_labels(labels.table)
+        return read_labels(labels.table, labels.columns)
     if manifest.table is None:
         raise DataError("the manifest names no label table (.csv); name one with --labels FILE")
-    return read_labels(provider.fetch(manifest.table))
+    return read_labels(provider.fetch(manifest.table), labels.columns)
 
 
 def _check_disk_and_fetch_lists(

@@ -107,7 +107,9 @@ def decode_images(data: DataSettings, folder: Path) -> StoreRef:
     """
     population = f"{PHANTOM}/{folder.name}" if data.source == PHANTOM else None
     labels = data.labels
-    source = FolderSource.open(folder, labels.table, population)
+    source = FolderSource.open(
+        folder, labels.table, population, columns=labels.columns, allow_missing=data.allow_missing
+    )
     return _decode(data, replace(source, chest=data.chest_radiographs))
 
 
@@ -177,6 +179,7 @@ def _left_out(store: Store) -> Iterator[str]:
         if count := facts[f"{what}_without_{missing}"]:
             names = facts[f"unmatched_{what}"]
             yield f"{count} {what} without {'a' if missing == 'row' else 'an'} {missing}: {_some(names)}"
+    yield from facts["remarks"]
     if store.same_pixels:
         yield f"{len(store.same_pixels)} pictures stand under several patients, such as {_some(store.same_pixels[0])}"
 

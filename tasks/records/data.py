@@ -8,8 +8,7 @@ from pydantic import Field
 from data_prep.store.store import Store
 from tasks.records.base import Count, Record
 
-
-_LEFT_OUT = ("rows_without_image", "images_without_row", "unmatched_rows", "unmatched_images")
+_LEFT_OUT = ("rows_without_image", "images_without_row", "unmatched_rows", "unmatched_images", "remarks")
 
 
 class SplitRecord(Record):
@@ -49,6 +48,7 @@ class StoreRecord(Record):
     images_without_row: Count = 0
     unmatched_rows: tuple[str, ...] = Field((), description="the first rows without an image; they name no patient")
     unmatched_images: tuple[str, ...] = Field((), description="the first images without a row; they name no patient")
+    remarks: tuple[str, ...] = Field((), description="what else is to know of the images and their table")
     same_pixels: tuple[tuple[str, ...], ...] = Field(
         (), description="groups of images that have the same pixels but belong to several patients"
     )

@@ -1,13 +1,13 @@
-"""What all stores have in common, whatever they are built from."""
+"""Pictures that stand under several patients are found when a store is written."""
 
+import itertools
 from collections import defaultdict
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.store.build import find_same_pixels
-from data_prep.store.writer import ShardRecord
+from data_prep.store.writer import ShardRecord, find_same_pixels
 
 
 @given(
@@ -21,8 +21,7 @@ def test_pictures_of_several_patients_are_grouped_and_those_of_one_are_not(
     digests = [f"picture {picture}" for _, picture in drawn]
     bounds = sorted({0, len(drawn), *(cut for cut in cuts if cut < len(drawn))})
     records = [
-        ShardRecord(images=images[start:end], pixels=digests[start:end])
-        for start, end in zip(bounds, bounds[1:], strict=False)
+        ShardRecord(images=images[start:end], pixels=digests[start:end]) for start, end in itertools.pairwise(bounds)
     ]
     patients = np.array([f"p{patient}" for patient, _ in drawn], dtype=np.str_)
     found = find_same_pixels(records, patients)
