@@ -59,11 +59,12 @@ def compare_patient_ids(in_files: Sequence[str], in_table: np.ndarray) -> tuple[
         with another patient of the table.
     """
     named = {key for key in in_files if key}
-    rows: dict[str, set[str]] = {key: set() for key in named if len(named) > 1}
-    for key, patient in zip(in_files, in_table.tolist(), strict=True):
-        if key in rows:
-            rows[key].add(patient)
-    joined = set().union(*(patients for patients in rows.values() if len(patients) > 1))
+    first: dict[str, str] = {}
+    joined: set[str] = set()
+    if len(named) > 1:
+        for key, patient in zip(in_files, in_table.tolist(), strict=True):
+            if key and (other := first.setdefault(key, patient)) != patient:
+                joined |= {other, patient}
     return sum(map(bool, in_files)), len(joined)
 
 
