@@ -4,6 +4,8 @@ h, w: height and width of the image in the file; s: side of the square result. A
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import cv2
 import kornia_rs
@@ -67,22 +69,31 @@ def _decode_png(file: PictureFile) -> np.ndarray:
     else:
         channels, to_grey = _CHANNELS[colour]
         read = kornia_rs.io.decode_image_png_u8 if depth == 8 else kornia_rs.io.decode_image_png_u16
-        try:
+        with _refused_as("damaged: pixels are missing in the PNG file, or cannot be inflated"):
             image = read(file.data, (file.height, file.width), channels)
-        except Exception as error:  # the library has no error class of its own
-            raise DataError(f"damaged: {error}") from error
         image = image[:, :, 0] if to_grey is None else cv2.cvtColor(image, to_grey)
     return image if image.dtype == np.uint8 else cv2.normalize(image, None, 0, _WHITE, cv2.NORM_MINMAX)
 
 
 def _decode_by_opencv(png: bytes) -> np.ndarray:
-    try:
+    with _refused_as("damaged: the pixels of the PNG file cannot be decoded"):
         image = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
-    except cv2.error as error:
-        raise DataError(f"damaged: {error.err}") from error
-    if image is None:
-        raise DataError("damaged: the pixel data cannot be decoded")
+        if image is None:
+            raise ValueError
     return image
+
+
+@contextmanager
+def _refused_as(reason: str) -> Iterator[None]:
+    """Raise DataError with `reason` for any error of a decoder but want of memory; kornia-rs has no error class."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:
+        if getattr(error, "code", None) == cv2.Error.STS_NO_MEM:
+            raise MemoryError from error
+        raise DataError(reason) from error
 
 
 def _decode_jpeg(file: PictureFile) -> np.ndarray:
@@ -91,10 +102,8 @@ def _decode_jpeg(file: PictureFile) -> np.ndarray:
     kornia-rs takes libjpeg-turbo's warnings for errors. OpenCV and Pillow, with the same library and the same pixels,
     fill what is missing of a picture with grey, and are not faster.
     """
-    try:
+    with _refused_as("damaged: pixels are missing in the JPEG file, or do not fit its header"):
         image: np.ndarray = kornia_rs.io.decode_image_jpegturbo(file.data, "mono")
-    except Exception as error:
-        raise DataError("damaged: pixels are missing in the JPEG file, or do not fit its header") from error
     return image[:, :, 0]
 
 

@@ -8,12 +8,17 @@ import sys
 import time
 import zlib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
+from data_prep.decoding import sandbox as sandbox_module
+from data_prep.decoding.radiograph import VIEWS
 from data_prep.decoding.raster import decode
 from data_prep.decoding.sandbox import Sandbox, safe_decode
 from data_prep.errors import DataError
@@ -58,6 +63,22 @@ def floods(data, size):
 
 def recurses(data, size):
     return recurses(data, size)
+
+def floods_its_answer(data, size):
+    return Radiograph(np.zeros(2**28, np.uint8))
+
+def reaches_for_the_worker(data, size):
+    for number in range(3, 64):
+        try:
+            os.write(number, b"x" * 100)
+        except OSError:
+            continue
+
+def says(data, size):
+    raise DataError(data.decode("utf-8", "surrogatepass"))
+
+def names(data, size):
+    return Radiograph(np.zeros((size, size), np.uint8), "PA", data.decode("utf-8", "surrogatepass"))
 
 def writes(data, size):
     with open(data.decode(), "w") as file:
@@ -116,6 +137,88 @@ def test_a_file_that_ends_the_worker_itself_costs_no_more(sandbox: Sandbox) -> N
     with pytest.raises(DataError, match="ended twice, or answered wrongly, at this file"):
         sandbox.run("behaviour:kills_its_worker", b"", 4)
     assert sandbox.run("behaviour:fine", b"next", 4).patient_id == "next"
+
+
+@given(st.text(st.characters(categories=None), max_size=3000).map(lambda text: text.encode("utf-8", "surrogatepass")))
+@example("\u00e9".encode() * 6000)
+@example("\ud800".encode("utf-8", "surrogatepass"))
+@settings(max_examples=30)
+def test_any_text_of_a_file_is_a_line_or_a_name(sandbox: Sandbox, text: bytes) -> None:
+    """Lone surrogates, line ends, escape characters, letters that a limit cuts in two."""
+    with pytest.raises(DataError) as refused:
+        sandbox.run("behaviour:says", text, 4)
+    reason = str(refused.value)
+    assert reason
+    assert reason.isprintable()
+    assert len(reason) <= 500
+    reason.encode()
+    patient = sandbox.run("behaviour:names", text, 4).patient_id
+    patient.encode()
+    if len(decoded := text.decode("utf-8", "replace")) <= 256 and decoded.encode() == text:
+        assert patient == decoded
+
+
+@pytest.mark.parametrize("name", ["floods_its_answer", "reaches_for_the_worker"])
+def test_a_child_reaches_nobody_but_by_its_answer(sandbox: Sandbox, name: str) -> None:
+    with pytest.raises(DataError):
+        sandbox.run(f"behaviour:{name}", b"", 4)
+    assert sandbox.run("behaviour:fine", b"next", 4).patient_id == "next"
+
+
+FALSE_WORKER = """
+import json, sys
+requests, answer = sys.stdin.buffer, bytes.fromhex(sys.argv[1])
+requests.read(json.loads(requests.readline())[-1])
+sys.stdout.buffer.write(answer)
+"""
+statuses = st.one_of(st.sampled_from([b"\0", b"\1"]), st.binary(min_size=1, max_size=1))
+lengths = st.one_of(st.integers(0, 3000), st.integers(0, 2**64 - 1)).map(lambda length: length.to_bytes(8, "big"))
+
+
+@given(st.builds(lambda *parts: b"".join(parts), statuses, lengths, st.binary(max_size=3000)) | st.binary(max_size=20))
+@settings(max_examples=40)
+def test_whatever_a_worker_answers_costs_one_image(answer: bytes) -> None:
+    """A radiograph that fits or a reason, never anything else; and no memory for a length that cannot be."""
+
+    def start() -> "subprocess.Popen[bytes]":
+        command = [sys.executable, "-S", "-c", FALSE_WORKER, answer.hex()]
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    own = Sandbox()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(own, "_start_worker", start)
+        try:
+            found = own.run("any:function", b"data", 4)
+        except DataError:
+            return
+        finally:
+            own.close()
+    assert found.pixels.shape == (4, 4)
+    assert found.view in VIEWS
+    found.patient_id.encode()
+
+
+@given(st.binary(max_size=300))
+@example(bytes(17))
+@example(b"\3" + bytes(16) + b"\xff\xed\xa0\x80")
+def test_any_bytes_are_a_radiograph_or_a_reason(content: bytes) -> None:
+    try:
+        found = sandbox_module._radiograph(content, 4)
+    except DataError:
+        assert len(content) < 17 or content[0] > 3
+    else:
+        assert found.pixels.shape == (4, 4)
+        found.patient_id.encode()
+
+
+def test_a_worker_that_falls_silent_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = Sandbox(wall_seconds=0)
+    monkeypatch.setattr(sandbox_module, "_SPARE_SECONDS", 1)
+    silent = [sys.executable, "-c", "import time; time.sleep(1000)"]
+    start = partial(subprocess.Popen, silent, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    monkeypatch.setattr(own, "_start_worker", start)
+    with pytest.raises(DataError, match="ended twice"):
+        own.run("any:function", bytes(2**20), 4)
 
 
 def test_pictures_are_the_same_inside_and_outside() -> None:
