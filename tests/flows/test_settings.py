@@ -191,3 +191,83 @@ def test_noise_needs_no_rate_on_the_command_line(kind: str) -> None:
 def test_the_help_names_every_kind_of_noise() -> None:
     kinds = {choice.model_fields["kind"].default for choice in _models_in(NoiseSettings)}
     assert set(NOISES) == kinds
+
+
+@pytest.mark.parametrize("flags", [{"--noise-rate": 0.3}, {"--method": ("svd",)}, {"--epochs": 3}, {"--data": "x"}])
+@pytest.mark.parametrize(
+    "content", ["protocol: pairs", "methods: null", "training: 5", "data: [1]", "noise: random", "network: null"]
+)
+def test_what_is_no_group_in_the_file_is_refused_and_not_replaced_by_a_flag(
+    tmp_path: Path, content: str, flags: dict[str, Any]
+) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(content)
+    if content == "methods: null" and "--method" in flags:
+        assert [method.name for method in compose(StudySettings, file, flags).methods] == ["svd"]
+        return
+    with pytest.raises(ValidationError) as caught:
+        compose(StudySettings, file, flags)
+    assert content.partition(":")[0] in str(error_line(caught.value))
+
+
+def test_a_flag_changes_the_noise_of_the_file_and_not_its_kind(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("noise: {kind: flipped, rate: 0.1, labels: [Mass]}")
+    assert compose(TrainSettings, file, {"--noise-rate": 0.3}).noise.name == "flipped 30 % on Mass"
+    assert compose(TrainSettings, file, {"--noise": "missing"}).noise.name == "missing 20 % on all labels"
+    file.write_text("protocol: {kind: all, noise: [{kind: none}, {kind: flipped, rate: 0.1}]}")
+    noise = compose(StudySettings, file, {"--noise-rate": 0.3}).protocol.noise
+    assert [each.name for each in noise] == ["clean", "flipped 30 % on all labels"]
+    file.write_text("protocol: {kind: all, noise: [{kind: missing, rate: 0.1}, {kind: flipped, rate: 0.1}]}")
+    with pytest.raises(DataError, match="2 noises"):
+        compose(StudySettings, file, {"--noise-rate": 0.3})
+    noise = compose(StudySettings, file, {"--noise": "missing", "--noise-rate": 0.3}).protocol.noise
+    assert [each.name for each in noise] == ["clean", "missing 30 % on all labels"]
+
+
+@pytest.mark.parametrize("model", [StudySettings, TrainSettings])
+def test_no_noise_takes_no_labels_in_silence(model: type[BaseModel]) -> None:
+    with pytest.raises(DataError, match="takes no rate and no label"):
+        compose(model, None, {"--noise": "none", "--noise-label": ("Mass",)})
+
+
+def test_a_method_of_a_flag_keeps_all_that_the_file_says_of_it(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("methods: [{kind: svd, rank: 1}, {kind: svd, rank: 2}, {kind: uniform}]")
+    methods = compose(StudySettings, file, {"--method": ("svd",)}).methods
+    assert [method.name for method in methods] == ["svd(rank=1)", "svd(rank=2)"]
+    with pytest.raises(ValidationError, match="named twice"):
+        compose(StudySettings, None, {"--method": ("svd", "svd")})
+    file.write_text("method: {kind: svd, rank: 2}")
+    assert compose(TrainSettings, file, {"--method": ("svd",)}).method.name == "svd(rank=2)"
+    assert compose(TrainSettings, file, {"--method": ("trust",)}).method.name == "trust"
+
+
+def test_a_protocol_of_a_flag_takes_nothing_from_the_files_other_protocol(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("protocol: {kind: all, noise: [{kind: none}], noisy_labels: 2}")
+    assert compose(StudySettings, file, {"--protocol": "curve"}).protocol == CurveProtocol()
+    assert compose(StudySettings, file, {"--protocol": "all"}).protocol.noisy_labels == 2
+
+
+@pytest.mark.parametrize(
+    ("model", "values", "said"),
+    [
+        (StudySettings, {"methods": [{"kind": "dwa"}], "training": {"devices": 2}}, "cannot be split"),
+        (StudySettings, {"methods": [{"kind": "svd_dynamic"}], "training": {"epochs": 1}}, "no epoch would use them"),
+        (TrainSettings, {"method": {"kind": "pcgrad"}, "training": {"micro_batch": 2}}, "cannot be split"),
+        (TrainSettings, {"profile": True, "training": {"devices": 2}}, "profiled on one device"),
+        (StudySettings, {"protocol": {"kind": "pairs"}, "seeds": 501}, "a pair has at most 1000 seeds"),
+        (StudySettings, {"protocol": {"kind": "pairs"}, "adjudicated": "a.csv"}, "leave them out"),
+        (StudySettings, {"network": {"weights_file": "a.pt"}}, "set pretrained: true"),
+        (TrainSettings, {"model_name": "a/b"}, "no model name with a slash"),
+        (TrainSettings, {"model_name": ".."}, "no model name with a slash"),
+        (SentimentSettings, {"experiment": "transfer", "data": {"tasks": ["mr", "cr"]}}, "source task, sst, is not"),
+        (GlueSettings, {"data": {"tasks": ["cola"]}}, "pairs needs at least two tasks"),
+        (SentimentSettings, {"encoder": {"kind": "cnn", "width": 2}}, "encoder.cnn.width"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused_at_once(
+    model: type[BaseModel], values: dict[str, Any], said: str
+) -> None:
+    assert said in line_of(model, values)
