@@ -4,9 +4,14 @@ Decoders read every part of a file, some of them without limits. So they get onl
 """
 
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
+import cv2
 import numpy as np
+
+from data_prep.errors import DataError
 
 MAX_PARTS = 2**16  # chunks of a PNG, segments of a JPEG; at libpng's 8 KiB a chunk they hold four times MAX_BYTES
 _ORIENTATION_TAG = 0x0112
@@ -62,3 +67,16 @@ def turn(pixels: np.ndarray, orientation: int) -> np.ndarray:
     if orientation in (2, 3, 6, 7):
         pixels = pixels[:, ::-1]
     return np.ascontiguousarray(pixels)
+
+
+@contextmanager
+def refused_as(reason: str) -> Iterator[None]:
+    """Raise DataError with `reason` for any error of a decoder but want of memory; some have no error class."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:
+        if getattr(error, "code", None) == cv2.Error.STS_NO_MEM:
+            raise MemoryError from error
+        raise DataError(reason) from error

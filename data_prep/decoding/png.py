@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from isal import isal_zlib
 
-from data_prep.decoding.picture_file import MAX_PARTS, PictureFile, pixel_aspect, read_orientation
+from data_prep.decoding.picture_file import MAX_PARTS, PictureFile, pixel_aspect, read_orientation, refused_as
 from data_prep.errors import DataError
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -82,10 +82,8 @@ def with_stored_pixels(png: bytes) -> bytes:
     chunks = list(_chunks(png))
     needed = _scan_bytes(_content(png, chunks[0]))
     deflated = b"".join([_content(png, chunk) for chunk in chunks if chunk[0] == b"IDAT"])
-    try:
+    with refused_as("damaged: the pixels of the PNG file cannot be inflated"):
         scans = isal_zlib.decompressobj().decompress(deflated, needed + 1)
-    except isal_zlib.error as error:
-        raise DataError("damaged: the pixels of the PNG file cannot be inflated") from error
     if len(scans) != needed:
         amount = "more" if len(scans) > needed else f"{len(scans)}"
         raise DataError(f"damaged: the size in the PNG file asks for {needed} bytes of pixels; it holds {amount}")

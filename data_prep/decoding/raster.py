@@ -4,8 +4,6 @@ h, w: height and width of the image in the file; s: side of the square result. A
 """
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import cv2
 import kornia_rs
@@ -13,7 +11,7 @@ import numpy as np
 
 from data_prep.decoding.jpeg import JPEG_START, read_jpeg
 from data_prep.decoding.picture_check import check_picture
-from data_prep.decoding.picture_file import PictureFile, turn
+from data_prep.decoding.picture_file import PictureFile, refused_as, turn
 from data_prep.decoding.png import PNG_SIGNATURE, depth_and_colour, read_png, with_stored_pixels
 from data_prep.errors import DataError
 
@@ -69,31 +67,18 @@ def _decode_png(file: PictureFile) -> np.ndarray:
     else:
         channels, to_grey = _CHANNELS[colour]
         read = kornia_rs.io.decode_image_png_u8 if depth == 8 else kornia_rs.io.decode_image_png_u16
-        with _refused_as("damaged: pixels are missing in the PNG file, or cannot be inflated"):
+        with refused_as("damaged: pixels are missing in the PNG file, or cannot be inflated"):
             image = read(file.data, (file.height, file.width), channels)
         image = image[:, :, 0] if to_grey is None else cv2.cvtColor(image, to_grey)
     return image if image.dtype == np.uint8 else cv2.normalize(image, None, 0, _WHITE, cv2.NORM_MINMAX)
 
 
 def _decode_by_opencv(png: bytes) -> np.ndarray:
-    with _refused_as("damaged: the pixels of the PNG file cannot be decoded"):
+    with refused_as("damaged: the pixels of the PNG file cannot be decoded"):
         image = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
         if image is None:
             raise ValueError
     return image
-
-
-@contextmanager
-def _refused_as(reason: str) -> Iterator[None]:
-    """Raise DataError with `reason` for any error of a decoder but want of memory; kornia-rs has no error class."""
-    try:
-        yield
-    except MemoryError:
-        raise
-    except Exception as error:
-        if getattr(error, "code", None) == cv2.Error.STS_NO_MEM:
-            raise MemoryError from error
-        raise DataError(reason) from error
 
 
 def _decode_jpeg(file: PictureFile) -> np.ndarray:
@@ -102,7 +87,7 @@ def _decode_jpeg(file: PictureFile) -> np.ndarray:
     kornia-rs takes libjpeg-turbo's warnings for errors. OpenCV and Pillow, with the same library and the same pixels,
     fill what is missing of a picture with grey, and are not faster.
     """
-    with _refused_as("damaged: pixels are missing in the JPEG file, or do not fit its header"):
+    with refused_as("damaged: pixels are missing in the JPEG file, or do not fit its header"):
         image: np.ndarray = kornia_rs.io.decode_image_jpegturbo(file.data, "mono")
     return image[:, :, 0]
 
