@@ -249,7 +249,7 @@ def _empty_scans(picture: Picture, random: Random) -> bytes:
 
 
 def _other_size(picture: Picture, random: Random) -> bytes:
-    """State other dimensions than the scans fill, beyond the block that is cut off anyway."""
+    """State other dimensions than the scans fill; nobody can tell within a block, which is cut off anyway."""
     number = _place(picture, *FRAMES)
     content = bytearray(picture.segments[number].content)
     height, width = struct.unpack_from(">HH", content, 1)
@@ -259,7 +259,8 @@ def _other_size(picture: Picture, random: Random) -> bytes:
     size = [height, width]
     size[int(random.integers(2))] = int(random.choice(values))
     struct.pack_into(">HH", content, 1, *size)
-    picture.open = size == [height, width]
+    grids = ({tuple(-(-side // block) for side in each) for each in (size, [height, width])} for block in (8, 16))
+    picture.open = any(len(grid) == 1 for grid in grids)
     return joined(
         [
             *picture.segments[:number],

@@ -14,15 +14,15 @@ from data_prep.labels.patients import PUBLIC_KEY, patient_keys
 from data_prep.store.decode_items import decode_item
 
 SIZE = 32  # s
-LARGEST = 96  # pixels a side; none is smaller than s, so that the reference need not enlarge
-TOLERANCE = 3.5  # grey levels: a decoder may round at each step: colour, lengthening, and two of a reduction
+LARGEST = 2 * SIZE  # of the longer side, which is no smaller than s, so that the reference need not enlarge
+TOLERANCE = 4.0  # grey levels: a decoder may round at each step: colour, lengthening, and two of a reduction
 
 LUMINANCE = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
 
 
 def draw_shape(random: Random) -> tuple[int, int]:
     """Draw height and width; the longer side is at least s, and often s itself or twice it."""
-    longer = int(random.choice([SIZE, 2 * SIZE, random.integers(SIZE, LARGEST + 1)]))
+    longer = int(random.choice([SIZE, LARGEST, random.integers(SIZE, LARGEST + 1)]))
     shorter = longer if random.random() < 0.4 else int(random.integers(longer // 3, longer + 1))
     return (longer, shorter) if random.random() < 0.5 else (shorter, longer)
 

@@ -319,7 +319,7 @@ def _with_data(chunks: list[Chunk], stream: bytes) -> list[Chunk]:
 
 def _other_size(picture: Picture, raw: bytes, chunks: list[Chunk], random: Random) -> list[Chunk]:
     height, width = picture.samples.shape[:2]
-    values = [0, 1, height - 1, height + 1, 2 * width, 4096, 4097, 2**15, 2**31 - 1, 2**31, 2**32 - 1]
+    values = [0, 1, height // 2, height + 1, 2 * width, 4096, 4097, 2**15, 2**31 - 1, 2**31, 2**32 - 1]
     size = [width, height]
     for place in random.permutation(2)[: random.integers(1, 3)]:
         size[place] = int(random.choice(values))
