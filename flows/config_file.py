@@ -90,6 +90,8 @@ class _Document:
         return self.open[0].content[0] if self.open[0].content else None
 
     def _check(self, event: Any) -> None:
+        if isinstance(event, yaml.ScalarEvent) and any("\ud800" <= c <= "\udfff" for c in event.value):
+            raise _refused(event, "an escape for half a character")
         if event.tag is not None and event.tag != "!":
             raise _refused(event, "a tag such as !!set; write plain values")
         self._count(event, 1)

@@ -166,7 +166,21 @@ def _check_image(dataset: FileDataset) -> None:
     width, height = check_image_size(whole_number_of(dataset, "Columns"), whole_number_of(dataset, "Rows"))
     if width < 1 or height < 1:
         raise DataError(f"image of {width} x {height} pixels")
-    _check_compression(UID(dataset.file_meta.TransferSyntaxUID))
+    syntax = UID(dataset.file_meta.TransferSyntaxUID)
+    _check_compression(syntax)
+    if not syntax.is_encapsulated:
+        _check_pixel_bytes(dataset, width * height * whole_number_of(dataset, "BitsAllocated") // 8)
+
+
+def _check_pixel_bytes(dataset: FileDataset, expected: int) -> None:
+    """Check that native pixels are as many bytes as one image of the stated size has; zeros may fill them up."""
+    element = dataset["PixelData"]
+    if element.is_undefined_length:
+        raise DataError("damaged: the pixels are compressed, and the file says that they are not")
+    if len(element.value) < expected or element.value[expected:].strip(b"\0"):
+        raise DataError(
+            f"damaged: {len(element.value)} bytes of pixels; an image of this size and depth has {expected}"
+        )
 
 
 def _check_bits(dataset: Dataset) -> None:

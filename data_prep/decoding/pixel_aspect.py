@@ -5,15 +5,14 @@ h, w: height and width of an image in pixels.
 
 import math
 
-import cv2
 import numpy as np
 from pydicom.dataset import Dataset
 
 from data_prep.decoding.dicom_values import usable_numbers_of
+from data_prep.decoding.raster import square_pixels
 from data_prep.errors import DataError
 
 ASPECT_ATTRIBUTES = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "PixelAspectRatio")
-_MOST = 4.0  # times as long as wide, or the other way round
 _TOLERANCE = 0.01  # a hundredth: measured spacings differ by that
 
 
@@ -23,14 +22,7 @@ def with_square_pixels(dataset: Dataset, grey: np.ndarray) -> np.ndarray:
     Raises:
         DataError: the pixels are too oblong to be those of a radiograph, or attributes contradict one another.
     """
-    ratio = _aspect_ratio(dataset)
-    if not 1 / _MOST <= ratio <= _MOST:
-        raise DataError(f"pixels {ratio:.3g} times as tall as wide; the limit is {_MOST:.0f} either way")
-    if abs(math.log(ratio)) < _TOLERANCE:
-        return grey
-    height, width = grey.shape
-    size = (width, round(height * ratio)) if ratio > 1 else (round(width / ratio), height)
-    return cv2.resize(grey, size, interpolation=cv2.INTER_LINEAR)
+    return square_pixels(grey, _aspect_ratio(dataset))
 
 
 def _aspect_ratio(dataset: Dataset) -> float:

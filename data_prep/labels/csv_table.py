@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.errors import DataError
-from data_prep.labels.safe_names import row_name
+from data_prep.labels.safe_names import printable, row_name
 from data_prep.regular_file import read_regular
 
 MAX_TABLE_BYTES = 256 * 2**20  # decompressed; ChestX-ray14's table of 112,120 rows has 9 MB
@@ -99,7 +99,7 @@ def read_csv(path: Path, delimiter: str | None = None) -> CsvTable:
     try:
         lines = [[cell.strip() for cell in line] for line in _reader(text, delimiter)]
     except csv.Error as error:
-        raise DataError(f"{path}: not a CSV table ({error})") from error
+        raise DataError(f"{path}: not a CSV table ({printable(str(error))})") from error
     header = _header(path, lines[0] if lines else [])
     rows = [line for line in lines[1:] if any(line)]
     if not rows:
@@ -117,7 +117,7 @@ def read_header(path: Path) -> list[str]:
     try:
         return _header(path, next(_reader(text, delimiter), []))
     except csv.Error as error:
-        raise DataError(f"{path}: not a CSV table ({error})") from error
+        raise DataError(f"{path}: not a CSV table ({printable(str(error))})") from error
 
 
 def quoted(names: Sequence[str]) -> str:

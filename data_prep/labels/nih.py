@@ -48,9 +48,8 @@ def _findings_of(table: CsvTable, cells: Sequence[str], cell: str) -> set[str]:
     if not names:
         problem = f"is empty in 'Finding Labels'; write the finding, or {NO_FINDING!r}"
     elif unknown := names - {*FINDINGS, NO_FINDING}:
-        name = min(unknown)
-        shown = repr(name) if len(name) <= 40 else f"of {len(name)} characters"
-        problem = f"names an unknown finding {shown} in 'Finding Labels'{did_you_mean(name[:40], FINDINGS)}"
+        hint = did_you_mean(min(unknown)[:40], FINDINGS)  # the name itself may be a patient's
+        problem = f"names an unknown finding in 'Finding Labels'{hint}"
     elif NO_FINDING in names:
         problem = f"has {NO_FINDING!r} in 'Finding Labels' with others; it cannot be combined with other findings"
     if problem:

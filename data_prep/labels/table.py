@@ -30,6 +30,12 @@ from data_prep.labels.views import read_views
 __all__ = ["FINDINGS", "NO_FINDING", "UNKNOWN", "LabelTable", "read_cells", "read_labels"]
 
 TABLE_SUFFIXES = (".csv", ".csv.gz")
+_FINDINGS_COLUMNS = frozenset({FINDINGS_COLUMN})
+_ROLES = {
+    IMAGE_COLUMNS: "identify the image or the patient",
+    PATIENT_COLUMNS: "identify the image or the patient",
+    _FINDINGS_COLUMNS: "hold the findings",
+}
 
 
 @dataclass(frozen=True)
@@ -129,7 +135,7 @@ def _index_of(table: CsvTable, names: frozenset[str]) -> int:
     matches = [index for index, name in enumerate(table.header) if plain_name(name) in names]
     if len(matches) > 1:
         columns = " and ".join(shown(table.header[index]) for index in matches)
-        raise DataError(f"{table.path}: columns {columns} could both identify the image or the patient; keep one")
+        raise DataError(f"{table.path}: columns {columns} could both {_ROLES[names]}; keep one")
     return matches[0]
 
 
@@ -147,6 +153,6 @@ def _read_nih(table: CsvTable, columns: Sequence[str]) -> LabelColumns:
     others = [name for name, each in zip(table.header, plain, strict=True) if name and each not in used]
     return LabelColumns(
         labels,
-        read_findings(table, plain.index(FINDINGS_COLUMN), labels),
+        read_findings(table, _index_of(table, _FINDINGS_COLUMNS), labels),
         dict.fromkeys(map(printable, others), "the labels are in 'Finding Labels'"),
     )

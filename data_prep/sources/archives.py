@@ -194,10 +194,11 @@ class _DecompressedStream:
             yield piece
             count -= len(piece)
 
-    def drain(self) -> None:
-        """Read to the end, so that the gzip checksums are verified."""
-        while self._read_up_to(_CHUNK_BYTES):
-            pass
+    def finish(self) -> None:
+        """Read to the end, so that the gzip checksums are verified; only zeros may follow the last member."""
+        while piece := self._read_up_to(_CHUNK_BYTES):
+            if piece.strip(b"\0"):
+                raise self.damaged("something follows its end")
 
     def damaged(self, what: str) -> DataError:
         """Return the error for a damaged archive."""
@@ -234,7 +235,7 @@ def _iterate_members(stream: _DecompressedStream, read_progress: ReadProgress) -
         read_progress.folders += member.data is None and not member.reason
         yield member
         pending = {}
-    stream.drain()
+    stream.finish()
 
 
 def _read_member(

@@ -386,3 +386,28 @@ def test_arbitrary_bytes_end_in_a_data_error(noise: bytes) -> None:
     for head in (b"", bytes(128) + b"DICM", bytes(128) + b"DICM" + meta()):
         with pytest.raises(DataError):
             decode_dicom(head + noise, 16)
+
+
+@given(st.integers(-40, 40), st.sampled_from(["Rows", "Columns"]))
+def test_native_pixels_of_another_number_than_the_size_says_are_refused(change: int, side: str) -> None:
+    stored = np.random.default_rng(40 + change).integers(1, 4096, (60, 60)).astype(np.uint16)
+    data = dicom_file(stored, BitsStored=12, **{side: 60 + change})
+    if change == 0:
+        decode_dicom(data, 32)
+        return
+    with pytest.raises(DataError, match=r"damaged: 7200 bytes of pixels; an image of this size and depth has \d+$"):
+        decode_dicom(data, 32)
+
+
+def test_native_pixels_may_be_filled_up_with_zeros() -> None:
+    dataset = dicom_dataset(np.random.default_rng(1).integers(1, 4096, (60, 60)).astype(np.uint16), BitsStored=12)
+    dataset.PixelData += bytes(100)
+    decode_dicom(dicom_bytes(dataset), 32)
+
+
+def test_compressed_pixels_that_are_said_to_be_native_are_refused() -> None:
+    dataset = dicom_dataset(np.random.default_rng(1).integers(1, 4096, (60, 60)).astype(np.uint16), BitsStored=12)
+    dataset.compress("1.2.840.10008.1.2.5")
+    data = dicom_bytes(dataset).replace(b"1.2.840.10008.1.2.5\0", b"1.2.840.10008.1.2.1\0")
+    with pytest.raises(DataError, match="the pixels are compressed, and the file says that they are not"):
+        decode_dicom(data, 32)

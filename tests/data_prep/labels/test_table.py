@@ -108,12 +108,20 @@ def test_a_compressed_table_is_the_same_table(tmp_path: Path) -> None:
         (NIH_HEADER.replace("Image Index", "Picture") + "\n" + nih_row(), r"no column 'Image Index'; columns found"),
         ("Image Index,Patient ID\na,1\n", r"no column 'Finding Labels' .*columns found: 'Image Index', 'Patient ID'"),
         ("Image Index,Patient ID,Finding Label\na,1,Mass\n", r"no column 'Finding Labels'.*'Finding Label'"),
-        (f"{NIH_HEADER}\n{nih_row(findings='Efusion')}\n", r"unknown finding 'Efusion'.*did you mean Effusion\?"),
+        (
+            f"{NIH_HEADER}\n{nih_row(findings='Efusion')}\n",
+            r"unknown finding in 'Finding L.*did you mean Effusion\?",
+        ),
         (f"{NIH_HEADER}\n{nih_row(findings='Pleural Thickening')}\n", r"did you mean Pleural_Thickening\?"),
         (
             f"{NIH_HEADER}\n{nih_row(findings='No Finding|Mass')}\n",
             r"'No Finding' .*cannot be combined with other findings",
         ),
+        (
+            "image,patient,Finding Labels,finding_labels\na.png,1,Mass,Hernia\n",
+            r"columns 'Finding Labels' and 'finding_labels' could both hold the findings",
+        ),
+        ('image\tpatient\tMass\n"a"b\t1\t1\n', r"not a CSV table \('\\x09' expected"),
         (f"{NIH_HEADER}\n{nih_row()}\n{nih_row()}\n", r"row 1 \('00000001_000.png'\) and row 2 are of the same image"),
         (f"{NIH_HEADER}\n{nih_row(patient=' ')}\n", r"row 1 is empty in column 'Patient ID'"),
         (f"{NIH_HEADER}\n{nih_row()[:39]}\n", r"row 1 has 7 cells, the header has 11 columns"),

@@ -193,3 +193,17 @@ def test_a_size_of_thousands_of_digits_is_refused(tmp_path: Path) -> None:
     header = tar_header(b"a", f"{len(record):o}\0".encode(), b"x") + record.ljust(-(-len(record) // 512) * 512, b"\0")
     with pytest.raises(DataError, match="a size of '9999"):
         read(gzipped(tmp_path / "size.tar.gz", header + tar_header(b"a.png", b"0\0")))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(1, 5), st.integers(1, 4), st.binary(min_size=1, max_size=2000).filter(lambda more: any(more)))
+def test_what_follows_the_end_of_an_archive_is_not_lost_in_silence(
+    tmp_path: Path, files: int, blocks: int, more: bytes
+) -> None:
+    content = b"".join(tar_header(f"{number}.png".encode(), b"0") for number in range(files))
+    whole = gzipped(tmp_path / "whole.tar.gz", content + bytes(512 * (1 + blocks)))
+    with open_archive(whole, ReadProgress()) as members:
+        assert len(list(members)) == files
+    longer = gzipped(tmp_path / "longer.tar.gz", content + bytes(512 * blocks) + more)
+    with pytest.raises(DataError, match="something follows its end"), open_archive(longer, ReadProgress()) as members:
+        list(members)

@@ -44,7 +44,7 @@ OUTCOMES: dict[str, tuple[str, ...] | str] = {
     "08-csv/tables/30": ("Mass",),
     "08-csv/tables/31": ("Mass",),
     "08-csv/tables/32": FINDINGS,
-    "08-csv/tables/33": "row 2 names an unknown finding 'Pleural Thickening' .*did you mean Pleural_Thickening",
+    "08-csv/tables/33": "row 2 names an unknown finding .*did you mean Pleural_Thickening",
     "08-csv/tables/34": "row 1 is empty in 'Finding Labels'; write the finding, or 'No Finding'",
     "08-csv/tables/35": "column 'View' says that 1 of 5 rows are lateral",
     "08-csv/tables/41": "columns 'path' and 'Image Index' could both identify the image",
