@@ -152,6 +152,16 @@ def test_bombs_are_refused_in_little_memory(tmp_path: Path) -> None:
         assert line.startswith(f"{tmp_path / name}: ")
 
 
+def test_a_small_gzip_file_does_not_become_a_large_table(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv.gz"
+    rows = HEADER.encode() + b"".join(b"%d.png,%d,1,0\n" % (i, i) for i in range(100_000))
+    path.write_bytes(gzip.compress(rows))
+    assert len(read_csv(path).rows) == 100_000
+    path.write_bytes(gzip.compress(rows + b"\n" * 2**26))
+    with pytest.raises(DataError, match=r"bytes decompress to more than \d+, the limit"):
+        read_csv(path)
+
+
 def test_a_reader_of_a_pipe_does_not_wait(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "t.csv")
     for read in READERS:

@@ -13,7 +13,20 @@ from data_prep.labels.views import view_of
 WORDS = {
     "PA": ["PA", "pa", "P-A", "P A", "Postero-anterior", "POSTEROANTERIOR", "PA erect"],
     "AP": ["AP", "ap", "A.P.", "AP_horizontal", "AP Supine", "antero-posterior", "ANTEROPOSTERIOR", "AP/portable"],
-    "LATERAL": ["L", "LL", "RL", "Lateral", "LATERAL", "LAT", "left lateral", "XTABLE LATERAL", "L-lat", "ll "],
+    "LATERAL": [
+        "L",
+        "LL",
+        "RL",
+        "Lateral",
+        "LATERAL",
+        "LAT",
+        "left lateral",
+        "XTABLE LATERAL",
+        "L-lat",
+        "ll ",
+        "chest lat",
+        "LAT. ERECT",
+    ],
     "": ["", "frontal", "Frontal", "unknown", "LAO", "bilateral", "nan", "supine", "COSTAL"],
 }
 COLUMNS = ["View", "View Position", "ViewPosition_DICOM", "Projection", "Frontal/Lateral", "frontal_lateral", "AP/PA"]

@@ -3,7 +3,7 @@
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_prep.sources import matching
@@ -11,9 +11,9 @@ from data_prep.sources.image_names import parse_name
 from data_prep.sources.matching import AmbiguousError, Match, NameIndex, match_names
 
 FORMS = st.sampled_from(["NFC", "NFD"])
-STEMS = st.sampled_from(["x", "view1", "Müller", "Ünï", "1.2.840.1"])
+STEMS = st.sampled_from(["x", "Müller", "1.2.840.1"])
 SUFFIXES = st.sampled_from(["", ".png", ".PNG", ".jpg", ".dcm", ".tif"])
-FOLDERS = st.lists(st.sampled_from(["a", "b", "Ä"]), max_size=3)
+FOLDERS = st.lists(st.sampled_from(["a", "Ä"]), max_size=3)
 SEPARATORS = st.sampled_from(["/", "\\", "//", "/./"])
 
 
@@ -24,11 +24,20 @@ def files(draw: st.DrawFn) -> str:
 
 
 @st.composite
-def rows(draw: st.DrawFn) -> str:
-    """The name of an image, as a table gives it."""
-    path = draw(SEPARATORS).join([*draw(FOLDERS), draw(STEMS) + draw(SUFFIXES)])
-    start = draw(st.sampled_from(["", "./", "/data/", "C:\\data\\"]))
-    return unicodedata.normalize(draw(FORMS), start + path)
+def rows_of(draw: st.DrawFn, files: list[str]) -> list[str]:
+    """Rows that name files in other ways: fewer or more folders, another form, suffix or separator; some strangers."""
+    rows = []
+    for path in draw(st.lists(st.sampled_from(files) | files_of_others, max_size=6)):
+        parts = path.split("/")[draw(st.integers(0, 3)) :] or [path.split("/")[-1]]
+        stem, suffix = parse_name(parts[-1])
+        kept = draw(st.integers(0, 2))
+        name = stem + (draw(SUFFIXES) if not kept else suffix.upper() if kept == 1 else suffix)
+        start = draw(st.sampled_from(["", "", "./", "/data/", "C:\\data\\"]))
+        rows.append(unicodedata.normalize(draw(FORMS), start + draw(SEPARATORS).join([*parts[:-1], name])))
+    return list(dict.fromkeys(rows))
+
+
+files_of_others = files()
 
 
 def naive(rows: list[str], files: list[str], aliases: dict[int, int]) -> list[Match] | None:
@@ -61,8 +70,10 @@ def naive(rows: list[str], files: list[str], aliases: dict[int, int]) -> list[Ma
     return sorted(matches)
 
 
-@given(st.lists(rows(), max_size=6, unique=True), st.lists(files(), max_size=6, unique=True), st.data())
-def test_the_fast_way_finds_what_the_rule_says(rows: list[str], files: list[str], data: st.DataObject) -> None:
+@settings(max_examples=500)
+@given(st.lists(files(), min_size=1, max_size=5, unique=True), st.data())
+def test_the_fast_way_finds_what_the_rule_says(files: list[str], data: st.DataObject) -> None:
+    rows = data.draw(rows_of(files))
     aliases = {}
     if len(files) > 1 and data.draw(st.booleans()):
         aliases = {0: data.draw(st.integers(1, len(files) - 1))}

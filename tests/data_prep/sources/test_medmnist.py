@@ -106,6 +106,12 @@ def test_a_header_that_declares_anything_is_refused_before_memory_is_taken(
     assert len(str(caught.value)) < 400
 
 
+def test_a_part_of_more_images_than_there_are_is_refused_by_its_header(tmp_path: Path) -> None:
+    write_npz(tmp_path / "chestmnist.npz", train_labels=np.zeros((1_000_001, 14), dtype=np.uint8))
+    with pytest.raises(DataError, match="holds 1000001 rows, ChestMNIST fewer than 1000000"):
+        MedMnistSource.open(tmp_path, 28)
+
+
 def test_a_pipe_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "chestmnist.npz")
     with pytest.raises(DataError, match="it is a pipe, not a regular file"):
