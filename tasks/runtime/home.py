@@ -1,11 +1,22 @@
 """MEDMTL_HOME: the folder of everything that outlives a run (stores, checkpoints, Prefect's and MLflow's databases)."""
 
 import os
+import shutil
+import stat
+from contextlib import suppress
 from pathlib import Path
 
 from filelock import FileLock
 
 from data_prep.errors import DataError
+
+KEY_BYTES = 32
+LEAST_FREE_MB = 200  # less is used up by the databases and checkpoints of one small study
+OWN = frozenset(
+    {"arms", "downloads", "mlflow", "mlflow-artifacts", "patient", "phantoms", "prefect", "stores", "texts"}
+    | {"theory", "tokens"}
+)
+"""What medmtl keeps in MEDMTL_HOME, by the part of the name before the first dot."""
 
 
 class Home:
@@ -32,21 +43,71 @@ class Home:
         with FileLock(f"{path}.lock"):  # without it, two commands at once would each create a key
             if not path.exists() or not path.stat().st_size:  # empty after a kill between creation and write
                 with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file:
-                    file.write(os.urandom(32))
-            return path.read_bytes()
+                    file.write(os.urandom(KEY_BYTES))
+            key = path.read_bytes()
+        if len(key) != KEY_BYTES:
+            raise DataError(
+                f"{path} is damaged ({len(key)} bytes, not {KEY_BYTES}): restore it from a backup, or delete it: "
+                "stores are then built again"
+            )
+        return key
+
+    def check_space(self) -> None:
+        """Check that the disk has room for a start.
+
+        Raises:
+            DataError: it has not.
+        """
+        free = shutil.disk_usage(self.root).free / 1e6
+        if free < LEAST_FREE_MB:
+            raise DataError(
+                f"the disk of MEDMTL_HOME is full: {free:.0f} MB are free in {self.root}, {LEAST_FREE_MB} MB are the "
+                "least to start with; free some space, or set MEDMTL_HOME to a folder on another disk"
+            )
 
 
 def home() -> Home:
     """Return the folder named by MEDMTL_HOME, by default ~/.medmtl; create it if it does not exist.
 
+    It is for its owner only, since stores and models are made from patients.
+
     Raises:
-        DataError: the folder cannot be created or written.
+        DataError: the folder cannot be created, written or named in the address of a database, or is another user's.
     """
-    root = Path(os.environ.get("MEDMTL_HOME") or Path.home() / ".medmtl").absolute()
+    root = Path(os.environ.get("MEDMTL_HOME") or "~/.medmtl").expanduser().absolute()
+    _check_name(str(root))
+    remedy = "set MEDMTL_HOME to a folder you own"
     try:
-        root.mkdir(parents=True, exist_ok=True)
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise DataError(f"{root} is a file, or a link to nothing: {remedy}") from error
     except OSError as error:
-        raise DataError(f"cannot write {root} ({error.strerror}): set MEDMTL_HOME to a folder you own") from error
-    if not os.access(root, os.W_OK):
-        raise DataError(f"cannot write {root}: set MEDMTL_HOME to a folder you own")
+        raise DataError(f"cannot write {root} ({error.strerror}): {remedy}") from error
+    if os.geteuid() not in (0, root.stat().st_uid):
+        raise DataError(f"{root} belongs to another user, who could read your data: {remedy}")
+    if not os.access(root, os.R_OK | os.W_OK | os.X_OK):
+        raise DataError(f"cannot write {root}: {remedy}")
+    _make_private(root)
     return Home(root)
+
+
+def _check_name(name: str) -> None:
+    wrong = next((sign for sign in name if sign == "?" or not sign.isprintable()), None)
+    if wrong is not None:
+        raise DataError(
+            f"MEDMTL_HOME is {name!r}: the address of a database cannot hold {wrong!r}; set it to a folder without"
+        )
+
+
+def _make_private(root: Path) -> None:
+    """Take away others' rights that an older version left; what is not medmtl's keeps its own."""
+    mode = root.stat().st_mode
+    if not mode & 0o077:
+        return
+    entries = list(root.iterdir())
+    ours = [entry for entry in entries if entry.name.partition(".")[0] in OWN]
+    # a folder that holds other things too, such as a home folder or /tmp, is not for us to close
+    shared = len(ours) < len(entries) or mode & stat.S_ISVTX
+    for path in ours if shared else [root]:
+        with suppress(OSError):  # just now removed by another command, or another user's
+            path.chmod(path.stat().st_mode & 0o700)

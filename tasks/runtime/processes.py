@@ -4,6 +4,7 @@ A run carries its process's name, so that a later command can correct its state 
 """
 
 import os
+import re
 import socket
 
 
@@ -18,7 +19,7 @@ def has_exited(name: str) -> bool:
     False for processes of other machines and for text that is no process name: nothing is known about them.
     """
     host, _, number = name.rpartition(":")
-    if host != socket.gethostname() or not number.isdigit():
+    if host != socket.gethostname() or not re.fullmatch("[1-9][0-9]{0,8}", number):  # as the kernel counts
         return False
     try:
         os.kill(int(number), 0)
