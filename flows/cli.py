@@ -5,6 +5,7 @@ are imported only after the command is known, so that `medmtl --help` answers at
 """
 
 import importlib
+import os
 import signal
 import sys
 import traceback
@@ -17,6 +18,7 @@ import click
 from pydantic import BaseModel
 
 from flows.settings import FLAGS, PATH, compose, describe, error_line
+from tasks.runtime.part_errors import explain
 
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -55,10 +57,13 @@ class FlowCommand(click.Command):
         from tasks.runtime.home import home
         from tasks.runtime.prefect_server import mark_orphans_crashed, prefect_server, process_tag, wait_until_up
         from tasks.runtime.progress import LOGGER, configure_logging
+        from tasks.runtime.servers import check_mlflow
 
         configure_logging()
+        home().check_space()
         with ExitStack() as stack:
             url = stack.enter_context(prefect_server(home().prefect))
+            check_mlflow(home().tracking_uri)
             model = self.settings()  # imports torch while the server starts
             settings = compose(model, config, {f"--{name.replace('_', '-')}": value for name, value in flags.items()})
             wait_until_up(url)
@@ -135,9 +140,19 @@ def doctor() -> None:
 
 
 def main() -> None:
-    """Run a command and exit: 0 success, 2 bad input (one line), 130 interrupted and resumable, 1 any other error."""
+    """Run a command and exit.
+
+    The code is 0 after success, 2 for bad input (one line), 130 if interrupted and resumable, and 1 after any other
+    error: one line for a server or database that failed meanwhile, otherwise a traceback.
+    """
+    os.umask(0o077)  # what is made from patients is for its owner only
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # SIGTERM is handled like Ctrl-C
-    sys.exit(exit_code(sys.argv[1:]))
+    code = exit_code(sys.argv[1:])
+    if code == FAILED:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)  # Prefect's threads would try for a minute to tell a dead server of their events
+    sys.exit(code)
 
 
 def exit_code(arguments: list[str]) -> int:
@@ -155,6 +170,9 @@ def exit_code(arguments: list[str]) -> int:
         if line := error_line(error):
             click.echo(f"medmtl: {line}", err=True)
             return BAD_INPUT
+        if line := explain(error):
+            click.echo(f"medmtl: {line}", err=True)
+            return FAILED
         traceback.print_exc()
         return FAILED
 

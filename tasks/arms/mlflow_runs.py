@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,17 +21,22 @@ from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.tracking import MlflowClient
 from pydantic import BaseModel
 
+from data_prep.errors import DataError
 from tasks.records.study import RunsRecord
 from tasks.runtime.escaping import LONGEST_KEY, escape_key, escape_unprintable
 from tasks.runtime.home import home
+from tasks.runtime.part_errors import reason
 from tasks.runtime.processes import has_exited, process_name
+from tasks.runtime.progress import LOGGER
+from tasks.runtime.servers import SQLITE, sqlite_path
+from tasks.runtime.sqlite_check import MLFLOW, check_database
 
 EXPERIMENT = "medmtl"
 ARM_TAG = "medmtl.arm"
 STUDY_TAG = "medmtl.study"
 PARENT_TAG = "mlflow.parentRunId"  # MLflow's own tag for nested runs
 PROCESS_TAG = "medmtl.process"
-SQLITE = "sqlite:///"
+ORPHANS = 200  # runs of killed commands that one start looks at
 BATCH, PARAMS_BATCH = 1000, 100  # the most metrics, and parameters, that MLflow accepts in one call
 DIGEST = 32  # characters of a content hash that fit into MLflow's dataset table
 
@@ -39,19 +45,26 @@ def connect() -> str:
     """Connect MLflow to the store of `home()`, and return the id of medmtl's experiment.
 
     Runs that killed processes left RUNNING become KILLED.
+
+    Raises:
+        DataError: the database cannot be used, or the experiment was deleted.
     """
     uri = home().tracking_uri
     mlflow.set_tracking_uri(uri)
     with FileLock(home().root / "mlflow.lock"):  # two commands at once would both create the database
-        if uri.startswith(SQLITE):
-            _create_database(Path(uri.removeprefix(SQLITE)))
+        if path := sqlite_path(uri):
+            _check_once(path)
+            _create_database(path)
         client = MlflowClient()
         known = client.get_experiment_by_name(EXPERIMENT)
         if known is None:
-            artifacts = (home().root / "mlflow-artifacts").as_uri() if uri.startswith(SQLITE) else None
+            artifacts = (home().root / "mlflow-artifacts").as_uri() if path else None
             experiment_id = client.create_experiment(EXPERIMENT, artifact_location=artifacts)
         else:
             experiment_id = known.experiment_id
+            if known.lifecycle_stage != "active":
+                restore = f"mlflow experiments restore --experiment-id {experiment_id}"
+                raise DataError(f"MLflow's experiment {EXPERIMENT!r} was deleted: restore it with: {restore}")
         _end_orphans(client, experiment_id)
     return experiment_id
 
@@ -176,7 +189,7 @@ def _leaves(nested: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Any]]:
 
 def _create_database(path: Path) -> None:
     """Create MLflow's database atomically: MLflow cannot use one whose creation was interrupted."""
-    if path.exists():
+    if path.exists() and path.stat().st_size:
         return
     unfinished = path.with_name(f"{path.name}.unfinished")
     unfinished.unlink(missing_ok=True)
@@ -184,7 +197,21 @@ def _create_database(path: Path) -> None:
     unfinished.replace(path)
 
 
+@cache
+def _check_once(path: Path) -> None:
+    check_database(path, MLFLOW)
+
+
 def _end_orphans(client: MlflowClient, experiment_id: str) -> None:
-    for run in client.search_runs([experiment_id], "attributes.status = 'RUNNING'"):
-        if has_exited(run.data.tags.get(PROCESS_TAG, "")):
-            client.set_terminated(run.info.run_id, "KILLED")
+    """Old records never stop a command: runs that cannot be read or ended stay as they are."""
+    try:
+        for run in client.search_runs([experiment_id], "attributes.status = 'RUNNING'", max_results=ORPHANS):
+            if has_exited(run.data.tags.get(PROCESS_TAG, "")):
+                client.set_terminated(run.info.run_id, "KILLED")
+    except Exception as error:
+        _say_once(f"MLflow {reason(error)}: some runs of killed commands keep their state")
+
+
+@cache
+def _say_once(line: str) -> None:
+    LOGGER.info(line)

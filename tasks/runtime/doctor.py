@@ -8,8 +8,12 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from data_prep.errors import DataError
 from tasks.runtime.home import home
+from tasks.runtime.part_errors import without_password
 from tasks.runtime.processes import processors
+from tasks.runtime.servers import check_mlflow, check_prefect
+from tasks.runtime.sqlite_check import PREFECT, check_database
 
 PACKAGES = (
     "medmtl",
@@ -49,8 +53,28 @@ def check_machine() -> Iterator[Check]:
         yield True, "GPU", "none: training runs on the CPU"
     for name, folder in (("MEDMTL_HOME", home().root), ("this folder", Path.cwd())):
         yield _check_folder(name, folder)
-    prefect = os.environ.get("PREFECT_API_URL") or "a local server, started and stopped by each command"
-    yield True, "servers", f"Prefect: {prefect}; MLflow: {home().tracking_uri}"
+    yield _check_prefect()
+    yield _check_mlflow()
+
+
+def _check_prefect() -> Check:
+    try:
+        if url := os.environ.get("PREFECT_API_URL"):
+            check_prefect(url)
+            return True, "Prefect", f"the server at {without_password(url)}"
+        check_database(home().prefect / "prefect.db", PREFECT)
+    except DataError as error:
+        return False, "Prefect", str(error)
+    return True, "Prefect", "a local server, started and stopped by each command"
+
+
+def _check_mlflow() -> Check:
+    uri = home().tracking_uri
+    try:
+        check_mlflow(uri)
+    except DataError as error:
+        return False, "MLflow", str(error)
+    return True, "MLflow", without_password(uri)
 
 
 def _check_folder(name: str, folder: Path) -> Check:

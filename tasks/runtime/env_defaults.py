@@ -1,7 +1,7 @@
 """Default environment variables, set before torch, Prefect and MLflow are imported.
 
-They switch telemetry off, keep the libraries' log lines off the terminal, and shorten the busy-waiting of OpenMP
-threads. A variable that the user has set is left as it is.
+They switch telemetry off, keep the libraries' log lines off the terminal, give up dead servers soon, and shorten the
+busy-waiting of OpenMP threads. A variable that the user has set is left as it is.
 """
 
 import os
@@ -14,10 +14,17 @@ DEFAULTS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # the libraries' log lines: Prefect would repeat every failure before our own line. Our lines still reach Prefect
     "PREFECT_LOGGING_LEVEL": "CRITICAL",
+    "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",  # what its threads could not send to a dead server, with contents
     "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
     "PREFECT_LOGGING_EXTRA_LOGGERS": "medmtl",
+    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # our lines before a flow; they are on the terminal
     "MLFLOW_LOGGING_LEVEL": "ERROR",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    # A server that has ended is said after seconds: by default MLflow's client would try for four minutes, and
+    # Prefect's for one. A user whose servers restart now and then may want more patience
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "PREFECT_CLIENT_MAX_RETRIES": "1",
     # By default, idle OpenMP threads spin 300,000 times. That makes training up to ten times slower beside another
     # busy process; no spinning at all costs a third to a half of the speed on a quiet machine (conv4, 64 px, two cores)
     "GOMP_SPINCOUNT": "10000",

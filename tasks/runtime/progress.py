@@ -52,6 +52,7 @@ def configure_logging(level: int = logging.INFO) -> None:
     LOGGER.handlers[:] = [handler]
     LOGGER.setLevel(level)
     LOGGER.propagate = False
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # no line for each attempt of a client of MLflow
 
 
 @contextmanager

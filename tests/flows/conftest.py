@@ -1,5 +1,6 @@
 """A Prefect server and a small phantom that the flow tests of one process share."""
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,7 +23,7 @@ floor: false
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The API of a Prefect server that lives as long as the tests."""
-    from prefect.settings import PREFECT_API_URL, temporary_settings
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
     from tasks.runtime.prefect_server import prefect_server, wait_until_up
 
@@ -30,7 +31,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         patch.delenv("PREFECT_API_URL", raising=False)
         url = stack.enter_context(prefect_server(tmp_path_factory.mktemp("prefect")))
         # this process may have read its settings already; they must hold until the server has settled
-        outlasting.enter_context(temporary_settings({PREFECT_API_URL: url}))
+        password = os.environ["PREFECT_API_AUTH_STRING"]
+        outlasting.enter_context(temporary_settings({PREFECT_API_URL: url, PREFECT_API_AUTH_STRING: password}))
         wait_until_up(url)
         yield url
 

@@ -18,7 +18,7 @@ from mlflow.tracking import MlflowClient
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.sorting import FlowRunSort
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
 from tasks.arms import mlflow_runs
 from tasks.runtime.prefect_server import prefect_server, wait_until_up
@@ -39,7 +39,9 @@ def own_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]
     monkeypatch.setenv("MEDMTL_HOME", str(tmp_path / "home"))
     with prefect_server(tmp_path / "prefect") as url:
         wait_until_up(url)
-        with temporary_settings({PREFECT_API_URL: url}):  # prefect read its own settings when it was imported
+        password = os.environ["PREFECT_API_AUTH_STRING"]
+        # prefect read its own settings when it was imported
+        with temporary_settings({PREFECT_API_URL: url, PREFECT_API_AUTH_STRING: password}):
             yield url
 
 
