@@ -1,11 +1,9 @@
 """The fuzzer: a file is drawn alike every time, its reference is right, and what a bad reader does is noticed."""
 
 import io
-import os
 import signal
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -33,7 +31,7 @@ def test_the_pixels_of_a_legal_png_are_those_that_pillow_reads(seed: int) -> Non
     picture = png._draw_picture(random)
     raw = b"".join(png._filtered(part, picture, random) for part in png._parts(picture))
     data = png.joined(png._chunks(picture, png._compressed(raw, picture, random), random))
-    if "heavy texts" in picture.rules:  # more than Pillow reads
+    if not picture.legal or "heavy texts" in picture.rules:  # Pillow refuses them, as it may
         return
     image = Image.open(io.BytesIO(data))
     if picture.depth == 16 and picture.colour != png.GREY:  # of which Pillow keeps eight bits
@@ -149,20 +147,3 @@ def test_a_reader_that_takes_too_long_or_too_much_is_noticed(monkeypatch: pytest
     large = reader(lambda _: len(b"x" * 2**27) and 7)
     assert runner.judge_under_limits(large, LEGAL).verdict.outcome == case.OVER
     signal.alarm(0)
-
-
-def crash(_: Case) -> object:
-    os.abort()
-
-
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="signals are told apart by Linux")
-def test_a_file_that_crashes_its_process_costs_only_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    outcomes = {}
-    for number in range(3):
-        do = crash if number == 1 else (lambda _: 7)
-        child = os.fork()
-        if child == 0:
-            runner.judge_under_limits(reader(do), LEGAL)
-            os._exit(0)
-        outcomes[number] = os.WIFSIGNALED(os.waitpid(child, 0)[1])
-    assert outcomes == {0: False, 1: True, 2: False}
