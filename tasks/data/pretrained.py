@@ -22,6 +22,7 @@ from tasks.data.texts import SentimentData, read_texts
 from tasks.runtime.atomic_files import write_atomically
 from tasks.runtime.home import home
 from tasks.runtime.progress import LOGGER, progress
+from tasks.runtime.settings import absolute_path
 
 _CONFIG, _TOKENIZER, _WEIGHTS = ENCODER_FILES
 
@@ -48,7 +49,7 @@ def prepare_encoder(name: str) -> EncoderRef:
     Raises:
         DataError: a file is missing, or the hub cannot be reached; the message names the command to download by hand.
     """
-    folder = Path(name).expanduser().resolve()
+    folder = absolute_path(Path(name))
     if not folder.is_dir():
         folder = fetch_from_hub(name, ENCODER_FILES, home().texts / "encoders" / name.replace("/", "--"))
     digests = []

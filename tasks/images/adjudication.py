@@ -38,7 +38,7 @@ def _adjudicated(
     """Read the table; return it, the targets (a, c) of the a adjudicated images twice, and which these are."""
     labels = read_adjudicated(table)
     targets = labels.targets_of(store.images[rows])
-    complete = (targets >= 0).all(axis=1)
+    complete = np.asarray((targets >= 0).all(axis=1))
     if not complete.any():
         raise DataError(
             f"{table}: none of the {len(rows):,} test images has a complete row among the table's "

@@ -144,7 +144,7 @@ def test_a_mask_that_is_not_what_was_written_is_refused(tmp_path: Path) -> None:
     [
         (20, r"noise rate must lie in \[0, 1\]; got 20. Did you mean 0.2\?"),
         (-0.1, r"noise rate must lie in \[0, 1\]; got -0.1"),
-        (float("nan"), "got nan"),
+        (float("nan"), "finite number"),
     ],
 )
 def test_a_rate_that_is_no_share_is_refused_with_a_hint(rate: float, message: str) -> None:

@@ -118,7 +118,7 @@ def test_unavailable_pretrained_weights_are_an_error(pixels, monkeypatch):
 
 
 def test_a_weights_file_is_never_ignored(pixels):
-    with pytest.raises(SettingError, match="pretrained is off"):
+    with pytest.raises(ValidationError, match="pretrained is off"):
         network_of(pixels, weights_file=Path("w.pt"))
     with pytest.raises(SettingError, match="were not passed"):
         network_of(pixels, weights_file=Path("w.pt"), pretrained=True)

@@ -5,9 +5,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from models.data.text_batches import TextBatch
-from models.errors import SettingError
 from models.networks.dropout import MaskSource
 from models.networks.word_encoders import CnnEncoder, CnnSettings, LstmEncoder, LstmSettings, MlpEncoder, MlpSettings
 
@@ -102,5 +102,5 @@ def test_an_mlp_sees_the_mean_of_the_words():
 
 
 def test_a_cnn_too_narrow_for_its_windows_is_refused():
-    with pytest.raises(SettingError, match="at least 3"):
+    with pytest.raises(ValidationError, match="greater than or equal to 3"):
         CnnEncoder(CnnSettings(width=2), MaskSource())
