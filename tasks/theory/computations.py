@@ -12,6 +12,7 @@ from prefect.cache_policies import NO_CACHE
 from pydantic import Field, model_validator
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from data_prep.errors import DataError
 from models.theory.linear_tasks import LinearSettings, Samples, draw_figure3_data
 from models.theory.nonlinear_tasks import (
     LINKS,
@@ -149,10 +150,13 @@ def _compute(settings: ComputationsSettings, part: Part) -> Any:
 
 
 def _read(settings: ComputationsSettings, part: Part) -> Any | None:
+    path = _path(settings, part)
     try:
-        return json.loads(_path(settings, part).read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is damaged: delete it, and run the command again to compute it anew") from error
 
 
 def _path(settings: ComputationsSettings, part: Part) -> Path:
