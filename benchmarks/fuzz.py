@@ -46,6 +46,7 @@ def show(name: str, tally: Tally) -> None:
                 print(f"           {count:7,d}  {reason}")
     for line in tally.broken[:SHOWN]:
         print(f"  {line}")
+    sys.stdout.flush()
 
 
 def record(tally: Tally) -> dict[str, object]:

@@ -138,6 +138,8 @@ def _draw_pixels(random: Random) -> Picture:
     picture.put("HighBit", [stored_bits - 1])
     picture.put("PixelRepresentation", [int(signed)])
     picture.syntax = pick(random, [*NATIVE, *NATIVE, EXPLICIT, IMPLICIT, RLE, pick(random, BY_GDCM)])
+    if picture.syntax in BY_GDCM and values.size * allocated % 16:  # GDCM takes the byte of padding for a pixel
+        picture.syntax = RLE
     if picture.syntax in NATIVE and stored_bits < allocated:
         picture.junk = chance(random, 0.15)  # overlays stood there
     return picture

@@ -323,7 +323,11 @@ def _other_size(picture: Picture, raw: bytes, chunks: list[Chunk], random: Rando
     size = [width, height]
     for place in random.permutation(2)[: random.integers(1, 3)]:
         size[place] = int(random.choice(values))
-    return _with_header(picture, raw, chunks, struct.pack(">II", *size) + picture.header()[8:])
+    # Rows below the last one that the header asks for are not looked at: to inflate them all would take too long.
+    fewer_rows = size[1] < height and (size[0] == width or size[1] == 1)
+    chunks = _with_header(picture, raw, chunks, struct.pack(">II", *size) + picture.header()[8:])
+    picture.open |= fewer_rows
+    return chunks
 
 
 def _other_kind(picture: Picture, raw: bytes, chunks: list[Chunk], random: Random) -> list[Chunk]:
@@ -347,6 +351,7 @@ def _lost_chunk(picture: Picture, raw: bytes, chunks: list[Chunk], random: Rando
 
 def _repeated_chunk(picture: Picture, raw: bytes, chunks: list[Chunk], random: Random) -> list[Chunk]:
     number = int(random.integers(len(chunks) - 1))
+    picture.open = chunks[number][0] == b"IDAT"  # only the checksum within the data shows it; see `_wrong_stream`
     place = int(random.integers(number, len(chunks)))
     return [*chunks[: place + 1], chunks[number], *chunks[place + 1 :]]
 
@@ -367,6 +372,7 @@ def _unknown_critical_chunk(picture: Picture, raw: bytes, chunks: list[Chunk], r
 def _misplaced_content(picture: Picture, raw: bytes, chunks: list[Chunk], random: Random) -> list[Chunk]:
     """Give an ancillary chunk a content that is none of its kind."""
     name = pick(random, ANCILLARY)
+    picture.open = any(kind == name.encode() for kind, _ in chunks)  # of two nobody knows which counts
     content = random.bytes(int(random.choice([0, 1, 3, 7, 300])))
     place = int(random.integers(1, len(chunks)))
     return [*chunks[:place], (name.encode(), content), *chunks[place:]]

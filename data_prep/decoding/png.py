@@ -52,7 +52,7 @@ def read_png(data: bytes) -> PictureFile:
         data = PNG_SIGNATURE + b"".join(kept)
     width, height = struct.unpack_from(">II", data, _SIZE_AT)
     densities = first.get(b"pHYs", b"")
-    across, down = struct.unpack_from(">II", densities) if len(densities) >= 8 else (1, 1)
+    across, down = struct.unpack_from(">II", densities) if len(densities) == 9 else (1, 1)
     return PictureFile(data, width, height, pixel_aspect(across, down), read_orientation(first.get(b"eXIf", b"")))
 
 
