@@ -13,7 +13,7 @@ from data_prep.errors import DataError
 MIN_GREY_SHARE = 0.05
 MIN_GREY_LEVELS = 20
 MAX_GREY_ROWS = 1 / 16
-_SAMPLE = 64  # pixels a side whose values are counted: enough for shares, and it costs next to nothing
+_SAMPLE = 64  # pixels a side, about, whose values are counted: enough for shares, and it costs next to nothing
 _GREY = range(8, 248)  # whole rows of black or white are the margin of a film
 
 
