@@ -50,7 +50,8 @@ def serve(descriptor: int) -> None:
     from prefect.server.api.server import create_app
 
     def stop_with_parent() -> None:
-        sys.stdin.buffer.read()
+        while os.read(0, 1):  # not through sys.stdin, whose lock would abort the process at its end
+            pass
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=stop_with_parent, daemon=True).start()

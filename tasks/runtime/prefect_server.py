@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 SERVE = ("-m", "tasks.runtime.prefect_app")  # Python arguments of the child process; its socket's number follows
 START_SECONDS = 120.0  # 20 were measured with a cold disk and two busy cores
 FINAL_STATE_SECONDS = 20.0  # task states pass through an event queue and arrive within a second or two
-HISTORY_SECONDS = 5.0  # the most that looking for runs of killed commands may take
+HISTORY_SECONDS = 5.0  # the most that each step of looking for runs of killed commands may take
 PAGE = 200  # the server's maximum
 TAG = "process:"  # begins the tag of a flow run that names its process
 UNFINISHED = ("SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING")
@@ -124,7 +124,7 @@ class _Server:
         threading.Thread(target=self._watch, daemon=True).start()
 
     def _watch(self) -> None:
-        """When the child ends before its time, answer in its stead that it is gone, and stop the main thread."""
+        """Wait for the child; if it ends before its time, answer in its stead, and stop the main thread."""
         self._process.wait()
         with self._lock:
             if self._ending:
@@ -237,11 +237,12 @@ def mark_orphans_crashed() -> int:
     from prefect.states import Crashed
 
     crashed: State = Crashed(message="its process was killed")
-    deadline = time.monotonic() + HISTORY_SECONDS
     marked = 0
     try:
         with _client() as client:
-            for run in _orphans(client):
+            orphans = _orphans(client)
+            deadline = time.monotonic() + HISTORY_SECONDS
+            for run in orphans:
                 if time.monotonic() > deadline:
                     raise TimeoutError
                 set_state = client.set_flow_run_state if isinstance(run, FlowRun) else client.set_task_run_state

@@ -1,17 +1,22 @@
 """MLflow's record of a run is right however the run ended."""
 
 import os
+import socket
+import sqlite3
 import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import closing, nullcontext, suppress
 from pathlib import Path
 
 import mlflow
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from mlflow.tracking import MlflowClient
 
+from data_prep.errors import DataError
 from tasks.arms import mlflow_runs
 from tasks.runtime.escaping import escape_key
 from tasks.runtime.home import home
@@ -171,3 +176,49 @@ def test_runs_that_name_the_same_data_for_the_first_time_at_once_all_succeed(exp
         found = [MlflowClient().get_run(run) for run in runs]
         assert {run.info.status for run in found} == {"FINISHED"}
         assert {used.dataset.digest for run in found for used in run.inputs.dataset_inputs} == {str(digest)}
+
+
+SPOILED = st.sampled_from(
+    [
+        ("UPDATE runs SET start_time = ?", None),
+        ("UPDATE runs SET name = ?", None),
+        ("UPDATE runs SET user_id = ?", None),
+        ("UPDATE runs SET end_time = ?", "later"),
+        ("UPDATE tags SET value = ? WHERE key = 'medmtl.process'", f"{socket.gethostname()}:{2**64}"),
+        ("UPDATE tags SET value = ? WHERE key = 'medmtl.process'", f"{socket.gethostname()}:²"),
+        ("UPDATE params SET value = ?", str(2**64)),
+        ("UPDATE runs SET lifecycle_stage = ?", "nonsense"),
+        ("UPDATE runs SET source_type = ?", "NONSENSE"),
+    ]
+)
+
+
+@given(spoiled=st.lists(SPOILED, min_size=1, max_size=4))
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_old_records_of_any_kind_block_no_start(experiment: str, spoiled: list[tuple[str, str | None]]) -> None:
+    mlflow_runs.create_run(experiment, "old", {}, {"seed": 1})
+    with closing(sqlite3.connect(home().root / "mlflow.db")) as database:
+        for statement, value in spoiled:
+            with suppress(sqlite3.IntegrityError):
+                database.execute(statement, (value,))
+        database.commit()
+    assert mlflow_runs.connect() == experiment
+    assert status(mlflow_runs.create_run(experiment, "new", {}, {})) == "RUNNING"
+
+
+def test_a_deleted_experiment_is_named_with_the_remedy(experiment: str) -> None:
+    MlflowClient().delete_experiment(experiment)
+    with pytest.raises(DataError, match=f"restore --experiment-id {experiment}"):
+        mlflow_runs.connect()
+
+
+def test_a_damaged_database_is_named() -> None:
+    path = home().root / "mlflow.db"
+    path.write_bytes(b"not a database at all")
+    with pytest.raises(DataError, match=f"{path} is damaged"):
+        mlflow_runs.connect()
+
+
+def test_an_empty_database_is_made() -> None:
+    (home().root / "mlflow.db").touch()
+    assert mlflow_runs.connect() == mlflow_runs.connect()

@@ -1,11 +1,15 @@
 """After a command Prefect's own record is right, and no server of ours stays behind."""
 
+import json
 import os
+import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
 import textwrap
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -85,3 +89,45 @@ def test_the_server_ends_when_its_command_is_killed(tmp_path: Path) -> None:
             return
         subprocess.run(["sleep", "0.1"], check=True)
     pytest.fail("the server outlived its command by two minutes")
+
+
+def spoil(folder: Path, statement: str, *values: str) -> None:
+    with closing(sqlite3.connect(folder / "prefect.db")) as database:
+        database.execute(statement, values)
+        database.commit()
+
+
+HOST = socket.gethostname()
+SPOILED = {
+    "a seed that the server cannot give out": ("parameters = ?", json.dumps({"settings": {"seed": 2**64}})),
+    "parameters that are no JSON": ("parameters = ?", "{"),
+    "a state that there is not": ("state_type = ?", "NONSENSE"),
+    "tags that are none": ("tags = ?", "7"),
+    "a process that cannot be": ("tags = ?", json.dumps([f"process:{HOST}:{n}" for n in (2**64, "²", "", "0", "-1")])),
+    "a time that is none": ("start_time = ?", "yesterday"),
+}
+
+
+@pytest.mark.slow
+def test_old_records_of_any_kind_block_no_start(tmp_path: Path) -> None:
+    assert run(tmp_path / "kept", "killed").returncode == -signal.SIGKILL
+    for number, (name, (change, value)) in enumerate(SPOILED.items()):
+        folder = tmp_path / str(number)
+        shutil.copytree(tmp_path / "kept", folder)
+        spoil(folder, f"UPDATE flow_run SET {change}", value)
+        done = run(folder, "whole")
+        assert (done.returncode, done.stdout[:8]) == (0, "orphans "), (name, done.stderr)
+
+
+@pytest.mark.slow
+def test_one_record_that_cannot_be_read_hides_no_other(tmp_path: Path) -> None:
+    for _ in range(3):
+        assert run(tmp_path, "killed").returncode == -signal.SIGKILL
+        spoil(tmp_path, "UPDATE flow_run SET state_type = 'RUNNING', state_name = 'Running'")
+    spoil(
+        tmp_path,
+        "UPDATE flow_run SET parameters = ? WHERE id = (SELECT id FROM flow_run ORDER BY created LIMIT 1 OFFSET 1)",
+        json.dumps({"seed": 2**64}),
+    )
+    assert run(tmp_path, "whole").returncode == 0
+    assert states(tmp_path, "flow") == ["COMPLETED", "CRASHED", "CRASHED", "RUNNING"]
