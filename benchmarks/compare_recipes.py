@@ -289,7 +289,10 @@ def open_stores(given: argparse.Namespace, kept: Path) -> dict[str, Store]:
         }
     return {
         folder.name: build_store(
-            FolderSource.open(folder, given.labels), kept / f"{folder.name}-store-{given.size}", given.size, key=b""
+            FolderSource.open(folder, given.labels, allow_missing=True),  # NIH's table has the rows of all its images
+            kept / f"{folder.name}-store-{given.size}",
+            given.size,
+            key=b"",
         )
         for folder in given.folder
     }

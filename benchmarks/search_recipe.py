@@ -102,7 +102,8 @@ def _parts(search: Search, division: int) -> tuple[Examples, Examples, tuple[str
         store = phantom_store(search.folder, division, search.patients, search.size)
         usable = np.arange(len(store.images))
     else:
-        store = build_store(FolderSource.open(search.images), search.folder / "store", search.size, key=b"")
+        source = FolderSource.open(search.images, allow_missing=True)  # NIH's table has the rows of all its images
+        store = build_store(source, search.folder / "store", search.size, key=b"")
         usable = np.setdiff1d(
             np.arange(len(store.images)), make_split(SplitSettings(), store.images, store.patients).test
         )

@@ -24,6 +24,7 @@ ON_RECORDS = {"benchmarks/false_verdicts.py", "benchmarks/within_source.py"}
 ORDER: dict[str, tuple[frozenset[str], ...]] = {
     "data_prep": (
         frozenset({"errors", "regular_file", "settings"}),
+        frozenset({"json_file"}),
         frozenset({"fetch", "decoding", "labels"}),
         frozenset({"sources", "noise", "phantom", "text"}),
         frozenset({"store"}),

@@ -27,6 +27,7 @@ from pydantic import Field
 
 from data_prep.errors import DataError
 from data_prep.fetch.remote_file import RemoteFile
+from data_prep.json_file import read_json
 from data_prep.settings import Settings
 
 MAX_UNSIZED_BYTES = 256 * 2**20  # the largest file whose length is not known in advance; ours are lists and tables
@@ -292,7 +293,7 @@ class _Download:
         """Return (offset, validator); offset 0 if nothing proves that the rest belongs to the bytes on disk."""
         validator = None
         with contextlib.suppress(FileNotFoundError, ValueError):
-            state = json.loads(self._state_file.read_text(encoding="utf-8"))
+            state = read_json(self._state_file)
             if state["url"] == self._file.url:
                 validator = state["validator"]
         if validator is None and self._file.md5 is None:

@@ -25,6 +25,7 @@ import numpy as np
 from pydantic import Field
 
 from data_prep.errors import DataError
+from data_prep.json_file import read_json
 from data_prep.labels.table import FINDINGS, NO_FINDING
 from data_prep.phantom.anatomy import Body, draw_body, draw_chest
 from data_prep.phantom.film import add_devices, draw_pose, expose
@@ -142,7 +143,7 @@ def _is_complete(folder: Path, settings: PhantomSettings) -> bool:
         DataError: it holds anything else than this phantom or a part of it.
     """
     try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        record = read_json(folder / RECORD)
         made_from = {key: record[key] for key in ("phantom", "settings")}
         expected = (record["images"], record["image_bytes"])
     except (OSError, ValueError, KeyError, TypeError):

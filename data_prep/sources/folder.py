@@ -4,19 +4,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_prep.decoding.radiograph import DICOM_HEAD_BYTES, is_dicom
+from data_prep.decoding.radiograph import DICOM_HEAD_BYTES, holds_dicom
 from data_prep.errors import DataError
 from data_prep.labels.csv_table import read_header
 from data_prep.labels.safe_names import is_harmless, printable, row_name
 from data_prep.labels.table import TABLE_SUFFIXES, LabelTable, missing_columns, read_labels, table_layout
 from data_prep.regular_file import open_regular
 from data_prep.sources.image_names import IMAGE_SUFFIXES
+from data_prep.sources.left_out import MAX_NAMED, LeftOut
 from data_prep.sources.listing import Listing, list_files, require_readable
 from data_prep.sources.matching import TWO_SUFFIXES, AmbiguousError, Match, match_names
 from data_prep.sources.source import Source, content_hash, population_of
-
-UNMATCHED_LIMIT = 0.01  # share of the images, and of the rows, that may have no counterpart
-MAX_NAMED = 1000  # of each kind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,9 +64,9 @@ class FolderSource(Source):
         table = read_labels(labels or _find_label_table(folder, tables, columns), columns)
         aliases = _aliases(listing, images)
         matches = _match(folder, images, aliases, table)
-        left = _LeftOut.of(["" if file in aliases else image for file, image in enumerate(images)], table, matches)
+        left = _left_out(["" if file in aliases else image for file, image in enumerate(images)], table, matches)
         if not allow_missing:
-            left.check(folder, len(images) - len(aliases), table)
+            left.check(folder, len(images) - len(aliases), len(table.images))
         usual_population, public = population_of(table)
         files = sorted((str(table.images[match.row]), folder / images[match.file]) for match in matches)
         return cls(
@@ -89,56 +87,32 @@ class FolderSource(Source):
         return iter(self.files)
 
 
-@dataclass(frozen=True)
-class _LeftOut:
-    """The images without a row and the rows without an image: their numbers, and what may be shown of their names."""
-
-    images: int
-    image_names: tuple[str, ...]
-    rows: int
-    row_names: tuple[str, ...]
-
-    @classmethod
-    def of(cls, images: list[str], table: LabelTable, matches: list[Match]) -> "_LeftOut":
-        """Find what is in no match; an image's name is "" if it is another one's second name."""
-        with_row, with_image = {match.file for match in matches}, {match.row for match in matches}
-        unmatched = [image for file, image in enumerate(images) if image and file not in with_row]
-        rows = [row for row in range(len(table.images)) if row not in with_image]
-        return cls(
-            len(unmatched),
-            tuple(printable(image) for image in unmatched if is_harmless(image))[:MAX_NAMED],
-            len(rows),
-            tuple(row_name(row + 1, str(table.images[row])) for row in rows[:MAX_NAMED]),
-        )
-
-    def check(self, folder: Path, images: int, table: LabelTable) -> None:
-        """Raise DataError if too many are left out."""
-        parts = []
-        if self.images > UNMATCHED_LIMIT * images:
-            names = ", ".join(map(repr, self.image_names[:3])) or "none is a PNG or JPEG file"
-            parts.append(f"{self.images} of {images} images have no row in the label table ({names})")
-        if self.rows > UNMATCHED_LIMIT * len(table.images):
-            parts.append(f"{self.rows} of {len(table.images)} rows have no image ({', '.join(self.row_names[:3])})")
-        if parts:
-            raise DataError(
-                f"{folder}: {', and '.join(parts)}; the limit is {UNMATCHED_LIMIT:.0%}: correct the names, or go on "
-                "without them with --allow-missing"
-            )
+def _left_out(images: list[str], table: LabelTable, matches: list[Match]) -> LeftOut:
+    """Find what is in no match; an image's name is "" if it is another one's second name."""
+    with_row, with_image = {match.file for match in matches}, {match.row for match in matches}
+    unmatched = [image for file, image in enumerate(images) if image and file not in with_row]
+    rows = [row for row in range(len(table.images)) if row not in with_image]
+    return LeftOut(
+        len(unmatched),
+        tuple(printable(image) for image in unmatched if is_harmless(image))[:MAX_NAMED],
+        len(rows),
+        tuple(row_name(row + 1, str(table.images[row])) for row in rows[:MAX_NAMED]),
+    )
 
 
 def _images_and_tables(listing: Listing) -> tuple[list[str], list[str]]:
     """Return the paths of the images and of the CSV files."""
     tables = [file for file in listing.files if file.lower().endswith(TABLE_SUFFIXES)]
     others = (file for file in listing.files if not file.lower().endswith(TABLE_SUFFIXES))
-    images = [f for f in others if f.lower().endswith(IMAGE_SUFFIXES) or _has_dicom_prefix(listing.folder / f)]
+    images = [f for f in others if f.lower().endswith(IMAGE_SUFFIXES) or _begins_as_dicom(listing.folder / f)]
     return images, tables
 
 
-def _has_dicom_prefix(file: Path) -> bool:
+def _begins_as_dicom(file: Path) -> bool:
     """Check a file's first bytes, as hospitals export files without a suffix, or named by a UID with dots."""
     try:
         with open_regular(file) as stream:
-            return is_dicom(stream.read(DICOM_HEAD_BYTES))
+            return holds_dicom(stream.read(DICOM_HEAD_BYTES))
     except OSError:
         return False
 

@@ -21,10 +21,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from data_prep.decoding.radiograph import DICOM_SUFFIXES, holds_dicom
+from data_prep.decoding.radiograph import holds_dicom
 from data_prep.decoding.raster import MAX_BYTES
 from data_prep.decoding.sandbox import CPU_SECONDS, MEMORY_BYTES, safe_decode, used_memory
 from data_prep.errors import DataError
+from data_prep.labels.safe_names import is_harmless
 from data_prep.regular_file import read_regular
 from data_prep.sources.source import Item
 
@@ -40,7 +41,7 @@ class DecodedItem:
     Attributes:
         pixels: (s, s) uint8, or None if the item cannot be read, for `reason`.
         source_sha256: of the content of the file, which also gives `view` and `patient_id`.
-        dicom: whether it is a DICOM file, whose name may identify the patient.
+        dicom: whether it may be a DICOM file, whose name may identify the patient.
     """
 
     pixels: np.ndarray | None
@@ -88,7 +89,7 @@ def decode_item(image: str, item: Path | bytes, size: int, isolate: bool, chest:
     With `isolate`, it is decoded in a process of its own, so that a crash does not end this one. `chest` as in
     `data_prep.decoding.sandbox.safe_decode`.
     """
-    dicom = image.lower().endswith(DICOM_SUFFIXES)
+    dicom = not is_harmless(item.name if isinstance(item, Path) else image)  # a name without a suffix may be one
     try:
         data = item if isinstance(item, bytes) else read_regular(item, MAX_BYTES)
         dicom = dicom or holds_dicom(data)

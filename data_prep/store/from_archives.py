@@ -20,17 +20,27 @@ import filelock
 
 from data_prep.errors import DataError
 from data_prep.fetch.remote_file import RemoteFile
+from data_prep.labels.patients import opaque_name
+from data_prep.labels.safe_names import is_harmless, row_name
 from data_prep.labels.table import LabelTable
 from data_prep.sources.archives import NO_ROW, ArchiveItem, ReadProgress, open_archive, select_images
+from data_prep.sources.left_out import MAX_NAMED, LeftOut
 from data_prep.sources.source import LabelledSource, content_hash, population_of
 from data_prep.store.build import UNREADABLE_LIMIT, Progress, WrittenShards, add_item, check_unreadable, open_or_build
 from data_prep.store.decode_items import decode_item, start_worker
 from data_prep.store.recipe import Recipe
 from data_prep.store.store import Store
-from data_prep.store.writer import SHARD_IMAGES, ShardSequence, ShardWriter, StoreWriter, part_prefix
+from data_prep.store.writer import (
+    SHARD_IMAGES,
+    ShardRecord,
+    ShardSequence,
+    ShardWriter,
+    StoreWriter,
+    part_prefix,
+)
 
 DOWNLOADS_AHEAD = 2  # archives that may wait on disk, fetched, beside those being decoded
-_SILENCE_SECONDS = 300  # a process that reports nothing for so long is killed; a sandboxed image takes 120 s at most
+_SILENCE_SECONDS = 300  # a process that reports nothing for so long is killed; a sandboxed image takes 270 s at most
 _MAX_CRASHES = 20  # of processes on one archive, before the archive is given up
 _POLL_SECONDS = 0.2  # between checks whether the build was stopped
 
@@ -125,7 +135,7 @@ def build_from_archives(
         _Builder(source, writer, job, progress).run(workers)
         parts = [writer.part(number) for number in range(len(source.archives))]
         _drop_repeated(source.archives, parts)
-        return _count(source, parts, unreadable_limit)
+        return _count(source, parts, unreadable_limit, recipe.secret)
 
     return open_or_build(recipe, path, unreadable_limit, write_shards)
 
@@ -321,15 +331,36 @@ def _drop_repeated(archives: tuple[RemoteFile, ...], parts: list[ShardSequence])
             first.update(dict.fromkeys(record.images, archive.name))
 
 
-def _count(source: ArchiveSource, parts: list[ShardSequence], unreadable_limit: float) -> WrittenShards:
+def _left_out(source: ArchiveSource, records: list[ShardRecord], secret: bytes) -> LeftOut:
+    """Find the images without a row, and the rows without an image; the rows of archives that are not used are none."""
+    unmatched = [name for record in records for name, reason in record.others if reason == NO_ROW]
+    seen = {name for record in records for name in (*record.images, *(image for image, _ in record.quarantine))}
+    names = source.table.images.tolist() if source.complete else []
+    rows = [
+        row_name(row, name)
+        for row, name in enumerate(names, start=1)
+        if name not in seen and opaque_name(name, source.population, secret) not in seen
+    ]
+    return LeftOut(
+        len(unmatched), tuple(filter(is_harmless, unmatched))[:MAX_NAMED], len(rows), tuple(rows[:MAX_NAMED])
+    )
+
+
+def _count(source: ArchiveSource, parts: list[ShardSequence], unreadable_limit: float, secret: bytes) -> WrittenShards:
     records = [record for shards in parts for record in shards.finished]
     unreadable = [entry for record in records for entry in record.quarantine]
     items = sum(len(record.images) for record in records) + len(unreadable)
     check_unreadable(unreadable, unreadable_limit, items)
+    left = _left_out(source, records, secret)
+    if not source.allow_missing:
+        left.check("the archives", items + left.images, len(source.table.images))
     counts = {
         "items": items,
-        "images_without_row": sum(reason == NO_ROW for record in records for _, reason in record.others),
+        "images_without_row": left.images,
         "rows_without_image": len(source.table.images) - items,
+        "unmatched_images": list(left.image_names),
+        "unmatched_rows": list(left.row_names),
+        "remarks": [],
         "archives": [
             {"name": archive.name, "images": sum(len(r.images) for r in shards.finished), **(shards.end_record or {})}
             for archive, shards in zip(source.archives, parts, strict=True)

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from data_prep.errors import DataError
+from data_prep.json_file import read_json
 from data_prep.labels.table import UNKNOWN, read_cells
 
 SCHEMA = "medmtl/store/1"
@@ -166,7 +167,7 @@ def _state(file: Path) -> tuple[int, ...] | None:
 
 def _read_manifest(path: Path) -> dict[str, Any]:
     try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        manifest = read_json(path / MANIFEST)
     except FileNotFoundError as error:
         raise DataError(f"{path}: no store here ({MANIFEST} is missing); ingest into a new folder") from error
     except OSError as error:

@@ -23,6 +23,7 @@ from typing import Any, Self
 import numpy as np
 
 from data_prep.errors import DataError
+from data_prep.json_file import read_json
 from data_prep.labels.patients import number_patients
 from data_prep.labels.table import UNKNOWN, LabelTable
 from data_prep.store.store import MANIFEST, SCHEMA, TABLE, Quarantined, Store, file_digest, json_digest
@@ -73,7 +74,7 @@ class ShardSequence:
         self._end = folder / _RECORDS / f"{prefix}end.json"
         try:
             names = sorted((folder / _RECORDS).glob(f"{prefix}?????.json"))
-            records = [ShardRecord(**json.loads(name.read_text(encoding="utf-8"))) for name in names]
+            records = [ShardRecord(**read_json(name)) for name in names]
         except ValueError:
             records = []
         whole = [record.file is None or file_digest(folder / record.file) == record.sha256 for record in records]
@@ -321,7 +322,7 @@ def os_errors_explained(path: Path) -> Iterator[None]:
 def _read_json(file: Path) -> Any:
     """Return the content of `file`, or None if it is not there or damaged."""
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        return read_json(file)
     except (FileNotFoundError, ValueError):
         return None
 

@@ -8,6 +8,7 @@ import hashlib
 import json
 import shutil
 import time
+import zipfile
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -310,7 +311,7 @@ def read_arm(ref: ArmRef) -> tuple[ArmRecord, dict[str, np.ndarray]]:
     """Read a finished arm's record and predictions from MLflow.
 
     Raises:
-        DataError: MLflow no longer has the files.
+        DataError: MLflow no longer has the files, or they are damaged.
     """
     try:
         with TemporaryDirectory() as temporary:
@@ -319,7 +320,9 @@ def read_arm(ref: ArmRef) -> tuple[ArmRecord, dict[str, np.ndarray]]:
             record = ArmRecord.model_validate_json((folder / RECORD).read_text(encoding="utf-8"))
             with np.load(folder / PREDICTIONS, allow_pickle=False) as arrays:
                 return record.model_copy(update={"reused": ref.reused}), dict(arrays)
-    except (MlflowException, OSError) as error:
+    except (MlflowException, OSError, ValueError, zipfile.BadZipFile) as error:
+        why = str(error).partition("\n")[0]
         raise DataError(
-            f"MLflow has run {ref.run_id} but not its files ({error}): delete the run in MLflow to train the arm again"
+            f"MLflow has run {ref.run_id} but not its files, or not whole ({why}): delete the run in MLflow to train "
+            "the arm again"
         ) from error

@@ -4,6 +4,7 @@ import hashlib
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field, field_validator
 
@@ -29,6 +30,9 @@ from tasks.runtime.processes import processors
 from tasks.runtime.progress import LOGGER, progress
 from tasks.runtime.settings import AbsolutePath, Settings
 
+MAX_ARCHIVES = 10_000
+ArchiveNumber = Annotated[int, Field(ge=1, le=MAX_ARCHIVES)]
+
 
 class ArchiveSettings(Settings):
     """Where the archives of images come from, which of them are used, and whether they are deleted afterwards."""
@@ -39,7 +43,9 @@ class ArchiveSettings(Settings):
         description="CSV of other archives than ChestX-ray14's, with the columns name, url, bytes, md5; "
         "none: ChestX-ray14",
     )
-    parts: tuple[int, ...] = Field((), description="numbers of the archives to use; none: all")
+    parts: tuple[ArchiveNumber, ...] = Field(
+        (), max_length=MAX_ARCHIVES, description="numbers of the archives to use; none: all"
+    )
     discard: bool = Field(False, description="delete each archive once its images are in the store and were checked")
     download: DownloadSettings = Field(DownloadSettings(), description="how to download")
 

@@ -34,7 +34,7 @@ from tasks.records.data import CheckRecord
 from tasks.runtime.home import home
 from tasks.runtime.processes import processors
 from tasks.runtime.progress import LOGGER, progress
-from tasks.runtime.settings import Settings
+from tasks.runtime.settings import Settings, absolute_path
 
 PHANTOM = "phantom"
 _NAMED = 5  # of the files or rows that a log line is about
@@ -64,7 +64,7 @@ class DataSettings(Settings):
     @field_validator("source")
     @classmethod
     def _absolute_source(cls, source: str) -> str:
-        return source if source in NAMED_SOURCES else str(Path(source).expanduser().resolve())
+        return source if source in NAMED_SOURCES else str(absolute_path(Path(source)))
 
     @property
     def name(self) -> str:

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from data_prep.errors import DataError
 from data_prep.fetch.hub import ENCODER_FILES, fetch_from_hub, manual_download
+from data_prep.json_file import read_json
 from data_prep.text.download import fetch_glove
 from data_prep.text.vocabulary import Vocabulary, VocabularySettings
 from data_prep.text.word_vectors import GLOVE, read_word_vectors
@@ -76,7 +77,7 @@ def read_encoder(ref: EncoderRef) -> tuple[dict[str, Any], Mapping[str, torch.Te
     from safetensors.torch import load_file
 
     try:
-        config = json.loads((ref.folder / _CONFIG).read_text(encoding="utf-8"))
+        config = read_json(ref.folder / _CONFIG)
         weights = load_file(ref.folder / _WEIGHTS)
     except (OSError, ValueError, SafetensorError) as error:
         remedy = manual_download(ref.name, ENCODER_FILES, ref.folder, "model")

@@ -5,7 +5,6 @@ Every interval is a 95 % interval, and says what it is over. What a label has st
 of its own, so that no label's name can be mistaken for another key.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -13,6 +12,7 @@ from typing import Any, Final, Literal
 from pydantic import Field, FiniteFloat, ValidationError
 
 from data_prep.errors import DataError
+from data_prep.json_file import read_json
 from tasks.records.arms import ArmRecord, Condition
 from tasks.records.base import Count, Record
 from tasks.records.comparisons import ComparisonRecord, SpreadRecord, spread_records
@@ -128,7 +128,7 @@ def read_results(path: Path) -> StudyResults:
         DataError: the file cannot be read, is damaged, or has a schema that this version does not know.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except (OSError, ValueError) as error:
         raise DataError(f"cannot read {path} as results of a study: {error}") from error
     schema = content.get("schema") if isinstance(content, Mapping) else None

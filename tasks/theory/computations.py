@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from data_prep.errors import DataError
+from data_prep.json_file import read_json
 from models.theory.linear_tasks import LinearSettings, Samples, draw_figure3_data
 from models.theory.nonlinear_tasks import (
     LINKS,
@@ -152,10 +153,10 @@ def _compute(settings: ComputationsSettings, part: Part) -> Any:
 def _read(settings: ComputationsSettings, part: Part) -> Any | None:
     path = _path(settings, part)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path)
     except FileNotFoundError:
         return None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise DataError(f"{path} is damaged: delete it, and run the command again to compute it anew") from error
 
 

@@ -63,7 +63,8 @@ class Archives:
         table = read_labels(self.folder / "table.csv")
         archives = tuple(described(file, sums_known) for file in self.files)
         local = {file.name: file for file in self.files}
-        return ArchiveSource.of(table, archives, local, files or ArchiveFiles(self.fetch))
+        source = ArchiveSource.of(table, archives, local, files or ArchiveFiles(self.fetch))
+        return replace(source, allow_missing=True)
 
     def fetch(self, archive: RemoteFile) -> Path:
         return self.folder / archive.name
@@ -71,6 +72,24 @@ class Archives:
     def build(self, path: Path, **options: object) -> Store:
         settings = {"key": b"", "shard_images": 5, **options}
         return build_from_archives(self.source(), path, 10, **settings)  # type: ignore[arg-type]
+
+
+def test_more_than_one_percent_without_a_counterpart_stops_the_build_and_what_was_decoded_is_kept(
+    archives: Archives, tmp_path: Path
+) -> None:
+    rows = (archives.folder / "table.csv").read_text().splitlines()
+    (archives.folder / "table.csv").write_text("\n".join([*rows[:-2], rows[-1].replace("png", "jpeg")]) + "\n")
+    strict = replace(archives.source(), allow_missing=False)
+    said = r"2 of 36 images have no row in the label table \('images/.*png'\).*1 of 35 rows have no image \(row 35 "
+    for _ in range(2):
+        with pytest.raises(DataError, match=said + r".*limit is 1%.*--allow-missing"):
+            build_from_archives(strict, tmp_path / "store", 10, key=b"", shard_images=5)
+    some = replace(strict, archives=strict.archives[:1], complete=False)
+    assert len(build_from_archives(some, tmp_path / "some", 10, key=b"").images) == 12
+    store = build_from_archives(archives.source(), tmp_path / "store", 10, key=b"", shard_images=5)
+    assert (store.manifest["images_without_row"], store.manifest["rows_without_image"]) == (2, 1)
+    assert len(store.manifest["unmatched_images"]) == 2
+    assert store.manifest["unmatched_rows"][0].startswith("row 35 ")
 
 
 @pytest.fixture
@@ -261,6 +280,7 @@ def test_a_process_that_falls_silent_is_ended(
 
 KILLED = """
 import sys
+from dataclasses import replace
 from pathlib import Path
 from data_prep.store.from_archives import ArchiveFiles, ArchiveSource, build_from_archives
 from data_prep.labels.table import read_labels
@@ -272,7 +292,7 @@ def main():
     files = tuple(RemoteFile(file.name, "", file.stat().st_size, md5(file.read_bytes()).hexdigest())
                   for file in sorted(folder.glob("*.tar.gz")))
     access = ArchiveFiles(lambda archive: folder / archive.name)
-    source = ArchiveSource.of(read_labels(next(folder.glob("*.csv*"))), files, {}, access)
+    source = replace(ArchiveSource.of(read_labels(next(folder.glob("*.csv*"))), files, {}, access), complete=False)
     print("ready", flush=True)
     build_from_archives(source, Path(sys.argv[2]), size, key=b"", workers=2, shard_images=shard)
 

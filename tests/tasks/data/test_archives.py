@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from data_prep.errors import DataError
+from data_prep.store.store import Store
 from tasks.data.archives import ArchiveSettings, prepare_archive_store
+from tasks.data.label_settings import LabelSettings
 from tasks.runtime.home import home
 from tests.data_prep.conftest import write_nih_table
 from tests.data_prep.faulty_server import Fault, serving
@@ -37,12 +39,20 @@ def write_manifest(path: Path, data: Path, url: str = "") -> Path:
     return path
 
 
+def prepare(
+    settings: ArchiveSettings, labels: Path | None = None, size: int = 8, allow_missing: bool = False
+) -> tuple[Store, bool]:
+    return prepare_archive_store(
+        settings, LabelSettings(table=labels), size, 0.05, chest=False, allow_missing=allow_missing
+    )
+
+
 def test_archives_at_hand_are_taken_in_whole_or_in_part(data: Path, tmp_path: Path) -> None:
     manifest = write_manifest(tmp_path / "manifest.csv", data)
-    store, reused = prepare_archive_store(ArchiveSettings(folder=data, manifest=manifest), None, 8, 0.05)
+    store, reused = prepare(ArchiveSettings(folder=data, manifest=manifest))
     assert (len(store.images), reused) == (36, False)
-    assert prepare_archive_store(ArchiveSettings(folder=data, manifest=manifest), None, 8, 0.05)[1]
-    part, _ = prepare_archive_store(ArchiveSettings(folder=data, manifest=manifest, parts="2"), None, 8, 0.05)  # type: ignore[arg-type]
+    assert prepare(ArchiveSettings(folder=data, manifest=manifest))[1]
+    part, _ = prepare(ArchiveSettings(folder=data, manifest=manifest, parts="2"))  # type: ignore[arg-type]
     assert part.images.tolist() == NAMES[1::2]
     assert not (home().root / "downloads").exists() or not list((home().root / "downloads").rglob("*.gz"))
 
@@ -51,7 +61,7 @@ def test_what_is_not_at_hand_is_named_with_the_remedy(data: Path, tmp_path: Path
     manifest = write_manifest(tmp_path / "manifest.csv", data)
     (data / "images_02.tar.gz").unlink()
     with pytest.raises(DataError, match=r"images_002.tar.gz is not in .*name the parts that are there with --parts"):
-        prepare_archive_store(ArchiveSettings(folder=data, manifest=manifest), None, 8, 0.05)
+        prepare(ArchiveSettings(folder=data, manifest=manifest))
 
 
 def test_archives_are_downloaded_decoded_and_let_go(data: Path, tmp_path: Path) -> None:
@@ -63,16 +73,15 @@ def test_archives_are_downloaded_decoded_and_let_go(data: Path, tmp_path: Path) 
             f"name,url,bytes,md5\nimages_001.tar.gz,{one.url},{first.bytes},{first.md5}\ntable.csv,{table.url},,\n"
         )
         one.faults.extend(Fault(cut=2000) for _ in range(2))
-        fetched, _ = prepare_archive_store(
-            ArchiveSettings(manifest=manifest, discard=True, download={"first_wait": 0}), None, 8, 0.05  # type: ignore[arg-type]
-        )  # fmt: skip
+        settings = ArchiveSettings(manifest=manifest, discard=True, download={"first_wait": 0})  # type: ignore[arg-type]
+        fetched, _ = prepare(settings, allow_missing=True)
         assert [file.name for file in (home().root / "downloads").rglob("*.tar.gz")] == []
         asked = len(one.ranges)
-        again, reused = prepare_archive_store(ArchiveSettings(manifest=manifest, discard=True), None, 8, 0.05)
+        again, reused = prepare(ArchiveSettings(manifest=manifest, discard=True), allow_missing=True)
         assert reused
         assert len(one.ranges) == asked == 3
     shutil.rmtree(fetched.path)
-    at_hand, _ = prepare_archive_store(ArchiveSettings(folder=data, manifest=manifest), None, 8, 0.05)
+    at_hand, _ = prepare(ArchiveSettings(folder=data, manifest=manifest), allow_missing=True)
     assert at_hand.path == fetched.path
     assert at_hand.fingerprint == again.fingerprint
 
@@ -84,7 +93,7 @@ def test_the_real_originals_go_the_whole_road(shared_data: Path, tmp_path: Path)
     manifest = tmp_path / "manifest.csv"
     manifest.write_text(f"name,url,bytes,md5\nimages_01.tar.gz,,{archive.bytes},{archive.md5}\n")
     table = shared_data / "nih" / "Data_Entry_2017_v2020.csv.gz"
-    store, _ = prepare_archive_store(ArchiveSettings(folder=tmp_path, manifest=manifest), table, 256, 0.05)
+    store, _ = prepare(ArchiveSettings(folder=tmp_path, manifest=manifest), table, 256, allow_missing=True)
     assert store.population == "chestxray14"
     for row, file in enumerate(files):
         picture = cv2.cvtColor(cv2.imread(str(file)), cv2.COLOR_BGR2GRAY)
