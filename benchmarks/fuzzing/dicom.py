@@ -28,7 +28,7 @@ from benchmarks.fuzzing.dicom_file import (
     nested,
     run_lengths,
 )
-from benchmarks.fuzzing.pictures import draw_picture, draw_shape, in_store, of_pictures
+from benchmarks.fuzzing.pictures import OBLONG, draw_picture, draw_shape, in_store, of_pictures
 
 COMPUTED, DIGITAL = "1.2.840.10008.5.1.4.1.1.1", "1.2.840.10008.5.1.4.1.1.1.1"
 SECONDARY, TOMOGRAM = "1.2.840.10008.5.1.4.1.1.7", "1.2.840.10008.5.1.4.1.1.2"
@@ -260,7 +260,7 @@ def _look(picture: Picture, random: Random) -> None:
         picture.open = picture.inverse != (shape == "INVERSE")  # PS3.3, C.8.11.3.1.2 rules it out
         picture.rules.append(shape)
     if chance(random, 0.15):
-        tall, wide = pick(random, [(1, 1), (2, 1), (1, 2), (3, 2)])
+        tall, wide = pick(random, OBLONG)
         picture.put("PixelAspectRatio", f"{tall}\\{wide}")
         picture.aspect = tall / wide
         picture.rules.append(f"aspect {tall}:{wide}")

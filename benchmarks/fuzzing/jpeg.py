@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.fuzzing.case import CANARIES, Case, Random, chance, pick
-from benchmarks.fuzzing.pictures import LUMINANCE, draw_picture, draw_shape, in_store, of_pictures, turned
+from benchmarks.fuzzing.pictures import LUMINANCE, OBLONG, draw_picture, draw_shape, in_store, of_pictures, turned
 from benchmarks.fuzzing.png import exif
 
 SOI, EOI, SOS, DQT, DHT, DRI, DNL, COM = 0xD8, 0xD9, 0xDA, 0xDB, 0xC4, 0xDD, 0xDC, 0xFE
@@ -162,7 +162,7 @@ def _exif(picture: Picture, random: Random) -> None:
 
 def _density(picture: Picture, random: Random) -> None:
     """State how long a pixel is and how wide, in the marker of JFIF (which Pillow writes first)."""
-    across, down = pick(random, [(72, 72), (2, 1), (1, 2), (300, 200), (0, 0)])
+    across, down = pick(random, [(72, 72), *OBLONG, (0, 0)])
     picture.aspect = across / down if down else 1.0
     content = b"JFIF\0\1\1" + struct.pack(">BHHBB", int(random.integers(0, 3)), across, down, 0, 0)
     picture.segments = [segment for segment in picture.segments if segment.marker != APP0]

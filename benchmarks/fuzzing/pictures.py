@@ -15,6 +15,7 @@ from data_prep.store.decode_items import decode_item
 
 SIZE = 32  # s
 LARGEST = 2 * SIZE  # of the longer side, which is no smaller than s, so that the reference need not enlarge
+OBLONG = ((1, 1), (3, 2), (2, 3), (4, 3))  # pixels; more so, and a reduction fourfold would be less than exact
 TOLERANCE = 4.0  # grey levels: a decoder may round at each step: colour, lengthening, and two of a reduction
 
 LUMINANCE = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601

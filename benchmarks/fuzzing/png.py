@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from benchmarks.fuzzing.case import CANARIES, Case, Random, chance, pick
-from benchmarks.fuzzing.pictures import LUMINANCE, draw_picture, draw_shape, in_store, of_pictures, turned
+from benchmarks.fuzzing.pictures import LUMINANCE, OBLONG, draw_picture, draw_shape, in_store, of_pictures, turned
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 GREY, RGB, PALETTE, GREY_ALPHA, RGBA = 0, 2, 3, 4, 6
@@ -265,7 +265,7 @@ def _background(picture: Picture, random: Random) -> bytes:
 
 
 def _density(picture: Picture, random: Random) -> bytes:
-    across, down = pick(random, [(3937, 3937), (1, 1), (2, 1), (1, 2), (3, 2), (0, 0)])
+    across, down = pick(random, [(3937, 3937), *OBLONG, (0, 0)])
     picture.aspect = across / down if down else 1.0
     return struct.pack(">IIB", across, down, int(random.integers(0, 2)))
 

@@ -9,6 +9,7 @@ standard.
 Decode untrusted files only in `sandbox`: a small file may need much memory or time.
 """
 
+import warnings
 import zlib
 from io import BytesIO
 
@@ -206,7 +207,10 @@ def _check_compression(syntax: UID) -> None:
 def render(dataset: FileDataset) -> np.ndarray:
     """Return the grey values as a viewer displays them, in square pixels: (h, w) uint16, 0 black and 65,535 white."""
     little_endian = dataset.file_meta.TransferSyntaxUID != ExplicitVRBigEndian
-    return with_square_pixels(dataset, grey_values(dataset, pixel_array(dataset), little_endian))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "The decoded RLE segment")  # has more pixels than the image: another size
+        pixels = pixel_array(dataset)
+    return with_square_pixels(dataset, grey_values(dataset, pixels, little_endian))
 
 
 def _view(dataset: Dataset) -> str:

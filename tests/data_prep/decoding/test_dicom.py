@@ -411,3 +411,12 @@ def test_compressed_pixels_that_are_said_to_be_native_are_refused() -> None:
     data = dicom_bytes(dataset).replace(b"1.2.840.10008.1.2.5\0", b"1.2.840.10008.1.2.1\0")
     with pytest.raises(DataError, match="the pixels are compressed, and the file says that they are not"):
         decode_dicom(data, 32)
+
+
+@given(st.integers(1, 59))
+def test_rle_pixels_of_another_number_than_the_size_says_are_refused(rows: int) -> None:
+    dataset = dicom_dataset(np.random.default_rng(rows).integers(1, 4096, (60, 60)).astype(np.uint16), BitsStored=12)
+    dataset.compress("1.2.840.10008.1.2.5")
+    dataset.Rows = rows
+    with pytest.raises(DataError, match="damaged: the DICOM file cannot be decoded"):
+        decode_dicom(dicom_bytes(dataset), 32)
