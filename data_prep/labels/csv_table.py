@@ -103,7 +103,7 @@ def read_csv(path: Path, delimiter: str | None = None) -> CsvTable:
     header = _header(path, lines[0] if lines else [])
     rows = [line for line in lines[1:] if any(line)]
     if not rows:
-        raise DataError(f"{path}: the table has no rows; columns found: {quoted(header)}")
+        raise DataError(f"{path}: the table has no rows below the {len(header)} names of its columns")
     return CsvTable(path, header, _with_equal_cells(path, header, rows), hashlib.sha256(raw).hexdigest())
 
 

@@ -14,8 +14,8 @@ def check_label_names(path: Path, labels: Sequence[str]) -> None:
     """Check the names of the labels in the table at `path`.
 
     Raises:
-        DataError: a name is empty, too long or not printable; or two are the same but for case, spaces, or the
-            Unicode characters that they are written with.
+        DataError: a name is empty, too long or not printable; or two are the same but for case, spaces, underscores
+            or the Unicode characters that they are written with.
     """
     seen: dict[str, str] = {}
     for label in labels:
@@ -25,7 +25,7 @@ def check_label_names(path: Path, labels: Sequence[str]) -> None:
             )
         if not label.isprintable():
             raise DataError(f"{path}: label {shown(label)} contains characters that cannot be printed; rename it")
-        folded = " ".join(unicodedata.normalize("NFKC", label).casefold().split())
+        folded = " ".join(unicodedata.normalize("NFKC", label).casefold().replace("_", " ").split())
         if folded in seen:
             other = seen[folded]
             raise DataError(

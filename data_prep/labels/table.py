@@ -124,6 +124,11 @@ def missing_columns(header: Sequence[str]) -> str:
         missing.append("'Patient ID'")
     if FINDINGS_COLUMN not in plain and not label_candidates(header):
         missing.append("'Finding Labels' (nor one column per label with 1, 0 and nothing)")
+    if not plain & (IMAGE_COLUMNS | PATIENT_COLUMNS):  # then the first line may be a row, with a patient's name
+        return (
+            f"the label table has no column {' and no '.join(missing)}: none of the {len(header)} names in its first "
+            "line is known; check that it names the columns"
+        )
     remedy = (
         "; where every image is of another patient, let it repeat the image's name" if "'Patient ID'" in missing else ""
     )

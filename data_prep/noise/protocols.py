@@ -9,6 +9,7 @@ m training rows, k labels. Targets are int8: 1 present, 0 absent, -1 unknown.
   selected at a lower rate.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -217,9 +218,13 @@ def plan(protocol: ProtocolSettings, targets: np.ndarray, labels: Sequence[str],
         seed: the first seed of the study.
 
     Raises:
-        DataError: there are not enough labels for the protocol.
+        DataError: there are not enough labels for the protocol, or two conditions would have one name.
     """
-    return protocol.plan(targets, labels, seed)
+    found = protocol.plan(targets, labels, seed)
+    name, times = Counter(condition.name for condition in found.conditions).most_common(1)[0]
+    if times > 1:
+        raise DataError(f"{times} conditions of the study would be called {name!r}; rename a label")
+    return found
 
 
 def _generator(purpose: str, seed: int) -> np.random.Generator:

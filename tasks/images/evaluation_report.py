@@ -30,7 +30,7 @@ def report_evaluation(results: EvaluationResults, folder: Path) -> Path:
         "config": json.dumps(results.config, indent=2, ensure_ascii=False),
     }
     page = write_page("evaluation.html.j2", contents, (np.empty((0, 1, 1), np.uint8), ()), folder / REPORT)
-    link = f"{results.reason}\n\n[{page}]({page.as_uri()})"
+    link = f"{results.reason}\n\n<{page.as_uri()}>"
     create_markdown_artifact(link, key="evaluation", description="whether the challenger was promoted")
     LOGGER.info("report: %s", page)
     return page

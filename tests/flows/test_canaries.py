@@ -204,6 +204,7 @@ def test_a_table_without_patients(says: Says, data: Path) -> None:
             lambda text: text.replace(f"{WORD}^Jane,", f"{WORD}\0^Jane,", 1), "not a text file", id="a zero byte"
         ),
         pytest.param(lambda text: text.replace(f"{WORD}000003", "", 1), "is empty in column", id="no patient in a row"),
+        pytest.param(lambda text: text.partition("\n")[2], "names in its first line is known", id="no header"),
         pytest.param(
             lambda text: text.replace(f"{WORD}^Jane_MRN3_", f"../{WORD}/", 1),
             "have no row",

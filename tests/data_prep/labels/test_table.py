@@ -133,7 +133,7 @@ def test_a_compressed_table_is_the_same_table(tmp_path: Path) -> None:
         ("image,patient,Mass,Mass\na.png,1,1,0\n", r"two columns are named 'Mass'"),
         ("image,file,patient,Mass\na.png,b,1,1\n", r"columns 'image' and 'file' could both"),
         ("image,patient,Mass\n", r"has no rows"),
-        ("", r"columns found: none"),
+        ("", r"no rows below the 0 names"),
         ('image,patient,Mass\n"a.png,1,1\n', r"not a CSV table"),
     ],
 )
