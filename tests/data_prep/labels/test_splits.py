@@ -101,7 +101,7 @@ def test_an_empty_part_is_refused() -> None:
 
 @pytest.mark.parametrize("shares", [(0.7, 0.1, 0.1), (0.8, 0.0, 0.2), (1.2, -0.4, 0.2)])
 def test_shares_that_are_no_whole_are_refused(shares: tuple[float, float, float]) -> None:
-    with pytest.raises(ValidationError, match="must be positive and sum to 1|less than or equal to 1"):
+    with pytest.raises(ValidationError, match=r"must be positive and sum to 1|less than or equal to 1"):
         SplitSettings(shares=shares)
 
 
