@@ -119,7 +119,8 @@ def _whose(address: str) -> str:
 
 def _first_line(error: BaseException) -> str:
     """Return the first line of a message; the others may hold a statement's values. Passwords in addresses go."""
-    line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    told = re.split(r"\\n|\[SQL|\[parameters", str(error), maxsplit=1)[0]  # also where a message quotes another
+    line = next((line.strip() for line in told.splitlines() if line.strip()), type(error).__name__)
     return re.sub(r"\w+://\S+", lambda url: without_password(url[0]), line)[:LONGEST].rstrip(" .;:")
 
 
