@@ -76,10 +76,12 @@ def check_database(path: Path, maker: Maker) -> None:
         with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True, timeout=1)) as database:
             found = _first_fault(database)
             revision = _revision(database)
-    except sqlite3.DatabaseError as error:
+    except sqlite3.Error as error:
         if getattr(error, "sqlite_errorname", "").startswith(IN_USE):
             return
         found = str(error)
+    except UnicodeDecodeError:  # from names in the database, or from the message of an error that quotes them
+        found = "its names are no text"
     except OSError as error:
         raise DataError(f"{whose} cannot be read ({error.strerror}): {remedy}") from error
     if found:
@@ -99,7 +101,7 @@ def _first_fault(database: sqlite3.Connection) -> str:
     timer = threading.Timer(CHECK_SECONDS, database.interrupt)
     timer.start()
     try:
-        (found,) = database.execute("PRAGMA quick_check(1)").fetchone()
+        (found,) = database.execute("PRAGMA integrity_check(1)").fetchone()
     finally:
         timer.cancel()
         timer.join()  # before the connection is closed
