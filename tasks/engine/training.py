@@ -20,6 +20,7 @@ from tasks.engine.plan import Plan, resolve_sources
 from tasks.records.arms import ArmRecord, LabelRecord
 from tasks.records.scores import MeanRecord, score_records
 from tasks.runtime.interrupts import interrupt_all, interruptible
+from tasks.runtime.part_errors import is_gone
 from tasks.runtime.progress import LOGGER, progress
 
 _WITHOUT_SOURCE = "the arm whose network it needs did not finish"
@@ -39,7 +40,8 @@ class Outcome(NamedTuple):
 
 def _is_transient(_task: Any, _run: Any, state: State[Any]) -> bool:
     """Tell whether another try can help: MLflow's server may be busy, and an arm resumes from its checkpoint."""
-    return isinstance(state.result(raise_on_failure=False), (MlflowException, ConnectionError))
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, (MlflowException, ConnectionError)) and not is_gone(error)
 
 
 @task(

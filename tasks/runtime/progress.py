@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.text import Text
 
+from tasks.runtime.escaping import escape_unprintable
+
 LOGGER = logging.getLogger("medmtl")
 LINE_SECONDS = 10.0  # without a terminal: the least time between two progress lines
 
@@ -30,7 +32,7 @@ class _Amount(rich_bars.ProgressColumn):
 _console = Console(stderr=True)
 _bars = rich_bars.Progress(
     rich_bars.SpinnerColumn(),
-    rich_bars.TextColumn("{task.description}"),
+    rich_bars.TextColumn("{task.description}", markup=False),
     rich_bars.BarColumn(),
     _Amount(),
     rich_bars.TimeElapsedColumn(),
@@ -41,14 +43,22 @@ _bars = rich_bars.Progress(
 )
 
 
+class _PrintableFormatter(logging.Formatter):
+    """Shows characters that a terminal would obey, in names from outside, as their escapes."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        return escape_unprintable(super().format(record))
+
+
 def configure_logging(level: int = logging.INFO) -> None:
     """Send medmtl's log lines to standard error, above the progress bars if there are any."""
     if _console.is_terminal:
         handler: logging.Handler = RichHandler(console=_console, show_path=False, show_level=False, markup=False)
-        handler.setFormatter(logging.Formatter("%(message)s", datefmt="%H:%M:%S"))
+        handler.setFormatter(_PrintableFormatter("%(message)s", datefmt="%H:%M:%S"))
     else:
         handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", datefmt="%H:%M:%S"))
+        handler.setFormatter(_PrintableFormatter("%(asctime)s  %(message)s", datefmt="%H:%M:%S"))
     LOGGER.handlers[:] = [handler]
     LOGGER.setLevel(level)
     LOGGER.propagate = False

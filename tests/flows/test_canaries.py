@@ -17,7 +17,7 @@ from prefect.logging.handlers import APILogWorker
 from pydicom.dataset import Dataset
 
 from data_prep.store.store import Store
-from data_prep.store.writer import StoreWriter
+from data_prep.store.writer import ShardWriter
 from flows.cli import BAD_INPUT, INTERRUPTED, OK, exit_code
 from tests.data_prep.dicom_files import dicom_bytes, dicom_dataset
 from tests.data_prep.test_canaries import CANARIES, DATE, WORD, found_in, plant
@@ -225,10 +225,10 @@ def test_several_tables(says: Says, data: Path) -> None:
 
 def test_a_disk_that_fills_while_images_are_decoded(says: Says, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), f"{WORD}^Jane.dcm")
 
-    monkeypatch.setattr(StoreWriter, "shard", full)
-    assert "the disk is full" in says("train")
+    monkeypatch.setattr(ShardWriter, "finish", full)
+    assert "No space left" in says("train")
 
 
 def test_a_store_that_was_damaged_and_then_a_model_that_knows_the_patients(says: Says, data: Path, work: Path) -> None:
