@@ -19,6 +19,7 @@ from tests.flows.drawn_settings import flags_of, settings_of
 
 Model = TypeVar("Model", bound=BaseModel)
 
+
 def settings_class(command: str) -> type[BaseModel]:
     found: type[BaseModel] = getattr(importlib.import_module(f"flows.{command}"), f"{command.title()}Settings")
     return found
