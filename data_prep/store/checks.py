@@ -18,7 +18,7 @@ from data_prep.labels.splits import PARTS, Split
 from data_prep.labels.table import UNKNOWN
 from data_prep.store.store import Store
 
-_CHUNK_BYTES = 64 * 2**20
+_CHUNK_BYTES = 8 * 2**20
 
 
 @dataclass(frozen=True)
