@@ -175,13 +175,12 @@ def _left_out(store: Store) -> Iterator[str]:
     yield f"labels: {', '.join(store.labels)}"
     if ignored := facts["label_table"]["ignored_columns"]:
         yield f"columns that are not used: {', '.join(f'{name} ({why})' for name, why in ignored.items())}"
-    for what, missing in (("images", "row"), ("rows", "image")):
-        if count := facts[f"{what}_without_{missing}"]:
-            names = facts[f"unmatched_{what}"]
-            yield f"{count} {what} without {'a' if missing == 'row' else 'an'} {missing}: {_some(names)}"
+    for what, missing in (("images", "a row"), ("rows", "an image")):
+        if count := facts[f"{what}_without_{missing.split()[1]}"]:
+            yield f"{what} without {missing} ({count}): {_some(facts[f'unmatched_{what}'])}"
     yield from facts["remarks"]
     if store.same_pixels:
-        yield f"{len(store.same_pixels)} pictures stand under several patients, such as {_some(store.same_pixels[0])}"
+        yield f"pictures under several patients ({len(store.same_pixels)}), such as {_some(store.same_pixels[0])}"
 
 
 def _some(names: Sequence[str]) -> str:
