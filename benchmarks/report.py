@@ -10,12 +10,14 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 _PACKAGES = (
     "torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "pandas", "pillow", "lightning-fabric",
     "torchjd", "torchmetrics", "torchxrayvision",
 )  # fmt: skip
+
+Value = TypeVar("Value")
 
 
 class Spread(NamedTuple):
@@ -42,14 +44,14 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - begun
 
 
-def in_turns(ways: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+def in_turns(ways: Mapping[str, Callable[[], Value]], rounds: int) -> dict[str, list[Value]]:
     """Return what each way measures, once per round after a first round that warms up.
 
     All ways take their turn in every round, beginning with another one each time, so that a change of the machine's
     load meets them all.
     """
     names = list(ways)
-    found: dict[str, list[float]] = {name: [] for name in names}
+    found: dict[str, list[Value]] = {name: [] for name in names}
     for round_ in range(rounds + 1):
         first = round_ % len(names)
         for name in names[first:] + names[:first]:

@@ -40,7 +40,10 @@ def read_regular(path: Path, limit: int) -> bytes:
         OSError: as `open_regular`; with EFBIG, the file is larger.
     """
     with open_regular(path) as file:
-        content = file.read(limit + 1)  # the size that the file system reports may be wrong
+        reported = os.fstat(file.fileno()).st_size  # memory is taken for as much as is asked for
+        content = file.read(min(reported, limit) + 1)
+        if len(content) > reported:  # some file systems report less than there is
+            content += file.read(limit + 1 - len(content))
     if len(content) > limit:
         raise OSError(errno.EFBIG, f"larger than {limit} bytes, the limit", str(path))
     return content

@@ -85,7 +85,7 @@ def label_candidates(header: Sequence[str], columns: Collection[str] = ()) -> li
     """Return the columns that could be labels by name: those in `columns`, or, without, all but technical ones."""
     if columns:
         return [index for index, name in enumerate(header) if name in columns]
-    return [index for index, name in enumerate(header) if name and not _is_role(name) and not is_technical(name)]
+    return [index for index, name in enumerate(header) if name in FINDINGS or _may_be_label(name)]
 
 
 def choose_labels(table: CsvTable, columns: Sequence[str] = ()) -> LabelColumns:
@@ -133,6 +133,10 @@ def check_columns(table: CsvTable, columns: Sequence[str], known: Sequence[str])
     repeated = [name for name, times in Counter(columns).items() if times > 1]
     if repeated:
         raise DataError(f"{table.path}: {FLAG} names {shown(repeated[0])} twice")
+
+
+def _may_be_label(name: str) -> bool:
+    return bool(name) and not _is_role(name) and not is_technical(name)
 
 
 def _is_role(name: str) -> bool:
