@@ -63,6 +63,7 @@ def configure_logging(level: int = logging.INFO) -> None:
     LOGGER.setLevel(level)
     LOGGER.propagate = False
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # no line for each attempt of a client of MLflow
+    logging.raiseExceptions = False  # nor for each log line that Prefect's server, once it has ended, cannot take
 
 
 @contextmanager
