@@ -17,6 +17,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 import cv2
 import numpy as np
@@ -27,7 +28,9 @@ from data_prep.decoding.sandbox import CPU_SECONDS, MEMORY_BYTES, safe_decode, u
 from data_prep.errors import DataError
 from data_prep.labels.safe_names import is_harmless
 from data_prep.regular_file import read_regular
-from data_prep.sources.source import Item
+
+if TYPE_CHECKING:  # a process that decodes reads no tables
+    from data_prep.sources.source import Item
 
 _BATCH_IMAGES = 16  # a worker gets at once: at 1024 px 0.2 s of work against a millisecond of transfer
 _WORKER_BYTES = 2 * MEMORY_BYTES  # of a worker process, beyond its own: one file, and the batch that it has decoded
@@ -53,13 +56,13 @@ class DecodedItem:
     dicom: bool = False
 
 
-_Batch = list[Item]
+_Batch: TypeAlias = "list[Item]"
 _DecodedBatch = list[tuple[str, DecodedItem]]
 _Decode = Callable[..., _DecodedBatch]
 
 
 def decode_items(
-    items: Iterable[Item], size: int, workers: int, total: int, chest: bool = False
+    items: "Iterable[Item]", size: int, workers: int, total: int, chest: bool = False
 ) -> Generator[tuple[str, DecodedItem]]:
     """Decode `items` in their order; never more than a few batches per worker are in memory.
 
@@ -161,7 +164,7 @@ def _pool(workers: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=start_worker)
 
 
-def _batches(items: Iterable[Item]) -> Iterator[_Batch]:
+def _batches(items: "Iterable[Item]") -> Iterator[_Batch]:
     stream = iter(items)
     while batch := list(itertools.islice(stream, _BATCH_IMAGES)):
         yield batch
