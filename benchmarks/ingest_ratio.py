@@ -1,6 +1,7 @@
 """How long an ingest takes with this version of the code, divided by another version's time.
 
-    python -m benchmarks.ingest_ratio BEFORE --images DIR [--images-each 1000] [--rounds 10] [--json FILE]
+    python -m benchmarks.ingest_ratio BEFORE --images DIR [--images-each 1000] [--rounds 10] [--case PNG]...
+        [--json FILE]
 
 BEFORE is a checkout of this repository. In each round both versions build a store of the same folder, each in a
 process of its own, in turns: of grey PNGs (the files of DIR), of JPEGs and of DICOMs made of their pixels, and of an
@@ -160,6 +161,7 @@ def main() -> None:
     options.add_argument("--images", type=Path, required=True, help="folder of PNGs")
     options.add_argument("--images-each", type=int, default=1000, help="images of each case; files are repeated")
     options.add_argument("--rounds", type=int, default=10)
+    options.add_argument("--case", action="append", choices=list(CASES), help="all of them by default")
     given = options.parse_args()
     versions = {"before": given.before.resolve(), "after": Path(__file__).parents[1]}
     every = [file.read_bytes() for file in sorted(given.images.glob("*.png"))]
@@ -168,7 +170,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder, "build.py")
         script.write_text(BUILD.replace("SIZE", str(SIZE)), encoding="utf-8")
-        for name, (suffix, encode) in CASES.items():
+        for name in given.case or CASES:
+            suffix, encode = CASES[name]
             case = write_case(Path(folder, name), suffix, encode, files)
             ways = {
                 version: lambda code=code, case=case: build_seconds(code, case, script, len(files))
