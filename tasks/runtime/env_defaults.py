@@ -24,7 +24,7 @@ DEFAULTS = {
     # Prefect's for one. A user whose servers restart now and then may want more patience
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
-    "PREFECT_CLIENT_MAX_RETRIES": "1",
+    "PREFECT_CLIENT_MAX_RETRIES": "2",
     # By default, idle OpenMP threads spin 300,000 times. That makes training up to ten times slower beside another
     # busy process; no spinning at all costs a third to a half of the speed on a quiet machine (conv4, 64 px, two cores)
     "GOMP_SPINCOUNT": "10000",

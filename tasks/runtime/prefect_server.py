@@ -45,6 +45,7 @@ HISTORY_SECONDS = 5.0  # the most that each step of looking for runs of killed c
 PAGE = 200  # the server's maximum
 TAG = "process:"  # begins the tag of a flow run that names its process
 UNFINISHED = ("SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING")
+BUSY_RETRIES = "5"  # of a request that our own server is too busy for (503); once it has ended it says so (410)
 LOG_LINE = 200  # characters of the server's log in an error line
 
 Run = TypeVar("Run")
@@ -76,6 +77,7 @@ def prefect_server(folder: Path) -> Iterator[str]:
     os.environ["PREFECT_HOME"] = str(folder)
     server = _Server(folder / "server.log")
     client = {"PREFECT_API_URL": server.url, "PREFECT_API_AUTH_STRING": server.password}
+    client["PREFECT_CLIENT_MAX_RETRIES"] = BUSY_RETRIES
     try:
         with environment(client):
             try:
@@ -199,7 +201,9 @@ def wait_until_up(url: str, seconds: float = START_SECONDS) -> None:
                 _answered.add(url)
                 return
         except HTTPError as error:
-            raise ServerError(f"the Prefect server at {url} answers {error.code}; {RESUME}") from error
+            if error.code != 503:  # busy
+                raise ServerError(f"the Prefect server at {url} answers {error.code}; {RESUME}") from error
+            time.sleep(0.1)
         except OSError:  # also urllib's errors
             time.sleep(0.1)
     raise ServerError(f"no Prefect server answers at {url} after {seconds:.0f} s: its log is server.log in its folder")

@@ -23,7 +23,12 @@ floor: false
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The API of a Prefect server that lives as long as the tests."""
-    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
+    from prefect.settings import (
+        PREFECT_API_AUTH_STRING,
+        PREFECT_API_URL,
+        PREFECT_CLIENT_MAX_RETRIES,
+        temporary_settings,
+    )
 
     from tasks.runtime.prefect_server import prefect_server, wait_until_up
 
@@ -32,7 +37,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         url = stack.enter_context(prefect_server(tmp_path_factory.mktemp("prefect")))
         # this process may have read its settings already; they must hold until the server has settled
         password = os.environ["PREFECT_API_AUTH_STRING"]
-        outlasting.enter_context(temporary_settings({PREFECT_API_URL: url, PREFECT_API_AUTH_STRING: password}))
+        retries = int(os.environ["PREFECT_CLIENT_MAX_RETRIES"])
+        known = {PREFECT_API_URL: url, PREFECT_API_AUTH_STRING: password, PREFECT_CLIENT_MAX_RETRIES: retries}
+        outlasting.enter_context(temporary_settings(known))
         wait_until_up(url)
         yield url
 
