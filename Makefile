@@ -1,6 +1,7 @@
 # make study   the robustness study on phantom radiographs, set-up included; it names its report
 # make test    the quick tests; make slow, make lint and make types are the rest of what CI runs
-# make long    tests that take minutes each: thirty kills, thousands of simulated studies, of damaged files
+# make long    tests that take minutes each: thirty kills, thousands of simulated studies, of damaged files; then the
+#              quick tests with other drawn examples
 # make clones  places of the product that are alike, by pylint (pip install pylint), from 5 lines on
 # make lock    recompile requirements.lock after a change to pyproject.toml
 
@@ -21,6 +22,7 @@ slow: $(READY)
 
 long: $(READY)
 	$(BIN)/pytest -q -s -m long --timeout 0 --hypothesis-profile other-examples
+	$(BIN)/pytest -q -n 2 -m "not slow and not long" --hypothesis-profile other-examples
 
 lint: $(READY)
 	$(BIN)/ruff check .
