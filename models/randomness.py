@@ -70,9 +70,19 @@ def random_bits(seed: int, purpose: str, epoch: int, samples: Tensor, count: int
     return _mix(sample_hash[:, None] + _GAMMA * columns)
 
 
+def uniform_from(bits: Tensor) -> Tensor:
+    """Return uniform values, float32 in [0, 1), from the top 24 bits of each int64."""
+    return _shift_right(bits, 40).float() * 2.0**-24
+
+
+def index_from(bits: Tensor, n: int) -> Tensor:
+    """Return indices in 0..n-1, int64, from the lower 63 bits of each int64; n below 2**40 leaves no visible bias."""
+    return (bits & ((1 << 63) - 1)) % n
+
+
 def random_uniform(seed: int, purpose: str, epoch: int, samples: Tensor, count: int) -> Tensor:
-    """Return uniform values, (n, c) float32 in [0, 1), from the top 24 bits of `random_bits` of the same arguments."""
-    return _shift_right(random_bits(seed, purpose, epoch, samples, count), 40).float() * 2.0**-24
+    """Return uniform values, (n, c) float32 in [0, 1), from `random_bits` of the same arguments."""
+    return uniform_from(random_bits(seed, purpose, epoch, samples, count))
 
 
 def random_subset(seed: int, purpose: str, n: int, size: int) -> Tensor:

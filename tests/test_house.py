@@ -31,7 +31,7 @@ ORDER: dict[str, tuple[frozenset[str], ...]] = {
     ),
     "models": (
         frozenset({"errors", "randomness", "settings"}),
-        frozenset({"data", "evaluation", "theory"}),
+        frozenset({"augmentation", "data", "evaluation", "theory"}),
         frozenset({"networks"}),
         frozenset({"weighting"}),
         frozenset({"training"}),

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from models.errors import SettingError
 from models.networks.multitask import MultiTaskNetwork, NetworkSettings
-from models.settings import Settings
+from models.settings import KindSettings
 from models.weighting.label_trust import LabelTrust
 
 SampleSize = int | float | None
@@ -67,19 +67,8 @@ FeaturePass = Callable[[SampleSize], Iterable[FeatureBatch]]
 batch by batch. The sample is the same in every call."""
 
 
-class RuleSettings(Settings):
+class RuleSettings(KindSettings):
     """The base class of the settings of all weightings. A subclass adds a field `kind`, which identifies it."""
-
-    @property
-    def name(self) -> str:
-        """The kind, with all settings that are not at their default: `svd`, `svd(rank=3)`."""
-        kind: str = getattr(self, "kind")  # noqa: B009  every subclass has one, this class has none
-        changed = [
-            f"{field}={_level_name(getattr(self, field))}"
-            for field, info in type(self).model_fields.items()
-            if field != "kind" and getattr(self, field) != info.default
-        ]
-        return f"{kind}({', '.join(changed)})" if changed else kind
 
     @property
     def feature_source(self) -> Features:
@@ -132,10 +121,6 @@ class RuleSettings(Settings):
     def network(self, network: NetworkSettings) -> NetworkSettings:
         """Return the settings of the network that this weighting trains; by default those that the user asked for."""
         return network
-
-
-def _level_name(value: Any) -> Any:
-    return value.name if isinstance(value, RuleSettings) else value
 
 
 class Weighting(ABC):

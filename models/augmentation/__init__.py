@@ -1,0 +1,1 @@
+"""Augmentation of training images: operations, policies, and the random draws of both."""
