@@ -74,10 +74,15 @@ class BaseArm(BaseModel):
     source: Source | None = None
 
     @property
-    def factors(self) -> dict[str, str]:
-        """The levels of the arm's factors by name."""
-        levels = {name: getattr(self, name) for name in self.factor_fields if not self._has_default(name)}
+    def levels(self) -> dict[str, str]:
+        """The level of each of the arm's factors by name, also of those at their default."""
+        levels = {name: getattr(self, name) for name in self.factor_fields}
         return {name: level if isinstance(level, str) else level.name for name, level in levels.items()}
+
+    @property
+    def factors(self) -> dict[str, str]:
+        """The levels by name, but for factors at their default."""
+        return {name: level for name, level in self.levels.items() if not self._has_default(name)}
 
     @property
     def title(self) -> str:

@@ -14,7 +14,7 @@ from models.evaluation.paired import Differences, compare_units
 from tasks.arms import mlflow_runs
 from tasks.arms.base import ArmT, read_arm
 from tasks.engine.kind import Finished, Kind, Unit
-from tasks.engine.plan import Contrast, NetworkPairs, Plan
+from tasks.engine.plan import Contrast, NetworkPairs, Plan, varied_levels
 from tasks.engine.training import Outcome, renamed
 from tasks.records.arms import ArmRecord
 from tasks.records.base import write_results
@@ -47,11 +47,13 @@ def compare_arms(
         Path of results.json.
     """
     finished: dict[str, Finished] = {}
+    levels = {arm.hash: of_arm for arm, of_arm in zip(plan.arms, varied_levels(plan.arms), strict=True)}
     for arm in plan.arms:
         if arm.hash in outcome.finished:
             record, predictions = read_arm(outcome.finished[arm.hash])
-            finished[arm.hash] = Finished(renamed(record, arm), predictions)
+            finished[arm.hash] = Finished(renamed(record, arm, levels[arm.hash]), predictions)
     records = [each.record for each in finished.values()]
+    failed = [record.model_copy(update={"factors": levels[record.hash or ""]}) for record in outcome.failed]
     compared = _comparisons(kind, plan.contrasts, finished)
     results = StudyResults(
         config=dict(config),
@@ -59,11 +61,11 @@ def compare_arms(
         git=git_commit(),
         environment=versions(),
         data=kind.data(),
-        arms=(*records, *outcome.failed),
+        arms=(*records, *failed),
         comparisons=compared["method"],
         floor=compared["floor"],
         controls=compared["control"],
-        spread=spread_records([*records, *outcome.failed]),
+        spread=spread_records([*records, *failed]),
         runs=mlflow_runs.runs_record(),
         seconds=time.monotonic() - begun,
         notes=(*kind.notes(plan, records), *_reused(records)),
@@ -89,7 +91,7 @@ def _comparisons(
         found = compare_units(differences, contrast.population_size, crossed=contrast.crossed, sampled=kind.sampled)
         names = contrast.method, contrast.baseline, contrast.condition
         more: dict[str, Any] = {"metric": kind.metric, "higher_is_better": kind.higher_is_better}
-        more |= {"experiment": contrast.experiment, "over_all": contrast.over_all}
+        more |= {name: getattr(contrast, name) for name in ("factor", "held", "experiment", "over_all")}
         records.append(ComparisonRecord.of(*names, found, **more))
     for members in families.values():
         for position, adjusted in zip(members, adjust_p_values([records[i] for i in members]), strict=True):

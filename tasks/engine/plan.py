@@ -6,7 +6,7 @@ from typing import Any, Generic, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from tasks.arms.base import ArmRef, ArmT, Source
+from tasks.arms.base import ArmRef, ArmT, BaseArm, Source
 from tasks.records.arms import Condition
 
 Role = Literal["method", "floor", "control"]
@@ -16,11 +16,13 @@ NetworkPairs = dict[int, tuple[tuple[str, ...], tuple[str, ...]]]
 
 
 class Contrast(BaseModel):
-    """A method against a baseline, on the same test items.
+    """A method, or a level of another factor, against a baseline, on the same test items.
 
     Attributes:
-        method: name of the method.
+        method: name of the method or level.
         baseline: name of what it is compared with.
+        factor: whose levels the two are.
+        held: the levels that both have of the other factors of which the study has several; but for the condition.
         condition: under which both were trained; stands for all units if there are several.
         units: unit -> its pairs of networks; a unit is a condition, such as a group of labels or tasks.
         population_size: number of units from which the units were drawn at random; None if they were not drawn.
@@ -36,6 +38,8 @@ class Contrast(BaseModel):
 
     method: str
     baseline: str
+    factor: str = "method"
+    held: dict[str, str] = {}
     condition: Condition
     units: dict[str, NetworkPairs]
     population_size: int | None = None
@@ -100,35 +104,49 @@ def against_baseline(
         baseline: level of the factor.
         factor: name of the factor.
         population_size: number of conditions from which the study's were drawn at random. Then there is one contrast
-            per level, over all conditions. None: they were not drawn, and there is one per level and condition.
+            per level of all factors, over all conditions. None: they were not drawn, and there is one per condition
+            too.
         role: of the contrasts.
         family: of the contrasts.
 
     Returns:
         The contrasts, condition by condition, in the order of the arms.
     """
+    levels = varied_levels(arms)
+    names = [name for name in (levels[0] if levels else ()) if name not in (factor, "condition")]
+    several = {name for name in names if len({of_arm[name] for of_arm in levels}) > 1}
     units: dict[str, dict[str, dict[int, ArmT]]] = defaultdict(lambda: defaultdict(dict))
-    for arm in arms:
-        levels: dict[str, Any] = dict(arm.factors)
-        level = levels.pop(factor)
-        units[", ".join(levels.values())][level][arm.paired_seed] = arm
-    levels_of_factor = [level for level in dict.fromkeys(arm.factors[factor] for arm in arms) if level != baseline]
-    comparable = [unit for unit, by_level in units.items() if baseline in by_level]
-    groups = [[unit] for unit in comparable] if population_size is None else [comparable]
+    held: dict[str, dict[str, str]] = {}
+    for arm, of_arm in zip(arms, levels, strict=True):
+        others = {name: level for name, level in of_arm.items() if name != factor}
+        unit = ", ".join(others.values())
+        units[unit][arm.levels[factor]][arm.paired_seed] = arm
+        held[unit] = {name: level for name, level in others.items() if name in several}
+    groups: dict[Any, list[str]] = defaultdict(list)
+    for unit in (unit for unit, by_level in units.items() if baseline in by_level):
+        groups[unit if population_size is None else tuple(held[unit].items())].append(unit)
     return tuple(
         Contrast(
             method=level,
             baseline=baseline,
+            factor=factor,
+            held=held[group[0]],
             condition=_shared_condition([next(iter(units[unit][baseline].values())) for unit in group]),
             units={unit: _pairs(units[unit][level], units[unit][baseline]) for unit in group},
             population_size=population_size,
             role=role,
             family=family,
         )
-        for group in groups
-        if group
-        for level in levels_of_factor
+        for group in groups.values()
+        for level in dict.fromkeys(arm.levels[factor] for arm in arms)
+        if level != baseline and any(level in units[unit] for unit in group)
     )
+
+
+def varied_levels(arms: Sequence[BaseArm]) -> list[dict[str, str]]:
+    """Return the levels of each arm, of the factors that are not at their default in all arms."""
+    varied = {name for arm in arms for name in arm.factors}
+    return [{name: level for name, level in arm.levels.items() if name in varied} for arm in arms]
 
 
 def _pairs(method: Mapping[int, ArmT], baseline: Mapping[int, ArmT]) -> NetworkPairs:

@@ -1,6 +1,6 @@
 """Train the arms of a plan, several at a time; an arm that finished before is reused, an unfinished one is resumed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -164,9 +164,15 @@ def _identity(arm: BaseArm) -> dict[str, Any]:
     }
 
 
-def renamed(record: ArmRecord, arm: BaseArm) -> ArmRecord:
-    """Return the record under the arm's factors: another study may have trained the same arm under other names."""
-    return record.model_copy(update=_identity(arm))
+def renamed(record: ArmRecord, arm: BaseArm, levels: Mapping[str, str]) -> ArmRecord:
+    """Return the record as that of an arm of this study; another may have trained it under other names.
+
+    Args:
+        record: of the arm.
+        arm: of this study.
+        levels: of the factors of this study, also of one at its default.
+    """
+    return record.model_copy(update=_identity(arm) | {"factors": dict(levels)})
 
 
 def _failed_record(arm: BaseArm, reason: str) -> ArmRecord:

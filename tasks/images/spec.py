@@ -49,10 +49,10 @@ class ImageArm(BaseArm):
     """In the noise floor: the seed of the baseline's arm with the same noise mask, with which this one is compared."""
 
     @property
-    def factors(self) -> dict[str, str]:
+    def levels(self) -> dict[str, str]:
         """See the base class; the baseline under other seeds is a level of its own."""
-        factors = super().factors
-        return factors if self.floor_of is None else factors | {"method": floor_level(factors["method"])}
+        levels = super().levels
+        return levels if self.floor_of is None else levels | {"method": floor_level(levels["method"])}
 
     @property
     def paired_seed(self) -> int:

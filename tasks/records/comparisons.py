@@ -1,5 +1,6 @@
 """Records of comparisons, and of the spread of a method's scores over seeds."""
 
+import operator
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, Self
@@ -15,6 +16,10 @@ from tasks.records.base import Count, Record, Share
 SIGNIFICANCE_LEVEL = 0.05
 
 
+def _is_method(factor: str) -> bool:
+    return factor == "method"
+
+
 class SeedDelta(Record):
     """The difference between two networks of the same seed and condition: method minus baseline."""
 
@@ -24,10 +29,16 @@ class SeedDelta(Record):
 
 
 class ComparisonRecord(Record):
-    """The mean score of a method minus that of the baseline under one condition."""
+    """The mean score of a method, or of a level of another factor, minus that of the baseline under one condition."""
 
-    method: str
+    method: str = Field(description="the method, or the level of `factor`")
     baseline: str
+    factor: str = Field("method", exclude_if=_is_method, description="what is compared: method, policy")
+    held: dict[str, str] = Field(
+        {},
+        exclude_if=operator.not_,
+        description="the level of each other factor of which the study has several, but for the condition",
+    )
     condition: Condition
     experiment: str | None = Field(None, description="in a study on texts: the experiment of the comparison")
     over_all: bool = Field(False, description="in a study on texts: over all conditions of the experiment at once")
@@ -39,8 +50,8 @@ class ComparisonRecord(Record):
     over: str = Field("patients", description="the samples whose choice the interval covers")
     p_value: Share | None = Field(description="two-sided, not adjusted")
     p_adjusted: Share | None = Field(
-        description="after Holm's adjustment over the comparisons of the same family: the methods, the noise floor, or "
-        "the controls of a study, or those of one of its experiments"
+        description="after Holm's adjustment over the comparisons of the same family: the methods, the policies, the "
+        "noise floor, or the controls of a study, or those of one of its experiments"
     )
     n_pairs: Count = Field(description="pairs of networks with the same condition and seed, one of each method")
     by_seed: tuple[SeedDelta, ...] = Field((), description="the difference of each pair of networks")

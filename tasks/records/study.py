@@ -64,7 +64,9 @@ class StudyResults(Record):
     environment: dict[str, str] = Field({}, description="versions and machine: Python, torch, processor, ...")
     data: DataRecord
     arms: tuple[ArmRecord, ...]
-    comparisons: tuple[ComparisonRecord, ...] = Field(description="each method against the baseline")
+    comparisons: tuple[ComparisonRecord, ...] = Field(
+        description="each method against the baseline, then each augmentation policy against the baseline policy"
+    )
     floor: tuple[ComparisonRecord, ...] = Field(
         (), description="A/A: the baseline under other seeds against the baseline, the noise floor of the comparisons"
     )

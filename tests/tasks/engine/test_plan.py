@@ -4,7 +4,7 @@ from itertools import product
 from typing import Any, ClassVar
 
 from tasks.arms.base import ArmRef, BaseArm, Source
-from tasks.engine.plan import against_baseline, resolve_sources
+from tasks.engine.plan import against_baseline, resolve_sources, varied_levels
 
 
 class Arm(BaseArm):
@@ -54,6 +54,54 @@ def test_another_factor_is_contrasted_in_the_same_way() -> None:
     assert [list(contrast.units) for contrast in found] == [
         ["uniform, clean"], ["svd, clean"], ["uniform, noisy"], ["svd, noisy"]
     ]  # fmt: skip
+
+
+def test_arms_at_the_default_of_a_factor_are_contrasted_too() -> None:
+    found = against_baseline(ARMS, "none", factor="policy")
+    assert {(contrast.method, contrast.baseline, contrast.factor) for contrast in found} == {
+        ("mixup", "none", "policy")
+    }
+    by_hash = {each.hash: each for each in ARMS}
+    assert len(found) == 4
+    for contrast in found:
+        (pairs,) = contrast.units.values()
+        assert set(pairs) == {0, 1}
+        for (mixup,), (none,) in pairs.values():
+            assert (by_hash[mixup].policy, by_hash[none].policy) == ("mixup", "none")
+            assert by_hash[mixup].method == by_hash[none].method == contrast.held["method"]
+            assert by_hash[mixup].condition == by_hash[none].condition == contrast.condition.name
+
+
+def test_a_contrast_says_what_it_holds_fixed_where_the_study_has_several_levels() -> None:
+    assert [each.held for each in against_baseline(ARMS, "uniform")] == 2 * [{"policy": "none"}] + 2 * [
+        {"policy": "mixup"}
+    ]
+    assert {str(each.held) for each in against_baseline(ARMS[:8], "uniform")} == {"{}"}
+    assert {str(each.held) for each in against_baseline(ARMS[8:], "uniform")} == {"{}"}
+
+
+def test_a_level_that_only_some_arms_have_is_contrasted_only_there() -> None:
+    floor = [arm("uniform, other seeds", condition) for condition in ("clean", "noisy")]
+    found = against_baseline([*ARMS, *floor], "uniform")
+    other = [each for each in found if each.method == "uniform, other seeds"]
+    assert [(each.condition.name, each.held) for each in other] == [
+        (name, {"policy": "none"}) for name in ("clean", "noisy")
+    ]
+    assert len(found) == 4 + 2
+
+
+def test_conditions_that_were_drawn_are_one_contrast_for_each_level_that_is_held() -> None:
+    found = against_baseline(ARMS, "uniform", population_size=91)
+    assert [each.held for each in found] == [{"policy": "none"}, {"policy": "mixup"}]
+    assert [list(each.units) for each in found] == [
+        [f"{c}, {p}" for c in ("clean", "noisy")] for p in ("none", "mixup")
+    ]
+
+
+def test_levels_are_named_of_the_factors_that_some_arm_changes() -> None:
+    assert varied_levels(ARMS[:1]) == [{"method": "uniform", "condition": "clean"}]
+    assert varied_levels(ARMS)[0] == {"method": "uniform", "condition": "clean", "policy": "none"}
+    assert varied_levels([]) == []
 
 
 def test_conditions_that_were_drawn_are_one_contrast_with_a_unit_each() -> None:

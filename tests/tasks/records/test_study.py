@@ -218,6 +218,16 @@ def test_p_values_are_adjusted_over_all_comparisons_of_the_study() -> None:
     assert [c.p_adjusted for c in adjusted] == [0.04, 0.02, None]
 
 
+def test_a_comparison_says_its_factor_only_where_it_is_not_the_method(tmp_path: Path) -> None:
+    study = fake_study()
+    of_policy = study.comparisons[0].model_copy(update={"factor": "policy", "held": {"method": "svd"}})
+    write_results(study.model_copy(update={"comparisons": (study.comparisons[0], of_policy)}), tmp_path / "r.json")
+    first, second = json.loads((tmp_path / "r.json").read_text())["comparisons"]
+    assert not {"factor", "held"} & set(first)
+    assert (second["factor"], second["held"]) == ("policy", {"method": "svd"})
+    assert read_results(tmp_path / "r.json").comparisons == (study.comparisons[0], of_policy)
+
+
 def test_an_unknown_key_is_refused() -> None:
     record = {**fake_study().model_dump(mode="json"), "surprise": 1}
     with pytest.raises(ValidationError, match="surprise"):
