@@ -88,14 +88,24 @@ def medmtl() -> None:
 
 TABLE_FLAGS = ("--labels", "--label-column", "--allow-missing", "--chest-radiographs")
 DATA_FLAGS = ("--data", *TABLE_FLAGS, "--size", "--from", "--manifest", "--parts", "--discard-archives")
-TRAINING_FLAGS = ("--adjudicated", "--split", "--backbone", "--method", "--noise", "--noise-rate", "--noise-label")
+TRAINING_FLAGS = (
+    "--adjudicated",
+    "--split",
+    "--backbone",
+    "--method",
+    "--policy",
+    "--noise",
+    "--noise-rate",
+    "--noise-label",
+)
 ARM_FLAGS = (*DATA_FLAGS, *TRAINING_FLAGS, "--epochs", "--seed", "--device")
 TEXT_DATA_FLAGS = ("--experiment", "--folder", "--task", "--cap")
 TEXT_FLAGS = (*TEXT_DATA_FLAGS, "--encoder", "--align", "--schedule", "--epochs", "--seed", "--seeds", "--device")
 
 COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "study": (
-        "Compare task weightings under label noise: train methods x noise x seeds, and write a report.",
+        "Compare task weightings and augmentation policies under label noise: train methods x policies x noise x "
+        "seeds, and write a report.",
         (*ARM_FLAGS, "--protocol", "--seeds", "--dry-run"),
     ),
     "train": ("Train one model and register it in MLflow.", (*ARM_FLAGS, "--model", "--profile")),

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -12,6 +12,8 @@ from data_prep.noise.protocols import ProtocolSettings
 from data_prep.settings import Seed
 from flows.ingest import prepare_store
 from flows.settings import FlowSettings
+from models.augmentation.label_keeping import check_radiographs
+from models.augmentation.policies import NoPolicy, PolicySettings
 from models.networks.multitask import NetworkSettings, check_backbone
 from models.training.image_training import TrainingSettings, check_devices, check_training
 from models.training.recipes import recipe
@@ -23,7 +25,7 @@ from tasks.engine.plan import Plan
 from tasks.images.adjudication import check_adjudicated
 from tasks.images.inputs import read_weights
 from tasks.images.kind import ImageKind
-from tasks.images.plan import ImagePlanSettings, plan_images
+from tasks.images.plan import ImagePlanSettings, plan_images, training_under, with_sources
 from tasks.images.spec import ImageArm
 from tasks.runtime.settings import AbsolutePath
 
@@ -66,41 +68,67 @@ class ImageStudySettings(FlowSettings):
             return given  # the settings' own validation names the place
         return {**given, "training": {**recipe(network.backbone, network.pretrained), **training}}
 
-    def check_methods(self, methods: Sequence[WeightingSettings]) -> None:
-        """Check what the settings alone say of the methods: that each can work and will take effect.
+    def check_arms(self, methods: Sequence[WeightingSettings], policies: Sequence[PolicySettings]) -> None:
+        """Check what the settings alone say of the methods and policies: that each can work and will take effect.
 
         Raises:
-            SettingError: one cannot, or no epoch would use its weights.
+            SettingError: a method cannot, no epoch would use its weights, or a policy would destroy the labels.
         """
-        for method in methods:
-            check_training(method, self.training, self.network)
-
-    def describe(self, methods: Sequence[WeightingSettings], noise: str) -> str:
-        """Describe a study in one line, for the name of its MLflow run."""
-        names = ", ".join(method.name for method in methods) if len(methods) <= 4 else f"{len(methods)} methods"
-        return f"{self.data.name} {self.data.size} px · {self.network.backbone} · {names} · {noise}"
+        for policy in policies:
+            check_radiographs(policy)
+            for method in methods:
+                check_training(method, training_under(policy, self.training), self.network)
 
 
-def plan_image_study(
-    settings: ImageStudySettings,
-    folder: Path,
-    methods: Sequence[WeightingSettings],
-    protocol: ProtocolSettings,
-    seeds: int,
-    baseline: str,
-    *,
-    floor: bool = False,
-) -> tuple[ImageKind, Plan[ImageArm]]:
-    """Prepare and check the store, and plan its arms: methods x noise conditions x seeds on the same images.
+class Varied(NamedTuple):
+    """What a study varies; its arms are methods x policies x noise conditions x seeds.
+
+    Attributes:
+        methods: the task weightings.
+        policies: the augmentation policies.
+        protocol: gives the noise conditions.
+        seeds: number of seeds, counted up from the settings' seed.
+        floor: whether the baseline is also trained with other seeds (A/A).
+    """
+
+    methods: tuple[WeightingSettings, ...]
+    policies: tuple[PolicySettings, ...]
+    protocol: ProtocolSettings
+    seeds: int = 1
+    floor: bool = False
+
+    @property
+    def baseline(self) -> str:
+        """The method with which the others are compared."""
+        names = [method.name for method in with_sources(self.methods)]
+        return "uniform" if "uniform" in names else names[0]
+
+    @property
+    def baseline_policy(self) -> str:
+        """The policy with which the others are compared."""
+        names = [policy.name for policy in self.policies]
+        return next((name for name in ("none", "composed") if name in names), names[0])
+
+    def describe(self, settings: ImageStudySettings, noise: str) -> str:
+        """Describe a study in one line, for the name of its MLflow run; without a policy if that is none."""
+        compared = [_names(self.methods, "methods")]
+        if self.policies != (NoPolicy(),):
+            compared.append(_names(self.policies, "policies"))
+        data, backbone = settings.data, settings.network.backbone
+        return " · ".join([f"{data.name} {data.size} px", backbone, *compared, noise])
+
+
+def _names(settings: Sequence[WeightingSettings | PolicySettings], what: str) -> str:
+    return ", ".join(each.name for each in settings) if len(settings) <= 4 else f"{len(settings)} {what}"
+
+
+def plan_image_study(settings: ImageStudySettings, folder: Path, varied: Varied) -> tuple[ImageKind, Plan[ImageArm]]:
+    """Prepare and check the store, and plan its arms, all of them on the same images.
 
     Args:
         settings: of the study.
         folder: that the noise masks are written to.
-        methods: the task weightings.
-        protocol: gives the noise conditions.
-        seeds: number of seeds, counted up from the settings' seed.
-        baseline: name of the method with which the others are compared.
-        floor: whether the baseline is also trained with other seeds (A/A).
+        varied: what the arms differ in.
     """
     _check_before_decoding(settings)
     store = prepare_store(settings.data)
@@ -109,16 +137,14 @@ def plan_image_study(
         check_adjudicated(settings.adjudicated, *open_split(store, settings.split))
     of_plan = ImagePlanSettings(
         split=settings.split,
-        protocol=protocol,
-        methods=tuple(methods),
-        baseline=baseline,
+        baseline=varied.baseline,
+        baseline_policy=varied.baseline_policy,
         network=settings.network,
         training=settings.training,
         seed=settings.seed,
-        seeds=seeds,
-        floor=floor,
         device=settings.device,
         threads=settings.runner.threads_per_arm(settings.device),
+        **varied._asdict(),
     )
     kind = ImageKind(store, settings.split, checks, settings.adjudicated, settings.command)
     return kind, plan_images(store, of_plan, folder / "noise")

@@ -98,6 +98,11 @@ FLAGS = {
     ),
     "--seeds": Flag("seeds", "Number of seeds, counted up from --seed; everything is repeated with each seed.", int),
     "--method": Flag("method.kind", "A task weighting: uniform, svd, ... (repeatable in a study).", multiple=True),
+    "--policy": Flag(
+        "policy.kind",
+        "An augmentation policy: none, simple, composed, uncertainty, ... (repeatable in a study).",
+        multiple=True,
+    ),
     "--protocol": Flag(
         "protocol.kind",
         "Train on all labels at once, on random pairs of labels, or on all labels over a curve of noise rates.",
@@ -132,8 +137,8 @@ FLAGS = {
 def compose(model: type[Model], config: Path | None, flags: Mapping[str, Any]) -> Model:
     """Make a flow's settings: flags win over the YAML file, and the file over the defaults.
 
-    A study has several methods and noise conditions, a single training one of each. In a study, --method therefore
-    sets the list of methods. --noise sets the protocol's noise; where the protocol has a list of them, clean labels
+    A study has several methods, policies and noise conditions, a single training one of each. In a study, --method and
+    --policy therefore set lists. --noise sets the protocol's noise; where the protocol has a list of them, clean labels
     come first.
 
     Args:
@@ -150,14 +155,15 @@ def compose(model: type[Model], config: Path | None, flags: Mapping[str, Any]) -
     for flag, value in flags.items():
         if value is not None and value != ():
             _put(given, FLAGS[flag].path, value)
-    kinds = given.pop("method", {}).get("kind", ())
+    for one, several in (("method", "methods"), ("policy", "policies")):
+        kinds = given.pop(one, {}).get("kind", ())
+        if kinds and several in model.model_fields:
+            values[several] = [entry for kind in kinds for entry in _of_kind(values.get(several), kind)]
+        elif kinds:
+            if len(kinds) > 1:
+                raise DataError(f"a training takes one --{one}; got {', '.join(kinds)}: compare them with a study")
+            given[one] = {"kind": kinds[0]}
     noise = given.pop("noise", None)
-    if kinds and "methods" in model.model_fields:
-        values["methods"] = [entry for kind in kinds for entry in _of_kind(values.get("methods"), kind)]
-    elif kinds:
-        if len(kinds) > 1:
-            raise DataError(f"a training takes one --method; got {', '.join(kinds)}: compare them with a study")
-        given["method"] = {"kind": kinds[0]}
     _merge(values, given)
     if noise is not None:
         _put_noise(values, noise, "protocol" in model.model_fields)
@@ -232,6 +238,8 @@ def describe(model: type[BaseModel], prefix: str = "") -> list[tuple[str, str]]:
         shown = "" if isinstance(default, (BaseModel, tuple)) else f" [{default}]"
         rows.append((prefix + name, f"{field.description or ''}{shown}"))
         for choice in inner:
+            if "kind" not in choice.model_fields:
+                continue  # a part of a list, which the list's own description explains
             kind = choice.model_fields["kind"].default
             rows += [row for row in describe(choice, f"{prefix}{name}({kind}).") if not row[0].endswith(".kind")]
     return rows

@@ -1,8 +1,9 @@
-"""The study flow: does a task weighting make training more robust to label noise?
+"""The study flow: does a task weighting, or an augmentation policy, make training more robust to label noise?
 
-It trains methods x noise conditions x seeds on the same images and split; for a seed, all methods train on the same
-noise mask. Epochs are selected on the validation part; the test part is scored once at the end of each arm. The
-methods are compared with the baseline on the same test patients.
+It trains methods x policies x noise conditions x seeds on the same images and split; for a seed, all methods and
+policies train on the same noise mask. Epochs are selected on the validation part; the test part is scored once at the
+end of each arm. Methods are compared with the baseline under the same policy, and policies with the baseline policy
+under the same method, on the same test patients.
 """
 
 import time
@@ -15,7 +16,9 @@ from pydantic import Field, field_validator, model_validator
 
 from data_prep.noise.protocols import SEEDS_APART, AllProtocol, PairsProtocol, ProtocolSettings
 from data_prep.noise.registry import NoNoise, RandomNoise
-from flows.image_study import ImageStudySettings, plan_image_study
+from flows.image_study import ImageStudySettings, Varied, plan_image_study
+from models.augmentation.policies import NoPolicy, PolicySettings
+from models.settings import KindSettings
 from models.weighting.registry import SvdSettings, TrustSettings, UniformSettings, WeightingSettings
 from tasks.engine.dry_run import dry_run
 from tasks.engine.study import run_study
@@ -26,7 +29,7 @@ from tasks.runtime.settings import ModelName
 
 
 class StudySettings(ImageStudySettings):
-    """Settings of a study: the methods, the data, the noise."""
+    """Settings of a study: the methods, the augmentation policies, the data, the noise."""
 
     command = "study"
 
@@ -35,6 +38,13 @@ class StudySettings(ImageStudySettings):
         min_length=1,
         max_length=100,
         description="task weightings to compare; the baseline is uniform if it is among them, otherwise the first",
+    )
+    policies: tuple[PolicySettings, ...] = Field(
+        (NoPolicy(),),
+        min_length=1,
+        max_length=100,
+        description="augmentation policies to compare; the baseline is none if it is among them, otherwise composed if "
+        "it is, otherwise the first; not given: that of the backbone's recipe",
     )
     protocol: ProtocolSettings = Field(
         AllProtocol(noise=(NoNoise(), RandomNoise(rate=0.4)), noisy_labels=7),
@@ -49,7 +59,7 @@ class StudySettings(ImageStudySettings):
         3,
         ge=1,
         le=1000,
-        description="number of seeds, counted up from the first; each method and noise is trained with every one. With "
+        description="number of seeds, counted up from the first; everything is trained with every one. With "
         "fewer than 3 the intervals do not cover another training, and no method is called better or worse",
     )
     floor: bool = Field(
@@ -61,17 +71,17 @@ class StudySettings(ImageStudySettings):
         description="list the arms, which of them are reused, and how long the others will take; train nothing",
     )
 
-    @field_validator("methods")
+    @field_validator("methods", "policies")
     @classmethod
-    def _check_unique(cls, methods: tuple[WeightingSettings, ...]) -> tuple[WeightingSettings, ...]:
-        names = [method.name for method in methods]
+    def _check_unique(cls, compared: tuple[KindSettings, ...]) -> tuple[KindSettings, ...]:
+        names = [each.name for each in compared]
         if twice := {name for name in names if names.count(name) > 1}:
-            raise ValueError(f"{', '.join(sorted(twice))} is named twice in {', '.join(names)}; name each method once")
-        return methods
+            raise ValueError(f"{', '.join(sorted(twice))} is named twice in {', '.join(names)}; name each once")
+        return compared
 
     @model_validator(mode="after")
     def _parts_go_together(self) -> Self:
-        self.check_methods(with_sources(self.methods))
+        self.check_arms(with_sources(self.methods), self.policies)
         if isinstance(self.protocol, PairsProtocol):
             if self.adjudicated:
                 raise ValueError("adjudicated labels are combined from several labels; pairs have two: leave them out")
@@ -81,10 +91,9 @@ class StudySettings(ImageStudySettings):
         return self
 
     @property
-    def baseline(self) -> str:
-        """The method with which the others are compared."""
-        names = [method.name for method in with_sources(self.methods)]
-        return "uniform" if "uniform" in names else names[0]
+    def varied(self) -> Varied:
+        """What the arms differ in."""
+        return Varied(self.methods, self.policies, self.protocol, self.seeds, self.floor)
 
 
 @flow(name="study")
@@ -93,16 +102,16 @@ def study(settings: StudySettings = StudySettings(), out: Path | None = None, fo
 
     A dry run leaves only the decoded images behind, and returns None.
     """
-    compared = settings.methods, settings.protocol, settings.seeds, settings.baseline
+    varied = settings.varied
     if settings.dry_run:
         with TemporaryDirectory() as masks:
-            kind, plan = plan_image_study(settings, Path(masks), *compared, floor=settings.floor)
+            kind, plan = plan_image_study(settings, Path(masks), varied)
             dry_run(plan.arms, settings.runner, kind.epoch_seconds)
         return None
     folder = prepare_run_folder(out, "study", settings, force)
-    title = f"study · {settings.describe(settings.methods, settings.protocol.name)} · {settings.seeds} seeds"
+    title = f"study · {varied.describe(settings, settings.protocol.name)} · {settings.seeds} seeds"
     begun = time.monotonic()
-    kind, plan = plan_image_study(settings, folder, *compared, floor=settings.floor)
+    kind, plan = plan_image_study(settings, folder, varied)
     report, done = run_study(kind, plan, settings, settings.runner, title=title, folder=folder, begun=begun)
     if settings.model_name:
         register_model(best_arm([arm.run_id for arm in done.values()]), settings.model_name)

@@ -9,7 +9,8 @@ from pydantic import Field, model_validator
 
 from data_prep.noise.protocols import AllProtocol
 from data_prep.noise.registry import NoiseSettings, NoNoise
-from flows.image_study import ImageStudySettings, plan_image_study
+from flows.image_study import ImageStudySettings, Varied, plan_image_study
+from models.augmentation.policies import NoPolicy, PolicySettings
 from models.weighting.registry import UniformSettings, WeightingSettings
 from tasks.arms.runner import RunnerSettings
 from tasks.engine.study import run_study
@@ -21,11 +22,14 @@ from tasks.runtime.settings import ModelName
 
 
 class TrainSettings(ImageStudySettings):
-    """Settings of a single training: method, noise, data, network."""
+    """Settings of a single training: method, augmentation policy, noise, data, network."""
 
     command = "train"
 
     method: WeightingSettings = Field(UniformSettings(), description="the task weighting")
+    policy: PolicySettings = Field(
+        NoPolicy(), description="how the training images are augmented; not given: the policy of the backbone's recipe"
+    )
     noise: NoiseSettings = Field(NoNoise(), description="noise to add to the training labels")
     noisy_labels: int = Field(
         3,
@@ -39,7 +43,7 @@ class TrainSettings(ImageStudySettings):
 
     @model_validator(mode="after")
     def _parts_go_together(self) -> Self:
-        self.check_methods(with_sources([self.method]))
+        self.check_arms(with_sources([self.method]), [self.policy])
         if self.profile and self.training.devices > 1:
             raise ValueError(f"a step is profiled on one device; got devices: {self.training.devices}; set devices: 1")
         return self
@@ -50,11 +54,12 @@ def train(settings: TrainSettings = TrainSettings(), out: Path | None = None, fo
     """Train one model and register it; return the path of its report, or of the profile if `profile` is set."""
     folder = prepare_run_folder(out, "train", settings, force)
     begun = time.monotonic()
-    method, protocol = settings.method, AllProtocol(noise=(settings.noise,), noisy_labels=settings.noisy_labels)
-    kind, plan = plan_image_study(settings, folder, [method], protocol, 1, with_sources([method])[0].name)
+    protocol = AllProtocol(noise=(settings.noise,), noisy_labels=settings.noisy_labels)
+    varied = Varied((settings.method,), (settings.policy,), protocol)
+    kind, plan = plan_image_study(settings, folder, varied)
     if settings.profile:
         return profile_arm(plan.arms[-1], folder)
-    title = f"train · {settings.describe([method], settings.noise.name)} · seed {settings.seed}"
+    title = f"train · {varied.describe(settings, settings.noise.name)} · seed {settings.seed}"
     report, done = run_study(kind, plan, settings, settings.runner, title=title, folder=folder, begun=begun)
     register_model(done[plan.arms[-1].hash].run_id, settings.model_name)
     return report

@@ -1,8 +1,8 @@
-"""Plan an image study: draw the noise masks, list the arms (conditions x seeds x methods) and their contrasts.
+"""Plan an image study: draw the noise masks, list the arms (conditions x seeds x policies x methods), contrast them.
 
 Methods that compute weights from a finished network's features train in a second stage: their source is the arm with
-uniform weights, the same seed and the same noise mask. The noise floor (A/A) is the baseline trained on the same noise
-masks with other seeds.
+uniform weights, the same policy, the same seed and the same noise mask. The noise floor (A/A) is the baseline method
+under the baseline policy, trained on the same noise masks with other seeds.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,6 +21,7 @@ from data_prep.labels.splits import Split, SplitSettings
 from data_prep.noise.protocols import Condition, ProtocolSettings, plan
 from data_prep.noise.registry import draw_noise
 from data_prep.store.store import Store
+from models.augmentation.policies import NoPolicy, PolicySettings
 from models.data.image_batches import steps_per_epoch
 from models.networks.multitask import NetworkSettings, check_backbone
 from models.training.cross_fit import check_patients
@@ -50,10 +51,12 @@ class ImagePlanSettings(BaseModel):
         protocol: gives the noise conditions.
         methods: the weighting methods.
         baseline: name of the method that the others are compared with.
+        policies: the augmentation policies; every method is trained under each.
+        baseline_policy: name of the policy that the others are compared with.
         network: of all arms; a method may adapt it.
-        training: of all arms.
+        training: of all arms; a policy may have more epochs.
         seeds: of the arms; every method and condition is trained with each.
-        floor: whether the baseline is also trained with as many other seeds (A/A).
+        floor: whether the baselines together are also trained with as many other seeds (A/A).
         device: of all arms.
         threads: of each arm.
     """
@@ -64,6 +67,8 @@ class ImagePlanSettings(BaseModel):
     protocol: ProtocolSettings
     methods: tuple[WeightingSettings, ...]
     baseline: str
+    policies: tuple[PolicySettings, ...] = (NoPolicy(),)
+    baseline_policy: str = "none"
     network: NetworkSettings
     training: TrainingSettings
     seed: int
@@ -83,7 +88,7 @@ def plan_images(store: StoreRef, settings: ImagePlanSettings, masks: Path) -> Pl
         masks: folder that the masks are written to.
 
     Returns:
-        The arms, and the contrasts of each method with the baseline.
+        The arms, and the contrasts of each method with the baseline, and of each policy with the baseline policy.
 
     Raises:
         DataError: the split does not fit the data, the noise names an unknown label, there are too few labels, or too
@@ -126,7 +131,7 @@ def _check_arms(settings: ImagePlanSettings, labels: Sequence[tuple[str, ...]], 
         parts: the split.
     """
     methods, n = with_sources(settings.methods), len(parts.train)
-    count = len(labels) * settings.seeds * (len(methods) + settings.floor)
+    count = len(labels) * settings.seeds * (len(methods) * len(settings.policies) + settings.floor)
     if count > MOST_ARMS:
         raise DataError(f"the study would have {count:,} arms; the limit is {MOST_ARMS:,}: take fewer seeds or noises")
     training = settings.training
@@ -151,19 +156,28 @@ def _draw_mask(condition: Condition, targets: NDArray[np.int8], seed: int, folde
 
 
 def _arms(settings: ImagePlanSettings, common: Mapping[str, Any], seed: int) -> list[ImageArm]:
-    """Return the arms of one seed and condition, in the order of the methods, and the noise floor."""
-    shared = {name: getattr(settings, name) for name in ("split", "training", "device", "threads")} | dict(common)
+    """Return the arms of one seed and condition, in the order of the policies and methods, and the noise floor."""
+    shared = {name: getattr(settings, name) for name in ("split", "device", "threads")} | dict(common)
 
-    def arm(method: WeightingSettings, **more: Any) -> ImageArm:
-        return ImageArm(**shared, method=method, network=method.network(settings.network), **{"seed": seed} | more)
+    def arm(method: WeightingSettings, policy: PolicySettings, **more: Any) -> ImageArm:
+        of_arm = {"network": method.network(settings.network), "training": training_under(policy, settings.training)}
+        return ImageArm(**shared, method=method, policy=policy, **of_arm, **{"seed": seed} | more)
 
-    methods = with_sources(settings.methods)
-    source = Source(hash=arm(SOURCE).hash)
-    arms = [arm(method, source=source if method.feature_source == "finished" else None) for method in methods]
+    methods, arms = with_sources(settings.methods), []
+    for policy in settings.policies:
+        source = Source(hash=arm(SOURCE, policy).hash)
+        for method in methods:
+            arms.append(arm(method, policy, source=source if method.feature_source == "finished" else None))
     if settings.floor:
-        baseline = next(method for method in methods if method.name == settings.baseline)
-        arms.append(arm(baseline, seed=seed + settings.seeds, floor_of=seed))
+        method = next(method for method in methods if method.name == settings.baseline)
+        policy = next(policy for policy in settings.policies if policy.name == settings.baseline_policy)
+        arms.append(arm(method, policy, seed=seed + settings.seeds, floor_of=seed))
     return arms
+
+
+def training_under(policy: PolicySettings, training: TrainingSettings) -> TrainingSettings:
+    """Return the training of a study with the epochs that it has under a policy."""
+    return training.model_copy(update={"epochs": policy.epochs(training.epochs)})
 
 
 def with_sources(methods: Sequence[WeightingSettings]) -> tuple[WeightingSettings, ...]:
@@ -175,23 +189,25 @@ def with_sources(methods: Sequence[WeightingSettings]) -> tuple[WeightingSetting
 def _contrasts(
     arms: Sequence[ImageArm], settings: ImagePlanSettings, population_size: int | None
 ) -> tuple[Contrast, ...]:
-    """Contrast each method with the baseline, the baseline with itself, and each method with its controls.
+    """Contrast methods with the baseline, policies with theirs, the baseline with itself, methods with their controls.
 
     Controls are compared with the baseline too, in a family of their own: they are not what the study asks about.
     """
     methods = with_sources(settings.methods)
     names = [method.name for method in methods]
     controls = {method.name: str(method.controls) for method in methods if method.controls in names}
+    compared = [name for name in names if name not in controls]
 
-    def against(baseline: str, levels: Sequence[str], **how: Any) -> tuple[Contrast, ...]:
-        compared = [arm for arm in arms if arm.factors["method"] in (baseline, *levels)]
-        return against_baseline(compared, baseline, population_size=population_size, **how)
+    def among(methods: Sequence[str], baseline: str, **how: Any) -> tuple[Contrast, ...]:
+        chosen = [arm for arm in arms if arm.levels["method"] in methods]
+        return against_baseline(chosen, baseline, population_size=population_size, **how)
 
     found = [
-        *against(settings.baseline, [name for name in names if name not in controls]),
-        *against(settings.baseline, list(controls), family="controls"),
-        *against(settings.baseline, [floor_level(settings.baseline)], role="floor"),
+        *among([settings.baseline, *compared], settings.baseline),
+        *among([settings.baseline, *controls], settings.baseline, family="controls"),
+        *among(compared, settings.baseline_policy, factor="policy", family="policies"),
+        *among([settings.baseline, floor_level(settings.baseline)], settings.baseline, role="floor"),
     ]
     for control, method in controls.items():
-        found += against(control, [method], role="control")
+        found += among([control, method], control, role="control")
     return tuple(found)

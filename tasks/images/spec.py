@@ -1,4 +1,4 @@
-"""Specification of an image arm: method, noise condition, seed and inputs; see `tasks.arms.base` for arms."""
+"""Specification of an image arm: method, noise condition, policy, seed and inputs; see `tasks.arms.base` for arms."""
 
 from pathlib import Path
 from typing import Any, ClassVar
@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 from data_prep.labels.splits import SplitSettings
 from data_prep.noise.registry import NoiseMask, NoiseSettings, NoNoise
+from models.augmentation.policies import NoPolicy, PolicySettings
 from models.networks.multitask import NetworkSettings
 from models.training.image_training import TrainingSettings
 from models.weighting.registry import WeightingSettings
@@ -35,6 +36,7 @@ class ImageArm(BaseArm):
     """Everything that determines the result of an image arm, and where its inputs are."""
 
     version: ClassVar[int] = ARM_VERSION
+    factor_fields: ClassVar[tuple[str, ...]] = ("method", "condition", "policy")
 
     store: StoreRef
     split: SplitSettings
@@ -43,6 +45,8 @@ class ImageArm(BaseArm):
     noise: NoiseSettings
     mask: MaskRef
     method: WeightingSettings
+    policy: PolicySettings = NoPolicy()
+    """How the training images are augmented; `training` has the epochs that the policy makes of the study's."""
     network: NetworkSettings
     training: TrainingSettings
     floor_of: int | None = None

@@ -143,9 +143,35 @@ def test_a_protocol_of_another_kind_takes_nothing_from_the_default_protocol() ->
 def test_a_study_compares_methods_of_two_stages_with_uniform_weights_and_their_noise_floor() -> None:
     usual = StudySettings()
     assert [method.name for method in usual.methods] == ["uniform", "svd", "trust"]
-    assert (usual.seeds, usual.floor, usual.baseline) == (3, True, "uniform")
-    assert compose(StudySettings, None, {"--method": ("svd",)}).baseline == "uniform"  # trained first anyway
-    assert compose(StudySettings, None, {"--method": ("famo", "oracle")}).baseline == "famo"
+    assert (usual.seeds, usual.floor, usual.varied.baseline) == (3, True, "uniform")
+    assert compose(StudySettings, None, {"--method": ("svd",)}).varied.baseline == "uniform"  # trained first anyway
+    assert compose(StudySettings, None, {"--method": ("famo", "oracle")}).varied.baseline == "famo"
+
+
+@pytest.mark.parametrize(
+    ("policies", "baseline"),
+    [
+        (("simple", "composed", "none"), "none"),
+        (("simple", "uncertainty", "composed"), "composed"),
+        (("uncertainty", "simple"), "uncertainty"),
+    ],
+)
+def test_policies_are_compared_with_none_or_else_with_compositions_at_random(policies: Any, baseline: str) -> None:
+    settings = compose(StudySettings, None, {"--policy": policies})
+    assert tuple(policy.name for policy in settings.policies) == policies
+    assert settings.varied.baseline_policy == baseline
+
+
+def test_a_policy_named_by_a_flag_keeps_what_the_file_says_of_it(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("policies: [{kind: none}, {kind: composed, length: 3}]\npolicy: {kind: composed, length: 3}\n")
+    lines = file.read_text().splitlines()
+    file.write_text(lines[0])
+    names = [policy.name for policy in compose(StudySettings, file, {"--policy": ("composed", "simple")}).policies]
+    assert names == ["composed(length=3)", "simple"]
+    file.write_text(lines[1])
+    assert compose(TrainSettings, file, {"--policy": ("composed",)}).policy.name == "composed(length=3)"
+    assert compose(TrainSettings, file, {"--policy": ("simple",)}).policy.name == "simple"
 
 
 def test_our_own_faults_are_not_blamed_on_the_person() -> None:
@@ -156,9 +182,10 @@ def test_our_own_faults_are_not_blamed_on_the_person() -> None:
     assert error_line(FileNotFoundError("a bug")) is None
 
 
-def test_two_methods_cannot_be_trained_as_one() -> None:
-    with pytest.raises(DataError, match="compare them with a study"):
-        compose(TrainSettings, None, {"--method": ("uniform", "svd")})
+@pytest.mark.parametrize(("flag", "names"), [("--method", ("uniform", "svd")), ("--policy", ("none", "simple"))])
+def test_two_methods_or_policies_cannot_be_trained_as_one(flag: str, names: tuple[str, ...]) -> None:
+    with pytest.raises(DataError, match=f"one {flag}; got {', '.join(names)}: compare them with a study"):
+        compose(TrainSettings, None, {flag: names})
 
 
 @pytest.mark.parametrize("content", ["[1, 2]", "a: [", "just words", "\udcff".encode("utf-8", "surrogateescape")])

@@ -9,6 +9,7 @@ from data_prep.labels.splits import SplitSettings
 from data_prep.noise.entries import RandomNoise
 from data_prep.noise.protocols import AllProtocol, PairsProtocol
 from data_prep.noise.registry import NoNoise
+from models.augmentation.policies import ComposedPolicy, ComputeMatchedPolicy, NoPolicy
 from models.networks.multitask import NetworkSettings
 from models.training.image_training import TrainingSettings
 from models.weighting.oracle import OracleSettings
@@ -202,3 +203,81 @@ def test_a_study_of_more_seeds_finds_the_clean_arms_of_the_floor_trained(planned
 def test_no_arm_is_planned_twice(planned: Any) -> None:
     plan = planned(UNIFORM, SVD, TRUST, PermutedWeightsSettings(of=SVD), floor=True)
     assert len({arm.hash for arm in plan.arms}) == len(plan.arms) == 2 * 3 * 5
+
+
+POLICIES = NoPolicy(), ComposedPolicy(), ComputeMatchedPolicy()
+BY_POLICY = {"none": 8, "composed": 8, "compute_matched": 19}
+"""Policy -> epochs that it makes of the usual number."""
+
+
+def test_every_method_is_trained_under_every_policy_for_its_epochs(planned: Any) -> None:
+    plan = planned(UNIFORM, TRUST, policies=POLICIES)
+    cells = [(arm.condition, arm.seed, arm.policy.name, arm.method.name) for arm in plan.arms]
+    assert len(set(cells)) == len(cells) == 2 * 3 * 3 * 2
+    assert {(arm.policy.name, arm.training.epochs, arm.epochs) for arm in plan.arms} == {
+        (name, epochs, epochs) for name, epochs in BY_POLICY.items()
+    }
+    assert len({arm.mask.fingerprint for arm in plan.arms}) == sum(BY_MASK.values())
+
+
+def test_arms_without_augmentation_are_those_of_a_study_that_knows_no_policies(planned: Any) -> None:
+    known = {arm.hash: arm.title for arm in planned(UNIFORM, SVD, floor=True).arms}
+    plan = planned(UNIFORM, SVD, floor=True, policies=POLICIES)
+    assert known == {arm.hash: arm.title for arm in plan.arms if arm.policy == NoPolicy()}
+    assert len({arm.hash for arm in plan.arms}) == len(plan.arms)
+    assert {arm.title.split(" · ")[2] for arm in plan.arms if arm.policy != NoPolicy()} == {
+        "composed",
+        "compute_matched",
+    }
+
+
+def test_the_source_of_an_arm_is_the_uniform_arm_of_its_policy(planned: Any) -> None:
+    first, second = planned(UNIFORM, SVD, policies=POLICIES).stages
+    by_hash = {arm.hash: arm for arm in first}
+    assert len(second) == 18
+    for arm in second:
+        source = by_hash[arm.source.hash]
+        assert (source.method, source.policy, source.seed, source.mask) == (UNIFORM, arm.policy, arm.seed, arm.mask)
+
+
+def test_the_floor_is_trained_under_the_baseline_policy_only(planned: Any) -> None:
+    plan = planned(UNIFORM, SVD, floor=True, policies=POLICIES[1:], baseline_policy="composed")
+    floor = of_method(plan.arms, "uniform, other seeds")
+    assert len(floor) == 6
+    assert {arm.policy.name for arm in floor} == {"composed"}
+    found = of_role(plan, "floor")
+    assert [(each.condition.name, each.held) for each in found] == [(name, {"policy": "composed"}) for name in BY_MASK]
+    assert all(len(pairs_of(each)) == 3 for each in found)
+
+
+def test_methods_are_contrasted_within_a_policy_and_policies_within_a_method(planned: Any) -> None:
+    plan = planned(UNIFORM, SVD, PermutedWeightsSettings(of=SVD), floor=True, policies=POLICIES)
+    by_hash = {arm.hash: arm for arm in plan.arms}
+    found = [contrast for contrast in of_role(plan, "method") if contrast.family != "controls"]
+    names = [(each.factor, each.family, each.method, each.baseline, *each.held.values()) for each in found]
+    of_methods = [("method", "", "svd", "uniform", policy) for policy in BY_POLICY]
+    of_policies = [
+        ("policy", "policies", policy, "none", method)
+        for method in ("uniform", "svd")
+        for policy in ("composed", "compute_matched")
+    ]
+    assert sorted(names) == sorted(2 * (of_methods + of_policies))
+    for contrast in plan.contrasts:
+        assert len(pairs_of(contrast)) == 3
+        for one, other in ((by_hash[one], by_hash[other]) for one, other in pairs_of(contrast)):
+            differing = {name for name in one.levels if one.levels[name] != other.levels[name]}
+            assert differing == {contrast.factor}
+            assert one.paired_seed == other.paired_seed
+    controls = of_role(plan, "control")
+    assert [each.held["policy"] for each in controls] == 2 * list(BY_POLICY)
+
+
+def test_drawn_pairs_of_labels_have_one_contrast_for_each_policy(planned: Any) -> None:
+    protocol = PairsProtocol(pairs=1, min_positives=1)
+    plan = planned(UNIFORM, SVD, protocol=protocol, policies=POLICIES[:2])
+    assert [(each.factor, each.method, each.held) for each in plan.contrasts] == [
+        ("method", "svd", {"policy": "none"}),
+        ("method", "svd", {"policy": "composed"}),
+        ("policy", "composed", {"method": "uniform"}),
+        ("policy", "composed", {"method": "svd"}),
+    ]

@@ -29,8 +29,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> StoreRef:
 def planned(store: StoreRef, folder: Path, given: dict[str, Any]) -> Plan[ImageArm]:
     """Validate the settings of a study, and plan it."""
     study = StudySettings.model_validate({"seeds": 1, "floor": False, **given})
-    names = ("protocol", "methods", "baseline", "network", "training", "seed", "seeds", "floor")
-    of_plan = {name: getattr(study, name) for name in names}
+    of_plan = {name: getattr(study, name) for name in ("network", "training", "seed")}
+    of_plan |= study.varied._asdict()
+    of_plan |= {name: getattr(study.varied, name) for name in ("baseline", "baseline_policy")}
     made = ImagePlanSettings(**of_plan, split=SplitSettings(seed=1), device="cpu", threads=1)
     return plan_images.fn(store, made, folder / "masks")
 
