@@ -31,21 +31,30 @@ CONVENTIONS: tuple[Convention, ...] = ("kept", "rescaled")
 _CHUNK = 5000  # noise draws that are held at a time; of 400 dimensions they take 16 MB
 
 
+def require_unseen_directions(dimensions: int, samples: int, added: int = 1) -> None:
+    """Check that so many added rows can each have a direction that is new.
+
+    Raises:
+        ValueError: they cannot; a field of settings is refused then.
+    """
+    if samples + added > dimensions:
+        raise ValueError(
+            f"dimensions must be at least samples + {added}, or an added row has no new direction; "
+            f"got {dimensions} for {samples} samples"
+        )
+
+
 class RidgeCase(Settings):
     """Settings of one over-parametrised ridge regression; its inputs are N(0, I / p), and ||beta|| = 1."""
 
-    dimensions: int = Field(ge=2, le=5000, description="p, more than the samples")
-    samples: int = Field(ge=1, le=4999, description="n, samples before the augmentation")
+    dimensions: int = Field(ge=3, le=5000, description="p, more than the samples")
+    samples: int = Field(ge=2, le=4999, description="n, samples before the augmentation")
     ridge: float = Field(gt=0, le=1e6, description="lambda, the penalty per sample")
-    noise: float = Field(ge=0, le=1e6, description="sigma, standard deviation of the label noise")
+    noise: float = Field(gt=0, le=1e6, description="sigma, standard deviation of the label noise")
 
     @model_validator(mode="after")
-    def _has_unseen_directions(self) -> Self:
-        if self.samples >= self.dimensions:
-            raise ValueError(
-                f"samples must be fewer than dimensions, or an added row has no new direction; "
-                f"got {self.samples} for {self.dimensions} dimensions"
-            )
+    def _is_over_parametrised(self) -> Self:
+        require_unseen_directions(self.dimensions, self.samples)
         return self
 
 
@@ -82,13 +91,20 @@ def draw_design(generator: np.random.Generator, dimensions: int, samples: int) -
     return inputs, beta / np.linalg.norm(beta)
 
 
-def ridge_estimate(rows: Floats, labels: Floats, penalty: float) -> Floats:
-    """Return (Z^T Z + t I)^-1 Z^T Y, (p,) or (p, k), for the rows Z (N, p), the labels Y (N,) or (N, k) and t > 0."""
-    return np.asarray(np.linalg.solve(_regularised(rows, penalty), rows.T @ labels))
+def ridge_operator(rows: Floats, penalty: float) -> Floats:
+    """Return (Z^T Z + t I)^-1 Z^T, (p, N): the matrix that makes the estimate of the labels, for Z (N, p) and t > 0.
+
+    With fewer rows than dimensions it is computed as the same Z^T (Z Z^T + t I)^-1: a smaller system, and one whose
+    condition does not depend on t where t is small.
+    """
+    count, dimensions = rows.shape
+    if count < dimensions:
+        return np.asarray(np.linalg.solve(rows @ rows.T + penalty * np.eye(count), rows).T)
+    return np.asarray(np.linalg.solve(rows.T @ rows + penalty * np.eye(dimensions), rows.T))
 
 
 def exact_risk(rows: Floats, mixing: Floats, beta: Floats, noise: float, penalty: float) -> Risk:
-    """Return the risk of the ridge estimate by direct algebra.
+    """Return the risk of the ridge estimate by direct algebra; the bias vector t M beta is beta - M Z^T Z beta.
 
     Args:
         rows: Z, (N, p).
@@ -97,8 +113,9 @@ def exact_risk(rows: Floats, mixing: Floats, beta: Floats, noise: float, penalty
         noise: sigma.
         penalty: t, positive.
     """
-    solved = np.linalg.solve(_regularised(rows, penalty), np.column_stack([penalty * beta, noise * rows.T @ mixing]))
-    return Risk(float((solved[:, 0] ** 2).sum()), float((solved[:, 1:] ** 2).sum()))
+    operator = ridge_operator(rows, penalty)
+    missed = beta - operator @ (rows @ beta)
+    return Risk(float(missed @ missed), noise**2 * float(((operator @ mixing) ** 2).sum()))
 
 
 def squared_errors(rows: Floats, mixing: Floats, beta: Floats, noises: Floats, penalty: float) -> Floats:
@@ -111,13 +128,9 @@ def squared_errors(rows: Floats, mixing: Floats, beta: Floats, noises: Floats, p
         noises: e, (n, draws), with their standard deviation sigma.
         penalty: t, positive.
     """
-    clean = (rows @ beta)[:, None]
+    operator, clean = ridge_operator(rows, penalty), (rows @ beta)[:, None]
     errors = []
     for start in range(0, noises.shape[1], _CHUNK):
         labels = clean + mixing @ noises[:, start : start + _CHUNK]
-        errors.append(((ridge_estimate(rows, labels, penalty) - beta[:, None]) ** 2).sum(0))
+        errors.append(((operator @ labels - beta[:, None]) ** 2).sum(0))
     return np.concatenate(errors)
-
-
-def _regularised(rows: Floats, penalty: float) -> Floats:
-    return np.asarray(rows.T @ rows + penalty * np.eye(rows.shape[1]))
