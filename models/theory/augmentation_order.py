@@ -32,7 +32,7 @@ from models.theory.augmented_ridge import (
 )
 from models.theory.label_invariant import orthogonalise, rotate_around
 from models.theory.label_mixing import draw_mixing
-from models.theory.linear_tasks import stream
+from models.theory.linear_tasks import Floats, stream
 
 PLAIN, ROTATION, MIXUP, ONE_ROW = "plain", "rotation", "mixup", "one row"
 
@@ -72,7 +72,7 @@ def _risks(generator: np.random.Generator, case: RidgeCase, multiple: int) -> di
     inputs, beta = draw_design(generator, case.dimensions, n)
     own, rotated = np.eye(n), rotate_around(generator, beta, inputs)
     # n rows with the same Z^T Z and Z^T A as the samples and their mixed rows
-    mixed: Floats = np.linalg.cholesky(draw_mixing(generator, n, multiple * n, 1.0)).T
+    mixed = np.asarray(np.linalg.cholesky(draw_mixing(generator, n, multiple * n, 1.0)).T)
     augmented: dict[str, tuple[Floats, Floats, int]] = {
         PLAIN: (inputs, own, n),
         ROTATION: (np.vstack([inputs, rotated]), np.vstack([own, own]), 2 * n),
