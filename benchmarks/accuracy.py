@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,7 +32,7 @@ from benchmarks.plain_loop import PngFiles
 from benchmarks.report import parser, print_table, publish, seconds
 from data_prep.labels.splits import SplitSettings, make_split
 from data_prep.labels.table import LabelTable, read_labels
-from models.data.augmentation import AugmentationSettings
+from models.augmentation.policies import JitterPolicy
 from models.data.image_batches import Examples, examples
 from models.evaluation.auc import mean_auc
 from models.evaluation.leakage import hashed_patients
@@ -43,6 +44,7 @@ from models.weighting.registry import UniformSettings, make_weighting
 TABLE = "Data_Entry_2017_v2020.csv"
 SIZE = 64  # pixels, of the phantom
 SHIFT = 1 / 16  # of the side, at most
+POLICY = JitterPolicy(flip=0.5, shift=SHIFT)
 BOUND = 0.01
 
 
@@ -79,7 +81,8 @@ class Data:
 def train_ours(network: MultiTaskNetwork, data: Data, settings: TrainingSettings, seed: int, device: str) -> None:
     """Leaves the network with the weights of its best epoch."""
     weighting = make_weighting(UniformSettings(), len(network.labels))
-    fit(network, weighting, data.examples("train"), data.examples("val"), settings, seed=seed, device=device)  # type: ignore[arg-type]
+    how: dict[str, Any] = {"seed": seed, "policy": POLICY, "device": device}
+    fit(network, weighting, data.examples("train"), data.examples("val"), settings, **how)
 
 
 def train_plainly(
@@ -92,7 +95,7 @@ def train_plainly(
         [
             transforms.Pad(most, padding_mode="edge"),
             transforms.RandomCrop(side),
-            transforms.RandomHorizontalFlip(settings.augmentation.flip),
+            transforms.RandomHorizontalFlip(POLICY.flip),
             transforms.PILToTensor(),
         ]
     )
@@ -154,8 +157,7 @@ def main() -> None:
     command.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="of the plain loop")
     options = command.parse_args()
     device = torch.device("cuda" if options.device != "cpu" and torch.cuda.is_available() else "cpu")
-    augmentation = AugmentationSettings(flip=0.5, shift=SHIFT)
-    settings = TrainingSettings(epochs=options.epochs, augmentation=augmentation)
+    settings = TrainingSettings(epochs=options.epochs)
 
     with tempfile.TemporaryDirectory() as temporary:
         data = Data.read(options.folder or phantom(Path(temporary) / "phantom", options.patients))

@@ -31,6 +31,7 @@ from benchmarks.report import parser, print_table, publish
 from data_prep.labels.splits import SplitSettings, make_split
 from data_prep.sources.folder import FolderSource
 from data_prep.store.from_source import build_store
+from models.augmentation.policies import JitterPolicy
 from models.data.image_batches import Examples
 from models.networks.multitask import NetworkSettings, initial_network
 from models.training.image_training import TrainingSettings, fit
@@ -124,9 +125,12 @@ def validation_auc(search: Search, recipe: Mapping[str, Any], trial: Trial) -> f
     network = initial_network(
         search.network, labels, train.pixels[:, 0], seed=trial.seed, weights=weights, targets=train.targets
     )
-    settings = TrainingSettings.model_validate(dict(recipe) | {"epochs": search.epochs})
+    how = dict(recipe) | {"epochs": search.epochs}
+    policy = JitterPolicy(**how.pop("augmentation"))
+    settings = TrainingSettings.model_validate(how)
     uniform = make_weighting(UniformSettings(), len(labels))
-    return fit(network, uniform, train, val, settings, seed=trial.seed, device=search.device).best_val_mean  # type: ignore[arg-type]
+    chosen: dict[str, Any] = {"seed": trial.seed, "policy": policy, "device": search.device}
+    return fit(network, uniform, train, val, settings, **chosen).best_val_mean
 
 
 def run(

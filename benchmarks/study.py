@@ -29,7 +29,6 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from benchmarks.random_examples import LABELS, random_examples
 from benchmarks.report import Spread, in_turns, parser, print_table, publish, ratios, seconds
-from models.data.augmentation import augment
 from models.data.image_batches import Examples, epoch_batches, steps_per_epoch
 from models.networks.multitask import MultiTaskNetwork, NetworkSettings, initial_network
 from models.training.image_training import TrainingSettings, fit
@@ -107,9 +106,8 @@ def train_batched(study: Study, arms: Sequence[int]) -> list[Losses]:
             rate = learning_rate_at((epoch - 1) * steps + step, study.epochs * steps, settings)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            images = augment(pixels[rows], settings.augmentation, seed=0, epoch=epoch, samples=rows)
             with torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda"):
-                losses = of_all(parameters, buffers, targets[:, rows], images)  # (arms, k)
+                losses = of_all(parameters, buffers, targets[:, rows], pixels[rows])  # (arms, k)
             optimizer.zero_grad()
             losses.mean(1).sum().backward()  # no arm's parameters are in another's mean
             optimizer.step()

@@ -13,7 +13,7 @@
 * (c) advised: the same with 16-bit autocast where the device has units for it, channels-last, our batch size,
   persistent workers, pinned memory;
 * (d) torchxrayvision's data set in loop (b), where it is installed;
-* --as-stored: ours without augmentation, which is `fit`'s default, beside a ceiling on uint8 pixels;
+* --as-stored: ours without augmentation, which is `fit`'s default;
 * --placement: ours with the budget of the device's memory, or of that and main memory, capped at a third of what the
   images take, so that batches come from main memory, or from a memory-mapped file (which the operating system may
   well hold in memory).
@@ -37,7 +37,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -46,7 +46,7 @@ from PIL import Image
 from benchmarks.plain_loop import Loop, PngFiles, Trainer, XrvFiles, chexnet_transform, plain_network, rate
 from benchmarks.random_examples import LABELS, random_examples
 from benchmarks.report import Spread, parser, print_table, publish, ratios, seconds
-from models.data.augmentation import AugmentationSettings
+from models.augmentation.policies import NO_POLICY, JitterPolicy, PolicySettings
 from models.data.image_batches import Examples, examples
 from models.networks.multitask import MultiTaskNetwork, NetworkSettings, initial_network
 from models.training.image_step import Batch, Step
@@ -55,7 +55,7 @@ from models.training.profiling import Profile, profile
 from models.weighting.registry import UniformSettings, make_weighting
 
 FILE_SIDE = 1024  # pixels
-CROP_AND_FLIP = AugmentationSettings(flip=0.5, shift=16 / 224)
+FLIP_AND_SHIFT = JitterPolicy(flip=0.5, shift=16 / 224)
 """What (b) does: a crop of 224 out of 256 px lies up to 16 px off the centre."""
 LEARNING_RATE = 1e-4
 CEILING_STEPS = 200  # at most, in a round
@@ -85,43 +85,50 @@ class Case:
         some = train.pixels[slice(0, 4096)][:, 0]
         return initial_network(NetworkSettings(backbone=self.backbone), LABELS, some, seed=0)
 
-    def settings(self, augmentation: AugmentationSettings) -> TrainingSettings:
-        """Return the settings of a training with this augmentation."""
+    @property
+    def settings(self) -> TrainingSettings:
+        """The settings of a training."""
         # the labels are random: a gentle rate, so that nothing overflows
         return TrainingSettings(
-            epochs=self.rounds + 1, batch_size=self.batch, augmentation=augmentation, learning_rate=LEARNING_RATE,
+            epochs=self.rounds + 1, batch_size=self.batch, learning_rate=LEARNING_RATE,
             compile=self.compile,
         )  # fmt: skip
 
 
-def in_epochs(
-    case: Case, name: str, train: Examples, settings: TrainingSettings, others: Mapping[str, Callable[[], float]]
-) -> Rates:
+class Way(NamedTuple):
+    """One way of ours to train: its images, settings and augmentation."""
+
+    train: Examples
+    settings: TrainingSettings
+    policy: PolicySettings
+
+
+def in_epochs(case: Case, name: str, way: Way, others: Mapping[str, Callable[[], float]]) -> Rates:
     """Trains, and lets the others have their turns after each epoch: first the ceiling, whose share matters most."""
-    found: Rates = {way: [] for way in (name, *others)}
+    found: Rates = {each: [] for each in (name, *others)}
     top, *rest = others
 
     def ended(report: ImageEpochReport, state: Mapping[str, Any]) -> None:
         first = report.epoch % max(1, len(rest))
         rates = {name: report.items_per_second}
-        rates |= {way: others[way]() for way in [top, *rest[first:], *rest[:first]]}
-        shown = ", ".join(f"{way} {rate:,.0f}/s" for way, rate in rates.items())
+        rates |= {other: others[other]() for other in [top, *rest[first:], *rest[:first]]}
+        shown = ", ".join(f"{each} {rate:,.0f}/s" for each, rate in rates.items())
         print(f"{case.backbone}, epoch {report.epoch}: {shown}", flush=True)
         if report.epoch > 1:  # the first one warms up
-            for way, value in rates.items():
-                found[way].append(value)
+            for each, value in rates.items():
+                found[each].append(value)
 
     weighting, val = make_weighting(UniformSettings(), len(LABELS)), random_examples(VAL_IMAGES, case.size, seed=1)
-    fitted = fit(case.network(train), weighting, train, val, settings, seed=0, device=case.device, on_epoch=ended)  # type: ignore[arg-type]
+    how: dict[str, Any] = {"seed": 0, "policy": way.policy, "device": case.device, "on_epoch": ended}
+    fitted = fit(case.network(way.train), weighting, way.train, val, way.settings, **how)
     print(f"{case.backbone}, {name}: {fitted.compilation}; images: {fitted.placement}")
     return found
 
 
-def ceiling(case: Case, train: Examples, dtype: torch.dtype) -> Callable[[], float]:
+def ceiling(case: Case, train: Examples) -> Callable[[], float]:
     """Time the same step on one batch that is on the device, of the type that the network gets from us."""
-    settings = case.settings(AugmentationSettings())
-    step = Step(case.network(train), make_weighting(UniformSettings(), len(LABELS)), settings, case.device)  # type: ignore[arg-type]
-    pixels = train.pixels[slice(0, case.batch)].to(step.device, dtype)
+    step = Step(case.network(train), make_weighting(UniformSettings(), len(LABELS)), case.settings, case.device)  # type: ignore[arg-type]
+    pixels = train.pixels[slice(0, case.batch)].to(step.device)
     batch = Batch(pixels, train.targets[: case.batch].to(step.device))
     step.network.train()
     step.compile_if_faster(pixels, (case.rounds + 1) * -(-case.count // case.batch))
@@ -161,19 +168,19 @@ def plain_ways(case: Case, files: list[Path], folder: Path) -> dict[str, Callabl
     return ways
 
 
-def capped(case: Case, train: Examples, folder: Path) -> dict[str, tuple[Examples, TrainingSettings]]:
+def capped(case: Case, train: Examples, folder: Path) -> dict[str, Way]:
     """Ours with two thirds of the images too many for the device, or for it and main memory."""
     third = train.pixels.numel() / 3 / 2**30
-    settings = case.settings(CROP_AND_FLIP)
+    settings = case.settings
     stored = np.lib.format.open_memmap(folder / "pixels.npy", "w+", np.uint8, (case.count, case.size, case.size))
     stored[:] = train.pixels[slice(None)][:, 0].numpy()
     stored.flush()
     mapped = np.load(folder / "pixels.npy", mmap_mode="r")
     in_file = examples(mapped, train.targets, train.patients, np.arange(case.count))
     return {
-        "a third on the device": (in_file, settings.model_copy(update={"device_memory": third})),
-        "a third in all memory": (
-            in_file, settings.model_copy(update={"device_memory": third, "main_memory": third}),
+        "a third on the device": Way(in_file, settings.model_copy(update={"device_memory": third}), FLIP_AND_SHIFT),
+        "a third in all memory": Way(
+            in_file, settings.model_copy(update={"device_memory": third, "main_memory": third}), FLIP_AND_SHIFT
         ),
     }  # fmt: skip
 
@@ -197,18 +204,18 @@ def measure(
 ) -> tuple[Rates, dict[str, str]]:
     """All ways' rates, and each way's own ceiling."""
     train = random_examples(case.count, case.size)
-    others = {"ceiling": ceiling(case, train, torch.float32), **plain_ways(case, files, folder)}
-    found = in_epochs(case, "ours", train, case.settings(CROP_AND_FLIP), others)
+    others = {"ceiling": ceiling(case, train), **plain_ways(case, files, folder)}
+    found = in_epochs(case, "ours", Way(train, case.settings, FLIP_AND_SHIFT), others)
     ceilings = dict.fromkeys(found, "ceiling")
-    more: dict[str, tuple[Examples, TrainingSettings, torch.dtype]] = {}
+    more: dict[str, Way] = {}
     if as_stored:
-        more["ours, as stored"] = train, case.settings(AugmentationSettings()), torch.uint8
+        more["ours, as stored"] = Way(train, case.settings, NO_POLICY)
     if placement:
-        more |= {way: (*how, torch.float32) for way, how in capped(case, train, folder).items()}
-    for way, (source, settings, dtype) in more.items():
-        top = f"ceiling of {way}"
-        found |= in_epochs(case, way, source, settings, {top: ceiling(case, train, dtype)})
-        ceilings[way] = top
+        more |= capped(case, train, folder)
+    for name, way in more.items():
+        top = f"ceiling of {name}"
+        found |= in_epochs(case, name, way, {top: ceiling(case, train)})
+        ceilings[name] = top
     return found, ceilings
 
 
@@ -218,9 +225,10 @@ def where_time_goes(case: Case) -> Profile:
         random_examples(n, case.size, seed=seed)
         for seed, n in enumerate((min(case.count, PROFILED_STEPS * case.batch), VAL_IMAGES))
     )
-    settings = case.settings(CROP_AND_FLIP).model_copy(update={"epochs": 3})
+    settings = case.settings.model_copy(update={"epochs": 3})
     rule = make_weighting(UniformSettings(), len(LABELS))
-    return profile(case.network(train), rule, train, val, settings, seed=0, device=case.device)  # type: ignore[arg-type]
+    how: dict[str, Any] = {"seed": 0, "policy": FLIP_AND_SHIFT, "device": case.device}
+    return profile(case.network(train), rule, train, val, settings, **how)
 
 
 def show(case: Case, found: Rates, ceilings: dict[str, str], where: Profile) -> dict[str, Any]:

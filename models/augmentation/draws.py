@@ -48,6 +48,12 @@ class Draw(NamedTuple):
         """Row numbers of all partners, image by image and slot by slot: (m,) int64."""
         return self.partners[self.partners >= 0]
 
+    @property
+    def partner_positions(self) -> Tensor:
+        """Where each slot's partner stands in `partner_rows`: (b, J) int64, of no meaning in slots without one."""
+        has_one = (self.partners >= 0).flatten()
+        return (has_one.cumsum(0) - 1).clamp(min=0).reshape(self.partners.shape)
+
 
 def draw(slots: Sequence[Slot], *, seed: int, epoch: int, samples: Tensor, candidate: int, n: int) -> Draw:
     """Draw the operations of one candidate of each sample.

@@ -2,7 +2,7 @@
 
 A policy is a row of slots. A slot holds operations, of which one is drawn for each image, and the probability that it
 is applied. All policies are of this form, so one function draws them and one applies them (`models.augmentation.draws`,
-`models.augmentation.candidates`).
+`models.augmentation.augment`).
 
 Sources: Wu, Zhang, Valiant, Ré: On the Generalization Effects of Linear Transformations in Data Augmentation (ICML
 2020, arXiv:2005.00695), section 4 and Algorithm 1, for `composed` and `uncertainty`; Cubuk et al.: RandAugment
@@ -64,7 +64,7 @@ class BasePolicy(KindSettings):
 
     @property
     def trained(self) -> int:
-        """The number of candidates of each image that a step trains on."""
+        """The number of candidates of each image that a step trains on, S."""
         return 1
 
     def epochs(self, epochs: int) -> int:
@@ -76,6 +76,9 @@ class NoPolicy(BasePolicy):
     """No augmentation."""
 
     kind: Literal["none"] = "none"
+
+
+NO_POLICY = NoPolicy()
 
 
 class JitterPolicy(BasePolicy):

@@ -1,1 +1,1 @@
-"""Data on the device: image and text examples, batches of an epoch, augmentation, placement in memory."""
+"""Data on the device: image and text examples, batches of an epoch, placement in memory."""

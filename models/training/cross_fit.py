@@ -9,10 +9,12 @@ Confident learning, J. of Artificial Intelligence Research 70, 2021, find label 
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from models.augmentation.policies import NO_POLICY, PolicySettings
 from models.data.image_batches import Examples, StoredPixels, steps_per_epoch
 from models.errors import SettingError
 from models.networks.multitask import MultiTaskNetwork, set_head_biases
@@ -29,13 +31,14 @@ NETWORKS = 2
 NETWORKS - 1 trainings on all images; more give better features and cost more."""
 
 
-def cross_fit(
+def cross_fit(  # noqa: PLR0913  what is trained by position, the rest by keyword
     network: MultiTaskNetwork,
     train: Examples,
     val: Examples,
     settings: TrainingSettings,
     *,
     seed: int,
+    policy: PolicySettings = NO_POLICY,
     device: Device = "auto",
     metric: ValidationMetric = AUC,
     progress: Progress = lambda done, total: None,
@@ -48,6 +51,7 @@ def cross_fit(
         val: validation images, by which each network's best epoch is selected.
         settings: of each training.
         seed: of the parts, and of order, augmentation and sample, at least 0.
+        policy: how the training images are augmented.
         device: see `models.training.image_training.fit`.
         metric: of the validation.
         progress: called after every step, with the steps of all networks.
@@ -70,7 +74,8 @@ def cross_fit(
         def on_step(done: int, total: int, before: int = sum(steps[:part])) -> None:
             progress(before + done, sum(steps))
 
-        fit(trained, uniform, data, val, settings, seed=seed, device=device, metric=metric, progress=on_step)
+        how: dict[str, Any] = {"seed": seed, "policy": policy, "device": device, "metric": metric}
+        fit(trained, uniform, data, val, settings, progress=on_step, **how)
         networks.append(trained)
 
     def batches(size: SampleSize) -> Iterator[FeatureBatch]:

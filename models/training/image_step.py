@@ -27,9 +27,18 @@ from models.settings import Settings
 from models.training.compilation import Compile, Extract, compile_if_faster, preserve_buffers
 from models.training.distributed import SINGLE_PROCESS, Processes
 from models.training.fabric import Device, make_fabric
-from models.training.loop import Clock, untimed
-from models.training.losses import known_labels, known_tasks, task_losses
+from models.training.loop import Clock, evaluation_mode, untimed
+from models.training.losses import known_labels, task_losses
 from models.weighting.base import FixedWeights, Weighting
+
+INFERENCE_BATCH, INFERENCE_BATCH_ON_GPU = 128, 512
+"""Images per batch without gradients; float32 results depend on it by rounding only. On a CPU the feature maps of 256
+images of 64 px do not fit into the cache: conv4 took 1.6 times as long per image as with 128 images."""
+
+
+def inference_batch_size(device: torch.device) -> int:
+    """Return the number of images per batch without gradients on a device."""
+    return INFERENCE_BATCH_ON_GPU if device.type == "cuda" else INFERENCE_BATCH
 
 
 class StepSettings(Settings):
@@ -75,8 +84,8 @@ class Batch(NamedTuple):
     """The images and labels of a step, on its device.
 
     Attributes:
-        pixels: (b, 1, s, s) grey values 0 to 255, uint8 or float32.
-        targets: (b, k) int8: 1 present, 0 absent, -1 unknown; of a network with classes (b, 1): the class, -1 unknown.
+        pixels: (b, c, s, s) uint8 grey values, or float32 from 0 to 255.
+        targets: (b, k), as `models.training.losses.image_losses` takes them.
         known: (k,) number of known labels in the whole batch, summed over processes; None for a single process.
     """
 
@@ -154,6 +163,23 @@ class Step:
         with self.fabric.autocast():
             return self.evaluated.features(pixels).float()
 
+    def evaluate(self, pixels: Tensor) -> Tensor:
+        """Compute logits by the network in training, in evaluation mode and the steps' precision, without gradients.
+
+        Neither the network's buffers nor its gradients change.
+
+        Args:
+            pixels: (b, c, s, s) grey values.
+        """
+        size = inference_batch_size(self.device)
+        with evaluation_mode(self.network):
+            logits = []
+            for part in pixels.split(min(size, self.settings.micro_batch or size)):
+                with self.fabric.autocast():
+                    features = self.network.features(part).float()
+                logits.append(self.network.classify(features))
+        return torch.cat(logits)
+
     def _extract(self, pixels: Tensor) -> Tensor:
         """Compute `features`, by the compiled extractor if it is faster."""
         with self.fabric.autocast():
@@ -192,7 +218,7 @@ class Step:
         with clock("forward"):
             features = self._extract(batch.pixels)
             losses = self._task_losses(features, batch.targets)
-            present = known_tasks(batch.targets)
+            present = known_labels(batch.targets, classes=self.network.classes) > 0
         with clock("backward"):
             self.weighting.backward(self.fabric, losses, present, features, self.network)
         return losses.detach(), present
@@ -223,7 +249,9 @@ class Step:
 
     def _micro_batches(self, batch: Batch) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
         """Count the whole batch's known labels, (k,), and split this process's share; sizes differ by at most one."""
-        known = known_labels(batch.targets) if batch.known is None else batch.known
+        known = batch.known
+        if known is None:
+            known = known_labels(batch.targets, classes=self.network.classes)
         count = -(-len(batch.pixels) // (self.settings.micro_batch or len(batch.pixels)))
         return known, list(zip(batch.pixels.tensor_split(count), batch.targets.tensor_split(count), strict=True))
 

@@ -7,6 +7,7 @@ Shapes: n images, b images of a batch, s x s pixels, d features, k tasks.
 """
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
@@ -19,7 +20,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from models.data.augmentation import AugmentationSettings, augment
+from models.augmentation.draws import Draw
+from models.augmentation.policies import NO_POLICY, PolicySettings
 from models.data.image_batches import Examples, StoredPixels, epoch_batches, steps_per_epoch
 from models.data.placement import ImageCache, MemoryBudget, in_place
 from models.errors import SettingError
@@ -29,17 +31,16 @@ from models.networks.multitask import MultiTaskNetwork, NetworkSettings
 from models.randomness import random_subset
 from models.training.distributed import SINGLE_PROCESS, Processes, Send, spawn
 from models.training.fabric import Device, check_device
-from models.training.image_step import Batch, Step, StepSettings
+from models.training.image_step import INFERENCE_BATCH, Step, StepSettings, inference_batch_size
 from models.training.loop import Clock, EpochReport, Fitted, OnEpoch, Progress, Trainer, evaluation_mode, untimed
-from models.training.losses import known_labels
+from models.training.selection import Candidates, Selection
 from models.weighting.base import FeatureBatch, FeaturePass, RuleSettings, SampleSize, Weighting
 
 MIN_SAMPLE_SIZE = 512
 """Least number of images where a `models.weighting.base.SampleSize` is a share, if the set has so many."""
 
-INFERENCE_BATCH, INFERENCE_BATCH_ON_GPU = 128, 512
-"""Images per batch without gradients; float32 results depend on it by rounding only. On a CPU the feature maps of 256
-images of 64 px do not fit into the cache: conv4 took 1.6 times as long per image as with 128 images."""
+_NO_AUGMENTATION = dict.fromkeys(("flip", "rotation", "shift", "scale", "brightness", "contrast"), 0.0)
+"""A setting before there were policies. It stays in hashes and checkpoints, so that finished arms stay finished."""
 
 
 class TrainingSettings(StepSettings):
@@ -56,9 +57,6 @@ class TrainingSettings(StepSettings):
         ge=0,
         le=1,
         description="share of all steps during which the learning rate rises linearly; then it falls as a half cosine",
-    )
-    augmentation: AugmentationSettings = Field(
-        AugmentationSettings(), description="random changes to the training images"
     )
     devices: int = Field(
         1,
@@ -84,7 +82,8 @@ class TrainingSettings(StepSettings):
 
     def determining(self) -> dict[str, Any]:
         """Return the settings on which the results depend, as plain values: all but those of memory."""
-        return self.model_dump(mode="json", exclude={"device_memory", "main_memory"})
+        settings = self.model_dump(mode="json", exclude={"device_memory", "main_memory"})
+        return settings | {"augmentation": _NO_AUGMENTATION}
 
 
 @dataclass(frozen=True)
@@ -95,6 +94,8 @@ class ImageEpochReport(EpochReport):
     val_scores: tuple[float, ...]  # by the metric of `fit`; nan where a label cannot be scored
     weights: tuple[float, ...]  # of the tasks in the last step, sum k
     weighting_seconds: float  # of the weighting's work after the epoch
+    drawn: tuple[int, ...] = ()  # candidates with each operation of `NAMES`, where candidates were selected
+    chosen: tuple[int, ...] = ()  # the same of the selected candidates
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,7 @@ class _Inputs(NamedTuple):
     train: Examples
     val: Examples
     settings: TrainingSettings
+    policy: PolicySettings
     seed: int
     device: Device
     metric: ValidationMetric
@@ -143,6 +145,7 @@ def fit(  # noqa: PLR0913  what is trained by position, the rest by keyword
     settings: TrainingSettings,
     *,
     seed: int,
+    policy: PolicySettings = NO_POLICY,
     device: Device = "auto",
     metric: ValidationMetric = AUC,
     state: Mapping[str, Any] | None = None,
@@ -163,6 +166,7 @@ def fit(  # noqa: PLR0913  what is trained by position, the rest by keyword
         val: validation images, by which the best epoch is selected.
         settings: of the training.
         seed: of order and augmentation, at least 0.
+        policy: how the training images are augmented.
         device: `auto` is a GPU if there is one.
         metric: of the validation; the epoch with the best mean over the labels that have a score is selected, or the
             last one if no label has.
@@ -183,7 +187,7 @@ def fit(  # noqa: PLR0913  what is trained by position, the rest by keyword
     check_training(weighting.settings, settings, network.settings)
     check_devices(settings, device)
     check_shares(settings, len(train))
-    inputs = _Inputs(network, weighting, train, val, settings, seed, device, metric)
+    inputs = _Inputs(network, weighting, train, val, settings, policy, seed, device, metric)
     if settings.devices == 1:
         return _ImageTrainer(inputs, SINGLE_PROCESS).fit_images(state, on_epoch, progress, clock)
     if clock is not untimed:
@@ -260,14 +264,10 @@ def predict(network: MultiTaskNetwork, pixels: Tensor | StoredPixels, *, batch_s
     return _probabilities(network, in_place(pixels, network.mean.device), SINGLE_PROCESS, batch_size)
 
 
-def _inference_batch_size(device: torch.device) -> int:
-    return INFERENCE_BATCH_ON_GPU if device.type == "cuda" else INFERENCE_BATCH
-
-
 def _probabilities(
     network: MultiTaskNetwork, images: ImageCache, processes: Processes, batch_size: int | None = None
 ) -> Tensor:
-    n, batch_size = len(images.pixels), batch_size or _inference_batch_size(images.device)
+    n, batch_size = len(images.pixels), batch_size or inference_batch_size(images.device)
     own = processes.share(torch.arange(n, device=images.index_device))
     with evaluation_mode(network):
         parts = [network.probabilities(network(pixels)) for _, pixels in images.stream(own.split(batch_size))]
@@ -288,7 +288,7 @@ def feature_pass(network: MultiTaskNetwork, data: Examples, seed: int) -> Featur
 def features_of(network: MultiTaskNetwork, data: Examples, rows: Tensor, number: int = 0) -> Iterator[FeatureBatch]:
     """Yield a network's features of the images of `rows`, on its device; `number` is that of the network."""
     with evaluation_mode(network):
-        for batch in rows.split(_inference_batch_size(network.mean.device)):
+        for batch in rows.split(inference_batch_size(network.mean.device)):
             features = network.features(data.pixels[batch].to(network.mean.device))
             targets, patients = (values[batch].to(features.device) for values in (data.targets, data.patient_numbers))
             yield FeatureBatch(features, targets, patients, torch.full_like(patients, number))
@@ -311,7 +311,7 @@ class _ImageTrainer(Trainer[ImageEpochReport]):
     step: Step
 
     def __init__(self, inputs: _Inputs, processes: Processes) -> None:
-        self.network, self.weighting, train, val, self.settings, self.seed, device, self.metric = inputs
+        self.network, self.weighting, train, val, self.settings, self.policy, self.seed, device, self.metric = inputs
         self.step = Step(self.network, self.weighting, self.settings, device, processes)
         self.processes, self.higher_is_better = processes, self.metric.higher_is_better
         _mark_trained(self.network, train)
@@ -321,6 +321,9 @@ class _ImageTrainer(Trainer[ImageEpochReport]):
         self.patients, self.val_patients = (data.patient_numbers.to(self.step.device) for data in (train, val))
         self.epoch_steps = steps_per_epoch(len(train), self.settings.batch_size)
         self.total_steps = self.settings.epochs * self.epoch_steps
+        self.selection = Selection(
+            self.step, self.policy, self.weighting, seed=self.seed, steps=self.total_steps, n=len(train)
+        )
 
     @property
     def evaluated(self) -> MultiTaskNetwork:
@@ -335,17 +338,22 @@ class _ImageTrainer(Trainer[ImageEpochReport]):
         """Compile the step, and let the weighting look at the images of a fresh run."""
         if epochs:
             self.network.train()
-            self.step.compile_if_faster(next(self._batches(epoch=1)).pixels, epochs * self.epoch_steps)
+            first = next(self._candidates(epoch=1))
+            trial = first.pixels[: len(first.samples) * self.policy.trained]
+            self.step.compile_if_faster(trial, epochs * self.epoch_steps)
         if not resumed:
             self._refresh_weights(0)
 
     def train(self, epoch: int) -> tuple[int, dict[str, Any]]:
         """Train one epoch."""
-        batches = self._batches(epoch)
+        candidates = self._candidates(epoch)
+        self.selection.begin_epoch(epoch)
 
         def make_step(number: int) -> tuple[Tensor, Tensor]:
             with self.clock("input"):
-                batch = next(batches)
+                of_step = next(candidates)
+            with self.clock("selection"):
+                batch = self.selection(of_step, number)
             self.step.set_learning_rate(self.learning_rate)
             return self.step(batch, self.clock)
 
@@ -354,7 +362,8 @@ class _ImageTrainer(Trainer[ImageEpochReport]):
         present = torch.stack([present for _, present in made]).cpu()
         for buffer in (*self.network.buffers(), *self.evaluated.buffers()):
             self.processes.broadcast(buffer)
-        return len(self.targets), {"losses": tuple((losses.sum(0) / present.sum(0)).tolist())}
+        fields = {"losses": tuple((losses.sum(0) / present.sum(0)).tolist())}
+        return len(self.targets), fields | self.selection.counts()
 
     def validate(self, epoch: int) -> tuple[tuple[float, ...], float]:
         """Score each label on the validation images; the same in every process."""
@@ -371,15 +380,22 @@ class _ImageTrainer(Trainer[ImageEpochReport]):
             self._refresh_weights(epoch)
         return {"weights": tuple(weights.tolist()), "weighting_seconds": time.perf_counter() - start}
 
-    def _batches(self, epoch: int) -> Iterator[Batch]:
-        """Yield this process's share of each batch of an epoch, augmented."""
-        n, size, device = len(self.targets), self.settings.batch_size, self.images.index_device
-        batches = list(epoch_batches(n, size, seed=self.seed, epoch=epoch, device=device))
-        shares = self.images.stream([self.processes.share(rows) for rows in batches])
-        for batch_rows, (rows, stored) in zip(batches, shares, strict=True):
-            pixels = augment(stored, self.settings.augmentation, seed=self.seed, epoch=epoch, samples=rows)
-            known = None if self.processes.count == 1 else known_labels(self.targets[batch_rows])
-            yield Batch(pixels, self.targets[rows], known)
+    def _candidates(self, epoch: int) -> Iterator[Candidates]:
+        """Yield the augmented candidates of this process's share of each batch of an epoch."""
+        size, first = self.settings.batch_size, (epoch - 1) * self.epoch_steps
+        batches = epoch_batches(len(self.targets), size, seed=self.seed, epoch=epoch)
+        draws: deque[Draw | None] = deque()
+
+        def wanted() -> Iterator[Tensor]:
+            for number, rows in enumerate(batches, first):
+                samples = self.processes.share(rows)
+                drawn = self.selection.draw(samples, epoch, number)
+                draws.append(drawn)
+                all_rows = samples if drawn is None else torch.cat((samples, drawn.partner_rows))
+                yield all_rows.to(self.images.index_device, non_blocking=True)
+
+        for rows, pixels in self.images.stream(wanted()):
+            yield self.selection.augment(draws.popleft(), pixels, self.targets[rows], rows)
 
     def _refresh_weights(self, epoch: int) -> None:
         self.weighting.after_epoch(
@@ -393,7 +409,7 @@ class _ImageTrainer(Trainer[ImageEpochReport]):
     ) -> Iterator[FeatureBatch]:
         """Yield features of images (of `size`, a seeded sample), not augmented, in the steps' precision."""
         chosen = sampled_rows(len(targets), size, self.seed)
-        count = steps_per_epoch(len(chosen), _inference_batch_size(self.step.device) * self.processes.count)
+        count = steps_per_epoch(len(chosen), inference_batch_size(self.step.device) * self.processes.count)
         batches = chosen.to(images.index_device).tensor_split(count)  # of nearly equal size: every process has a share
         shares = images.stream([self.processes.share(batch) for batch in batches])
         with evaluation_mode(self.evaluated):
@@ -411,4 +427,6 @@ class _ImageTrainer(Trainer[ImageEpochReport]):
             "weighting": self.weighting.settings.model_dump(mode="json"),
             "labels": list(self.network.labels),
             "number of images": len(self.targets),
+            # a checkpoint of before there were policies has none
+            **({} if self.policy == NO_POLICY else {"policy": self.policy.model_dump(mode="json")}),
         }

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from models.errors import DivergenceError, SettingError
 
-Part = Literal["input", "forward", "backward", "optimiser", "logging", "validation", "weighting"]
+Part = Literal["input", "selection", "forward", "backward", "optimiser", "logging", "validation", "weighting"]
 
 Clock = Callable[[Part], AbstractContextManager[object]]
 """Returns the context in which a part of training runs. Parts do not overlap; one may run several times in a step."""
@@ -206,7 +206,7 @@ class Trainer(ABC, Generic[Report]):
         """Load a state to resume from, and return the reports of its epochs."""
         saved, current = state["determined_by"], self.determinants()
         if saved != current:
-            changed = [name for name, value in saved.items() if value != current.get(name)]
+            changed = [name for name in {**saved, **current} if saved.get(name) != current.get(name)]
             raise SettingError(
                 f"the state to resume from was made with another {', '.join(changed)}: "
                 "use the settings it was made with, or start a new training"
@@ -231,14 +231,15 @@ def _with_current_names(record: Mapping[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def evaluation_mode(network: torch.nn.Module) -> Iterator[None]:
-    """Put the network into evaluation mode without gradients during the block, and back into its mode afterwards."""
-    was_training = network.training
+    """Put the network into evaluation mode without gradients during the block; each part gets its mode back."""
+    modes = [(module, module.training) for module in network.modules()]
     network.eval()
     try:
         with torch.inference_mode():
             yield
     finally:
-        network.train(was_training)
+        for module, mode in modes:
+            module.training = mode
 
 
 def copy_to_cpu(tree: Any) -> Any:

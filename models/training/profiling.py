@@ -25,15 +25,17 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
+from models.augmentation.policies import NO_POLICY, PolicySettings
 from models.data.image_batches import Examples, steps_per_epoch
 from models.networks.multitask import MultiTaskNetwork
 from models.training.fabric import Device
 from models.training.image_step import Batch, Step
 from models.training.image_training import ImageEpochReport, TrainingSettings, fit
 from models.training.loop import OnEpoch, Part
+from models.training.selection import Selection
 from models.weighting.registry import UniformSettings, Weighting, make_weighting
 
-_STEP: tuple[Part, ...] = ("input", "forward", "backward", "optimiser")
+_STEP: tuple[Part, ...] = ("input", "selection", "forward", "backward", "optimiser")
 _TRIALS, _TRIAL_SECONDS = 5, 0.1  # of each measurement of the device; the best trial counts
 _PRODUCT_SIDE = {"cpu": 1024, "cuda": 8192}  # of square matrices
 _COPY_BYTES = {"cpu": 2**28, "cuda": 2**30}  # many times larger than the caches
@@ -88,10 +90,11 @@ class Profile:
     """Time of each part of a training.
 
     Attributes:
-        rows: input (row numbers, gathering, augmentation), forward, backward (including the weighting's work in it),
-            optimiser, rest (of the step), logging (the caller's work after steps and epochs), validation, and weighting
-            (the work of both between epochs, per step). On a GPU each part is timed by waiting for the device before
-            and after it, so that the parts add up to more than `step_seconds`.
+        rows: input (row numbers, gathering, augmentation), selection (scoring and choosing candidates), forward,
+            backward (including the weighting's work in it), optimiser, rest (of the step), logging (the caller's work
+            after steps and epochs), validation, and weighting (the work of both between epochs, per step). On a GPU
+            each part is timed by waiting for the device before and after it, so that the parts add up to more than
+            `step_seconds`.
         step_seconds: time of a step without timed parts; excludes the work between epochs.
         images: mean number per step.
         floor: lower bound of a step.
@@ -130,7 +133,7 @@ def profile(
         val: validation images.
         settings: of the training.
         on_epoch: as for `fit`; its time is in the row `logging`.
-        how: `seed`, `device` and `progress`, as for `fit`; the time of `progress` is in the row `logging`.
+        how: `seed`, `policy`, `device` and `progress`, as for `fit`; the time of `progress` is in the row `logging`.
 
     Raises:
         SettingError: as in `fit`; also for more than one device.
@@ -202,27 +205,32 @@ def estimate_epoch_seconds(
     validation_images: int,
     settings: TrainingSettings,
     *,
+    policy: PolicySettings = NO_POLICY,
     device: Device = "auto",
 ) -> float:
     """Estimate the seconds of an epoch from the median of five training steps, which change the network.
 
-    The estimate leaves out augmentation, reading images that do not fit into memory, the weighting's work between
-    epochs, and compilation.
+    The estimate has augmentation, and selection as if it began at once. It leaves out reading images that do not fit
+    into memory, the weighting's work between epochs, and compilation.
 
     Raises:
         SettingError: there is no such device, or the weighting cannot work with a split batch.
     """
     step = Step(network, weighting, settings, device)
     network.train()
-    batch = _first_images(train, min(len(train), settings.batch_size), step.device)
+    count = min(len(train), settings.batch_size)
+    images = _first_images(train, count, step.device)
+    selection, rows = Selection(step, policy, weighting, seed=0, steps=0, n=count), torch.arange(count)
     times = []
-    for _ in range(_WARM_UP + _TIMED):
+    for number in range(_WARM_UP + _TIMED):
         start = time.perf_counter()
-        step(batch)
+        drawn = selection.draw(rows, 1, number)
+        used = (rows if drawn is None else torch.cat((rows, drawn.partner_rows))).to(step.device)
+        step(selection(selection.augment(drawn, images.pixels[used], images.targets[used], used), number))
         _synchronize()
         times.append(time.perf_counter() - start)
     steps = steps_per_epoch(len(train), settings.batch_size)
-    return statistics.median(times[_WARM_UP:]) * (steps + _VALIDATION_COST * validation_images / len(batch.pixels))
+    return statistics.median(times[_WARM_UP:]) * (steps + _VALIDATION_COST * validation_images / count)
 
 
 def _first_images(train: Examples, count: int, device: torch.device) -> Batch:

@@ -9,7 +9,7 @@
 | transformer | ImageNet | 5e-5 | 0.05 | 0.07 | 64 | cited, untested here: 2 |
 | transformer | random | 2.5e-4 | 0.05 | 0.1 | 64 | cited, untested here: 4 |
 
-All use AdamW. Of the cited recipes, epochs and augmentation stay at the defaults of `TrainingSettings`: they depend on
+All use AdamW. The cited recipes leave epochs at the default of `TrainingSettings`, and augment nothing: both depend on
 the images, of which the sources have 80,000 to 1,300,000. The searched ones are from `benchmarks/search_recipe.py`,
 which trains for 8 epochs (conv4, phantoms at 64 px) and 6 epochs (EfficientNet-lite0, NIH images at 128 px).
 
@@ -35,6 +35,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from models.augmentation.policies import NO_POLICY, JitterPolicy, PolicySettings
 from models.errors import unknown_name
 
 Family = Literal["conv4", "EfficientNet-lite0", "convolutional", "transformer"]
@@ -47,7 +48,6 @@ _FROM_IMAGENET: dict[Family, dict[str, Any]] = {
         "batch_size": 32,
         "averaging": 0.95,
         "epochs": 6,
-        "augmentation": {"rotation": 10, "shift": 0.05, "scale": 0.1, "brightness": 0.1, "contrast": 0.2},
     },
     "convolutional": {"learning_rate": 1e-4, "weight_decay": 0.05, "warmup": 0.07, "batch_size": 16},
     "transformer": {"learning_rate": 5e-5, "weight_decay": 0.05, "warmup": 0.07, "batch_size": 64},
@@ -77,6 +77,16 @@ def recipe(backbone: str, pretrained: bool) -> dict[str, Any]:
     if pretrained:
         return {"optimizer": "adamw", **_FROM_IMAGENET[family]}
     return {"optimizer": "adamw", **_FROM_RANDOM_WEIGHTS[family if family == "transformer" else "convolutional"]}
+
+
+def recipe_policy(backbone: str, pretrained: bool) -> PolicySettings:
+    """Return the augmentation of a backbone's recipe: none, but for the one that was searched with augmentation.
+
+    Arguments and errors as for `recipe`.
+    """
+    if pretrained and family_of(backbone) == "EfficientNet-lite0":
+        return JitterPolicy(rotation=10, shift=0.05, scale=0.1, brightness=0.1, contrast=0.2)
+    return NO_POLICY
 
 
 @lru_cache

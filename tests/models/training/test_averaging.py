@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from models.augmentation.policies import NO_POLICY
 from models.data.image_batches import epoch_batches
 from models.evaluation.auc import auc_per_label
 from models.networks.multitask import NetworkSettings, initial_network
@@ -15,7 +16,7 @@ from models.training.image_training import TrainingSettings, fit, predict
 from models.training.loop import learning_rate_at
 from tests.models.training.test_image_training import (
     LABELS,
-    PLAIN,
+    SETTINGS,
     TRAIN,
     VAL,
     Looking,
@@ -27,7 +28,7 @@ from tests.models.training.test_image_training import (
 )
 
 DECAY = 0.9
-AVERAGED = PLAIN.model_copy(update={"averaging": DECAY, "epochs": 2})
+AVERAGED = SETTINGS.model_copy(update={"averaging": DECAY, "epochs": 2})
 
 
 def trained_step_by_step(settings, epochs):
@@ -55,7 +56,7 @@ def moving_average(states):
 def test_the_kept_weights_are_a_moving_average_over_the_steps_from_the_first_on():
     """Weights and running statistics alike; the training itself goes on with weights that are not averaged."""
     kept = []
-    fitted = run(settings=AVERAGED, on_epoch=lambda report, state: kept.append(deepcopy(state)))
+    fitted = run(policy=NO_POLICY, settings=AVERAGED, on_epoch=lambda report, state: kept.append(deepcopy(state)))
     steps = trained_step_by_step(AVERAGED, 2)
     expected = moving_average(steps[: 6 * fitted.best_epoch])
     assert any("running_mean" in name for name in expected)
@@ -69,8 +70,10 @@ def test_the_kept_weights_are_a_moving_average_over_the_steps_from_the_first_on(
 
 def test_the_average_begins_with_the_weights_of_the_first_step():
     settings = AVERAGED.model_copy(update={"batch_size": 90, "epochs": 1})
-    one = run(settings=settings)
-    assert same_bits(one.best_state, run(settings=settings.model_copy(update={"averaging": 0.0})).best_state)
+    one = run(policy=NO_POLICY, settings=settings)
+    assert same_bits(
+        one.best_state, run(policy=NO_POLICY, settings=settings.model_copy(update={"averaging": 0.0})).best_state
+    )
 
 
 def test_the_average_is_validated_kept_and_tested():
@@ -80,7 +83,7 @@ def test_the_average_is_validated_kept_and_tested():
     predicted = predict(network, VAL.pixels).numpy()
     best = fitted.history[fitted.best_epoch - 1]
     np.testing.assert_allclose(auc_per_label(VAL.targets.numpy(), predicted), best.val_scores, rtol=0, atol=1e-12)
-    plain = run(settings=AVERAGED.model_copy(update={"averaging": 0.0}))
+    plain = run(policy=NO_POLICY, settings=AVERAGED.model_copy(update={"averaging": 0.0}))
     assert [report.val_scores for report in plain.history] != [report.val_scores for report in fitted.history]
     assert [report.losses for report in plain.history] == [report.losses for report in fitted.history]
 
@@ -99,12 +102,16 @@ def test_a_weighting_reads_the_features_of_the_average():
 def test_a_killed_training_with_an_average_continues_to_the_same_bits(survived):
     settings = AVERAGED.model_copy(update={"epochs": 3})
     states, file = [], io.BytesIO()
-    whole = run("svd", settings, on_epoch=lambda report, state: states.append(deepcopy(state)))
+    whole = run("svd", settings, policy=NO_POLICY, on_epoch=lambda report, state: states.append(deepcopy(state)))
     torch.save(states[survived - 1], file)
     file.seek(0)
     ends = []
     resumed = run(
-        "svd", settings, state=torch.load(file, weights_only=True), on_epoch=lambda r, state: ends.append(state)
+        "svd",
+        settings,
+        policy=NO_POLICY,
+        state=torch.load(file, weights_only=True),
+        on_epoch=lambda r, state: ends.append(state),
     )
     assert same_bits(whole.best_state, resumed.best_state)
     assert same_bits(states[-1]["average"], ends[-1]["average"])

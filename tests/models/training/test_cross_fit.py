@@ -13,14 +13,14 @@ from models.training.cross_fit import NETWORKS, cross_fit, patient_parts
 from models.training.image_training import feature_pass, fit
 from models.weighting.feature_weights import join_batches
 from models.weighting.registry import Uniform, UniformSettings
-from tests.models.training.test_image_training import PLAIN, TRAIN, VAL, mapped, toy_network
+from tests.models.training.test_image_training import SETTINGS, TRAIN, VAL, mapped, toy_network
 
 PART = patient_parts(TRAIN.patient_numbers, 3)
 
 
 def crossed(train=TRAIN, rows=None, seed=3, **how):
     """The joined features, and the rows that they are of."""
-    batch = join_batches(cross_fit(toy_network(), train, VAL, PLAIN, seed=seed, device="cpu", **how)(rows))
+    batch = join_batches(cross_fit(toy_network(), train, VAL, SETTINGS, seed=seed, device="cpu", **how)(rows))
     drawn = torch.arange(len(train)) if rows is None else random_subset(seed, "feature pass", len(train), rows)
     part = patient_parts(train.patient_numbers, seed)[drawn]
     return batch, torch.cat([drawn[part == each] for each in range(NETWORKS)])
@@ -50,7 +50,7 @@ def test_each_parts_features_are_those_of_a_network_trained_with_uniform_weights
         )
         network = toy_network()
         set_head_biases(network, data.targets)
-        fit(network, Uniform(UniformSettings(), 3), data, VAL, PLAIN, seed=3, device="cpu")
+        fit(network, Uniform(UniformSettings(), 3), data, VAL, SETTINGS, seed=3, device="cpu")
         expected = join_batches(feature_pass(network, TRAIN, 3)(None)).features[rows]
         torch.testing.assert_close(
             batch.features[batch.networks == part], expected[batch.networks == part], rtol=1e-5, atol=1e-6
@@ -70,7 +70,7 @@ def test_the_labels_of_a_patient_do_not_change_its_own_features_but_those_of_oth
 def test_the_given_network_and_the_images_stay_as_they_are():
     network = toy_network()
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    cross_fit(network, TRAIN, VAL, PLAIN, seed=0, device="cpu")
+    cross_fit(network, TRAIN, VAL, SETTINGS, seed=0, device="cpu")
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert network.trained_on == toy_network().trained_on
 
@@ -95,9 +95,9 @@ def test_every_step_of_all_networks_is_reported():
     assert [done for done, _ in seen] == list(range(1, len(seen) + 1))
     assert {total for _, total in seen} == {len(seen)}
     halves = np.bincount(PART.numpy())
-    assert len(seen) == sum(PLAIN.epochs * -(-int(len(PART) - half) // PLAIN.batch_size) for half in halves)
+    assert len(seen) == sum(SETTINGS.epochs * -(-int(len(PART) - half) // SETTINGS.batch_size) for half in halves)
 
 
 def test_a_patient_in_training_and_validation_is_refused():
     with pytest.raises(SettingError, match="patient"):
-        cross_fit(toy_network(), TRAIN, TRAIN, PLAIN, seed=0, device="cpu")
+        cross_fit(toy_network(), TRAIN, TRAIN, SETTINGS, seed=0, device="cpu")

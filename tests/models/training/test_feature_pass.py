@@ -6,7 +6,7 @@ import torch
 
 from models.data.image_batches import examples
 from models.randomness import random_subset
-from models.training import image_training
+from models.training import image_step, image_training
 from models.training.image_training import feature_pass, fit
 from models.weighting.base import FeatureBatch
 from models.weighting.feature_weights import join_batches
@@ -29,7 +29,7 @@ def whole(network, data=TRAIN, rows=None, seed=0):
 
 @pytest.mark.parametrize("training", [True, False])
 def test_the_features_are_the_networks_in_evaluation_mode_and_its_mode_stays(monkeypatch, training):
-    monkeypatch.setattr(image_training, "INFERENCE_BATCH", 40)  # 90 images in three batches
+    monkeypatch.setattr(image_step, "INFERENCE_BATCH", 40)  # 90 images in three batches
     network = finished().train(training)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     batches = list(feature_pass(network, TRAIN, seed=0)(None))

@@ -8,11 +8,16 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
+from pydantic import TypeAdapter
 
+from models.augmentation.augment import augment
+from models.augmentation.draws import draw
+from models.augmentation.policies import PolicySettings, UncertaintyPolicy
 from models.data.image_batches import examples
 from models.evaluation.leakage import hashed_patients
 from models.networks.multitask import NetworkSettings, initial_network
 from models.networks.word_encoders import CnnSettings, LstmSettings, MlpSettings
+from models.training.cross_fit import cross_fit
 from models.training.image_training import TrainingSettings, fit, predict
 from models.training.text_training import fit_text, predict_text
 from models.weighting.aggregation import AggregationSettings
@@ -40,7 +45,7 @@ def full_precision(monkeypatch):
 
 def image_losses(device, kind="uniform", **changed):
     """Train the toy network; return the losses of its epochs."""
-    settings = toy_images.PLAIN.model_copy(update={"learning_rate": 1e-3} | changed)
+    settings = toy_images.SETTINGS.model_copy(update={"learning_rate": 1e-3} | changed)
     rule = toy_images.weighting(kind)
     network = toy_images.toy_network()
     train, val = toy_images.TRAIN, toy_images.VAL
@@ -92,6 +97,66 @@ def toy_images_of(side):
     val = toy_images.VAL
     pixels = val.pixels[:, 0].repeat_interleave(side // 16, 1).repeat_interleave(side // 16, 2)
     return examples(pixels.numpy(), val.targets, val.patients)
+
+
+POLICIES = [
+    {"kind": "composed", "operations": "paper", "then": "paper"},
+    {"kind": "composed", "operations": "paper", "then": "paper", "interpolation": "nearest", "outside": "black"},
+    {"kind": "jitter", "flip": 0.5, "rotation": 10, "shift": 0.05, "brightness": 0.1},
+]
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_images_are_augmented_as_on_a_cpu(policy):
+    """Draws are the same to the bit; grey values differ by rounding, and pixels at edges by their neighbour."""
+    made = TypeAdapter(PolicySettings).validate_python(policy)
+    images = torch.randint(0, 256, (200, 1, 33, 33), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    drawn = draw(made.slots, seed=0, epoch=1, samples=torch.arange(200), candidate=0, n=200)
+    partners = images[drawn.partner_rows]
+    on_cpu = augment(images, drawn, partners, made.sampling)
+    on_gpu = augment(images.cuda(), drawn, partners.cuda(), made.sampling).cpu()
+    different = (on_cpu.int() - on_gpu.int()).abs() > 1
+    assert different.float().mean() < 1e-3
+
+
+@pytest.mark.parametrize("selection", ["highest", "proportional", "lowest"])
+def test_candidates_are_selected_as_on_a_cpu(selection):
+    policy = UncertaintyPolicy(operations="paper", then="paper", selection=selection, score="kl_divergence")
+    settings = toy_images.SETTINGS.model_copy(update={"epochs": 1, "learning_rate": 1e-3})
+
+    def report(device):
+        rule = toy_images.weighting("uniform")
+        how = {"seed": 0, "policy": policy, "device": device}
+        return fit(toy_images.toy_network(), rule, toy_images.TRAIN, toy_images.VAL, settings, **how).history[0]
+
+    on_cpu, on_gpu = report("cpu"), report("cuda")
+    assert on_gpu.drawn == on_cpu.drawn
+    assert sum(abs(a - b) for a, b in zip(on_gpu.chosen, on_cpu.chosen, strict=True)) <= 20  # of 90 images
+    assert on_gpu.losses == NEAR(on_cpu.losses, rel=0.1)
+
+
+def test_images_in_main_memory_train_to_the_same_losses_with_candidates():
+    """Partners of mixup are gathered with the images, and copied to the device beside the step."""
+    policy = UncertaintyPolicy(operations="paper", then="paper")
+
+    def losses(**changed):
+        settings = toy_images.SETTINGS.model_copy(update={"epochs": 1} | changed)
+        how = {"seed": 0, "policy": policy, "device": "cuda"}
+        rule = toy_images.weighting("uniform")
+        return fit(toy_images.toy_network(), rule, toy_images.TRAIN, toy_images.VAL, settings, **how).history[0].losses
+
+    assert losses(device_memory=0.0) == NEAR(losses(), rel=0.02)
+
+
+def test_networks_are_cross_fitted():
+    features = [
+        batch.features.cpu()
+        for batch in cross_fit(
+            toy_images.toy_network(), toy_images.TRAIN, toy_images.VAL, toy_images.SETTINGS, seed=0, device="cuda"
+        )(None)
+    ]
+    assert sum(len(each) for each in features) == len(toy_images.TRAIN)
+    assert torch.cat(features).isfinite().all()
 
 
 @pytest.mark.parametrize("kind", ["uniform", "svd_dynamic", "uncertainty"])

@@ -15,7 +15,7 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 
-from models.data.augmentation import AugmentationSettings
+from models.augmentation.policies import NO_POLICY, JitterPolicy
 from models.data.image_batches import examples
 from models.errors import DivergenceError, SettingError
 from models.evaluation.leakage import hashed_patients
@@ -36,9 +36,8 @@ SETTINGS = TrainingSettings(
     weight_decay=0.02,
     warmup=0.2,
     precision="32",
-    augmentation=AugmentationSettings(flip=0.5, rotation=10, shift=0.05, scale=0.05, brightness=0.05, contrast=0.1),
 )
-PLAIN = SETTINGS.model_copy(update={"augmentation": AugmentationSettings()})
+JITTER = JitterPolicy(flip=0.5, rotation=10, shift=0.05, scale=0.05, brightness=0.05, contrast=0.1)
 
 
 def images(n, seed, first_patient=0):
@@ -81,13 +80,13 @@ def weighting(kind):
     return make_weighting(TypeAdapter(WeightingSettings).validate_python(values), 3)
 
 
-def run(kind="uniform", settings=SETTINGS, **kwargs):
-    return fit(toy_network(), weighting(kind), TRAIN, VAL, settings, seed=0, device="cpu", **kwargs)
+def run(kind="uniform", settings=SETTINGS, policy=JITTER, **kwargs):
+    return fit(toy_network(), weighting(kind), TRAIN, VAL, settings, seed=0, device="cpu", policy=policy, **kwargs)
 
 
-def step_losses(settings):
+def step_losses(settings, policy=NO_POLICY):
     rule = Recording()
-    fit(toy_network(), rule, TRAIN, VAL, settings, seed=0, device="cpu")
+    fit(toy_network(), rule, TRAIN, VAL, settings, seed=0, device="cpu", policy=policy)
     return rule.steps
 
 
@@ -145,7 +144,7 @@ def test_the_first_twenty_losses_are_those_of_a_naive_loop(monkeypatch, backbone
     """
     monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
     train = images(80, 0)
-    settings = PLAIN.model_copy(update={"epochs": 4, "batch_size": 16, "channels_last": False, "compile": "off"})
+    settings = SETTINGS.model_copy(update={"epochs": 4, "batch_size": 16, "channels_last": False, "compile": "off"})
     networks = [
         initial_network(NetworkSettings(backbone=backbone), LABELS, train.pixels, seed=0).double() for _ in range(2)
     ]
@@ -157,15 +156,15 @@ def test_the_first_twenty_losses_are_those_of_a_naive_loop(monkeypatch, backbone
 
 
 def test_channels_last_changes_rounding_alone():
-    rounded = step_losses(PLAIN.model_copy(update={"channels_last": False}))
-    torch.testing.assert_close(step_losses(PLAIN)[:6], rounded[:6], rtol=0, atol=1e-4)
+    rounded = step_losses(SETTINGS.model_copy(update={"channels_last": False}))
+    torch.testing.assert_close(step_losses(SETTINGS)[:6], rounded[:6], rtol=0, atol=1e-4)
 
 
 def test_the_losses_of_every_step_are_the_committed_ones():
     """The tolerance leaves room for another CPU's order of summation, amplified over 18 steps; a change of order,
     initial weights, augmentation, learning rate or objective is off by far more."""
     golden = json.loads(GOLDEN.read_text())["losses"]
-    torch.testing.assert_close(step_losses(SETTINGS), golden, rtol=1e-2, atol=5e-3)
+    torch.testing.assert_close(step_losses(SETTINGS, JITTER), golden, rtol=1e-2, atol=5e-3)
 
 
 @pytest.mark.parametrize("kind", ["uniform", "svd", "uncertainty"])
@@ -212,14 +211,16 @@ def test_a_state_of_other_settings_is_refused():
     states = []
     run(on_epoch=lambda report, state: states.append(state))
     with pytest.raises(SettingError, match="made with another training"):
-        run(settings=PLAIN, state=states[0])
+        run(settings=SETTINGS.model_copy(update={"epochs": 4}), state=states[0])
+    with pytest.raises(SettingError, match="made with another policy"):
+        run(policy=NO_POLICY, state=states[0])
     with pytest.raises(SettingError, match="made with another weighting"):
         run("uncertainty", state=states[0])
 
 
 def test_the_network_ends_with_the_best_epoch_and_remembers_its_patients():
     network = toy_network()
-    fitted = fit(network, weighting("uniform"), TRAIN, VAL, SETTINGS, seed=0, device="cpu")
+    fitted = fit(network, weighting("uniform"), TRAIN, VAL, SETTINGS, seed=0, policy=JITTER, device="cpu")
     means = [report.val_mean for report in fitted.history]
     assert fitted.best_epoch == 1 + int(np.argmax(means))
     assert fitted.best_val_mean == max(means)
@@ -229,7 +230,7 @@ def test_the_network_ends_with_the_best_epoch_and_remembers_its_patients():
 
 
 def test_it_learns_what_can_be_seen():
-    report = run(settings=PLAIN.model_copy(update={"epochs": 8})).history[-1]
+    report = run(policy=NO_POLICY, settings=SETTINGS.model_copy(update={"epochs": 8})).history[-1]
     assert report.val_mean > 0.8
     assert all(np.isfinite(report.losses))
 
@@ -249,13 +250,13 @@ def test_time_that_a_progress_callback_waits_is_none_of_the_training(monkeypatch
 
     rule = Recording()
     rule.backward = lambda *given: (now.__setitem__(0, now[0] + 1.0), Recording.backward(rule, *given))
-    fitted = fit(toy_network(), rule, TRAIN, VAL, SETTINGS, seed=0, device="cpu", progress=wait)
+    fitted = fit(toy_network(), rule, TRAIN, VAL, SETTINGS, seed=0, policy=JITTER, device="cpu", progress=wait)
     assert [report.seconds for report in fitted.history] == [len(rule.steps) / SETTINGS.epochs] * SETTINGS.epochs
 
 
 def test_patients_in_both_sets_are_refused():
     with pytest.raises(SettingError, match="trained on"):
-        fit(toy_network(), weighting("uniform"), TRAIN, TRAIN, SETTINGS, seed=0)
+        fit(toy_network(), weighting("uniform"), TRAIN, TRAIN, SETTINGS, seed=0, policy=JITTER)
 
 
 def test_an_svd_refresh_that_would_come_too_late_is_refused():
@@ -272,7 +273,7 @@ def test_a_loss_that_is_not_finite_names_epoch_step_and_remedy():
             torch.nn.init.constant_(network.heads[0].bias, torch.inf)
 
     with pytest.raises(DivergenceError, match=r"epoch 2, step 3 of 6: lower learning_rate"):
-        fit(network, weighting("uniform"), TRAIN, VAL, PLAIN, seed=0, device="cpu", progress=spoil)
+        fit(network, weighting("uniform"), TRAIN, VAL, SETTINGS, seed=0, device="cpu", progress=spoil)
 
 
 def brier(targets, probabilities):
@@ -282,12 +283,12 @@ def brier(targets, probabilities):
 
 
 def test_a_metric_of_which_less_is_better_selects_its_lowest_mean():
-    settings = PLAIN.model_copy(update={"epochs": 5, "learning_rate": 0.03})
-    fitted = run(settings=settings, metric=ValidationMetric(brier, higher_is_better=False))
+    settings = SETTINGS.model_copy(update={"epochs": 5, "learning_rate": 0.03})
+    fitted = run(policy=NO_POLICY, settings=settings, metric=ValidationMetric(brier, higher_is_better=False))
     means = [report.val_mean for report in fitted.history]
     assert fitted.best_epoch == 1 + int(np.argmin(means))
     assert fitted.best_val_mean == min(means) < max(means)
-    highest = run(settings=settings, metric=ValidationMetric(brier))
+    highest = run(policy=NO_POLICY, settings=settings, metric=ValidationMetric(brier))
     assert highest.best_epoch == 1 + int(np.argmax(means))
     network = toy_network()
     network.load_state_dict(fitted.best_state)
@@ -321,7 +322,7 @@ def test_one_class_of_several_is_trained_and_scored_by_accuracy():
     network = toy_network()
     network.classes, network.probabilities = 3, lambda logits: logits.softmax(1)
     rule = make_weighting(UniformSettings(), 1)
-    fitted = fit(network, rule, train, val, PLAIN, seed=0, device="cpu", metric=ValidationMetric(accuracy))
+    fitted = fit(network, rule, train, val, SETTINGS, seed=0, device="cpu", metric=ValidationMetric(accuracy))
     first, last = fitted.history[0], fitted.history[-1]
     assert len(last.losses) == len(last.val_scores) == len(last.weights) == 1
     assert last.losses[0] < first.losses[0] < 2 * np.log(3)
@@ -359,8 +360,8 @@ def as_written_before(state):
 @pytest.mark.parametrize("survived", [1, 2, 3])
 def test_a_state_of_the_time_before_there_was_one_loop_goes_on_to_the_same_bits(survived):
     states = []
-    whole = run("svd", on_epoch=lambda report, state: states.append(deepcopy(state)))
-    resumed = run("svd", state=as_written_before(states[survived - 1]))
+    whole = run("svd", policy=NO_POLICY, on_epoch=lambda report, state: states.append(deepcopy(state)))
+    resumed = run("svd", policy=NO_POLICY, state=as_written_before(states[survived - 1]))
     assert same_bits(whole.best_state, resumed.best_state)
     assert (resumed.best_epoch, resumed.best_val_mean) == (whole.best_epoch, whole.best_val_mean)
     assert [results(r) for r in resumed.history] == [results(r) for r in whole.history]
@@ -379,7 +380,7 @@ def test_a_state_of_the_time_before_there_was_one_loop_goes_on_to_the_same_bits(
 
 def test_validation_without_a_scorable_label_keeps_the_last_epoch():
     blank = examples(VAL.pixels[:, 0], torch.zeros(60, 3), VAL.patients)
-    fitted = fit(toy_network(), weighting("uniform"), TRAIN, blank, SETTINGS, seed=0, device="cpu")
+    fitted = fit(toy_network(), weighting("uniform"), TRAIN, blank, SETTINGS, seed=0, policy=JITTER, device="cpu")
     assert fitted.best_epoch == 3
     assert np.isnan(fitted.history[0].val_scores).all()
 
@@ -388,7 +389,7 @@ def test_a_gpu_that_is_not_there_is_refused():
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
     with pytest.raises(SettingError, match="finds no GPU"):
-        fit(toy_network(), weighting("uniform"), TRAIN, VAL, SETTINGS, seed=0, device="cuda")
+        fit(toy_network(), weighting("uniform"), TRAIN, VAL, SETTINGS, seed=0, policy=JITTER, device="cuda")
 
 
 def mapped(tmp_path, data, name):
@@ -414,7 +415,7 @@ def test_a_training_gives_the_same_bits_wherever_the_images_lie(tmp_path, kind, 
     }
     train, val = mapped(tmp_path, TRAIN, "train"), mapped(tmp_path, VAL, "val")
     settings = SETTINGS.model_copy(update=limits)
-    fitted = fit(toy_network(), weighting(kind), train, val, settings, seed=0, device="cpu")
+    fitted = fit(toy_network(), weighting(kind), train, val, settings, seed=0, policy=JITTER, device="cpu")
     expected = run(kind)
     assert fitted.placement == place
     assert same_bits(fitted.best_state, expected.best_state)
@@ -426,7 +427,8 @@ def test_a_training_may_go_on_with_its_images_elsewhere(tmp_path):
     whole = run(on_epoch=lambda report, state: states.append(state))
     settings = SETTINGS.model_copy(update={"device_memory": 0.0, "main_memory": 0.0})
     train = mapped(tmp_path, TRAIN, "train")
-    resumed = fit(toy_network(), weighting("uniform"), train, VAL, settings, seed=0, device="cpu", state=states[0])
+    how = {"seed": 0, "policy": JITTER, "device": "cpu"}
+    resumed = fit(toy_network(), weighting("uniform"), train, VAL, settings, state=states[0], **how)
     assert same_bits(whole.best_state, resumed.best_state)
 
 
@@ -445,7 +447,7 @@ class Looking(Uniform):
 
 def test_a_feature_pass_may_look_at_a_seeded_subset():
     rule = Looking(None, 20, 40, 40, 1000)
-    fit(toy_network(), rule, TRAIN, VAL, SETTINGS, seed=0, device="cpu")
+    fit(toy_network(), rule, TRAIN, VAL, SETTINGS, seed=0, policy=JITTER, device="cpu")
     (everything, targets, patients, networks), (few, *_), (more, labels, same_patients, _), again, too_many = rule.seen
     assert [len(features) for features, *_ in rule.seen] == [90, 20, 40, 40, 90]
     assert torch.equal(targets, TRAIN.targets)
@@ -463,7 +465,7 @@ def test_a_feature_pass_may_look_at_a_seeded_subset():
 def test_a_share_of_the_images_is_never_fewer_than_what_a_weighting_needs(monkeypatch):
     monkeypatch.setattr(image_training, "MIN_SAMPLE_SIZE", 30)
     rule = Looking(0.1, 0.5)
-    fit(toy_network(), rule, TRAIN, VAL, SETTINGS, seed=0, device="cpu")
+    fit(toy_network(), rule, TRAIN, VAL, SETTINGS, seed=0, policy=JITTER, device="cpu")
     assert [len(features) for features, *_ in rule.seen] == [30, 45]
 
 
@@ -474,8 +476,8 @@ def test_a_rule_is_asked_before_the_first_step_of_a_fresh_run_and_may_look_at_va
 
     fresh, resumed, states = Asked(), Asked(), []
     on_epoch = lambda report, state: states.append(state)  # noqa: E731
-    fit(toy_network(), fresh, TRAIN, VAL, SETTINGS, seed=0, device="cpu", on_epoch=on_epoch)
-    fit(toy_network(), resumed, TRAIN, VAL, SETTINGS, seed=0, device="cpu", state=states[0])
+    fit(toy_network(), fresh, TRAIN, VAL, SETTINGS, seed=0, policy=JITTER, device="cpu", on_epoch=on_epoch)
+    fit(toy_network(), resumed, TRAIN, VAL, SETTINGS, seed=0, policy=JITTER, device="cpu", state=states[0])
     assert fresh.seen == [(0, 60), (1, 60), (2, 60), (3, 60)]
     assert resumed.seen == [(2, 60), (3, 60)]
 
@@ -483,7 +485,7 @@ def test_a_rule_is_asked_before_the_first_step_of_a_fresh_run_and_may_look_at_va
 def test_training_in_micro_batches_learns_the_same_without_batch_normalisation():
     def losses(**changed):
         network = initial_network(NetworkSettings(backbone="test_vit"), LABELS, TRAIN.pixels, seed=0)
-        settings = PLAIN.model_copy(update={"learning_rate": 1e-3} | changed)
+        settings = SETTINGS.model_copy(update={"learning_rate": 1e-3} | changed)
         fitted = fit(network, weighting("uncertainty"), TRAIN, VAL, settings, seed=0, device="cpu")
         return [report.losses for report in fitted.history]
 
@@ -499,7 +501,7 @@ def test_the_clock_is_told_all_that_a_training_does():
         yield
 
     run(settings=SETTINGS.model_copy(update={"epochs": 1}), clock=clock)
-    step = ["input", "forward", "backward", "optimiser", "logging"]
+    step = ["input", "selection", "forward", "backward", "optimiser", "logging"]
     assert parts == 6 * step + ["validation", "weighting", "logging"]
 
 
@@ -513,8 +515,8 @@ def test_predictions_do_not_depend_on_the_batch_and_leave_the_mode_alone():
 
 
 def test_bfloat16_training_follows_float32_closely():
-    half = np.array(step_losses(PLAIN.model_copy(update={"precision": "bf16"})))
-    full = np.array(step_losses(PLAIN))
+    half = np.array(step_losses(SETTINGS.model_copy(update={"precision": "bf16"})))
+    full = np.array(step_losses(SETTINGS))
     assert np.abs(half - full)[:6].max() < 0.05
     assert not np.array_equal(half, full)
 
@@ -522,6 +524,6 @@ def test_bfloat16_training_follows_float32_closely():
 if __name__ == "__main__":
     record = {
         "about": "losses of each step and task, by tests/models/training/test_image_training.py",
-        "losses": step_losses(SETTINGS),
+        "losses": step_losses(SETTINGS, JITTER),
     }
     GOLDEN.write_text(json.dumps(record) + "\n")

@@ -3,8 +3,9 @@ import math
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn.functional import one_hot
 
-from models.training.losses import known_labels, known_tasks, task_losses
+from models.training.losses import image_losses, known_labels, label_entropy, task_losses
 
 
 def naive(logits, targets):
@@ -61,7 +62,7 @@ def test_a_task_without_a_known_label_has_loss_zero_and_sends_no_gradient():
     assert losses[1] == 0
     assert not logits.grad[:, 1].any()
     assert logits.grad[:, 0].all()
-    assert known_tasks(targets).tolist() == [True, False]
+    assert known_labels(targets).tolist() == [4, 0]
 
 
 def test_the_loss_is_float32_under_autocast():
@@ -73,3 +74,43 @@ def test_the_loss_is_float32_under_autocast():
 def test_huge_logits_give_finite_losses():
     targets = torch.tensor([[1, 0]], dtype=torch.int8)
     assert task_losses(torch.tensor([[-1e30, 1e30]]), targets).isfinite().all()
+
+
+@settings(deadline=None)
+@given(st.integers(1, 12), st.integers(1, 6), st.integers(0, 2**31))
+def test_the_loss_of_a_mixed_target_is_the_mean_of_the_losses_of_both_labels(b, k, seed):
+    generator = torch.Generator().manual_seed(seed)
+    logits, share = 3 * torch.randn(b, k, generator=generator), torch.rand(b, 1, generator=generator)
+    first, second = (torch.randint(0, 2, (b, k), generator=generator).float() for _ in range(2))
+    mixed = image_losses(logits, share * first + (1 - share) * second)[0]
+    both = [image_losses(logits, targets)[0] for targets in (first, second)]
+    torch.testing.assert_close(mixed, share * both[0] + (1 - share) * both[1], rtol=1e-4, atol=1e-5)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 12), st.integers(2, 6), st.integers(0, 2**31))
+def test_the_loss_of_mixed_classes_is_the_mean_of_the_losses_of_both_classes(b, classes, seed):
+    generator = torch.Generator().manual_seed(seed)
+    logits, share = 3 * torch.randn(b, classes, generator=generator), torch.rand(b, 1, generator=generator)
+    targets = torch.randint(-1, classes, (2, b, 1), generator=generator)
+    soft = torch.where(targets >= 0, one_hot(targets.clamp(min=0)[..., 0], classes).float(), -1.0)
+    both = torch.where((soft >= 0).all(0), share * soft[0] + (1 - share) * soft[1], -1.0)
+    losses, known = image_losses(logits, both, classes=classes)
+    single = [image_losses(logits, each, classes=classes)[0] for each in targets]
+    expected = torch.where(known, share * single[0] + (1 - share) * single[1], 0.0)
+    torch.testing.assert_close(losses, expected, rtol=1e-4, atol=1e-5)
+    assert torch.equal(known, (targets >= 0).all(0))
+    assert torch.equal(known_labels(both, classes=classes), known.sum(0))
+
+
+@settings(deadline=None)
+@given(st.integers(1, 12), st.integers(2, 6), st.integers(0, 2**31))
+def test_no_prediction_has_a_lower_loss_than_the_entropy_of_the_label(b, classes, seed):
+    generator = torch.Generator().manual_seed(seed)
+    target = torch.rand(b, classes, generator=generator)
+    logits = 3 * torch.randn(b, classes, generator=generator)
+    assert (image_losses(logits, target)[0] - label_entropy(target)).min() > -1e-5
+    share = target / target.sum(1, keepdim=True)
+    losses, _ = image_losses(logits, share, classes=classes)
+    assert (losses - label_entropy(share, classes=classes)).min() > -1e-5
+    assert not label_entropy((target > 0.5).to(torch.int8)).any()

@@ -61,7 +61,7 @@ def profiled(train: Examples, settings: TrainingSettings, **how: object) -> Prof
 def test_every_part_of_training_has_a_row_and_the_shares_make_a_whole(train: Examples, epochs: int) -> None:
     found = profiled(train, TrainingSettings(epochs=epochs, batch_size=BATCH))
     assert [row.part for row in found.rows] == [
-        "input", "forward", "backward", "optimiser", "rest", "logging", "validation", "weighting",
+        "input", "selection", "forward", "backward", "optimiser", "rest", "logging", "validation", "weighting",
     ]  # fmt: skip
     assert sum(row.share for row in found.rows) == pytest.approx(1)
     assert all(row.seconds > 0 for row in found.rows if row.part in ("input", "forward", "backward", "optimiser"))

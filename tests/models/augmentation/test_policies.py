@@ -1,0 +1,109 @@
+"""Policies: their rows of slots, their names, and what they refuse."""
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from models.augmentation.label_keeping import check_radiographs
+from models.augmentation.operations import LISTS
+from models.augmentation.policies import PolicySettings
+from models.errors import SettingError
+
+POLICY: TypeAdapter = TypeAdapter(PolicySettings)
+
+
+def policy(kind, **settings):
+    return POLICY.validate_python({"kind": kind, **settings})
+
+
+def slot_names(made):
+    return [tuple(operation.name for operation in slot.operations) for slot in made.slots]
+
+
+def test_the_rows_of_the_policies():
+    assert policy("none").slots == ()
+    assert policy("jitter").slots == ()
+    assert slot_names(policy("jitter", flip=0.3, contrast=0.2)) == [("horizontal_flip",), ("contrast",)]
+    assert slot_names(policy("simple")) == [("rotate",), ("scale",), ("translate_x",), ("translate_y",)]
+    assert slot_names(policy("simple", images="natural")) == [("crop",), ("horizontal_flip",)]
+    assert [slot.level for slot in policy("randaugment", length=3, level=15).slots] == [0.5] * 3
+    assert [(slot.bins, slot.probability) for slot in policy("trivialaugment").slots] == [(31, 1.0)]
+    composed = policy("composed", operations="paper", then="paper").slots
+    assert [slot.probability for slot in composed] == [0.5, 0.5, 1.0, 0.5, 1.0, 0.5]
+    assert slot_names(policy("composed", operations="paper", then="paper"))[2:] == [
+        ("crop",), ("horizontal_flip",), ("cutout",), ("mixup",),
+    ]  # fmt: skip
+
+
+def test_selection_draws_from_the_same_row_as_composed():
+    for settings in ({}, {"operations": "paper", "then": "paper"}, {"length": 3, "operations": ["rotate"]}):
+        rows = {policy(kind, **settings).slots for kind in ("composed", "uncertainty", "compute_matched")}
+        assert len(rows) == 1
+
+
+def test_only_policies_with_mixup_mix():
+    assert not policy("composed").mixes
+    assert policy("composed", operations="paper").mixes
+    assert policy("composed", then="paper").mixes
+
+
+@pytest.mark.parametrize(
+    ("candidates", "selected", "epochs"), [(4, 1, 23), (8, 4, 67), (3, 1, 20), (2, 2, 20), (1, 1, 10)]
+)
+def test_matched_compute_is_a_forward_pass_for_each_candidate_and_a_step_for_each_selected_one(
+    candidates, selected, epochs
+):
+    assert policy("compute_matched", candidates=candidates, selected=selected).epochs(10) == epochs
+    assert policy("uncertainty", candidates=candidates, selected=selected).epochs(10) == 10
+
+
+def test_a_name_says_what_differs_from_the_defaults():
+    assert policy("uncertainty").name == "uncertainty"
+    made = policy("uncertainty", selection="lowest", operations=["rotate", "cutout"])
+    assert made.name == "uncertainty(operations=rotate+cutout, selection=lowest)"
+
+
+def test_more_cannot_be_selected_than_there_are_candidates():
+    with pytest.raises(ValidationError, match="selected must be at most the number of candidates, 4; got 5"):
+        policy("uncertainty", selected=5)
+
+
+@pytest.mark.parametrize(
+    "kind", ["none", "simple", "jitter", "randaugment", "trivialaugment", "composed", "uncertainty"]
+)
+def test_the_default_of_every_policy_keeps_what_a_radiograph_shows(kind):
+    check_radiographs(policy(kind))
+
+
+DESTROYING = [
+    "invert",
+    "solarize",
+    "vertical_flip",
+    {"name": "posterize", "low": 8, "high": 4},
+    {"name": "posterize", "low": 0, "high": 0},
+    {"name": "translate_x", "high": 1 / 3, "signed": True},
+    {"name": "translate_y", "low": -0.4, "high": 0, "signed": False},
+    {"name": "cutout", "high": 0.5},
+]
+
+
+@pytest.mark.parametrize("operation", DESTROYING)
+@pytest.mark.parametrize("kind", ["composed", "uncertainty", "compute_matched", "randaugment", "trivialaugment"])
+def test_an_operation_that_destroys_labels_is_refused_for_radiographs_unless_it_is_allowed_by_name(kind, operation):
+    name = operation if isinstance(operation, str) else operation["name"]
+    made = policy(kind, operations=["rotate", operation])
+    with pytest.raises(SettingError, match=rf"leave {name} out .* allow: \[{name}\]") as refused:
+        check_radiographs(made)
+    assert "\n" not in str(refused.value)
+    check_radiographs(made.model_copy(update={"allow": (name,)}))
+
+
+@pytest.mark.parametrize("operations", sorted(set(LISTS) - {"radiograph"}))
+def test_lists_for_natural_images_are_refused_for_radiographs(operations):
+    with pytest.raises(SettingError):
+        check_radiographs(policy("composed", operations=operations))
+
+
+def test_default_operations_for_natural_images_are_refused_where_they_destroy():
+    check_radiographs(policy("composed", then="crop_and_flip"))
+    with pytest.raises(SettingError, match="cutout"):
+        check_radiographs(policy("composed", then="paper"))
