@@ -1,9 +1,10 @@
 """Ridge regression on digits: plain, with rotated copies, with compositions and with mixup, on held-out digits.
 
 Real images have no known beta and no transform that keeps every label: a digit that is turned by a few degrees keeps
-its own, and so a rotated copy should act as the theory's transform. Mixup should act as the ridge lambda' of
-`models.theory.label_mixing`, without mixed rows: `EQUIVALENT`. As in the theory, there are fewer samples than pixels. The inputs are centred and scaled
-to a mean squared length of 1; the targets are centred one-hot vectors, and the largest prediction names the digit.
+its own, and so a rotated copy should act as the theory's transform. Mixup should act as plain ridge with the lambda' of
+`models.theory.label_mixing`: `EQUIVALENT`. As in the theory, there are fewer samples than pixels. The inputs are
+centred and scaled to a mean squared length of 1; the targets are centred one-hot vectors, and the largest prediction
+names the digit.
 
 Shapes: n images of s x s pixels, N rows, k digits.
 """
@@ -124,7 +125,7 @@ def transform_digits(images: NDArray[np.uint8], degrees: Floats, shifts: Floats)
     for i, (angle, shift) in enumerate(zip(np.radians(degrees), shifts, strict=True)):
         inverse = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
         offset = centre - inverse @ (centre + shift)
-        affine_transform(images[i].astype(np.float64), inverse, offset, output=moved[i], order=1)
+        affine_transform(images[i].astype(np.float64), inverse, offset, output=moved[i], order=1, mode="grid-constant")
     return moved
 
 
