@@ -67,11 +67,17 @@ def composition(settings: CompositionSettings, seed: int) -> dict[str, Any]:
     return {"rows": rows, "reflection": _applied_twice(generator, inputs, beta, small)}
 
 
+def _two_reflections(generator: np.random.Generator, beta: Floats) -> tuple[Floats, Floats]:
+    """Draw two reflections, (p, p) each, that keep beta, (p,)."""
+    axes = generator.standard_normal((2, len(beta)))
+    axes -= np.outer(axes @ beta, beta) / (beta @ beta)
+    first, second = (np.eye(len(beta)) - 2 * np.outer(axis, axis) / (axis @ axis) for axis in axes)
+    return first, second
+
+
 def _applied_twice(generator: np.random.Generator, inputs: Floats, beta: Floats, penalty: float) -> dict[str, float]:
     """Reflect the first sample twice, and rotate it twice by the product of two reflections; all keep beta."""
-    axes = generator.standard_normal((2, len(beta)))
-    axes -= np.outer(axes @ beta, beta)  # beta has length 1
-    first, second = (np.eye(len(beta)) - 2 * np.outer(axis, axis) / (axis @ axis) for axis in axes)
+    first, second = _two_reflections(generator, beta)
     falls = {}
     for name, transform in (("reflection", first), ("rotation", first @ second)):
         once = transform @ inputs[0]

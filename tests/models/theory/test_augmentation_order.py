@@ -1,5 +1,10 @@
+import numpy as np
+import pytest
+
 from models.theory.augmentation_order import OrderSettings, effect_order
-from models.theory.augmented_ridge import CASES
+from models.theory.augmented_ridge import CASES, draw_design, exact_risk
+from models.theory.label_mixing import equivalent_ridge
+from models.theory.linear_tasks import stream
 
 
 def test_with_the_penalty_rescaled_the_rotation_has_less_bias_than_plain_ridge_and_mixup_more() -> None:
@@ -41,3 +46,12 @@ def test_more_mixed_rows_raise_the_bias_further() -> None:
         effect_order(OrderSettings(cases=CASES[2:3], designs=5, multiple=multiple), 4)[1] for multiple in (1, 50)
     )
     assert many["bias_mixup"] > few["bias_mixup"] > few["bias_plain"]
+
+
+def test_the_bias_with_many_mixed_rows_is_that_of_the_ridge_that_they_act_as() -> None:
+    case = CASES[0]
+    for row in effect_order(OrderSettings(cases=(case,), designs=1, multiple=100), 5):
+        inputs, beta = draw_design(stream(5, f"order of effects, {case}"), case.dimensions, case.samples)
+        ratio = equivalent_ridge(row["convention"], case.samples, 100 * case.samples, 1.0)
+        expected = exact_risk(inputs, np.eye(case.samples), beta, 0, case.samples * case.ridge * ratio).bias
+        assert row["bias_mixup"] == pytest.approx(expected, rel=0.02)

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from models.theory.composition import CompositionSettings, composition
+from models.theory.composition import CompositionSettings, _two_reflections, composition
+from models.theory.linear_tasks import stream
 
 SMALL = CompositionSettings(dimensions=30, samples=10, transforms=3)
 
@@ -34,6 +35,16 @@ def test_a_reflection_applied_twice_adds_nothing_and_a_rotation_does(seed: int) 
     assert abs(found["second"]) < 1e-12
     assert found["length"] < 1e-13
     assert found["rotation_second"] > 1e-7
+
+
+def test_the_reflections_are_their_own_inverses_and_keep_beta() -> None:
+    beta = stream(0, "beta").standard_normal(6)
+    first, second = _two_reflections(stream(1, "test"), beta)
+    for reflection in (first, second):
+        np.testing.assert_allclose(reflection @ reflection, np.eye(6), atol=1e-12)
+        np.testing.assert_allclose(reflection.T @ beta, beta)
+        assert np.linalg.det(reflection) == pytest.approx(-1)
+    assert not np.allclose(first, second)
 
 
 def test_more_transforms_than_unseen_directions_are_refused() -> None:

@@ -103,7 +103,22 @@ def test_many_mixed_rows_act_as_the_equivalent_ridge_and_few_only_nearly() -> No
     assert abs(deviations.mean()) < 0.75
     assert 0.6 < deviations.std() < 1.5
     off_few, off_many = (np.mean([row["off"] for row in part]) for part in (few, many))
-    assert off_few > 10 * abs(off_many)
+    assert off_few > 4 * abs(off_many)
+
+
+def test_the_risks_compared_are_those_of_centred_inputs_at_the_named_ridge() -> None:
+    case = CASES[0]
+    settings = MixupSettings(cases=(case,), concentrations=(1.0,), relative_ridges=(0.5,), multiples=(100,), draws=4)
+    inputs, beta = draw_design(stream(7, f"mixup, {case}"), case.dimensions, case.samples)
+    best = case.noise**2 * case.dimensions / case.samples
+    for row in mixup(settings, 7)["rows"]:
+        for name, ratio in (("plain", 1.0), ("equivalent", row["equivalent_ridge"])):
+            penalty = case.samples * 0.5 * best * ratio
+            expected = exact_risk(inputs - inputs.mean(0), np.eye(case.samples), beta, case.noise, penalty).total
+            assert row[name] == pytest.approx(expected, rel=1e-9)
+        assert row["change"] == pytest.approx(row["mixed"] / row["plain"] - 1)
+        assert row["off"] == pytest.approx(row["mixed"] / row["equivalent"] - 1)
+        assert row["deviation"] == pytest.approx((row["simulated"] - row["equivalent"]) / row["standard_error"])
 
 
 def test_it_lowers_the_risk_well_below_the_best_ridge_only() -> None:
