@@ -13,10 +13,10 @@ from data_prep.settings import Seed
 from flows.ingest import prepare_store
 from flows.settings import FlowSettings
 from models.augmentation.label_keeping import check_radiographs
-from models.augmentation.policies import NoPolicy, PolicySettings
+from models.augmentation.policies import NO_POLICY, PolicySettings
 from models.networks.multitask import NetworkSettings, check_backbone
 from models.training.image_training import TrainingSettings, check_devices, check_training
-from models.training.recipes import recipe
+from models.training.recipes import recipe, recipe_policy
 from models.weighting.registry import WeightingSettings
 from tasks.arms.runner import RunnerSettings, check_runner
 from tasks.data.ingest import DataSettings, check_images
@@ -56,7 +56,7 @@ class ImageStudySettings(FlowSettings):
     @model_validator(mode="before")
     @classmethod
     def _use_the_recipe_of_the_backbone(cls, given: Any) -> Any:
-        """Fill what is not given of the training with the backbone's recipe."""
+        """Fill what is not given of the training, and of the policy, with the backbone's recipe."""
         if not isinstance(given, Mapping):
             return given
         training = given.get("training", {})
@@ -66,7 +66,14 @@ class ImageStudySettings(FlowSettings):
             network = NetworkSettings.model_validate(given.get("network", {}))
         except ValidationError:
             return given  # the settings' own validation names the place
-        return {**given, "training": {**recipe(network.backbone, network.pretrained), **training}}
+        backbone = network.backbone, network.pretrained
+        policy = cls.policy_of(recipe_policy(*backbone))
+        return {**policy, **given, "training": {**recipe(*backbone), **training}}
+
+    @classmethod
+    def policy_of(cls, policy: PolicySettings) -> dict[str, Any]:
+        """Return the setting, by name, that holds a policy."""
+        return {"policy": policy} if "policy" in cls.model_fields else {"policies": (policy,)}
 
     def check_arms(self, methods: Sequence[WeightingSettings], policies: Sequence[PolicySettings]) -> None:
         """Check what the settings alone say of the methods and policies: that each can work and will take effect.
@@ -112,7 +119,7 @@ class Varied(NamedTuple):
     def describe(self, settings: ImageStudySettings, noise: str) -> str:
         """Describe a study in one line, for the name of its MLflow run; without a policy if that is none."""
         compared = [_names(self.methods, "methods")]
-        if self.policies != (NoPolicy(),):
+        if self.policies != (NO_POLICY,):
             compared.append(_names(self.policies, "policies"))
         data, backbone = settings.data, settings.network.backbone
         return " · ".join([f"{data.name} {data.size} px", backbone, *compared, noise])

@@ -17,7 +17,7 @@ from pydantic import Field, field_validator, model_validator
 from data_prep.noise.protocols import SEEDS_APART, AllProtocol, PairsProtocol, ProtocolSettings
 from data_prep.noise.registry import NoNoise, RandomNoise
 from flows.image_study import ImageStudySettings, Varied, plan_image_study
-from models.augmentation.policies import NoPolicy, PolicySettings
+from models.augmentation.policies import NO_POLICY, PolicySettings
 from models.settings import KindSettings
 from models.weighting.registry import SvdSettings, TrustSettings, UniformSettings, WeightingSettings
 from tasks.engine.dry_run import dry_run
@@ -40,7 +40,7 @@ class StudySettings(ImageStudySettings):
         description="task weightings to compare; the baseline is uniform if it is among them, otherwise the first",
     )
     policies: tuple[PolicySettings, ...] = Field(
-        (NoPolicy(),),
+        (NO_POLICY,),
         min_length=1,
         max_length=100,
         description="augmentation policies to compare; the baseline is none if it is among them, otherwise composed if "

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from data_prep.noise.protocols import AllProtocol
 from data_prep.noise.registry import NoiseSettings, NoNoise
 from flows.image_study import ImageStudySettings, Varied, plan_image_study
-from models.augmentation.policies import NoPolicy, PolicySettings
+from models.augmentation.policies import NO_POLICY, PolicySettings
 from models.weighting.registry import UniformSettings, WeightingSettings
 from tasks.arms.runner import RunnerSettings
 from tasks.engine.study import run_study
@@ -28,7 +28,7 @@ class TrainSettings(ImageStudySettings):
 
     method: WeightingSettings = Field(UniformSettings(), description="the task weighting")
     policy: PolicySettings = Field(
-        NoPolicy(), description="how the training images are augmented; not given: the policy of the backbone's recipe"
+        NO_POLICY, description="how the training images are augmented; not given: the policy of the backbone's recipe"
     )
     noise: NoiseSettings = Field(NoNoise(), description="noise to add to the training labels")
     noisy_labels: int = Field(

@@ -1,6 +1,7 @@
 """Publish a study: report.html beside results.json, and both in MLflow."""
 
 import json
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.engine.kind import Kind
+from tasks.records.arms import Condition
 from tasks.records.comparisons import ComparisonRecord
 from tasks.records.study import StudyResults, read_results
-from tasks.records.summary_text import Verdict, describe_condition, join_names, verdict
+from tasks.records.summary_text import Verdict, describe_condition, describe_held, join_names, verdict
 from tasks.reporting.log_report import log_report
 from tasks.reporting.page import thousands, write_page
 from tasks.runtime.run_folder import REPORT
@@ -36,7 +38,7 @@ def publish(kind: Kind[Any, Any, Any], results: Path, run_id: str) -> Path:
     figures = kind.report.figures(study)
     report = write_report(kind, study, figures, kind.examples(), results.with_name(REPORT))
     scores = {
-        f"test_{kind.score_name}_mean/{arm.method}/{arm.condition.name}/seed {arm.seed}": arm.mean.value
+        f"test_{kind.score_name}_mean/{'/'.join(arm.factors.values())}/seed {arm.seed}": arm.mean.value
         for arm in study.arms
         if arm.mean.value is not None
     }
@@ -90,12 +92,11 @@ def write_report(
 
 
 def by_condition(comparisons: Sequence[ComparisonRecord]) -> list[tuple[str, list[tuple[ComparisonRecord, Verdict]]]]:
-    """Return for each condition, in words, its comparisons with their conclusions."""
-    conditions = dict.fromkeys(comparison.condition for comparison in comparisons)
-    return [
-        (describe_condition(condition), [(c, verdict(c)) for c in comparisons if c.condition == condition])
-        for condition in conditions
-    ]
+    """Return for each condition, and what else is held fixed, in words, the comparisons with their conclusions."""
+    groups: dict[tuple[Condition, str], list[tuple[ComparisonRecord, Verdict]]] = defaultdict(list)
+    for comparison in comparisons:
+        groups[comparison.condition, describe_held(comparison.held)].append((comparison, verdict(comparison)))
+    return [(describe_condition(condition) + held, group) for (condition, held), group in groups.items()]
 
 
 def _floor_words(floor: ComparisonRecord) -> str:

@@ -75,6 +75,7 @@ def score_adjudicated(
         return [
             AdjudicatedScore(
                 method=record.method,
+                policy=record.policy,
                 condition=record.condition.shared(),
                 seed=record.seed,
                 finding=finding,

@@ -98,6 +98,7 @@ def start_weighting(arm: ImageArm, inputs: ImageInputs, source: MultiTaskNetwork
             inputs.val,
             arm.training,
             seed=arm.seed,
+            policy=arm.policy,
             device=arm.device,
             progress=on_step,
         )

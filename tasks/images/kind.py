@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prep.labels.splits import PARTS, SplitSettings, count_in_several_parts
+from models.augmentation.operations import NAMES
+from models.augmentation.policies import PolicySettings, UncertaintyPolicy
 from models.data.image_batches import steps_per_epoch
 from models.evaluation.auc import score
 from models.evaluation.leakage import check_disjoint
@@ -34,11 +36,10 @@ from tasks.images.adjudication import score_adjudicated
 from tasks.images.inputs import ImageInputs, load_image_inputs, start_weighting
 from tasks.images.model_registry import log_model
 from tasks.images.plan import SOURCE
-from tasks.images.report import contents, draw_figures
+from tasks.images.report import contents, draw_figures, study_answer, study_question
 from tasks.images.spec import ImageArm
 from tasks.records.arms import ArmRecord, TrustRecord, WeightsRecord
 from tasks.records.data import CheckRecord, DataRecord, SplitRecord
-from tasks.records.summary_text import question
 from tasks.reporting.page import example_images
 
 
@@ -56,7 +57,9 @@ class ImageKind(Kind[ImageArm, ImageInputs, ImageFitted]):
 
     items: ClassVar[str] = "images"
     metric = score_name = "auc"
-    report: ClassVar[Report] = Report(question, figures=draw_figures, contents=contents, template="study.html.j2")
+    report: ClassVar[Report] = Report(
+        study_question, study_answer, figures=draw_figures, contents=contents, template="study.html.j2"
+    )
 
     store: StoreRef
     split: SplitSettings
@@ -87,6 +90,7 @@ class ImageKind(Kind[ImageArm, ImageInputs, ImageFitted]):
             *inputs.trained,
             arm.training,
             seed=arm.seed,
+            policy=arm.policy,
             device=arm.device,
             state=state,
             progress=lambda done, total: on_step(steps_before + done, steps_before + total),
@@ -101,8 +105,9 @@ class ImageKind(Kind[ImageArm, ImageInputs, ImageFitted]):
         inputs = load_image_inputs(arm)
         # the networks of cross-fitting make as many steps as the other trainings
         trainings = NETWORKS if arm.method.feature_source == "cross_fitted" else 1
+        how: dict[str, Any] = {"policy": arm.policy, "device": arm.device}
         return trainings * estimate_epoch_seconds(
-            inputs.network, inputs.weighting, inputs.train, len(inputs.val), arm.training, device=arm.device
+            inputs.network, inputs.weighting, inputs.train, len(inputs.val), arm.training, **how
         )
 
     def score(self, arm: ImageArm, inputs: ImageInputs, fitted: ImageFitted) -> Scored:
@@ -131,6 +136,7 @@ class ImageKind(Kind[ImageArm, ImageInputs, ImageFitted]):
             "common_factor": facts.pop(COMMON_FACTOR, None),
             "trust": _trust(arm.labels, inputs.weighting.trust()),
             "weights": _weights(arm.labels, fitted, steps),
+            "chosen": _chosen(arm.policy, fitted.history),
             "computing_seconds": computing_seconds,
         }
         if arm.training.devices > 1:
@@ -233,6 +239,16 @@ def epoch_metrics(labels: tuple[str, ...], report: ImageEpochReport) -> dict[str
 def _trust(labels: tuple[str, ...], trust: LabelTrust | None) -> tuple[TrustRecord, ...]:
     rows = trust.table(labels) if trust else []
     return tuple(TrustRecord(**{key: None if value != value else value for key, value in row.items()}) for row in rows)
+
+
+def _chosen(policy: PolicySettings, history: Sequence[ImageEpochReport]) -> dict[str, float]:
+    """Return for each operation its share of selected candidates over its share of candidates; empty without any."""
+    selecting = [report for report in history if report.drawn]
+    if not (selecting and isinstance(policy, UncertaintyPolicy)):
+        return {}
+    drawn, chosen = (np.sum([getattr(report, name) for report in selecting], axis=0) for name in ("drawn", "chosen"))
+    ratios = policy.candidates / policy.selected * chosen / np.maximum(drawn, 1)
+    return {name: float(ratio) for name, ratio, count in zip(NAMES, ratios, drawn, strict=True) if count}
 
 
 def _weights(labels: tuple[str, ...], fitted: ImageFitted, epoch_steps: int) -> tuple[WeightsRecord, ...]:

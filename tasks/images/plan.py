@@ -21,7 +21,7 @@ from data_prep.labels.splits import Split, SplitSettings
 from data_prep.noise.protocols import Condition, ProtocolSettings, plan
 from data_prep.noise.registry import draw_noise
 from data_prep.store.store import Store
-from models.augmentation.policies import NoPolicy, PolicySettings
+from models.augmentation.policies import NO_POLICY, PolicySettings
 from models.data.image_batches import steps_per_epoch
 from models.networks.multitask import NetworkSettings, check_backbone
 from models.training.cross_fit import check_patients
@@ -67,7 +67,7 @@ class ImagePlanSettings(BaseModel):
     protocol: ProtocolSettings
     methods: tuple[WeightingSettings, ...]
     baseline: str
-    policies: tuple[PolicySettings, ...] = (NoPolicy(),)
+    policies: tuple[PolicySettings, ...] = (NO_POLICY,)
     baseline_policy: str = "none"
     network: NetworkSettings
     training: TrainingSettings

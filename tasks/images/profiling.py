@@ -56,6 +56,7 @@ def profile_arm(arm: ImageArm, folder: Path) -> Path:
                 *inputs.trained,
                 arm.training,
                 seed=arm.seed,
+                policy=arm.policy,
                 device=arm.device,
                 on_epoch=save,
                 progress=on_step,

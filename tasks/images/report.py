@@ -1,6 +1,8 @@
 """What the report of an image study shows: figures and tables."""
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 from markupsafe import Markup
@@ -12,7 +14,9 @@ from tasks.images.adjudication import MEAN
 from tasks.records.arms import Condition, NoiseOnLabel
 from tasks.records.cost import method_costs
 from tasks.records.scores import ScoreRecord, average_scores
+from tasks.records.slices import asked, joint, policies_with
 from tasks.records.study import StudyResults
+from tasks.records.summary_text import answer, question
 from tasks.reporting.difference_figures import cost_against_benefit, differences
 from tasks.reporting.figure_style import MAX_METHODS_PER_PANEL, first_and_noisiest
 from tasks.reporting.label_figures import labels_by_method
@@ -20,20 +24,40 @@ from tasks.reporting.noise_figures import prevalence_under_noise, score_against_
 from tasks.reporting.weight_figures import weights_over_training
 
 
+def study_question(results: StudyResults) -> str:
+    """Write the question of a study of methods, of augmentation policies, or of both."""
+    return question(*asked(results))
+
+
+def study_answer(results: StudyResults) -> list[str]:
+    """Write the answer to what the study asks, in sentences."""
+    first, *more = asked(results)
+    others = [sentence for part in more for sentence in answer(part.model_copy(update={"floor": ()}))]
+    return list(dict.fromkeys([*answer(first), *others]))
+
+
 def contents(results: StudyResults, figures: Mapping[str, Markup | None]) -> dict[str, Any]:
     """Return what the template shows of images, by name."""
     positives = {part: results.data.positives.get(part, {}) for part in PARTS}
     with_trust = [arm for arm in results.arms if arm.trust]
+    first, shown = asked(results)[0], joint(results)
+    compared = [c for c in results.comparisons if c.factor == first.factor]
     return {
+        "first": first,
+        "shown": shown,
         "noisiest": first_and_noisiest(results)[-1] if results.arms else None,
-        "comparisons": by_condition((*results.comparisons, *results.floor)),
-        "costs": method_costs(results),
-        "many_methods": len(results.methods) > MAX_METHODS_PER_PANEL,
-        "label_tables": _label_tables(results),
-        "condition_rows": _condition_rows(results),
+        "comparisons": by_condition((*compared, *first.floor)),
+        "policy_parts": [
+            (method, part, by_condition((*part.comparisons, *part.floor))) for method, part in _policy_parts(results)
+        ],
+        "chosen": _chosen_table(shown),
+        "costs": method_costs(shown),
+        "many_methods": len(shown.methods) > MAX_METHODS_PER_PANEL,
+        "label_tables": _label_tables(shown),
+        "condition_rows": _condition_rows(shown),
         "trust_tables": sorted(with_trust, key=lambda arm: -arm.condition.rate),
         "noise_rows": _noise_rows(results),
-        "adjudicated_tables": _adjudicated_tables(results),
+        "adjudicated_tables": _adjudicated_tables(shown),
         "positives": [
             (label, {part: of.get(label) for part, of in positives.items()}) for label in results.data.labels
         ],
@@ -51,9 +75,33 @@ def draw_figures(results: StudyResults) -> dict[str, Markup | None]:
         "weights": weights_over_training,
         "prevalence": prevalence_under_noise,
     }
-    drawn = {name: None if results.labels_differ else draw(results) for name, draw in of_shared_labels.items()}
-    drawn |= {"differences": differences(results), "cost": cost_against_benefit(results)}
+    shown = joint(results)
+    drawn = {name: None if results.labels_differ else draw(shown) for name, draw in of_shared_labels.items()}
+    drawn |= {"differences": differences(asked(results)[0]), "cost": cost_against_benefit(shown)}
+    for number, (_, part) in enumerate(_policy_parts(results)):
+        drawn[f"policies-{number}"] = differences(part, f"policies-{number}")
     return {name: Markup(svg) if svg else None for name, svg in drawn.items()}
+
+
+def _policy_parts(results: StudyResults) -> list[tuple[str, StudyResults]]:
+    """Return each method and its policies, if the study asks about methods and about policies."""
+    controls = results.control_of.values()
+    methods = [method for method in results.methods if method not in controls]
+    return [(method, policies_with(results, method)) for method in methods] if len(asked(results)) > 1 else []
+
+
+def _chosen_table(results: StudyResults) -> dict[str, Any]:
+    """Return for each operation how much each policy's selection prefers it, averaged over arms; the most, first."""
+    ratios: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for arm in results.arms:
+        for operation, ratio in arm.chosen.items():
+            ratios[operation][arm.method].append(ratio)
+    names = [method for method in results.methods if any(method in of_operation for of_operation in ratios.values())]
+    rows = [
+        (operation, [fmean(of_operation[name]) if of_operation[name] else None for name in names])
+        for operation, of_operation in ratios.items()
+    ]
+    return {"names": names, "rows": sorted(rows, key=lambda row: -max(ratio or 0.0 for ratio in row[1]))}
 
 
 def _condition_rows(results: StudyResults) -> list[tuple[str, list[ScoreRecord]]]:

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 from data_prep.labels.splits import SplitSettings
 from data_prep.noise.registry import NoiseMask, NoiseSettings, NoNoise
-from models.augmentation.policies import NoPolicy, PolicySettings
+from models.augmentation.policies import NO_POLICY, PolicySettings
 from models.networks.multitask import NetworkSettings
 from models.training.image_training import TrainingSettings
 from models.weighting.registry import WeightingSettings
@@ -45,7 +45,7 @@ class ImageArm(BaseArm):
     noise: NoiseSettings
     mask: MaskRef
     method: WeightingSettings
-    policy: PolicySettings = NoPolicy()
+    policy: PolicySettings = NO_POLICY
     """How the training images are augmented; `training` has the epochs that the policy makes of the study's."""
     network: NetworkSettings
     training: TrainingSettings

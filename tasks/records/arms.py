@@ -1,5 +1,6 @@
 """The record of an arm: its factors, its condition, its scores by label, and its weights over training."""
 
+import operator
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
@@ -99,6 +100,12 @@ class ArmRecord(Record):
         description="mean of the raw weights before they were scaled to sum to the number of labels; acts like a "
         "learning rate; null if the weights were not scaled",
     )
+    chosen: dict[str, FiniteFloat] = Field(
+        {},
+        exclude_if=operator.not_,
+        description="where the policy selects among candidates: operation -> how often it is in a selected candidate, "
+        "as a multiple of how often it is in a candidate, over the whole training",
+    )
     facts: dict[str, FiniteFloat] = Field(
         {}, description="diagnostics of the method, such as the rank that it chose at its last refresh"
     )
@@ -141,6 +148,11 @@ class ArmRecord(Record):
     def method(self) -> str:
         """The level of the factor 'method'."""
         return self.factors["method"]
+
+    @property
+    def policy(self) -> str:
+        """The level of the factor 'policy'; a study that does not vary it trains without augmentation."""
+        return self.factors.get("policy", "none")
 
     @property
     def labels(self) -> tuple[str, ...]:

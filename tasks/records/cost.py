@@ -1,4 +1,4 @@
-"""The cost of each method of a study: training time relative to the baseline, time after epochs, memory."""
+"""The cost of each method of a study, or of each policy: training time relative to the baseline's, memory."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,8 +14,9 @@ class MethodCost:
 
     method: str
     step_seconds: float
-    # Median ratio to the baseline with the same condition and seed, for as many steps, with the weighting's work. A
-    # method that needs another arm's network is charged for that training too: alone, it would cost both.
+    # Median ratio to the baseline with the same condition and seed, of the steps of the whole training, with the
+    # weighting's work. A method that needs another arm's network is charged for that training too: alone, it would cost
+    # both. A policy may have more steps.
     relative_time: float | None
     weighting_seconds: float | None  # the weighting's work before training and after epochs, summed
     peak_memory_mib: float | None
@@ -43,9 +44,9 @@ def method_costs(results: StudyResults) -> list[MethodCost]:
 
 
 def _seconds(arm: ArmRecord) -> float:
-    """Return the seconds of a step, with its share of the weighting's work."""
-    steps = arm.weights[-1].step if arm.weights else 0.0
-    return (arm.step_seconds or 0.0) + ((arm.weighting_seconds or 0.0) / steps if steps else 0.0)
+    """Return the seconds of a training's steps and weighting; those of one step if the number of steps is unknown."""
+    step_seconds = arm.step_seconds or 0.0
+    return arm.weights[-1].step * step_seconds + (arm.weighting_seconds or 0.0) if arm.weights else step_seconds
 
 
 def _pair(arm: ArmRecord) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ of its own, so that no label's name can be mistaken for another key.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
 from pydantic import Field, FiniteFloat, ValidationError
 
@@ -23,10 +23,15 @@ from tasks.records.study_1 import SCHEMA_1, study_of_study_1
 SCHEMA: Final = "medmtl/study/2"
 
 
+def _is_none(policy: str) -> bool:
+    return policy == "none"
+
+
 class AdjudicatedScore(Record):
     """One arm's scores for a finding (or their mean) on the same images: with noisy and with adjudicated labels."""
 
     method: str
+    policy: str = Field("none", exclude_if=_is_none, description="the augmentation policy")
     condition: Condition
     seed: int
     finding: str
@@ -56,6 +61,9 @@ class RunsRecord(Record):
 
 class StudyResults(Record):
     """The whole results.json of a study."""
+
+    factor: ClassVar[str] = "method"
+    """What stands in the place of the methods, see `tasks.records.slices`."""
 
     schema_: Literal["medmtl/study/2"] = Field(SCHEMA, alias="schema")
     config: dict[str, Any] = Field(description="the complete config; running it again repeats the study")
@@ -95,7 +103,18 @@ class StudyResults(Record):
     @property
     def baseline(self) -> str:
         """The method with which the others were compared; the first method if there is no comparison."""
-        return self.comparisons[0].baseline if self.comparisons else self.methods[0]
+        return next((c.baseline for c in self.comparisons if c.factor == self.factor), self.methods[0])
+
+    @property
+    def policies(self) -> tuple[str, ...]:
+        """The augmentation policies, in the order of the arms; none if all arms are trained without augmentation."""
+        return tuple(dict.fromkeys(arm.policy for arm in self.arms if "policy" in arm.factors))
+
+    @property
+    def baseline_policy(self) -> str:
+        """The policy with which the others were compared; the first policy if there is no comparison."""
+        compared = (c.baseline for c in self.comparisons if c.factor == "policy")
+        return next(compared, next(iter(self.policies), "none"))
 
     @property
     def conditions(self) -> tuple[Condition, ...]:

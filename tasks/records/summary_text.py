@@ -1,11 +1,12 @@
 """The summary sentences of a study's report: its question, and its answer for one or two noise conditions.
 
 A sentence says no more than its interval covers. Where an interval does not cover seeds, as with fewer than three, it
-speaks of the networks that were trained, not of their method. Brackets hold 95 % intervals.
+speaks of the networks that were trained, not of their method. Brackets hold 95 % intervals. Augmentation policies that
+are compared stand in the place of methods (`tasks.records.slices`).
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
 from tasks.records.arms import Condition
@@ -14,6 +15,8 @@ from tasks.records.study import StudyResults
 
 MAX_NAMED = 6  # if there are more methods, a sentence gives their number instead of their names
 MAX_IN_ONE_SENTENCE = 3  # if there are more differences of one kind, a sentence gives their range
+
+_PLURAL = {"method": "methods", "policy": "policies"}
 
 _CONTROLS = {
     "permuted_weights": ("the same weights dealt at random", "the assignment of the weights to the labels"),
@@ -44,20 +47,49 @@ def verdict(comparison: ComparisonRecord) -> Verdict:
     return Verdict.UNCLEAR if comparison.p_value < SIGNIFICANCE_LEVEL else Verdict.NO_DIFFERENCE
 
 
-def question(results: StudyResults) -> str:
-    """Write the study's question, with its methods and baseline."""
-    left_out = {*_baselines(results), *results.control_of.values()}
-    others = [method for method in results.methods if method not in left_out]
-    noisy = next((c for c in reversed(results.conditions) if c.kind != "none"), None)
-    if not others or not results.comparisons:
+def question(results: StudyResults, *more: StudyResults) -> str:
+    """Write the study's question, with its methods and baseline.
+
+    Args:
+        results: of the study, or the part of them that it asks about first.
+        more: further parts that it asks about.
+    """
+    asked = [part for part in (results, *more) if part.comparisons and _others(part)]
+    if not asked:
         do = "does" if len(results.methods) == 1 else "do"
         return f"How well {do} {join_names(results.methods)} rank the test images?"
+    noisy = next((c for c in reversed(results.conditions) if c.kind != "none"), None)
     when = " when training labels are noisy" if noisy else ""
-    methods = join_names(others, "or") if len(others) <= MAX_NAMED else f"any of {len(others)} methods"
-    baseline = _baselines(results)[0]
-    if any(comparison.covers_seeds for comparison in results.comparisons):
-        return f"Does {methods} rank the test images better than {baseline}{when}?"
-    return f"Do these networks of {methods} rank the test images differently from those of {baseline}{when}?"
+    if any(comparison.covers_seeds for part in asked for comparison in part.comparisons):
+        clauses = [f"does {_subject(part)} rank the test images better than {_baselines(part)[0]}" for part in asked]
+    else:
+        clauses = [
+            f"do these networks {of} {_subject(part)} rank the test images differently from those {of} "
+            f"{_baselines(part)[0]}"
+            for part in asked
+            for of in [_of(part.factor)]
+        ]
+    asks = ", and ".join(clauses)
+    return f"{asks[0].upper()}{asks[1:]}{when}?"
+
+
+def _others(results: StudyResults) -> list[str]:
+    """Return the methods that the study asks about: neither a baseline nor a control."""
+    left_out = {*_baselines(results), *results.control_of.values()}
+    return [method for method in results.methods if method not in left_out]
+
+
+def _subject(results: StudyResults) -> str:
+    others = _others(results)
+    methods = (
+        join_names(others, "or") if len(others) <= MAX_NAMED else f"any of {len(others)} {_PLURAL[results.factor]}"
+    )
+    return methods if results.factor == "method" else f"augmentation by {methods}"
+
+
+def _of(factor: str) -> str:
+    """Return the word between networks and their method or policy."""
+    return "of" if factor == "method" else "with"
 
 
 def answer(results: StudyResults) -> list[str]:
@@ -81,6 +113,11 @@ def answer(results: StudyResults) -> list[str]:
         *_control_sentences(results, chosen),
         *_seeds_sentences([c for c in methods if c.condition == chosen[0]]),
     ]
+
+
+def describe_held(held: Mapping[str, str]) -> str:
+    """Describe the levels that a comparison holds fixed, if any, as ' (policy none)'."""
+    return f" ({', '.join(f'{factor} {level}' for factor, level in held.items())})" if held else ""
 
 
 def describe_condition(condition: Condition, *, labels: bool = True) -> str:
@@ -134,7 +171,7 @@ def _baselines(results: StudyResults) -> list[str]:
 
 def _sentence(condition: Condition, comparisons: Sequence[ComparisonRecord]) -> str:
     """Write one sentence: significant differences, unclear ones, no difference, then what was not compared."""
-    start = describe_condition(condition)
+    start = describe_condition(condition) + describe_held(comparisons[0].held if comparisons else {})
     by_verdict = {kind: [c for c in comparisons if verdict(c) is kind] for kind in Verdict}
     clauses = [_differences(by_verdict[kind], kind.value) for kind in (Verdict.BETTER, Verdict.WORSE)]
     clauses.append(_unclear(by_verdict[Verdict.UNCLEAR]))
@@ -150,8 +187,12 @@ def _listed(comparisons: Sequence[ComparisonRecord], last: str) -> str:
     if len(comparisons) <= MAX_IN_ONE_SENTENCE:
         return join_names([f"{c.method} ({with_interval(c)})" for c in comparisons], last)
     methods = [c.method for c in comparisons]
-    named = join_names(methods, last) if len(methods) <= MAX_NAMED else f"{len(methods)} methods"
+    named = join_names(methods, last) if len(methods) <= MAX_NAMED else _number(comparisons)
     return f"{named} ({_range(comparisons)})"
+
+
+def _number(comparisons: Sequence[ComparisonRecord]) -> str:
+    return f"{len(comparisons)} {_PLURAL[comparisons[0].factor]}"
 
 
 def _range(comparisons: Sequence[ComparisonRecord]) -> str:
@@ -161,17 +202,17 @@ def _range(comparisons: Sequence[ComparisonRecord]) -> str:
 
 def _given_networks(given: Sequence[ComparisonRecord]) -> str:
     """Describe the differences between the networks that were trained, without a verdict on their methods."""
-    baseline, metric = given[0].baseline, describe_metric(given[0].metric)
+    baseline, metric, of = given[0].baseline, describe_metric(given[0].metric), _of(given[0].factor)
     if len(given) > MAX_IN_ONE_SENTENCE:
         return (
-            f"the networks of {len(given)} methods differed from those of {baseline} by {_range(given)} in "
+            f"the networks {of} {_number(given)} differed from those {of} {baseline} by {_range(given)} in "
             f"test {metric}"
         )
     clauses: list[str] = []
     for c in given:
         size, direction = abs(c.delta or 0), "lower" if (c.delta or 0) < 0 else "higher"
-        what = f"those of {c.method}" if clauses else f"these networks of {c.method} had a test {metric}"
-        than = "" if clauses else f" than those of {baseline}"
+        what = f"those {of} {c.method}" if clauses else f"these networks {of} {c.method} had a test {metric}"
+        than = "" if clauses else f" than those {of} {baseline}"
         clauses.append(f"{what} {size:.3f} {direction}{than}{_interval_over(c)}")
     return " and ".join(clauses)
 
@@ -231,7 +272,8 @@ def _floor_sentences(results: StudyResults, chosen: Sequence[Condition]) -> list
     if not shown:
         return []
     values = join_names([f"{with_interval(c)} {describe_condition(c.condition, labels=False)}" for c in shown])
-    sentence = f"The same method, {shown[0].baseline}, with other seeds differed by {values}: "
+    same = f"The same {shown[0].factor}, {shown[0].baseline}{describe_held(shown[0].held)}"
+    sentence = f"{same}, with other seeds differed by {values}: "
     if significant:
         return [f"{sentence}this came out significant with nothing changed, so differences of its size prove nothing."]
     one = len(shown) == 1
@@ -282,7 +324,8 @@ def _seeds_sentences(comparisons: Sequence[ComparisonRecord]) -> list[str]:
     for c in open_questions:
         if c.seeds_reason:
             reasons[c.seeds_reason].append(c.method)
-    sentences = [f"For {join_names(methods)}: {reason}." for reason, methods in reasons.items()]
+    what = "" if not comparisons or comparisons[0].factor == "method" else "augmentation by "
+    sentences = [f"For {what}{join_names(methods)}: {reason}." for reason, methods in reasons.items()]
     more = [c for c in open_questions if c.seeds_needed and c.seeds_needed > len({seed.seed for seed in c.by_seed})]
     return [*_number_of_seeds(more), *sentences]
 
@@ -290,10 +333,12 @@ def _seeds_sentences(comparisons: Sequence[ComparisonRecord]) -> list[str]:
 def _number_of_seeds(unclear: Sequence[ComparisonRecord]) -> list[str]:
     if not unclear:
         return []
+    between = "" if unclear[0].factor == "method" else " between policies"
     if len(unclear) > MAX_IN_ONE_SENTENCE:
         numbers = sorted(c.seeds_needed or 0 for c in unclear)
         return [
-            f"Seeds needed to see differences of these sizes, before adjustment: {numbers[0]:,} to {numbers[-1]:,}."
+            f"Seeds needed to see differences of these sizes{between}, before adjustment: {numbers[0]:,} to "
+            f"{numbers[-1]:,}."
         ]
     needed = join_names([f"{c.seeds_needed:,} for {c.method}" for c in unclear])
-    return [f"Seeds needed to see a difference of this size, before adjustment: about {needed}."]
+    return [f"Seeds needed to see a difference of this size{between}, before adjustment: about {needed}."]

@@ -34,11 +34,15 @@ MIN_RATES = 3  # of noise, for curves over the rate instead of a row per compari
 
 
 @in_report_style
-def differences(results: StudyResults) -> str | None:
+def differences(results: StudyResults, name: str = "differences") -> str | None:
     """Draw every method minus the baseline, beside the noise floor and the method's control.
 
     With `MIN_RATES` or more rates of a kind of noise: a curve over the rate, in a panel per method. Otherwise a row
     per comparison. Each pair of networks is an open circle. None if nothing was compared.
+
+    Args:
+        results: in which one factor is compared (`tasks.records.slices`).
+        name: of the figure on its page.
     """
     if not results.comparisons:
         return None
@@ -48,14 +52,14 @@ def differences(results: StudyResults) -> str | None:
     clean = rates.pop("none", set())
     kinds = [kind for kind, of_kind in rates.items() if len(of_kind | clean) >= MIN_RATES]
     if kinds and len(kinds) == len(rates):
-        return _gain_against_noise(results, kinds)
-    return _row_per_comparison(results)
+        return to_svg(_gain_against_noise(results, kinds), name)
+    return to_svg(_row_per_comparison(results), name)
 
 
 # --- Curves over the noise rate ---
 
 
-def _gain_against_noise(results: StudyResults, kinds: Sequence[str]) -> str:
+def _gain_against_noise(results: StudyResults, kinds: Sequence[str]) -> Figure:
     controls = set(results.control_of.values())
     methods = list(dict.fromkeys(c.method for c in results.comparisons if c.method not in controls))
     panels = [(kind, method) for kind in kinds for method in methods]
@@ -66,7 +70,7 @@ def _gain_against_noise(results: StudyResults, kinds: Sequence[str]) -> str:
     figure.supylabel(f"test {metric_title(results)} minus that of {results.baseline}", fontsize=9)
     figure.supxlabel("label noise, % of training rows", fontsize=9)
     _add_legend(figure, results)
-    return to_svg(figure, "differences")
+    return figure
 
 
 def _draw_panel(axes: Axes, results: StudyResults, kind: str, method: str) -> None:
@@ -105,7 +109,7 @@ def _by_rate(comparisons: Sequence[ComparisonRecord], kind: str) -> list[Compari
 def _add_legend(figure: Figure, results: StudyResults) -> None:
     axes = figure.axes[0]
     handles: list[Any] = [
-        axes.plot([], [], "o-", color=INK, label="method, mean over seeds")[0],
+        axes.plot([], [], "o-", color=INK, label=f"{results.factor}, mean over seeds")[0],
         axes.plot([], [], "o", markersize=3.6, markerfacecolor="none", color=INK, label="one seed")[0],
     ]
     if results.controls:
@@ -118,7 +122,7 @@ def _add_legend(figure: Figure, results: StudyResults) -> None:
 # --- A row per comparison ---
 
 
-def _row_per_comparison(results: StudyResults) -> str:
+def _row_per_comparison(results: StudyResults) -> Figure:
     style_of = study_styles(results)
     floors = [(c, Style(GREY, "o", "-")) for c in results.floor]
     compared = [(c, style_of[c.method]) for c in _controls_last(results)]
@@ -140,7 +144,7 @@ def _row_per_comparison(results: StudyResults) -> str:
     axes.grid(axis="x")
     metric = f"difference in mean test {metric_title(results)}"
     axes.set_xlabel(f"lower than {results.baseline}   ◂   {metric}   ▸   higher")
-    return to_svg(figure, "differences")
+    return figure
 
 
 def _controls_last(results: StudyResults) -> list[ComparisonRecord]:

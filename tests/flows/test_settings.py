@@ -16,10 +16,12 @@ from flows.sentiment import SentimentSettings
 from flows.settings import NOISES, _models_in, compose, describe, error_line
 from flows.study import StudySettings
 from flows.train import TrainSettings
+from models.augmentation.policies import NO_POLICY, SimplePolicy
 from models.errors import SettingError
+from models.networks.multitask import NetworkSettings
 from models.networks.word_encoders import LstmSettings
 from models.training.image_training import TrainingSettings
-from models.training.recipes import recipe
+from models.training.recipes import recipe, recipe_policy
 from models.training.text_training import TextTrainingSettings
 from tasks.runtime.run_folder import as_yaml
 
@@ -93,6 +95,21 @@ def test_what_is_not_said_of_the_training_follows_the_backbone(tmp_path: Path) -
     file.write_text(as_yaml(said))
     assert compose(StudySettings, file, {}) == said
     assert StudySettings.model_validate({"network": {"width": 2}}).training == TrainingSettings()
+
+
+@pytest.mark.parametrize("network", [{}, {"backbone": "tf_efficientnet_lite0", "pretrained": True}])
+def test_a_policy_that_is_not_said_is_that_of_the_backbones_recipe(tmp_path: Path, network: dict[str, Any]) -> None:
+    known = NetworkSettings.model_validate(network)
+    policy = recipe_policy(known.backbone, known.pretrained)
+    assert (policy == NO_POLICY) is not bool(network)
+    given = {"network": network, "training": {"epochs": 3}}
+    assert StudySettings.model_validate(given).policies == (policy,)
+    assert TrainSettings.model_validate(given).policy == policy
+    assert TrainSettings.model_validate(given | {"policy": {"kind": "simple"}}).policy == SimplePolicy()
+    assert StudySettings.model_validate(given | {"policies": [{"kind": "none"}]}).policies == (NO_POLICY,)
+    file = tmp_path / "config.yaml"
+    file.write_text(as_yaml(StudySettings.model_validate(given)))
+    assert compose(StudySettings, file, {}).policies == (policy,)
 
 
 def test_an_encoder_named_by_a_flag_keeps_what_the_file_says_of_it(tmp_path: Path) -> None:

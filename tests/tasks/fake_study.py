@@ -191,6 +191,54 @@ def big_study() -> StudyResults:
     return fake_study((0.2, 0.4, 0.6), (0, 1, 2, 3, 4), methods, controls=CONTROLS, floor=True)
 
 
+def policy_study(
+    methods: tuple[str, ...] = ("uniform", "svd"),
+    policies: tuple[str, ...] = ("none", "composed", "uncertainty"),
+    seeds: tuple[int, ...] = (0, 1, 2),
+) -> StudyResults:
+    """A study of every method under every policy; the first of each is the baseline, and has a noise floor."""
+    (baseline, *others), (plain, *more) = methods, policies
+    conditions = [CLEAN, noise_condition("random", 0.2, NOISY)]
+    several = {"method": len(methods) > 1, "policy": len(policies) > 1}
+
+    def arms(method: str, policy: str) -> list[ArmRecord]:
+        found = [_arm(_joint(method, policy), c, s) for c in conditions for s in seeds]
+        return [
+            arm.model_copy(update={
+                "factors": {"method": method, "condition": arm.condition.name, "policy": policy},
+                "step_seconds": 0.01 * (2.5 if policy == "uncertainty" else 1),
+                "chosen": {"rotate": 1.2 + 0.1 * arm.seed, "cutout": 0.7} if policy == "uncertainty" else {},
+            })
+            for arm in found
+        ]  # fmt: skip
+
+    def comparison(factor: str, one: tuple[str, str], other: tuple[str, str], condition: Condition) -> ComparisonRecord:
+        found = _comparison(_joint(*one), _joint(*other), condition, seeds)
+        both = dict(zip(("method", "policy"), zip(one, other, strict=True), strict=True))
+        held = {name: level for name, (level, _) in both.items() if name != factor and several[name]}
+        names = {"method": both[factor][0], "baseline": both[factor][1]}
+        return found.model_copy(update={**names, "factor": factor, "held": held})
+
+    of_methods = [comparison("method", (m, p), (baseline, p), c) for c in conditions for p in policies for m in others]
+    of_policies = [comparison("policy", (m, p), (m, plain), c) for c in conditions for m in methods for p in more]
+    floor = [comparison("method", (OTHER_SEEDS, plain), (baseline, plain), c) for c in conditions]
+    all_arms = [
+        arm for m in (*methods, OTHER_SEEDS) for p in (policies if m != OTHER_SEEDS else [plain]) for arm in arms(m, p)
+    ]
+    return fake_study(()).model_copy(
+        update={
+            "arms": tuple(all_arms),
+            "comparisons": (*adjust_p_values(of_methods), *adjust_p_values(of_policies)),
+            "floor": adjust_p_values(floor),
+            "spread": spread_records(all_arms),
+        }
+    )
+
+
+def _joint(method: str, policy: str) -> str:
+    return method if policy == "none" else f"{method} with {policy}"
+
+
 def renamed(study: StudyResults, names: Mapping[str, str]) -> StudyResults:
     """The study with other names for its labels, wherever they stand by themselves."""
 

@@ -6,10 +6,15 @@ from typing import Any
 import pytest
 import torch
 
-from models.training.image_training import TrainingSettings
+from models.augmentation.operations import NAMES
+from models.augmentation.policies import ComposedPolicy, UncertaintyPolicy
+from models.training.image_training import TrainingSettings, fit
 from models.weighting.permuted import PermutedWeightsSettings
 from models.weighting.registry import UniformSettings
 from models.weighting.trust import TrustSettings
+from tasks.arms.runner import RunnerSettings
+from tasks.engine import dry_run as dry_runs
+from tasks.images import inputs as image_inputs
 from tasks.images import kind as image_kind
 from tasks.images.inputs import load_image_inputs
 from tasks.images.kind import ImageKind
@@ -52,10 +57,69 @@ def test_steps_are_counted_through_all_trainings_of_an_arm(tmp_path: Path, metho
 
 
 def test_a_dry_run_counts_the_networks_of_cross_fitting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image_kind, "estimate_epoch_seconds", lambda *inputs, device: 3.0)
+    monkeypatch.setattr(image_kind, "estimate_epoch_seconds", lambda *inputs, policy, device: 3.0)
     seconds = {
         m.kind: kind.epoch_seconds(a)
         for m in (UniformSettings(), *CROSS_FITTED)
         for kind, a in [given(tmp_path / m.kind, m)]
     }
     assert seconds == {"uniform": 3.0, "trust": 6.0, "permuted_weights": 6.0}
+
+
+def test_an_arm_trains_under_its_policy(tmp_path: Path) -> None:
+    kind, plain = given(tmp_path, UniformSettings())
+    planned = plain.model_copy(update={"policy": ComposedPolicy(length=3)})
+    states = [
+        kind.fit(each, load_image_inputs(each), None, lambda *epoch: None, lambda *steps: None).best_state
+        for each in (planned, plain)
+    ]
+    alone = load_image_inputs(planned)
+    fit(*alone.trained, planned.training, seed=planned.seed, policy=planned.policy, device=planned.device)
+    assert all(torch.equal(value, states[0][name]) for name, value in alone.network.state_dict().items())
+    assert not all(torch.equal(value, states[0][name]) for name, value in states[1].items())
+
+
+def test_the_networks_of_cross_fitting_train_under_the_policy_of_their_arm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind, planned = given(tmp_path, TrustSettings())
+    planned = planned.model_copy(update={"policy": ComposedPolicy(), "training": TrainingSettings(epochs=1)})
+    policies, cross_fit = [], image_inputs.cross_fit
+
+    def recording(*inputs: Any, policy: Any, **how: Any) -> Any:
+        policies.append(policy)
+        return cross_fit(*inputs, policy=policy, **how)
+
+    monkeypatch.setattr(image_inputs, "cross_fit", recording)
+    kind.fit(planned, load_image_inputs(planned), None, lambda *epoch: None, lambda *steps: None)
+    assert policies == [ComposedPolicy()]
+
+
+def test_a_dry_run_times_each_policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kind, planned = given(tmp_path, UniformSettings())
+    arms = [planned.model_copy(update={"policy": policy}) for policy in (planned.policy, ComposedPolicy())]
+    seconds = {"none": 1.0, "composed": 3.0}
+    monkeypatch.setattr(image_kind, "estimate_epoch_seconds", lambda *inputs, policy, device: seconds[policy.kind])
+    monkeypatch.setattr(dry_runs.mlflow_runs, "connect", lambda: "0")
+    monkeypatch.setattr(dry_runs.mlflow_runs, "find_run", lambda *what: None)
+    monkeypatch.setattr(dry_runs, "create_table_artifact", lambda *rows, **how: None)
+    assert dry_runs.dry_run.fn(arms, RunnerSettings(arms_at_once=1), kind.epoch_seconds) == 2 * (1 + 3)
+
+
+def test_the_shares_of_operations_in_what_was_chosen_are_those_of_the_whole_training(tmp_path: Path) -> None:
+    kind, planned = given(tmp_path, UniformSettings())
+    policy = UncertaintyPolicy(candidates=3, selected=2, warmup=0.5)
+    planned = planned.model_copy(update={"policy": policy})
+    fitted = kind.fit(planned, load_image_inputs(planned), None, lambda *epoch: None, lambda *steps: None)
+    assert not fitted.history[0].drawn  # the warm-up: nothing was selected
+    images = fitted.history[1]
+    found = image_kind._chosen(policy, (*fitted.history, images))
+    count = len(load_image_inputs(planned).train)
+    for name, drawn, chosen in zip(NAMES, images.drawn, images.chosen, strict=True):
+        if drawn:
+            assert found[name] == pytest.approx((chosen / (2 * count)) / (drawn / (3 * count)))
+        else:
+            assert name not in found
+    assert {"identity", "rotate"} <= set(found)
+    assert image_kind._chosen(policy, fitted.history[:1]) == {}
+    assert image_kind._chosen(ComposedPolicy(), fitted.history[:1]) == {}

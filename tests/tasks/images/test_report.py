@@ -18,7 +18,7 @@ from tasks.records.arms import ArmRecord, ConditionRecord, WeightsRecord
 from tasks.records.cost import method_costs
 from tasks.records.scores import MeanRecord
 from tasks.records.study import RunsRecord, StudyResults, read_results
-from tests.tasks.fake_study import FINDINGS, big_study, fake_study
+from tests.tasks.fake_study import FINDINGS, big_study, fake_study, policy_study
 
 VOID = {"meta", "img", "br", "link", "input", "hr", "use", "path", "wbr"}
 
@@ -347,3 +347,51 @@ def test_every_arm_names_its_run_and_a_server_is_linked_to(tmp_path: Path) -> No
     assert "mlflow ui --backend-store-uri x" in report(tmp_path, here).text
     with pytest.raises(ValidationError, match="pattern"):
         RunsRecord(address="javascript:alert(1)")
+
+
+# --- Augmentation policies ---
+
+
+def test_a_study_of_policies_and_one_method_is_about_the_policies(tmp_path: Path) -> None:
+    page = report(tmp_path, policy_study(methods=("uniform",)))
+    asks = "Does augmentation by composed or uncertainty rank the test images better than none when"
+    assert asks in page.text
+    assert "Differences between policies" in page.text
+    assert "Differences from" not in page.text
+    assert "The same policy, none, with other seeds differed by" in page.text
+    assert page.text.count("(noise floor)") == 2
+    assert max(page.ids.values()) == 1
+    assert page.source.index('class="answer"') < page.source.index("<svg") < page.source.index("<table")
+    assert "over all policies and conditions" in page.text
+    assert "minus that of none with the same seed, the same noise and the same test patients" in page.text
+
+
+def test_a_study_of_methods_and_policies_says_what_each_comparison_holds_fixed(tmp_path: Path) -> None:
+    page = report(tmp_path, policy_study())
+    assert "Does svd rank the test images better than uniform, and does augmentation by composed or" in page.text
+    for policy in ("none", "composed", "uncertainty"):
+        assert f"Without added noise (policy {policy})" in page.text
+    for method in ("uniform", "svd"):
+        assert f"Policies with the method {method}, minus none" in page.text
+        assert f"Without added noise (method {method})" in page.text
+    assert "the same noise, the policy none and the same test patients" in page.text
+    assert "over all comparisons of methods, and over all comparisons of policies" in page.text
+    assert page.text.count("(noise floor)") == 4
+    assert max(page.ids.values()) == 1
+    assert all(f"{method} · {policy}" in page.text for method in ("uniform", "svd") for policy in ("none", "composed"))
+
+
+def test_a_page_of_one_policy_is_that_of_a_study_of_methods_but_for_its_name(tmp_path: Path) -> None:
+    page = report(tmp_path, policy_study(policies=("simple",)))
+    assert "Differences from uniform" in page.text
+    assert "Differences between policies" not in page.text
+    assert "policy simple" in page.text  # in the facts
+    assert "(policy simple)" not in page.text
+
+
+def test_what_the_selection_prefers_is_shown_by_operation_and_policy(tmp_path: Path) -> None:
+    text = report(tmp_path, policy_study(methods=("uniform",))).text
+    assert "What the selection prefers operation uncertainty rotate 1.30 cutout 0.70 How often" in text
+    both = report(tmp_path, policy_study()).text
+    assert "operation uniform · uncertainty svd · uncertainty rotate 1.30 1.30" in both
+    assert "What the selection prefers" not in report(tmp_path, fake_study()).text
