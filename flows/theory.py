@@ -1,6 +1,7 @@
-"""The theory flow: compare the theory of transfer between linear tasks with the solutions that optimisation finds.
+"""The theory flow: compare the theory of two papers with what direct computation finds.
 
-Figure 3 with every solver, and its map; Propositions 1 and 3; Theorem 2; Figure 2; classification and ReLU.
+Transfer between tasks: Figure 3 with every solver, and its map; Propositions 1 and 3; Theorem 2; Figure 2;
+classification and ReLU. Data augmentation: what a transformed sample and mixup do to the risk of ridge regression.
 """
 
 import time
@@ -13,14 +14,28 @@ from data_prep.settings import Seed
 from flows.settings import FlowSettings
 from tasks.arms.mlflow_runs import study_run
 from tasks.runtime.run_folder import prepare_run_folder
-from tasks.theory.computations import ComputationsSettings, compute
+from tasks.runtime.settings import AbsolutePath
+from tasks.theory.augmentation_computations import AugmentationSettings, augmentation_computations
+from tasks.theory.computations import ComputationsSettings, transfer_computations
+from tasks.theory.digits import read_digits
+from tasks.theory.parts import compute
 from tasks.theory.report import report_theory
 
 
 class TheorySettings(FlowSettings):
-    """Settings of the computations, and the number of seeds."""
+    """Settings of the computations of both papers, and the number of seeds."""
 
-    experiments: ComputationsSettings = Field(ComputationsSettings(), description="settings of the computations")
+    experiments: ComputationsSettings = Field(
+        ComputationsSettings(), description="settings of the computations on transfer between tasks"
+    )
+    augmentation: AugmentationSettings = Field(
+        AugmentationSettings(), description="settings of the computations on data augmentation"
+    )
+    digits: AbsolutePath | None = Field(
+        None,
+        description="folder with MNIST's two files of its training or test part, such as t10k-images-idx3-ubyte.gz; "
+        "none: the part on digits is left out",
+    )
     seed: Seed = Field(0, description="first seed, for data, noise and random starting points")
     seeds: int = Field(
         20, ge=1, le=1000, description="number of seeds, counted up from the first; intervals need at least two"
@@ -39,7 +54,10 @@ def theory(settings: TheorySettings = TheorySettings(), out: Path | None = None,
     begun = time.monotonic()
     folder = prepare_run_folder(out, "theory", settings, force)
     seeds, seeds_of_slow = (range(settings.seed, settings.seed + n) for n in (settings.seeds, settings.seeds_of_slow))
+    digits = read_digits(settings.digits) if settings.digits else None
+    computations = transfer_computations(settings.experiments, seeds, seeds_of_slow)
+    computations |= augmentation_computations(settings.augmentation, digits, seeds)
     with study_run(f"theory · {settings.seeds} seeds", settings) as run_id:
-        results, reused = compute(settings.experiments, seeds, seeds_of_slow)
+        results, reused = compute(computations)
         config = settings.model_dump(mode="json")
-        return report_theory(results, reused, settings.experiments, config, run_id, begun, folder)
+        return report_theory(results, reused, settings.experiments, digits, config, run_id, begun, folder)

@@ -23,8 +23,10 @@ from tasks.reporting.figure_style import (
     panel_grid,
     to_svg,
 )
-from tasks.theory.records import CellRecord, Estimate, TheoryResults
-from tasks.theory.summary_text import Pattern, classify_pattern, helps, hurts, percent
+from tasks.theory.estimate import Estimate
+from tasks.theory.estimate_text import helps, hurts, percent
+from tasks.theory.records import CellRecord, TheoryResults
+from tasks.theory.summary_text import Pattern, classify_pattern
 
 SOURCE_STYLES = {source: (COLOURS[i + 1], MARKERS[i + 1], DASHES[i]) for i, source in enumerate(SOURCES)}
 PATTERN_COLOURS = {

@@ -1,35 +1,16 @@
-"""Records of results.json of the theory (schema `medmtl/theory/1`).
+"""Records of results.json of the theory (schema `medmtl/theory/2`): of transfer between tasks, and the whole.
 
-Every interval is a 95 % interval over seeds by Student's t; with one seed there is none.
+What schema 1 had is unchanged; `augmentation` is new.
 """
 
-from collections.abc import Sequence
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
-import numpy as np
 from pydantic import Field, FiniteFloat
-from scipy.special import stdtrit
 
 from tasks.records.base import Count, Record
 from tasks.records.data import CheckRecord
-
-
-class Estimate(Record):
-    """A mean over seeds with its 95 % interval, null where there is one seed."""
-
-    mean: FiniteFloat
-    lo: FiniteFloat | None
-    hi: FiniteFloat | None
-    above: Count = Field(description="seeds whose value lies above 0")
-    seeds: Count
-
-    @classmethod
-    def over(cls, values: Sequence[float]) -> Self:
-        """Estimate mean and interval from one value per seed."""
-        n, mean = len(values), float(np.mean(values))
-        half = float(stdtrit(n - 1, 0.975) * np.std(values, ddof=1) / np.sqrt(n)) if n > 1 else None
-        lo, hi = (None, None) if half is None else (mean - half, mean + half)
-        return cls(mean=mean, lo=lo, hi=hi, above=sum(value > 0 for value in values), seeds=n)
+from tasks.theory.augmentation_records import AugmentationRecord
+from tasks.theory.estimate import Estimate
 
 
 class TransferRecord(Record):
@@ -111,7 +92,7 @@ class NonlinearRecord(Record):
 class TheoryResults(Record):
     """All of results.json."""
 
-    schema_: Literal["medmtl/theory/1"] = Field("medmtl/theory/1", serialization_alias="schema")
+    schema_: Literal["medmtl/theory/2"] = Field("medmtl/theory/2", serialization_alias="schema")
     config: dict[str, Any]
     version: str
     git: str | None
@@ -137,3 +118,4 @@ class TheoryResults(Record):
         description="link -> share of inputs on the wrong side, Figure 2's target without a source"
     )
     linked_figure_3: tuple[NonlinearRecord, ...]
+    augmentation: AugmentationRecord = Field(description="the theory of data augmentation")

@@ -15,17 +15,24 @@ from models.theory.linear_tasks import SOURCES
 from models.theory.transfer_map import GRID
 from tasks.arms import mlflow_runs
 from tasks.records.base import write_results
-from tasks.records.summary_text import signed
 from tasks.reporting.log_report import log_report
 from tasks.reporting.page import write_page
 from tasks.runtime.progress import LOGGER
 from tasks.runtime.run_folder import REPORT, RESULTS
 from tasks.runtime.versions import git_commit, versions
+from tasks.theory.augmentation_figures import draw_augmentation_figures
+from tasks.theory.augmentation_page import augmentation_contents, augmentation_lines
+from tasks.theory.augmentation_summary import summarise_augmentation
 from tasks.theory.computations import ComputationsSettings
+from tasks.theory.digits import Digits
+from tasks.theory.estimate import Estimate
+from tasks.theory.estimate_text import change_text, css_class, percent, points_text
 from tasks.theory.figures import draw_figures
-from tasks.theory.records import CellRecord, Estimate, TheoryResults
+from tasks.theory.records import CellRecord, TheoryResults
 from tasks.theory.summary import summarise
-from tasks.theory.summary_text import MEANING, QUESTION, answer, classify_pattern, helps, hurts, percent
+from tasks.theory.summary_text import MEANING, QUESTION, answer, classify_pattern
+
+TITLE = "When do related tasks help, and when do transformed samples?"
 
 
 @task(name="report theory", cache_policy=NO_CACHE)
@@ -33,6 +40,7 @@ def report_theory(
     computed: Mapping[str, Sequence[Any]],
     reused: int,
     settings: ComputationsSettings,
+    digits: Digits | None,
     config: Mapping[str, Any],
     run_id: str,
     started: float,
@@ -40,8 +48,9 @@ def report_theory(
 ) -> Path:
     """Write results.json and report.html and log them, with the changes as metrics, to the MLflow run.
 
-    `computed` and `reused` are what `tasks.theory.computations.compute` returned with `settings`; `config` holds all
-    settings of the run, which `started` at that `time.monotonic()`; config.yaml is written beside them.
+    `computed` and `reused` are what `tasks.theory.parts.compute` returned for both papers, the first one's with
+    `settings` and the second one's with `digits`; `config` holds all settings of the run, which `started` at that
+    `time.monotonic()`; config.yaml is written beside them.
 
     Returns:
         The path of report.html.
@@ -56,6 +65,7 @@ def report_theory(
         reused=reused,
         question=QUESTION,
         answer=answer(summary["figure_3"], summary["cells"]),
+        augmentation=summarise_augmentation(computed, digits),
         **summary,
     )
     write_results(results, folder / RESULTS)
@@ -65,26 +75,28 @@ def report_theory(
         metrics = {f"change/{r.solver}/task {r.source}": r.change.mean for r in records}
         mlflow_runs.log_metrics(run_id, metrics, step=samples, timestamp_ms=page.stat().st_mtime_ns // 1_000_000)
     _log_results(results)
+    for line in augmentation_lines(results.augmentation):
+        LOGGER.info("%s", line)
     log_report(page, {}, {}, run_id)
     return page
 
 
 def _log_results(results: TheoryResults) -> None:
-    """Log the main numbers, one line each."""
+    """Log the main numbers of transfer between tasks, one line each."""
     for sentence in results.answer:
         LOGGER.info("%s", sentence)
     for solver, rows in _figure_3_tables(results):
         for source, changes in rows:
-            LOGGER.info("%s, task %d: %s", solver, source, "; ".join(_format_change(change) for change in changes))
+            LOGGER.info("%s, task %d: %s", solver, source, "; ".join(change_text(change) for change in changes))
     for solver, counts, total in _pattern_counts(results):
         LOGGER.info("map, %s, of %d cells: %s", solver, total, ", ".join(f"{name} {n}" for name, n in counts.items()))
     for capacity in results.capacity:
-        LOGGER.info("shared width %d: %s", capacity.width, _format_change(capacity.change))
+        LOGGER.info("shared width %d: %s", capacity.width, change_text(capacity.change))
     for row in results.theorem_2.rows:
         LOGGER.info("Theorem 2, %d source samples: error %.4f of ‖θ‖", row.samples, row.off.mean)
     for boundary in results.figure_2:
         LOGGER.info(
-            "Figure 2, %s, %s: %s percentage points", boundary.link, boundary.source, _format_points(boundary.change)
+            "Figure 2, %s, %s: %s percentage points", boundary.link, boundary.source, points_text(boundary.change)
         )
     for check in results.checks:
         LOGGER.info("%s: %s (%s)", check.result, check.rule, check.found)
@@ -94,9 +106,11 @@ def write_theory_page(results: TheoryResults, out: Path) -> Path:
     """Write the page to the file `out` and return its path; the same results give the same bytes."""
     cells, samples = [cell for cell in results.cells if cell.varied != GRID], _source_samples(results)
     contents = {
+        "title": TITLE,
         "results": results,
         "settings": results.config["experiments"],
-        "figures": draw_figures(results),
+        "settings_of_augmentation": results.config["augmentation"],
+        "figures": draw_figures(results) | draw_augmentation_figures(results.augmentation),
         "figure_3_tables": _figure_3_tables(results),
         "samples": samples,
         "minima": [(source, [results.minima[f"{source} {m}"].mean for m in samples]) for source in SOURCES],
@@ -104,11 +118,13 @@ def write_theory_page(results: TheoryResults, out: Path) -> Path:
         "meaning": MEANING,
         "cells": [(cell, _describe(cell), classify_pattern(cell.changes)) for cell in cells],
         "seeds_of_slow": results.cells[0].changes[0].change.seeds,
-        "format_change": _format_change,
-        "format_points": _format_points,
-        "css_class": _css_class,
+        "change_text": change_text,
+        "points_text": points_text,
+        "percent": percent,
+        "css_class": css_class,
         "config": json.dumps(results.config, indent=2, ensure_ascii=False),
     }
+    contents |= augmentation_contents(results.augmentation)
     return write_page("theory.html.j2", contents, (np.empty((0, 1, 1), np.uint8), ()), out)
 
 
@@ -140,22 +156,3 @@ def _describe(cell: CellRecord) -> str:
         "target_samples": f"{cell.target_samples} target samples",
         "scaling": "loss: sum of the tasks' means",
     }[cell.varied]
-
-
-def _format_change(change: Estimate) -> str:
-    """Format a relative change as '−83 % (−86 to −80)'."""
-    if change.lo is None or change.hi is None:
-        return percent(change.mean)
-    lo, hi = (percent(end).removesuffix(" %") for end in (change.lo, change.hi))
-    return f"{percent(change.mean)} ({lo} to {hi})"
-
-
-def _format_points(change: Estimate) -> str:
-    """Format a difference of shares in percentage points, as '−2.3 (−3.0 to −1.6)'."""
-    ends = (change.mean, change.lo, change.hi)
-    mean, *interval = (signed(100 * end, 1) for end in ends if end is not None)
-    return f"{mean} ({' to '.join(interval)})" if interval else mean
-
-
-def _css_class(change: Estimate) -> str:
-    return "good" if helps(change) else "bad" if hurts(change) else ""

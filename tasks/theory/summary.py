@@ -9,11 +9,11 @@ from models.theory.transfer import MINIMA, SINGLE_TASK
 from tasks.records.data import CheckRecord
 from tasks.records.summary_text import signed
 from tasks.theory.computations import ComputationsSettings
+from tasks.theory.estimate import Estimate
 from tasks.theory.records import (
     BoundaryRecord,
     CapacityRecord,
     CellRecord,
-    Estimate,
     NonlinearRecord,
     SubspaceRecord,
     Theorem2ErrorRecord,

@@ -6,7 +6,8 @@ from enum import StrEnum
 from models.theory.linear_tasks import SOURCES
 from models.theory.transfer import OPTIMUM
 from tasks.records.summary_text import join_names
-from tasks.theory.records import CellRecord, Estimate, TransferRecord
+from tasks.theory.estimate_text import percent
+from tasks.theory.records import CellRecord, TransferRecord
 
 QUESTION = "When does training with a related task help, and when does the paper's Figure 3 hold?"
 
@@ -26,16 +27,6 @@ MEANING = {
     Pattern.TASK_2_HURTS: "the source with the target's covariance hurts, the misaligned sources help",
     Pattern.MIXED: "for example tasks 3 and 4 hurt more with many samples than with few",
 }
-
-
-def helps(change: Estimate) -> bool:
-    """Check whether the change of the error is negative: its whole interval, or its mean where there is none."""
-    return (change.mean if change.hi is None else change.hi) < 0
-
-
-def hurts(change: Estimate) -> bool:
-    """Check whether the change of the error is positive: its whole interval, or its mean where there is none."""
-    return (change.mean if change.lo is None else change.lo) > 0
 
 
 def classify_pattern(changes: Sequence[TransferRecord]) -> Pattern:
@@ -80,8 +71,3 @@ def _solver_phrase(name: str) -> str:
     if kind == "alternating":
         return f"with alternating least squares stopped after {count} sweeps"
     return {"optimum": "at the global optimum", "descent": "after descent from a random start"}.get(name, name)
-
-
-def percent(change: float) -> str:
-    """Format a relative change as '+230 %' or '−83 %'."""
-    return f"{100 * change:+,.0f} %".replace("-", "−")

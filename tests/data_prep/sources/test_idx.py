@@ -15,8 +15,6 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from data_prep.errors import DataError
 from data_prep.sources.idx import MAX_VALUES, read_idx
 
-MNIST = Path(__file__).parents[4] / "shared" / "data" / "vision"
-
 
 def idx_bytes(shape: tuple[int, ...], values: bytes, kind: int = 8) -> bytes:
     return struct.pack(f">HBB{len(shape)}I", 0, kind, len(shape), *shape) + values
@@ -92,9 +90,9 @@ def test_what_is_no_regular_file_is_refused(tmp_path: Path) -> None:
             read_idx(tmp_path / name)
 
 
-@pytest.mark.skipif(not MNIST.is_dir(), reason="MNIST is not there: ../shared/data/vision")
-def test_mnist_is_read_whole() -> None:
-    images, labels = (read_idx(MNIST / f"t10k-{name}-ubyte.gz") for name in ("images-idx3", "labels-idx1"))
+def test_mnist_is_read_whole(shared_data: Path) -> None:
+    folder = shared_data / "vision"
+    images, labels = (read_idx(folder / f"t10k-{name}-ubyte.gz") for name in ("images-idx3", "labels-idx1"))
     assert (images.shape, labels.shape) == ((10_000, 28, 28), (10_000,))
     assert labels[:5].tolist() == [7, 2, 1, 0, 4]
     assert np.bincount(labels).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]

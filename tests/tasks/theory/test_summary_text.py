@@ -1,6 +1,7 @@
 import pytest
 
-from tasks.theory.records import CellRecord, Estimate, TransferRecord
+from tasks.theory.estimate import Estimate
+from tasks.theory.records import CellRecord, TransferRecord
 from tasks.theory.summary_text import Pattern, answer, classify_pattern, percent
 
 
