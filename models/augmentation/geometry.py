@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
+from models.augmentation.batch_parts import in_parts
+
 BLACK, BORDER, REFLECTED = 0, 1, 2
 """What a position outside the image stands for: grey value 0, the nearest pixel at the border, or the mirrored one."""
 
-_CACHED = 2**16
-"""Pixels that each thread of a CPU moves at a time: their positions then stay in its cache."""
 
-
+@in_parts(2**16)
 def resample(images: Tensor, maps: Tensor, outside: Tensor, *, interpolation: Literal["nearest", "bilinear"]) -> Tensor:
     """Move the pixels of each image by its own chain of affine maps, and read their grey values once.
 
@@ -43,14 +43,22 @@ def resample(images: Tensor, maps: Tensor, outside: Tensor, *, interpolation: Li
     Returns:
         (b, c, s, s) uint8, new. An image's result is the same to the bit in any batch.
     """
-    b, s = len(images), images.shape[-1]
+    s = images.shape[-1]
     linear, offset = _in_pixels(maps, s)
-    at_once = torch.get_num_threads() * max(_CACHED // (s * s), 1) if images.device.type == "cpu" else max(b, 1)
-    moved = torch.empty_like(images, memory_format=torch.contiguous_format)
-    for first in range(0, b, at_once):
-        part = slice(first, first + at_once)
-        moved[part] = _resample(images[part], linear[part], offset[part], outside[part], interpolation)
-    return moved
+    identity = torch.eye(2, device=images.device)
+    moves = _needed((linear != identity).flatten(2).any(-1) | (offset != 0).any(-1))
+    blackens, reflects = _needed(outside == BLACK), _needed(outside == REFLECTED)
+    positions = seen = None
+    for stage in reversed(range(len(moves))):
+        if not moves[stage]:
+            continue
+        reached = _move(positions, s, linear[:, stage], offset[:, stage])
+        mode = outside[:, stage, None, None, None]
+        positions = _fold(reached, s, mode == REFLECTED) if reflects[stage] else reached.clamp(0, s - 1)
+        if blackens[stage]:
+            share = _share_inside(reached.sub_(positions).mul_(mode == BLACK), interpolation)
+            seen = share if seen is None else seen.mul_(share)
+    return images.clone() if positions is None else _read(images, positions, seen, interpolation)
 
 
 def rotation(degrees: Tensor) -> Tensor:
@@ -157,39 +165,11 @@ def _in_pixels(maps: Tensor, s: int) -> tuple[Tensor, Tensor]:
 
 
 def _needed(wanted: Tensor) -> list[bool]:
-    """Whether each stage has an image for which a step changes something: (b, L) bool to L values.
+    """Tell for each stage whether a step changes something of any image: (b, L) bool to L values.
 
     On a GPU every step is taken: to ask would make the host wait. A step that is not needed changes no bit.
     """
     return wanted.any(0).tolist() if wanted.device.type == "cpu" else [True] * wanted.shape[1]
-
-
-def _resample(images: Tensor, linear: Tensor, offset: Tensor, outside: Tensor, interpolation: str) -> Tensor:
-    """Move the pixels of a part of the batch; linear (b, L, 2, 2) and offset (b, L, 2) in pixels."""
-    s = images.shape[-1]
-    identity = torch.eye(2, device=images.device)
-    moves = _needed((linear != identity).flatten(2).any(-1) | (offset != 0).any(-1))
-    blackens, reflects = _needed(outside == BLACK), _needed(outside == REFLECTED)
-    positions = seen = None
-    for stage in reversed(range(len(moves))):
-        if not moves[stage]:
-            continue
-        reached = _move(positions, s, linear[:, stage], offset[:, stage])
-        mode = outside[:, stage, None, None, None]
-        positions = _fold(reached, s, mode == REFLECTED) if reflects[stage] else reached.clamp(0, s - 1)
-        if blackens[stage]:
-            share = _share_inside(reached.sub_(positions).mul_(mode == BLACK), interpolation)
-            seen = share if seen is None else seen.mul_(share)
-    if positions is None:
-        return images
-    if interpolation == "nearest":
-        positions.add_(0.5).floor_()  # not left to grid_sample, which rounds halves to even and Pillow up
-    # The grid stays planar in memory. That is faster than pairs, here and in grid_sample.
-    grid = positions.mul_(2 / s).add_(1 / s - 1).permute(0, 2, 3, 1)
-    grey = grid_sample(images.float(), grid, mode=interpolation, padding_mode="border", align_corners=False)
-    if seen is not None:
-        grey.mul_(seen[:, None])
-    return grey.round_().short().byte()  # on a CPU several times as fast as from float32 to uint8 at once
 
 
 def _move(positions: Tensor | None, s: int, linear: Tensor, offset: Tensor) -> Tensor:
@@ -222,7 +202,19 @@ def _share_inside(excess: Tensor, interpolation: str) -> Tensor:
         interpolation: "nearest" sees the image as far as its pixels reach; "bilinear" fades over a pixel.
     """
     if interpolation == "nearest":
-        inside = excess.add_(0.5).floor_() == 0
-        return (inside[:, 0] & inside[:, 1]).float()
+        excess.add_(0.5).floor_()
     share = excess.abs_().neg_().add_(1).clamp_(min=0)
     return share[:, 0] * share[:, 1]
+
+
+def _read(images: Tensor, positions: Tensor, seen: Tensor | None, interpolation: str) -> Tensor:
+    """Return the grey values at positions (b, 2, s, s), which are overwritten, darkened to the share (b, s, s) seen."""
+    s = images.shape[-1]
+    if interpolation == "nearest":
+        positions.add_(0.5).floor_()  # not left to grid_sample, which rounds halves to even and Pillow up
+    # The grid stays planar in memory. That is faster than pairs, here and in grid_sample.
+    grid = positions.mul_(2 / s).add_(1 / s - 1).permute(0, 2, 3, 1)
+    grey = grid_sample(images.float(), grid, mode=interpolation, padding_mode="border", align_corners=False)
+    if seen is not None:
+        grey.mul_(seen[:, None])
+    return grey.round_().short().byte()  # on a CPU several times as fast as from float32 to uint8 at once

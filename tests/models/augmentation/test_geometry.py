@@ -293,8 +293,8 @@ def random_move(seed, b, s):
 
 
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
-@pytest.mark.parametrize(("s", "b"), [(1, 5), (7, 37), (32, 150), (224, 5)])
-def test_an_image_is_moved_to_the_same_bits_in_any_batch(s, b, interpolation, monkeypatch):
+@pytest.mark.parametrize(("s", "b"), [(1, 5), (7, 37), (32, 150), (224, 7)])
+def test_an_image_is_moved_to_the_same_bits_in_any_batch(s, b, interpolation):
     images, maps, outside = random_move(s, b, s)
 
     def moved(rows):
@@ -305,8 +305,6 @@ def test_an_image_is_moved_to_the_same_bits_in_any_batch(s, b, interpolation, mo
     assert torch.equal(moved(order), whole[order])
     for size in (1, 2, 3):
         assert torch.equal(torch.cat([moved(part) for part in torch.arange(b).split(size)]), whole)
-    monkeypatch.setattr(geometry, "_CACHED", 100)
-    assert torch.equal(moved(torch.arange(b)), whole)
 
 
 def test_each_channel_is_moved_like_a_grey_image_wherever_it_lies_in_memory():
