@@ -190,6 +190,8 @@ def mixup_curves(record: AugmentationRecord) -> str:
     # Linear up to 100 %, logarithmic above: with the ridge kept, a rise has no limit.
     panels[0].set_yscale("symlog", linthresh=1)
     panels[0].yaxis.set_major_formatter(_percent_tick)
+    changes = [row.change.mean for row in shown if row.convention == CONVENTIONS[0]]
+    panels[0].set_ylim(min(0, *changes) - 0.15, 2 * max(1, *changes))
     panels[0].minorticks_off()
     panels[0].set_ylabel("change of the risk")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper left", ncols=4, handletextpad=0.2)

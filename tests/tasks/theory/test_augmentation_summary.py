@@ -22,7 +22,6 @@ from tasks.theory.augmentation_records import AugmentationRecord, Deviations
 from tasks.theory.augmentation_summary import summarise_augmentation
 from tasks.theory.augmentation_text import answer_augmentation
 from tasks.theory.digits import Digits
-from tasks.theory.leading_orders import CLOSE, kept_over_leading, ranges_of_leading_orders, small_over_leading
 
 CASE = (RidgeCase(dimensions=20, samples=10, ridge=0.1, noise=0.5),)
 SETTINGS = AugmentationSettings(
@@ -163,13 +162,3 @@ def test_one_seed_has_no_intervals_and_without_digits_there_is_no_sentence_on_th
     figures = draw_augmentation_figures(record)
     assert "digits" not in figures
     assert all(figure.startswith("<svg") for figure in figures.values())
-
-
-def test_leading_orders_are_close_up_to_the_ends_of_their_ranges() -> None:
-    for ridge in (0.01, 1.0, 30.0):
-        fall = 1 - (ridge / (ridge + 1)) ** 2  # in units of <z,beta>^2 / ||z||^2; the large ridge's order is 2 / ridge
-        assert small_over_leading(ridge) == pytest.approx(fall)
-        assert kept_over_leading(ridge) == pytest.approx(fall / (2 / ridge))
-    small, large = ranges_of_leading_orders()
-    assert small_over_leading(small) == pytest.approx(1 - CLOSE, abs=1e-3)
-    assert kept_over_leading(large) == pytest.approx(1 - CLOSE, abs=1e-3)

@@ -2,7 +2,7 @@ import pytest
 
 from tasks.theory.estimate import Estimate
 from tasks.theory.records import CellRecord, TransferRecord
-from tasks.theory.summary_text import Pattern, answer, classify_pattern, percent
+from tasks.theory.summary_text import Pattern, answer, classify_pattern
 
 
 def record(source: int, samples: int, mean: float, half: float = 0.1, solver: str = "optimum") -> TransferRecord:
@@ -30,14 +30,6 @@ def test_the_pattern_of_a_cell_follows_from_its_means(changes: list[TransferReco
     assert classify_pattern(changes) is pattern
 
 
-def test_the_interval_over_seeds_is_by_students_t() -> None:
-    found = Estimate.over([1.0, 2.0, 3.0, -1.0])
-    assert (found.mean, found.above, found.seeds) == (1.25, 3, 4)
-    assert found.hi - found.mean == pytest.approx(3.182446 * 1.707825 / 2, rel=1e-5)
-    one_seed = Estimate.over([0.5])
-    assert (one_seed.mean, one_seed.lo, one_seed.hi) == (0.5, None, None)
-
-
 def test_the_answer_states_the_numbers() -> None:
     changes = cell((-0.5, -0.6), (1, -0.5), (2, 0.5))
     cells = [
@@ -58,7 +50,3 @@ def test_the_answer_states_the_numbers() -> None:
     assert "task 2 by −60 % to −50 %, task 3 by −50 % to +100 % and task 4 by +50 % to +200 %" in first
     assert second.startswith("Of 1 settings, the paper's pattern")
     assert "by the means over seeds, in 1 at the global optimum and in 1 with alternating least squares" in second
-
-
-def test_changes_are_signed_per_cent() -> None:
-    assert (percent(12.345), percent(-0.831)) == ("+1,234 %", "−83 %")

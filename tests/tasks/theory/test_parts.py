@@ -1,4 +1,4 @@
-"""Computations of the theory and their stored parts: a damaged one is named, and never taken for a result."""
+"""Parts of the theory: stored once, found again, and a damaged one is named and never taken for a result."""
 
 import hashlib
 import json
