@@ -124,6 +124,8 @@ def _remedy(error: OSError) -> str:
 
 def _validation_line(error: ValidationError) -> str:
     first, *others = error.errors()
+    # a list with a wrong entry counts as empty, and so as too short
+    others = [each for each in others if each["type"] != "too_short" or first["loc"][: len(each["loc"])] != each["loc"]]
     where = _one_line(".".join(str(part)[:100] for part in first["loc"]))
     context = first.get("ctx", {})
     if first["type"] == "union_tag_invalid":

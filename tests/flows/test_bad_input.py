@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from flows.cli import BAD_INPUT, OK, exit_code
+from flows.settings import compose
+from flows.study import StudySettings
 
 pytestmark = pytest.mark.slow
 
@@ -64,6 +66,50 @@ def test_names_and_values_that_are_none(refused: Refused, small: list[str], smal
     assert "did you mean Effusion?" in line
     assert "conv4" in refused("train", *small_train, "--backbone", "conv5")
     assert "use --split random" in refused("study", *small, "--split", "chexnet")
+
+
+LISTS = {
+    "invert": "turns the grey scale of a radiograph, so that air looks like bone: leave invert out",
+    "solarize": "turns the grey scale of a radiograph, so that air looks like bone: leave solarize out",
+    "vertical_flip": "turns a radiograph upside down: leave vertical_flip out",
+    "{name: posterize, low: 8, high: 2}": "leaves 2 bits of a radiograph's grey values; findings need 5: leave",
+    "{name: translate_x, high: 0.34}": "out of a radiograph, by 34%; the limit is 25%: leave translate_x out",
+}
+"""Operation that destroys labels -> why, and the remedy."""
+
+POLICIES = {
+    "{kind: uncertainy}": "policies.1: unknown kind 'uncertainy'; did you mean uncertainty?",
+    "{kind: composed, operations: [rotate, equalise]}": "unknown operation 'equalise'; did you mean 'equalize'?",
+    "{kind: composed, operations: papr}": "unknown list of operations 'papr'; did you mean 'paper'?",
+    "{kind: randaugment, level: 31}": "randaugment.level: input should be less than or equal to 30; got '31'",
+    "{kind: composed, operations: [{name: rotate, low: 300}]}": "of rotate must lie in -180 to 180; got ",
+    "{kind: uncertainty, selected: 5}": "selected must be at most the number of candidates, 4; got 5",
+    "{kind: none}": "policies: none is named twice in none, none; name each once",
+    "{kind: randaugment, operations: randaugment}": "by 45%; the limit is 25%: leave translate_x out of its operations",
+} | {f"{{kind: composed, operations: [rotate, {operation}]}}": said for operation, said in LISTS.items()}
+
+
+def test_a_policy_that_cannot_be_used_is_one_line_before_any_work(
+    refused: Refused, medmtl_home: Path, small: list[str]
+) -> None:
+    study = Path(small[1]).read_text()
+    for policy, said in POLICIES.items():
+        Path("policies.yaml").write_text(f"{study}policies: [{{kind: none}}, {policy}]\n")
+        line = refused("study", "--config", "policies.yaml", "--out", "out")
+        assert said in line
+        assert "more)" not in line
+    assert "did you mean simple?" in refused("study", *small, "--policy", "simpel")
+    assert "one --policy; got none, simple" in refused("train", *small, "--policy", "none", "--policy", "simple")
+    assert not Path("out").exists()
+    assert not (medmtl_home / "stores").exists()
+    assert not (medmtl_home / "mlflow-artifacts").exists()
+
+
+def test_a_list_that_destroys_labels_can_be_asked_for_by_name(tmp_path: Path) -> None:
+    file = tmp_path / "policies.yaml"
+    file.write_text("policies: [{kind: composed, operations: [rotate, invert], allow: [invert]}]\n")
+    settings = compose(StudySettings, file, {})
+    assert [operation.name for operation in settings.policies[0].drawn] == ["rotate", "invert"]
 
 
 def test_a_damaged_store(
