@@ -14,9 +14,11 @@ from tests.models.augmentation.test_operations import TORCHVISION_NAMES
 THEIRS = {ours: theirs for theirs, ours in TORCHVISION_NAMES.items()}
 SIDE = 56
 MOVES = {"rotate", "shear_x", "shear_y", "translate_x", "translate_y"}
-LEAST_EQUAL = 0.97
-"""Share of pixels that are equal where a picture moves: at some magnitudes a whole row, 1.8 % of them, lies half-way
-between two rows."""
+LEAST_EQUAL = 0.99
+"""Share of pixels that are equal where a picture moves."""
+
+OFF_TIES = 0.999
+"""At a shear of exactly 0.2 every fifth row lies half-way between two pixels, and torchvision differs from Pillow too."""
 
 
 def picture(channels):
