@@ -14,11 +14,11 @@ from tests.models.augmentation.test_operations import TORCHVISION_NAMES
 THEIRS = {ours: theirs for theirs, ours in TORCHVISION_NAMES.items()}
 SIDE = 56
 MOVES = {"rotate", "shear_x", "shear_y", "translate_x", "translate_y"}
-LEAST_EQUAL = 0.99
+LEAST_EQUAL = 0.98
 """Share of pixels that are equal where a picture moves."""
 
 OFF_TIES = 0.999
-"""At a shear of exactly 0.2 every fifth row lies half-way between two pixels, and torchvision differs from Pillow too."""
+"""At a shear of 0.2 every fifth row lies half-way between two pixels, and torchvision differs from Pillow too."""
 
 
 def picture(channels):
