@@ -14,7 +14,7 @@ from tests.models.augmentation.test_operations import TORCHVISION_NAMES
 THEIRS = {ours: theirs for theirs, ours in TORCHVISION_NAMES.items()}
 SIDE = 56
 MOVES = {"rotate", "shear_x", "shear_y", "translate_x", "translate_y"}
-LEAST_EQUAL = 0.98
+LEAST_EQUAL = 0.97
 """Share of pixels that are equal where a picture moves."""
 
 OFF_TIES = 0.999
