@@ -14,7 +14,7 @@ from tests.models.augmentation.test_operations import TORCHVISION_NAMES
 THEIRS = {ours: theirs for theirs, ours in TORCHVISION_NAMES.items()}
 SIDE = 56
 MOVES = {"rotate", "shear_x", "shear_y", "translate_x", "translate_y"}
-LEAST_EQUAL = 0.97
+LEAST_EQUAL = 0.99
 """Share of pixels that are equal where a picture moves."""
 
 OFF_TIES = 0.999
@@ -52,6 +52,7 @@ def test_an_operation_gives_torchvisions_image_at_every_level(operation, channel
     image = picture(channels)
     for level in np.linspace(0, 1, 31):
         magnitude = operation.low + level * (operation.high - operation.low)
+        magnitude *= OFF_TIES if operation.name.startswith("shear") else 1
         for signed in {magnitude, -magnitude} if operation.signed else {magnitude}:
             expected, found = theirs(image, operation.name, signed), ours(image, operation.name, signed)
             distance = (expected.int() - found.int()).abs()
