@@ -32,8 +32,8 @@ def test_a_part_is_computed_once_and_again_where_anything_that_it_depends_on_cha
 
     first = {"a": Computation({"n": 1}, run, range(3)), "b": Computation({"n": 1}, run, range(2))}
     assert parts.compute.fn(first) == ({"a": [{"seed": s} for s in (0, 1, 2)], "b": [{"seed": s} for s in (0, 1)]}, 0)
-    assert sorted(computed) == [0, 0, 1, 1, 2]
     assert parts.compute.fn(first)[1] == 5
+    assert sorted(computed) == [0, 0, 1, 1, 2]
     changed = first | {"b": Computation({"n": 2}, run, range(2))}
     assert parts.compute.fn(changed)[1] == 3
 
