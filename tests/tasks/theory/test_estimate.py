@@ -42,3 +42,4 @@ def test_a_change_is_written_with_its_interval_and_coloured_only_where_that_leav
     ]
     assert [points_text(each) for each in (clear, one_seed)] == ["−50.0 (−60.0 to −40.0)", "+50.0"]
     assert [css_class(each) for each in (clear, unclear, one_seed)] == ["good", "", "bad"]
+    assert css_class(Estimate(mean=-0.5, lo=-1.1, hi=0.1, above=1, seeds=5)) == ""
