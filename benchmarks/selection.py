@@ -38,12 +38,13 @@ from scipy.special import stdtrit
 
 from benchmarks.report import parser, print_table, publish
 from data_prep.sources.idx import read_idx
-from models.augmentation.operations import LISTS, NAMES
+from models.augmentation.operations import LISTS
 from models.augmentation.policies import PolicySettings
 from models.data.image_batches import Examples, examples
 from models.networks.multitask import NetworkSettings, initial_network
 from models.randomness import seed_for
 from models.training.image_training import ImageEpochReport, TrainingSettings, ValidationMetric, fit, predict
+from models.training.selection import chosen_over_drawn
 from models.weighting.registry import UniformSettings, make_weighting
 
 TRAINING, VALIDATION = 7000, 1000
@@ -133,24 +134,15 @@ def train(setting: Setting, policy: str, noise: float, seed: int) -> Found:
     fit(network, rule, train_set, val, settings, metric=ValidationMetric(accuracy), **how)
     scored = float(accuracy(test.targets.numpy(), predict(network, test.pixels).numpy())[0])
     network.load_state_dict(last["network"])
+    ratios = chosen_over_drawn(chosen, [(report.drawn, report.chosen) for report in reports[1:]])
     wrong = given != labels[rows[0]]
     predicted = predict(network, train_set.pixels).numpy().argmax(1)
     agreement = float(np.mean(predicted[wrong] == given[wrong])) if wrong.any() else None
-    return Found(policy, noise, seed, scored, agreement, _ratios(reports[1:]))
+    return Found(policy, noise, seed, scored, agreement, ratios)
 
 
 def _examples(pixels: NDArray[np.uint8], labels: NDArray[np.int64], part: str) -> Examples:
     return examples(pixels, labels[:, None], tuple(f"{part} {i}" for i in range(len(pixels))))
-
-
-def _ratios(reports: Sequence[ImageEpochReport]) -> dict[str, float]:
-    """Return chosen over drawn of each operation; empty if nothing was selected."""
-    counts = [np.array([report.drawn, report.chosen]) for report in reports if report.drawn]
-    if not counts:
-        return {}
-    drawn, chosen = np.sum(counts, axis=0)
-    share = chosen / max(chosen.sum(), 1) / np.maximum(drawn / max(drawn.sum(), 1), 1e-12)
-    return {operation.name: float(share[NAMES.index(operation.name)]) for operation in LISTS["paper"]}
 
 
 def interval(values: Sequence[float]) -> tuple[float, float, float]:

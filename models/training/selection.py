@@ -10,6 +10,7 @@ running statistics stay, and no random number generator is used.
 Shapes: b images, C candidates of each, S of them selected, k tasks; candidates are ordered by number, then by image.
 """
 
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, cast
 
 import torch
@@ -137,6 +138,31 @@ class Selection:
         present = one_hot(cast(Tensor, candidates.operations), len(NAMES)).amax(1)
         self._drawn += present.sum(0)
         self._chosen += present.to(chosen.device, non_blocking=True)[chosen].sum(0)
+
+
+def chosen_over_drawn(policy: BasePolicy, counts: Iterable[tuple[Sequence[int], Sequence[int]]]) -> dict[str, float]:
+    """Compute how often each operation is in a selected candidate, divided by how often it is in a candidate.
+
+    Above 1 the selection prefers the operation; 1 is expected of a choice at random.
+
+    Args:
+        policy: of the training.
+        counts: of each epoch, candidates and selected candidates with each operation of
+            `models.augmentation.operations.NAMES`, see `Selection.counts`; both empty without a selection.
+
+    Returns:
+        Operation -> ratio, of the operations that were drawn; empty if nothing was selected.
+    """
+    selecting = [(drawn, chosen) for drawn, chosen in counts if drawn]
+    if not (selecting and isinstance(policy, UncertaintyPolicy)):
+        return {}
+    drawn, chosen = torch.tensor(selecting).sum(0).tolist()
+    per_candidate = policy.candidates / policy.selected
+    return {
+        name: per_candidate * of_chosen / of_drawn
+        for name, of_drawn, of_chosen in zip(NAMES, drawn, chosen, strict=True)
+        if of_drawn and name != "identity"
+    }
 
 
 def score(

@@ -16,7 +16,7 @@ from models.training import image_training, selection
 from models.training.image_step import Step
 from models.training.image_training import TrainingSettings, fit
 from models.training.losses import image_losses, label_entropy
-from models.training.selection import Selection, score, select
+from models.training.selection import Selection, chosen_over_drawn, score, select
 from models.weighting.registry import UniformSettings, WeightingSettings, make_weighting
 from tests.models.training.test_distributed import WITHOUT_NORMALISATION
 
@@ -218,6 +218,17 @@ def test_a_random_score_chooses_every_operation_as_often_as_it_is_drawn(monkeypa
     listed[IDENTITY] = False
     assert listed.sum() == 16
     assert chisquare(chosen[listed], drawn[listed] * chosen[listed].sum() / drawn[listed].sum()).pvalue > 1e-4
+
+
+def test_chosen_over_drawn_is_a_ratio_of_shares_of_candidates():
+    policy = UncertaintyPolicy(candidates=4, selected=2)
+    drawn, chosen = [0] * len(NAMES), [0] * len(NAMES)
+    drawn[IDENTITY], drawn[NAMES.index("rotate")], drawn[NAMES.index("invert")] = 9, 40, 10
+    chosen[NAMES.index("rotate")], chosen[NAMES.index("invert")] = 20, 10
+    found = chosen_over_drawn(policy, [((), ()), (drawn, chosen), (drawn, chosen)])
+    assert found == {"rotate": 1.0, "invert": 2.0}
+    assert chosen_over_drawn(policy, [((), ())]) == {}
+    assert chosen_over_drawn(ComposedPolicy(), []) == {}
 
 
 def naive_score(policy, logits, targets, weights):
