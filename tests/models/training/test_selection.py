@@ -127,6 +127,37 @@ def test_before_the_end_of_the_warm_up_it_is_composed():
     assert [bool(report.drawn) for report in half.history] == [False, True, True]
 
 
+def chooser(steps=12, **policy):
+    """The selection of a training, without the training."""
+    rule, net = make_weighting(UniformSettings(), 3), network()
+    made = UncertaintyPolicy(operations="paper", then="paper", **policy)
+    return Selection(Step(net, rule, SETTINGS, "cpu"), made, rule, seed=0, steps=steps, n=len(TRAIN))
+
+
+@pytest.mark.parametrize(("warmup", "first"), [(0.0, 0), (0.5, 6), (1.0, 12)])
+def test_selection_begins_after_its_share_of_the_steps(warmup, first):
+    selecting = chooser(warmup=warmup, selected=2)
+    candidates = [len(selecting.draw(torch.arange(5), 1, number).operations) // 5 for number in range(12)]
+    assert candidates == [2] * first + [4] * (12 - first)
+
+
+@pytest.mark.parametrize("selected", [1, 3])
+def test_the_batch_holds_the_chosen_candidates_with_their_targets(monkeypatch, selected):
+    selecting, rows = chooser(selected=selected), torch.tensor([31, 4, 17, 40, 8])
+    drawn = selecting.draw(rows, 1, 0)
+    used = torch.cat((rows, drawn.partner_rows))
+    candidates = selecting.augment(drawn, TRAIN.pixels[used], TRAIN.targets[used], used)
+    scores = torch.rand(4, 5, generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr(selection, "score", lambda *given, **how: scores.flatten())
+    batch = selecting(candidates, 0)
+    for s in range(selected):
+        for i in range(5):
+            chosen = scores[:, i].argsort(descending=True)[s]
+            assert torch.equal(batch.pixels[s * 5 + i], candidates.pixels[chosen * 5 + i])
+            assert torch.equal(batch.targets[s * 5 + i], candidates.targets[chosen * 5 + i])
+    assert len(batch.pixels) == len(batch.targets) == selected * 5
+
+
 def test_all_candidates_are_trained_without_a_score(monkeypatch):
     monkeypatch.setattr(Step, "evaluate", None)
     everything = run({**UNCERTAIN, "candidates": 3, "selected": 3})
