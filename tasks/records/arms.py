@@ -103,8 +103,8 @@ class ArmRecord(Record):
     chosen: dict[str, FiniteFloat] = Field(
         {},
         exclude_if=operator.not_,
-        description="where the policy selects among candidates: operation -> how often it is in a selected candidate, "
-        "as a multiple of how often it is in a candidate, over the whole training",
+        description="where the policy selects among candidates: operation -> share of the selected candidates that "
+        "have it, as a multiple of the share of all candidates that have it, over all selections of the training",
     )
     facts: dict[str, FiniteFloat] = Field(
         {}, description="diagnostics of the method, such as the rank that it chose at its last refresh"

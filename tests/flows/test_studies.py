@@ -21,6 +21,14 @@ def test_a_ready_study_is_valid_and_begins_with_its_command_its_time_and_its_res
     assert any(line.startswith(("Measured 20", "Not measured")) for line in head)
 
 
+def test_sampling_is_studied_beside_its_baseline_and_what_it_costs() -> None:
+    (path,) = (path for path in STUDIES if path.stem == "policies")
+    varied = compose(StudySettings, path, {}).varied
+    names = [policy.name for policy in varied.policies]
+    assert {"none", "composed", "uncertainty", "uncertainty(selection=lowest)", "compute_matched"} <= set(names)
+    assert (varied.baseline, varied.baseline_policy) == ("uniform", "none")
+
+
 @pytest.mark.parametrize("name", ["smoke", "all_methods"])
 def test_every_method_is_in_the_studies_of_all_methods(name: str) -> None:
     union, _ = get_args(WeightingSettings)

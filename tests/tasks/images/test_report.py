@@ -391,7 +391,7 @@ def test_a_page_of_one_policy_is_that_of_a_study_of_methods_but_for_its_name(tmp
 
 def test_what_the_selection_prefers_is_shown_by_operation_and_policy(tmp_path: Path) -> None:
     text = report(tmp_path, policy_study(methods=("uniform",))).text
-    assert "What the selection prefers operation uncertainty rotate 1.30 cutout 0.70 How often" in text
+    assert "What the selection prefers operation uncertainty rotate 1.30 cutout 0.70 The share of" in text
     both = report(tmp_path, policy_study()).text
     assert "operation uniform · uncertainty svd · uncertainty rotate 1.30 1.30" in both
     assert "What the selection prefers" not in report(tmp_path, fake_study()).text
