@@ -5,6 +5,7 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from models.theory.augmented_ridge import CONVENTIONS
+from models.theory.digit_ridge import EQUIVALENT
 from tasks.records.summary_text import signed
 from tasks.theory.augmentation_records import AugmentationRecord, Deviations, DigitBestRecord, DigitsRecord
 from tasks.theory.augmentation_text import noise_text
@@ -45,6 +46,7 @@ def augmentation_contents(record: AugmentationRecord) -> dict[str, Any]:
         "mixup_groups": mixup_groups(record),
         "digit_tables": _digit_tables(record.digits) if record.digits else {},
         "small": small,
+        "equivalent": EQUIVALENT,
         "noise_text": noise_text,
         "percent_of": percent_of,
     }

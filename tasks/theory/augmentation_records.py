@@ -5,6 +5,7 @@ the ridge, `kept` and `rescaled`, are those of `models.theory.augmented_ridge`.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Self
 
 import numpy as np
@@ -210,6 +211,12 @@ class DigitsRecord(Record):
     count: Count
     rows: tuple[DigitErrorRecord, ...]
     best: tuple[DigitBestRecord, ...]
+
+    @property
+    def ridge_step(self) -> float:
+        """The largest factor between neighbouring ridges; 1 where there is one ridge."""
+        ridges = sorted({row.ridge for row in self.rows})
+        return max((above / below for below, above in pairwise(ridges)), default=1.0)
 
 
 class AugmentationRecord(Record):

@@ -152,6 +152,7 @@ def test_the_best_ridge_of_each_arm_is_compared_with_plain_ridge_at_its_own_by_s
         each = [errors[row.arm, *setting, row.ridge, s] - errors[ARMS[0], *setting, plain, s] for s in range(3)]
         assert row.minus_plain.mean == pytest.approx(np.mean(each))
     assert len(record.digits.best) == len(ARMS) * 2 * 2
+    assert record.digits.ridge_step == pytest.approx(0.1 / 0.01)
 
 
 def test_one_seed_has_no_intervals_and_without_digits_there_is_no_sentence_on_them() -> None:
