@@ -1,11 +1,12 @@
 """Checks of the theory of data augmentation: each statement with the figure found for it, and whether it holds."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import chain
 
 from tasks.records.data import CheckRecord
 from tasks.records.summary_text import join_names, signed
-from tasks.theory.augmentation_records import FAR, AugmentationRecord, Deviations
+from tasks.theory.augmentation_records import FAR, AugmentationRecord, Deviations, MixupRecord
+from tasks.theory.estimate import Estimate
 from tasks.theory.estimate_text import helps, percent, percent_of
 from tasks.theory.leading_orders import kept_over_leading
 
@@ -15,7 +16,6 @@ LIMIT_TOLERANCE = 0.02  # of a ratio to the leading order; relative where it is 
 BIAS_SHARE = 0.9  # of the designs of each setting: 36 of 40
 NEAR_SHARE = 0.95  # of comparisons within 3 standard errors; of exact ones 99.7 % are
 GRAM_TOLERANCE = 0.2  # of the root mean square deviation, which is 1 where the expectation holds
-UNIFORM = 1.0
 ABOVE_BEST = 1.5
 
 _Check = tuple[str, str, bool]
@@ -119,22 +119,19 @@ def _mixup(record: AugmentationRecord) -> Iterable[_Check]:
         str(deviations),
         deviations.far <= (1 - NEAR_SHARE) * deviations.seeds,
     )
-    uniform = [row for row in rescaled if row.concentration == UNIFORM]
-    lowest = min(row.relative_ridge for row in uniform)
-    for rule, rows, holds in (
-        (
-            f"It lowers the risk at {lowest:g} λ* (weight uniform)",
-            [row for row in uniform if row.relative_ridge == lowest],
+    main = record.main_mixup("rescaled")
+    lowest = min(row.relative_ridge for row in main)
+    if lowest < 1:
+        yield _change_check(
+            f"It lowers the risk at {lowest:g} λ* (weight {main[0].weight})",
+            [row for row in main if row.relative_ridge == lowest],
             helps,
-        ),
-        (
-            f"It does not lower it at {ABOVE_BEST:g} λ* and above",
-            [row for row in uniform if row.relative_ridge >= ABOVE_BEST],
-            lambda change: change.mean >= 0,
-        ),
-    ):
-        found = "; ".join(f"{percent(row.change.mean, 1)} ({row.name})" for row in rows)
-        yield rule, found, all(holds(row.change) for row in rows)
+        )
+    above = [row for row in main if row.relative_ridge >= ABOVE_BEST]
+    if above:
+        yield _change_check(
+            f"It does not lower it at {ABOVE_BEST:g} λ* and above", above, lambda change: change.mean >= 0
+        )
     for centred in (True, False):
         grams = [row for row in record.grams if row.centred == centred]
         term = "" if centred else ", with the term x̄x̄ᵀ"
@@ -148,6 +145,11 @@ def _mixup(record: AugmentationRecord) -> Iterable[_Check]:
             ),
             all(abs(row.deviation.mean - 1) <= GRAM_TOLERANCE for row in grams),
         )
+
+
+def _change_check(rule: str, rows: list[MixupRecord], holds: Callable[[Estimate], bool]) -> _Check:
+    found = "; ".join(f"{percent(row.change.mean, 1)} ({row.name})" for row in rows)
+    return rule, found, all(holds(row.change) for row in rows)
 
 
 def _order(record: AugmentationRecord) -> Iterable[_Check]:

@@ -20,7 +20,6 @@ from tasks.reporting.figure_style import (
     panel_grid,
     to_svg,
 )
-from tasks.theory.augmentation_checks import UNIFORM
 from tasks.theory.augmentation_records import (
     FAR,
     AugmentationRecord,
@@ -172,13 +171,12 @@ def _short_change(change: float) -> str:
 def mixup_curves(record: AugmentationRecord) -> str:
     """Draw the change of the risk by mixup, and by its equivalent ridge, against the ridge; a panel per convention."""
     figure, (panels,) = panel_grid(2, 2, 3.1)
-    multiple = max(row.multiple for row in record.mixup)
-    shown = [row for row in record.mixup if (row.concentration, row.multiple) == (UNIFORM, multiple)]
-    ridges = sorted({row.relative_ridge for row in shown})
+    ridges = sorted({row.relative_ridge for row in record.mixup})
     for axes, convention in zip(panels, CONVENTIONS, strict=True):
         axes.axhline(0, color=INK, linewidth=0.8)
+        shown = record.main_mixup(convention)
         for i, case in enumerate(dict.fromkeys(row.name for row in shown)):
-            rows = [row for row in shown if (row.convention, row.name) == (convention, case)]
+            rows = [row for row in shown if row.name == case]
             _draw_mixup(axes, sorted(rows, key=lambda row: row.relative_ridge), i)
         axes.set_xscale("log")
         axes.set_xticks(ridges, [f"{ridge:g}" for ridge in ridges])
@@ -190,7 +188,7 @@ def mixup_curves(record: AugmentationRecord) -> str:
     # Linear up to 100 %, logarithmic above: with the ridge kept, a rise has no limit.
     panels[0].set_yscale("symlog", linthresh=1)
     panels[0].yaxis.set_major_formatter(_percent_tick)
-    changes = [row.change.mean for row in shown if row.convention == CONVENTIONS[0]]
+    changes = [row.change.mean for row in record.main_mixup(CONVENTIONS[0])]
     panels[0].set_ylim(min(0, *changes) - 0.15, 2 * max(1, *changes))
     panels[0].minorticks_off()
     panels[0].set_ylabel("change of the risk")

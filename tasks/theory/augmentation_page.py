@@ -39,6 +39,7 @@ def augmentation_contents(record: AugmentationRecord) -> dict[str, Any]:
     return {
         "augmentation": record,
         "limit": Spread.over(record.limit),
+        "weight": record.mixup[0].weight,
         "falling": sum(limit > 0 for limit in record.limit),
         "close": CLOSE,
         "ranges": ranges_of_leading_orders(),
@@ -78,7 +79,7 @@ def mixup_groups(record: AugmentationRecord) -> list[MixupGroup]:
         for ridge in sorted({row.relative_ridge for row in rows}):
             changes = [row.change.mean for row in rows if row.relative_ridge == ridge]
             spans.append((ridge, percent_span(min(changes), max(changes))))
-        name = f"Beta({concentration:g}, {concentration:g}), m = {multiple} n"
+        name = f"{rows[0].weight}, m = {multiple} n"
         off = max((row.off.mean for row in rows), key=abs)
         groups.append(MixupGroup(name, convention, spans, off, Deviations.worst([row.deviations for row in rows])))
     return groups
@@ -150,7 +151,7 @@ def _spread(spread: Spread) -> str:
 def _mixup_lines(record: AugmentationRecord) -> Iterator[str]:
     for row in record.mixup:
         yield (
-            f"mixup, {row.name}, Beta({row.concentration:g}, {row.concentration:g}), m = {row.multiple} n, ridge "
+            f"mixup, {row.name}, {row.weight}, m = {row.multiple} n, ridge "
             f"{row.convention}, {row.relative_ridge:g} λ*: {change_text(row.change, 2)}, ridge λ' "
             f"{percent(row.equivalent_change.mean, 2)}, apart {percent(row.off.mean, 2)}; standard errors: "
             f"{row.deviations}"

@@ -138,6 +138,11 @@ class MixupRecord(Record):
         """The regression on one line."""
         return f"p {self.dimensions}, n {self.samples}, σ {self.noise:g}"
 
+    @property
+    def weight(self) -> str:
+        """The weight's distribution."""
+        return f"Beta({self.concentration:g}, {self.concentration:g})"
+
 
 class GramRecord(Record):
     """The mean of Z^T Z against its expectation, in standard errors, root mean square over entries."""
@@ -238,3 +243,9 @@ class AugmentationRecord(Record):
     order: tuple[OrderRecord, ...]
     map: tuple[HelpCellRecord, ...]
     digits: DigitsRecord | None = Field(description="null where no folder of digits was given")
+
+    def main_mixup(self, convention: str) -> list[MixupRecord]:
+        """Return the records with the most mixed rows, and of the settings' first distribution of the weight."""
+        multiple, concentration = max(row.multiple for row in self.mixup), self.mixup[0].concentration
+        setting = (multiple, concentration, convention)
+        return [row for row in self.mixup if (row.multiple, row.concentration, row.convention) == setting]

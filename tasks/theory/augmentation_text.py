@@ -34,14 +34,13 @@ def _share_of_help(cells: list[HelpCellRecord]) -> float:
 
 def _on_mixup(record: AugmentationRecord) -> str:
     """Give the range of the change over the regressions, for each ridge."""
-    rows = [row for row in record.mixup if row.convention == "rescaled" and row.concentration == 1]
-    multiple = max(row.multiple for row in rows)
+    rows = record.main_mixup("rescaled")
     spans = []
     for ridge in sorted({row.relative_ridge for row in rows}):
-        changes = [row.change.mean for row in rows if (row.multiple, row.relative_ridge) == (multiple, ridge)]
+        changes = [row.change.mean for row in rows if row.relative_ridge == ridge]
         spans.append(f"{percent_span(min(changes), max(changes))} at {ridge:g} λ*")
     return (
-        f"Mixup acts as a stronger ridge (rescaled): {multiple} mixed rows a sample change the error by "
+        f"Mixup acts as a stronger ridge (rescaled): {rows[0].multiple} mixed rows a sample change the error by "
         f"{join_names(spans)}, where λ* is the best ridge."
     )
 

@@ -155,6 +155,17 @@ def test_the_best_ridge_of_each_arm_is_compared_with_plain_ridge_at_its_own_by_s
     assert record.digits.ridge_step == pytest.approx(0.1 / 0.01)
 
 
+def test_another_weight_and_ridges_above_the_best_are_reported_without_checks_below_it() -> None:
+    mixing = MixupSettings(cases=CASE, multiples=(20,), concentrations=(0.4,), relative_ridges=(1.0, 1.2), draws=20)
+    computations = augmentation_computations(SETTINGS.model_copy(update={"mixup": mixing}), None, range(2))
+    record = summarise_augmentation(
+        {name: [c.run(seed) for seed in range(2)] for name, c in computations.items()}, None
+    )
+    assert {row.weight for row in record.main_mixup("kept")} == {"Beta(0.4, 0.4)"}
+    assert not any("lower" in check.rule and "λ*" in check.rule for check in record.checks)
+    assert "mixup" in draw_augmentation_figures(record)
+
+
 def test_one_seed_has_no_intervals_and_without_digits_there_is_no_sentence_on_them() -> None:
     results, _ = computed(range(1))
     record = summarise_augmentation(results, None)
