@@ -5,7 +5,7 @@
 TABLE is the published BBox_List_2017.csv (or .csv.gz): boxes around eight findings, drawn by a radiologist, in pixels
 of images of 1,024 px. A box counts as hidden if more than half of its area leaves the image, or lies under the square
 of cutout. Every box has its own draws, by the code that draws for a training (`models.augmentation.draws`). The square
-of cutout is computed exactly; what leaves the image on a grid of 32 x 32 positions in the box, through the maps that
+of cutout is computed exactly; what leaves the image on a grid of 33 x 33 positions in the box, through the maps that
 move the pixels (`models.augmentation.geometry`).
 
 Printed for each list: the share of hidden boxes by finding and operation, in percent, and the largest with its 95 %
@@ -44,7 +44,7 @@ COLUMNS = ("Image Index", "Finding Label", "Bbox [x", "y", "w", "h]")  # the com
 SIDE = 1024  # px, of the images in which the boxes were drawn
 PATIENT = 8  # characters of an image's name that are its patient's number
 LIMIT = 0.02
-GRID = 32  # positions along each side of a box
+GRID = 33  # positions along each side of a box; with an even number half a box would count as hidden too late
 AT_ONCE = 2048  # boxes whose positions are in memory together
 
 MAPS: Mapping[str, Callable[[Tensor], Tensor]] = {
@@ -170,19 +170,19 @@ def measure(boxes: Boxes, operations: Sequence[Operation], draws: int) -> list[C
     """Measure how often each operation hides more than half of a box of each finding, by itself."""
     cells = []
     for operation in filter(hides, operations):
-        hidden = (hidden_shares(operation, boxes.edges, draws) > 0.5).double().mean(1).numpy()
+        hits = (hidden_shares(operation, boxes.edges, draws) > 0.5).sum(1).numpy()
         for finding in np.unique(boxes.findings):
             of_finding = boxes.findings == finding
-            share, interval = _over_patients(hidden[of_finding], boxes.patients[of_finding])
+            share, interval = _over_patients(hits[of_finding], boxes.patients[of_finding], draws)
             cells.append(Cell(str(finding), operation.name, share, *(interval or (None, None))))
     return cells
 
 
-def _over_patients(shares: NDArray, patients: NDArray) -> tuple[float, tuple[float, float] | None]:
-    """Return the mean share and its 95 % interval; the boxes of a patient vary together."""
-    mean = float(shares.mean())
+def _over_patients(hits: NDArray, patients: NDArray, draws: int) -> tuple[float, tuple[float, float] | None]:
+    """Return the share of all draws that are hits, and its 95 % interval; the boxes of a patient vary together."""
+    mean = float(hits.sum() / (len(hits) * draws))  # not a mean of means, which rounds a share at the limit below it
     numbers = np.unique(patients, return_inverse=True)[1]
-    influence = np.bincount(numbers, shares - mean) / len(shares)
+    influence = np.bincount(numbers, hits / draws - mean) / len(hits)
     p = len(influence)
     return mean, logit_interval(mean, float(influence @ influence) * p / max(p - 1, 1), max(p - 1, 1))
 

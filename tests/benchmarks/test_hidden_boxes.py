@@ -90,6 +90,15 @@ def test_a_finding_is_counted_over_its_boxes_and_draws() -> None:
     assert (nodule.finding, nodule.hidden, nodule.low) == ("Nodule", 1.0, None)
 
 
+@pytest.mark.parametrize(("shift", "hidden"), [(0.02, 0.0), (0.049, 0.0), (0.051, 1.0), (0.08, 1.0)])
+def test_a_box_is_hidden_when_more_than_half_of_it_is(shift: float, hidden: float) -> None:
+    box = torch.tensor([[0.0, 0.4, 0.1, 0.5]], dtype=torch.float64)
+    (cell,) = measure(
+        Boxes(box, np.array(["Mass"]), np.array(["1"])), [Operation(name="translate_x", low=shift, high=shift)], 5
+    )
+    assert cell.hidden == hidden
+
+
 def test_the_interval_takes_the_boxes_of_a_patient_together() -> None:
     edges, operation = drawn_edges(40), THIRD[0]
     edges = torch.cat([edges, edges])
@@ -108,6 +117,15 @@ def test_a_shift_by_a_third_is_called_too_much() -> None:
     assert all(cell.hidden > LIMIT for cell in cells)
     assert verdict("a third", cells).startswith("a third: NOT under 2 %")
     assert "translate_y hides Nodule in" in verdict("a third", cells)
+
+
+def test_a_share_at_the_limit_is_not_under_it() -> None:
+    # 1 of 50 boxes is always hidden: as a mean of floats this can come out below 0.02
+    edges = torch.tensor([[0.4, 0.4, 0.5, 0.5]], dtype=torch.float64).repeat(50, 1)
+    edges[0, 0], edges[0, 2] = 0.0, 0.1
+    made = Boxes(edges, np.array(["Mass"] * 50), np.arange(50).astype(str))
+    cells = measure(made, [Operation(name="translate_x", low=0.1, high=0.1)], 30)
+    assert verdict("at the limit", cells).startswith("at the limit: NOT")
 
 
 def test_each_default_operation_hides_a_finding_in_under_two_percent_of_draws(boxes: Boxes) -> None:
