@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.hidden_boxes import LIMIT, Boxes, hidden_shares, hides, measure, read_boxes, verdict
+from benchmarks.hidden_boxes import LIMIT, Boxes, Cell, hidden_shares, hides, measure, read_boxes, verdict
 from data_prep.errors import DataError
 from models.augmentation.augment import augment
 from models.augmentation.draws import draw
@@ -120,12 +120,17 @@ def test_a_shift_by_a_third_is_called_too_much() -> None:
 
 
 def test_a_share_at_the_limit_is_not_under_it() -> None:
-    # 1 of 50 boxes is always hidden: as a mean of floats this can come out below 0.02
-    edges = torch.tensor([[0.4, 0.4, 0.5, 0.5]], dtype=torch.float64).repeat(50, 1)
-    edges[0, 0], edges[0, 2] = 0.0, 0.1
-    made = Boxes(edges, np.array(["Mass"] * 50), np.arange(50).astype(str))
-    cells = measure(made, [Operation(name="translate_x", low=0.1, high=0.1)], 30)
-    assert verdict("at the limit", cells).startswith("at the limit: NOT")
+    under, at = (Cell("Mass", "cutout", share, None, None) for share in (0.0199, 0.02))
+    assert verdict("list", [under]) == "list: under 2 % for every finding and operation"
+    assert verdict("list", [under, at]) == (
+        "list: NOT under 2 % for every finding and operation: cutout hides Mass in 2.00 %"
+    )
+
+
+def test_a_share_is_a_ratio_of_counts_which_no_rounding_moves_below_the_limit() -> None:
+    boxes, operation = drawn_edges(79), Operation(name="translate_x", high=0.3, signed=True)
+    (cell,) = measure(Boxes(boxes, np.array(["Mass"] * 79), np.arange(79).astype(str)), [operation], 7)
+    assert cell.hidden == int((hidden_shares(operation, boxes, 7) > 0.5).sum()) / (79 * 7)
 
 
 def test_each_default_operation_hides_a_finding_in_under_two_percent_of_draws(boxes: Boxes) -> None:
