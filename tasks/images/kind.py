@@ -11,8 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prep.labels.splits import PARTS, SplitSettings, count_in_several_parts
-from models.augmentation.operations import NAMES
-from models.augmentation.policies import PolicySettings, UncertaintyPolicy
 from models.data.image_batches import steps_per_epoch
 from models.evaluation.auc import score
 from models.evaluation.leakage import check_disjoint
@@ -21,6 +19,7 @@ from models.networks.multitask import MultiTaskNetwork
 from models.training.cross_fit import NETWORKS
 from models.training.image_training import ImageEpochReport, ImageFitted, fit, predict
 from models.training.profiling import estimate_epoch_seconds
+from models.training.selection import chosen_over_drawn
 from models.weighting.base import COMMON_FACTOR
 from models.weighting.label_trust import LabelTrust
 from tasks.arms import mlflow_runs
@@ -136,7 +135,7 @@ class ImageKind(Kind[ImageArm, ImageInputs, ImageFitted]):
             "common_factor": facts.pop(COMMON_FACTOR, None),
             "trust": _trust(arm.labels, inputs.weighting.trust()),
             "weights": _weights(arm.labels, fitted, steps),
-            "chosen": _chosen(arm.policy, fitted.history),
+            "chosen": chosen_over_drawn(arm.policy, [(report.drawn, report.chosen) for report in fitted.history]),
             "computing_seconds": computing_seconds,
         }
         if arm.training.devices > 1:
@@ -239,16 +238,6 @@ def epoch_metrics(labels: tuple[str, ...], report: ImageEpochReport) -> dict[str
 def _trust(labels: tuple[str, ...], trust: LabelTrust | None) -> tuple[TrustRecord, ...]:
     rows = trust.table(labels) if trust else []
     return tuple(TrustRecord(**{key: None if value != value else value for key, value in row.items()}) for row in rows)
-
-
-def _chosen(policy: PolicySettings, history: Sequence[ImageEpochReport]) -> dict[str, float]:
-    """Return for each operation its share of selected candidates over its share of candidates; empty without any."""
-    selecting = [report for report in history if report.drawn]
-    if not (selecting and isinstance(policy, UncertaintyPolicy)):
-        return {}
-    drawn, chosen = (np.sum([getattr(report, name) for report in selecting], axis=0) for name in ("drawn", "chosen"))
-    ratios = policy.candidates / policy.selected * chosen / np.maximum(drawn, 1)
-    return {name: float(ratio) for name, ratio, count in zip(NAMES, ratios, drawn, strict=True) if count}
 
 
 def _weights(labels: tuple[str, ...], fitted: ImageFitted, epoch_steps: int) -> tuple[WeightsRecord, ...]:

@@ -37,6 +37,7 @@ def test_a_study_of_policies_compares_them_and_keeps_what_was_chosen(medmtl_home
         if arm.method == "svd":
             assert (by_hash[arm.source].method, by_hash[arm.source].policy) == ("uniform", arm.policy)
         assert bool(arm.chosen) is arm.policy.startswith("uncertainty")
+        assert all(0 <= ratio <= 3 for ratio in arm.chosen.values())  # in every selected one of three candidates: 3
         # three candidates cost one more step, so twice the three epochs
         assert arm.weights[-1].step == arm.weights[0].step * (6 if arm.policy == NAMES[-1] else 3)
     assert [(c.factor, c.method, c.baseline, *c.held.values()) for c in results.comparisons] == [

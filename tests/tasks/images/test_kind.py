@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from models.augmentation.operations import NAMES
-from models.augmentation.policies import ComposedPolicy, UncertaintyPolicy
+from models.augmentation.policies import ComposedPolicy
 from models.training.image_training import TrainingSettings, fit
 from models.weighting.permuted import PermutedWeightsSettings
 from models.weighting.registry import UniformSettings
@@ -104,22 +103,3 @@ def test_a_dry_run_times_each_policy(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(dry_runs.mlflow_runs, "find_run", lambda *what: None)
     monkeypatch.setattr(dry_runs, "create_table_artifact", lambda *rows, **how: None)
     assert dry_runs.dry_run.fn(arms, RunnerSettings(arms_at_once=1), kind.epoch_seconds) == 2 * (1 + 3)
-
-
-def test_the_shares_of_operations_in_what_was_chosen_are_those_of_the_whole_training(tmp_path: Path) -> None:
-    kind, planned = given(tmp_path, UniformSettings())
-    policy = UncertaintyPolicy(candidates=3, selected=2, warmup=0.5)
-    planned = planned.model_copy(update={"policy": policy})
-    fitted = kind.fit(planned, load_image_inputs(planned), None, lambda *epoch: None, lambda *steps: None)
-    assert not fitted.history[0].drawn  # the warm-up: nothing was selected
-    images = fitted.history[1]
-    found = image_kind._chosen(policy, (*fitted.history, images))
-    count = len(load_image_inputs(planned).train)
-    for name, drawn, chosen in zip(NAMES, images.drawn, images.chosen, strict=True):
-        if drawn:
-            assert found[name] == pytest.approx((chosen / (2 * count)) / (drawn / (3 * count)))
-        else:
-            assert name not in found
-    assert {"identity", "rotate"} <= set(found)
-    assert image_kind._chosen(policy, fitted.history[:1]) == {}
-    assert image_kind._chosen(ComposedPolicy(), fitted.history[:1]) == {}

@@ -241,7 +241,7 @@ def test_the_source_of_an_arm_is_the_uniform_arm_of_its_policy(planned: Any) -> 
 
 
 def test_the_floor_is_trained_under_the_baseline_policy_only(planned: Any) -> None:
-    plan = planned(UNIFORM, SVD, floor=True, policies=POLICIES[1:], baseline_policy="composed")
+    plan = planned(UNIFORM, SVD, floor=True, policies=POLICIES[:0:-1], baseline_policy="composed")
     floor = of_method(plan.arms, "uniform, other seeds")
     assert len(floor) == 6
     assert {arm.policy.name for arm in floor} == {"composed"}
