@@ -59,6 +59,12 @@ def test_every_part_has_the_arms_of_its_cells_and_no_others(method: str, policy:
         assert [arm.mean for arm in part.finished_arms(name, condition)] == cell
 
 
+@pytest.mark.parametrize("method", ["uniform", "svd"])
+def test_policies_are_compared_as_they_were_with_this_method(method: str) -> None:
+    compared = [c for c in BOTH.comparisons if c.factor == "policy" and c.held["method"] == method]
+    assert [c.delta for c in policies_with(BOTH, method).comparisons] == [c.delta for c in compared]
+
+
 def test_the_noise_floor_is_only_where_it_was_trained() -> None:
     assert methods_under(BOTH, "composed").floor == policies_with(BOTH, "svd").floor == ()
     assert "none, other seeds" not in policies_with(BOTH, "svd").methods
