@@ -42,7 +42,7 @@ def train(arm: ImageArm) -> None:
     if arm.method.feature_source != "running":
         source = inputs.network if arm.method.feature_source == "finished" else None
         start_weighting(arm, inputs, source, lambda done, total: None)
-    fit(*inputs.trained, arm.training, seed=arm.seed, device="cpu")
+    fit(*inputs.trained, arm.training, seed=arm.seed, policy=arm.policy, device="cpu")
 
 
 RANKS = st.sampled_from([None, 1, 2, 3, "validation", "spectrum"])
@@ -61,10 +61,19 @@ METHODS = st.one_of(
     ),
     st.fixed_dictionaries({"kind": st.just("trust"), "rows": ROWS}),
 )  # fmt: skip
+POLICIES = st.one_of(
+    st.sampled_from(["none", "simple", "randaugment", "trivialaugment"]).map(lambda kind: {"kind": kind}),
+    st.builds(
+        lambda kind, then: {"kind": kind, "then": then, "allow": ["cutout", "mixup"]},
+        st.sampled_from(["composed", "uncertainty", "compute_matched"]),
+        st.sampled_from(["nothing", "crop_and_flip", "paper"]),
+    ),
+)
 CONTROLS = METHODS.map(lambda of: {"kind": "permuted_weights", "of": of})
 STUDIES = st.fixed_dictionaries(
     {
         "methods": st.lists(METHODS | CONTROLS, min_size=1, max_size=2),
+        "policies": st.lists(POLICIES, min_size=1, max_size=2),
         "training": st.fixed_dictionaries(
             {"epochs": st.integers(1, 3), "batch_size": st.sampled_from([1, 2, 20, 100])},
             optional={"micro_batch": st.sampled_from([1, 3, 50])},
@@ -117,6 +126,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "too few patients": ({"methods": [{"kind": "trust", "rows": 5}]}, "patients for each network"),
     "too few values": ({"network": {"backbone": "resnet18"}, "training": {"batch_size": 1}}, f"images of {SIZE} px"),
     "an unknown label": ({"protocol": {"kind": "all", "noise": [UNKNOWN_LABEL]}}, "did you mean Mass"),
+    "a policy that destroys labels": (
+        {"policies": [{"kind": "composed", "operations": "paper"}]},
+        "air looks like bone",
+    ),
     "too many arms": ({"seeds": 1000, "protocol": MANY_LEVELS}, f"{MOST_ARMS:,}"),
 }
 
