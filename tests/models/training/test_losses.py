@@ -110,6 +110,7 @@ def test_no_prediction_has_a_lower_loss_than_the_entropy_of_the_label(b, classes
     target = torch.rand(b, classes, generator=generator)
     logits = 3 * torch.randn(b, classes, generator=generator)
     assert (image_losses(logits, target)[0] - label_entropy(target)).min() > -1e-5
+    torch.testing.assert_close(image_losses(target.logit(), target)[0], label_entropy(target), rtol=1e-4, atol=1e-4)
     share = target / target.sum(1, keepdim=True)
     losses, _ = image_losses(logits, share, classes=classes)
     assert (losses - label_entropy(share, classes=classes)).min() > -1e-5
