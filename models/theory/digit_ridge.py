@@ -47,8 +47,8 @@ class DigitSettings(Settings):
         (3e-4, 1e-3, 2e-3, 3e-3, 5e-3, 7e-3, 0.01, 0.014, 0.02, 0.03, 0.05, 0.1, 0.2),
         min_length=1,
         max_length=50,
-        description="lambda, for inputs of mean square 1; mixup acts as a ridge 1.2 to 1.5 times as large, which a coarse "
-        "grid would not tell from the same ridge",
+        description="lambda, for inputs of mean square 1; close to each other, since mixup acts as a ridge 1.2 to 1.5 "
+        "times as large",
     )
     label_noises: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
         (0.0, 0.2, 0.4), min_length=1, max_length=20, description="share of training labels replaced by random ones"
