@@ -9,7 +9,7 @@ are not comparable with published ones, which train on 60,000 others. Images are
 
 Every policy trains with the same seeds on the same labels, clean and with the noise: so many training labels are
 replaced by another class, uniformly. The list is the paper's sixteen operations, L = 2, C = 4, S = 1, with no default
-operations (a digit is not flipped). Printed are, with 95 % intervals over seeds (Student's t):
+operations (a digit is not flipped). Ctrl-C ends it with the seeds that have been trained. Printed are, with 95 % intervals over seeds (Student's t):
 
 * chosen over drawn: how often an operation is in the chosen candidate, divided by how often it is in a candidate, from
   the second epoch on; above 1 means that the selection prefers it;
@@ -141,6 +141,10 @@ def train(setting: Setting, policy: str, noise: float, seed: int) -> Found:
     return Found(policy, noise, seed, scored, agreement, ratios)
 
 
+def _train(trial: tuple[Setting, str, float, int]) -> Found:
+    return train(*trial)
+
+
 def _examples(pixels: NDArray[np.uint8], labels: NDArray[np.int64], part: str) -> Examples:
     return examples(pixels, labels[:, None], tuple(f"{part} {i}" for i in range(len(pixels))))
 
@@ -232,15 +236,18 @@ def main() -> None:
     policies = [each for each in POLICIES if not options.policy or each in (*options.policy, BASELINE)]
     noises = [0.0, options.noise]
     trials = [(setting, each, noise, seed) for seed in range(options.seeds) for noise in noises for each in policies]
+    found: list[Found] = []
     with multiprocessing.get_context("spawn").Pool(options.workers) as pool:
-        pending = [pool.apply_async(train, trial) for trial in trials]
-        found = []
-        for number, each in enumerate(pending, 1):
-            found.append(each.get())
-            print(f"\r{number} of {len(trials)} trainings", end="", flush=True)
-    record = show(found, noises)
+        try:
+            for each in pool.imap(_train, trials):
+                found.append(each)
+                print(f"\r{len(found)} of {len(trials)} trainings", end="", flush=True)
+        except KeyboardInterrupt:
+            print("\nstopped: the seeds that all policies have finished are shown")
+    finished = len(found) // (len(noises) * len(policies)) * len(noises) * len(policies)
+    record = show(found[:finished], noises)
     settings = {**vars(options), "folder": None, "json": None}
-    publish({"settings": settings, **record, "trainings": [asdict(each) for each in found]}, options.json)
+    publish({"settings": settings, **record, "trainings": [asdict(each) for each in found[:finished]]}, options.json)
 
 
 if __name__ == "__main__":
