@@ -9,7 +9,8 @@ are not comparable with published ones, which train on 60,000 others. Images are
 
 Every policy trains with the same seeds on the same labels, clean and with the noise: so many training labels are
 replaced by another class, uniformly. The list is the paper's sixteen operations, L = 2, C = 4, S = 1, with no default
-operations (a digit is not flipped). Ctrl-C ends it with the seeds that have been trained. Printed are, with 95 % intervals over seeds (Student's t):
+operations (a digit is not flipped). Ctrl-C ends it with the seeds that have been trained. Printed are, with 95 %
+intervals over seeds (Student's t):
 
 * chosen over drawn: how often an operation is in the chosen candidate, divided by how often it is in a candidate, from
   the second epoch on; above 1 means that the selection prefers it;

@@ -69,7 +69,7 @@ def _on_digits(record: AugmentationRecord) -> Iterator[str]:
         parts.append(f"with {noise_text(noise)} {errors}")
         clear += [f"{row.arm} with {noise_text(noise)}" for row in rows if helps(row.minus_plain)]
     yield (
-        f"Errors on digits, each at the best of ridges a factor of {record.digits.ridge_step:.2g} apart: "
+        f"Errors on digits, each at the best of ridges at most a factor of {record.digits.ridge_step:.2g} apart: "
         f"{'; '.join(parts)}. Better than plain, by their intervals: "
         f"{join_names(clear) if clear else 'none'}."
     )
