@@ -19,9 +19,13 @@
   candidates of which one trains, by part (`models.training.profiling`). All are multiples of the step under no policy
   in the same round, without timed parts. On a GPU each part waits for the device, so parts add up to more than a step.
 
-All numbers are medians of rounds with quartiles. Expected: on a CPU, ours at 32 px several times PIL in as many
-workers as ours has threads, and at 224 px on a par with it; a step under `uncertainty` 2.5 to 2.7 times a plain one,
-most of it the forward pass of the selection.
+All numbers are medians of rounds with quartiles. Beside other busy processes use --threads 1: ours takes many short
+steps, after each of which a CPU's threads wait for one another, so that it becomes many times slower when they have to
+wait for a processor; worker processes do not.
+
+Expected on a CPU: a thread of ours does 2 to 7 times what a worker of Pillow's does at 32 px, twice at 64 px, and 0.7
+to 1.8 times at 224 px; a step under `uncertainty` takes 2.1 (resnet18) to 2.7 (conv4) times a plain one, most of the
+difference being the forward pass of the selection.
 """
 
 import argparse
