@@ -79,6 +79,14 @@ def test_a_wrong_setting_is_named_with_its_value_and_the_remedy(values: dict[str
     assert said in line_of(StudySettings, values)
 
 
+def test_a_list_whose_only_entry_is_wrong_is_not_also_called_too_short() -> None:
+    assert line_of(StudySettings, {"policies": [{"kind": "simpel"}]}) == (
+        "policies.0: unknown kind 'simpel'; did you mean simple?"
+    )
+    assert "at least 1 item" in line_of(StudySettings, {"policies": []})
+    assert "(and 1 more)" in line_of(StudySettings, {"methods": [{"kind": "svdd"}, {"kind": "dwaa"}]})
+
+
 def test_a_backbone_that_there_is_not_is_named_without_a_place() -> None:
     assert line_of(StudySettings, {"network": {"backbone": "resnet_18"}}).startswith("unknown backbone 'resnet_18'")
 
