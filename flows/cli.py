@@ -123,8 +123,8 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
         TEXT_FLAGS,
     ),
     "theory": (
-        "Compare the theory of transfer between linear tasks with the solutions that optimisation finds.",
-        ("--seed", "--seeds"),
+        "Check the theory of both papers numerically: transfer between tasks, and data augmentation.",
+        ("--digits", "--seed", "--seeds"),
     ),
     "ingest": ("Decode images from a folder or a download, with their labels, into a store.", DATA_FLAGS),
 }

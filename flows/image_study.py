@@ -62,6 +62,9 @@ class ImageStudySettings(FlowSettings):
         training = given.get("training", {})
         if not isinstance(training, Mapping):
             return given
+        if "augmentation" in training:
+            place = next(iter(cls.policy_of(NO_POLICY)))
+            raise ValueError(f"training.augmentation is a policy now: write it under {place}, with kind: jitter")
         try:
             network = NetworkSettings.model_validate(given.get("network", {}))
         except ValidationError:

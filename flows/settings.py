@@ -130,6 +130,7 @@ FLAGS = {
         "Train the alignment matrices jointly with the rest of the network, or in alternating phases.",
         click.Choice(["joint", "alternating"]),
     ),
+    "--digits": Flag("digits", "Folder of MNIST's two IDX files, for the ridge on digits.", PATH),
     "--vectors": Flag("vectors", "File of pretrained word vectors, or glove.6B to download GloVe.", PATH),
 }
 

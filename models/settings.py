@@ -29,4 +29,4 @@ class KindSettings(Settings):
 def _text(value: Any) -> str:
     if isinstance(value, tuple):
         return "+".join(_text(each) for each in value)
-    return str(getattr(value, "name", value))
+    return value.name if isinstance(value, KindSettings) else str(value)

@@ -20,14 +20,16 @@ def check_radiographs(policy: BasePolicy) -> None:
         SettingError: it contains an operation that does not.
     """
     allowed = getattr(policy, "allow", ())
-    found = {operation.name: operation for slot in policy.slots for operation in slot.operations}
-    for name, operation in found.items():
-        reason = destroys_labels(operation)
-        if reason and name not in allowed:
-            raise SettingError(
-                f"the policy {policy.name} {reason}: leave {name} out of its operations, or, if you want it, write "
-                f"allow: [{name}]"
-            )
+    operations = {operation.name: operation for slot in policy.slots for operation in slot.operations}
+    reasons = {name: destroys_labels(operation) for name, operation in operations.items() if name not in allowed}
+    refused = [name for name, reason in reasons.items() if reason]
+    if refused:
+        more = f" ({refused[0]}; {', '.join(refused[1:])} harm alike)" if refused[1:] else ""
+        names = ", ".join(refused)
+        raise SettingError(
+            f"the policy {policy.name} {reasons[refused[0]]}{more}: leave {names} out of its operations, or, if you want "
+            f"that, write allow: [{names}]"
+        )
 
 
 def destroys_labels(operation: Operation) -> str | None:

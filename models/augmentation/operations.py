@@ -74,25 +74,33 @@ class Operation(Settings):
     """An operation with the magnitudes at its lowest and its highest level."""
 
     name: OperationName = Field(description="of the operation")
-    low: float = Field(0.0, description="magnitude at level 0")
-    high: float = Field(0.0, description="magnitude at level 1")
+    low: float = Field(0.0, ge=-1000, le=1000, description="magnitude at level 0")
+    high: float = Field(0.0, ge=-1000, le=1000, description="magnitude at level 1")
     signed: bool = Field(False, description="whether the magnitude gets a random sign")
 
     @model_validator(mode="after")
     def _magnitudes_are_possible(self) -> Self:
         least, most = LIMITS.get(self.name, (0.0, 0.0))
-        reached = {self.low, self.high} | ({-self.low, -self.high} if self.signed else set())
-        for value in sorted(reached):
+        for value in self._reached:
             if not least <= value <= most:
                 allowed = f"lie in {least:g} to {most:g}" if most > least else "be left out: it has none"
                 raise ValueError(f"the magnitude of {self.name} must {allowed}; got {value:g}")
         return self
 
+    def __str__(self) -> str:
+        """Return the name, with the magnitudes if they are not those of the first list that has the operation."""
+        if self == Operation.model_validate(_default_of(self.name)):
+            return self.name
+        return f"{self.name} {'±' * self.signed}{self.low:g} to {self.high:g}"
+
     @property
     def magnitudes(self) -> tuple[float, float]:
         """The least and the greatest magnitude, sign included."""
-        reached = [self.low, self.high] + ([-self.low, -self.high] if self.signed else [])
-        return min(reached), max(reached)
+        return min(self._reached), max(self._reached)
+
+    @property
+    def _reached(self) -> tuple[float, ...]:
+        return (self.low, self.high, *((-self.low, -self.high) if self.signed else ()))
 
 
 def _operations(*entries: tuple[OperationName, float, float, bool] | OperationName) -> tuple[Operation, ...]:
@@ -183,12 +191,17 @@ def _parse_operation(given: Any) -> Any:
         return given
     if name not in NAMES:
         raise ValueError(unknown_name("operation", str(name), NAMES))
-    default = next((each for of_list in LISTS.values() for each in of_list if each.name == name), Operation(name=name))
-    return {**default.model_dump(), **(given if isinstance(given, Mapping) else {})}
+    return {**_default_of(str(name)), **(given if isinstance(given, Mapping) else {})}
+
+
+def _default_of(name: str) -> dict[str, Any]:
+    """Return an operation as the first list has it, or without magnitudes."""
+    listed = (each.model_dump() for of_list in LISTS.values() for each in of_list if each.name == name)
+    return next(listed, {"name": name})
 
 
 Operations = Annotated[
-    Annotated[ListName, Tag("name")] | Annotated[tuple[Operation, ...], Tag("list")],
+    Annotated[ListName, Tag("name")] | Annotated[tuple[Operation, ...], Field(max_length=100), Tag("list")],
     Discriminator(lambda given: "name" if isinstance(given, str) else "list"),
     BeforeValidator(_parse),
 ]

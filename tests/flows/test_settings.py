@@ -68,6 +68,7 @@ def test_the_config_that_a_run_leaves_gives_the_same_settings_again(tmp_path: Pa
         ({"protocol": {"kind": "all", "noise": [{"kind": "random", "rate": 20}]}}, "[0, 1]; got 20. Did you mean 0.2?"),
         ({"training": {"epochs": 0}}, "training.epochs: input should be greater than or equal to 1; got 0"),
         ({"training": {"epoch": 3}}, "training.epoch: there is no such setting"),
+        ({"training": {"augmentation": {"flip": 1}}}, "a policy now: write it under policies, with kind: jitter"),
         ({"methods": [{"kind": "svd"}, {"kind": "svd"}]}, "svd is named twice"),
         ({"device": "tpu"}, "'auto', 'cpu' or 'cuda'"),
         ({"network": {"backbonee": "conv4"}}, "network.backbonee: there is no such setting"),

@@ -60,6 +60,8 @@ def test_a_name_says_what_differs_from_the_defaults():
     assert policy("uncertainty").name == "uncertainty"
     made = policy("uncertainty", selection="lowest", operations=["rotate", "cutout"])
     assert made.name == "uncertainty(operations=rotate+cutout, selection=lowest)"
+    wide = policy("composed", operations=[{"name": "rotate", "high": 20}, {"name": "solarize", "low": 128}])
+    assert wide.name == "composed(operations=rotate ±0 to 20+solarize 128 to 256)"
 
 
 def test_more_cannot_be_selected_than_there_are_candidates():
@@ -95,6 +97,15 @@ def test_an_operation_that_destroys_labels_is_refused_for_radiographs_unless_it_
         check_radiographs(made)
     assert "\n" not in str(refused.value)
     check_radiographs(made.model_copy(update={"allow": (name,)}))
+
+
+def test_all_operations_that_destroy_labels_are_named_at_once():
+    paper = policy("composed", operations="paper")
+    with pytest.raises(SettingError) as refused:
+        check_radiographs(paper)
+    names = str(refused.value).partition("allow: [")[2].rstrip("]").split(", ")
+    assert sorted(names) == ["cutout", "invert", "posterize", "solarize", "translate_x", "translate_y"]
+    check_radiographs(paper.model_copy(update={"allow": tuple(names)}))
 
 
 @pytest.mark.parametrize("operations", sorted(set(LISTS) - {"radiograph"}))
