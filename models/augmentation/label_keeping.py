@@ -27,8 +27,8 @@ def check_radiographs(policy: BasePolicy) -> None:
         more = f" ({refused[0]}; {', '.join(refused[1:])} harm alike)" if refused[1:] else ""
         names = ", ".join(refused)
         raise SettingError(
-            f"the policy {policy.name} {reasons[refused[0]]}{more}: leave {names} out of its operations, or, if you want "
-            f"that, write allow: [{names}]"
+            f"the policy {policy.name} {reasons[refused[0]]}{more}: leave {names} out of its operations, or, if you "
+            f"want that, write allow: [{names}]"
         )
 
 

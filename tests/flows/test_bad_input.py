@@ -85,7 +85,7 @@ POLICIES = {
     "{kind: composed, operations: [{name: rotate, low: 300}]}": "of rotate must lie in -180 to 180; got ",
     "{kind: uncertainty, selected: 5}": "selected must be at most the number of candidates, 4; got 5",
     "{kind: none}": "policies: none is named twice in none, none; name each once",
-    "{kind: randaugment, operations: randaugment}": "by 45%; the limit is 25% (translate_x; translate_y, posterize, solarize harm alike): ",
+    "{kind: randaugment, operations: randaugment}": "(translate_x; translate_y, posterize, solarize harm alike): ",
 } | {f"{{kind: composed, operations: [rotate, {operation}]}}": said for operation, said in LISTS.items()}
 
 
