@@ -1,11 +1,12 @@
 """What uncertainty-based sampling prefers, and what it does to images with wrong labels: MNIST, with and without noise.
 
-    python -m benchmarks.selection FOLDER [--seeds 10] [--epochs 10] [--noise 0.4] [--backbone conv4] [--workers N]
-                                   [--device auto] [--policy NAME ...] [--json FILE]
+    python -m benchmarks.selection FOLDER [--seeds 10] [--epochs 10] [--images 7000] [--noise 0.4] [--backbone conv4]
+                                   [--workers N] [--device auto] [--policy NAME ...] [--json FILE]
 
 FOLDER holds MNIST's test images and labels in IDX files (t10k-images-idx3-ubyte.gz, t10k-labels-idx1-ubyte.gz). These
-10,000 images are split at random, once, into 7,000 for training, 1,000 for validation and 2,000 for test: the figures
-are not comparable with published ones, which train on 60,000 others. Images are padded to 32 px.
+10,000 images are split at random, once, into 7,000 for training, of which the first --images are taken, 1,000 for
+validation and 2,000 for test: the figures are not comparable with published ones, which train on 60,000 others. Images
+are padded to 32 px.
 
 Every policy trains with the same seeds on the same labels, clean and with the noise: so many training labels are
 replaced by another class, uniformly. The list is the paper's sixteen operations, L = 2, C = 4, S = 1, with no default
@@ -19,8 +20,9 @@ intervals over seeds (Student's t):
 * test accuracy of the epoch that is best on validation, less that of `composed` with the same seed. Nothing is chosen
   by it.
 
-Expected, from prototypes with another network: mixup's ratio is above 1.1 by cross-entropy and below
-1 by divergence; the highest loss lowers test accuracy in short trainings, and far more under noise.
+Expected, from prototypes with another network: mixup's ratio above 1.1 by cross-entropy and below 1 by divergence; test
+accuracy lowered by the highest loss in short trainings, and far more with wrong labels. docs/augmentation.md has what
+was found.
 """
 
 import argparse
@@ -69,6 +71,7 @@ class Setting:
     """What all trainings share."""
 
     folder: Path
+    images: int
     epochs: int
     backbone: str
     device: str
@@ -113,6 +116,7 @@ def train(setting: Setting, policy: str, noise: float, seed: int) -> Found:
     pixels, labels = read_digits(setting.folder)
     order = np.random.default_rng(seed_for(0, "split of the digits")).permutation(len(pixels))
     rows = np.split(order, [TRAINING, TRAINING + VALIDATION])
+    rows[0] = rows[0][: setting.images]
     given = with_wrong_labels(labels[rows[0]], noise, seed)
     train_set = _examples(pixels[rows[0]], given, "train")
     val, test = (
@@ -222,6 +226,7 @@ def _options() -> argparse.Namespace:
     command.add_argument("folder", type=Path)
     command.add_argument("--seeds", type=int, default=10)
     command.add_argument("--epochs", type=int, default=10)
+    command.add_argument("--images", type=int, default=TRAINING, help="that are trained on")
     command.add_argument("--noise", type=float, default=0.4)
     command.add_argument("--backbone", default="conv4")
     command.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="trainings at a time")
@@ -233,7 +238,7 @@ def _options() -> argparse.Namespace:
 def main() -> None:
     """Run the command line."""
     options = _options()
-    setting = Setting(options.folder, options.epochs, options.backbone, options.device, threads=1)
+    setting = Setting(options.folder, options.images, options.epochs, options.backbone, options.device, threads=1)
     policies = [each for each in POLICIES if not options.policy or each in (*options.policy, BASELINE)]
     noises = [0.0, options.noise]
     trials = [(setting, each, noise, seed) for seed in range(options.seeds) for noise in noises for each in policies]
