@@ -220,7 +220,7 @@ class ComposedPolicy(_CompositionPolicy):
 class UncertaintyPolicy(_CompositionPolicy):
     """Uncertainty-based sampling (Algorithm 1): of several random compositions of each image, train on the worst.
 
-    Short trainings and noisy labels are hurt by it; see the README.
+    Short trainings are hurt by it, far more with wrong labels: docs/augmentation.md.
     """
 
     kind: Literal["uncertainty"] = "uncertainty"
