@@ -54,6 +54,7 @@ from data_prep.labels.splits import SplitSettings, make_split
 from data_prep.sources.folder import FolderSource
 from data_prep.store.from_source import build_store
 from data_prep.store.store import Store
+from models.augmentation.policies import NO_POLICY, PolicySettings
 from models.data.image_batches import Examples, examples
 from models.evaluation.auc import mean_auc, scorable_labels
 from models.evaluation.intervals import number_patients
@@ -62,7 +63,7 @@ from models.evaluation.paired import Comparison, Differences, Unit, auc_differen
 from models.networks.multitask import MultiTaskNetwork, NetworkSettings, initial_network
 from models.training.fabric import Device
 from models.training.image_training import TrainingSettings, fit, predict
-from models.training.recipes import recipe
+from models.training.recipes import recipe, recipe_policy
 from models.weighting.registry import UniformSettings, make_weighting
 
 BATCH = 64
@@ -238,11 +239,12 @@ class Ways:
             return initial_network(self.network, data.labels, train.pixels, seed=seed, weights=weights, targets=targets)
 
         ours = first(train.targets)
-        ours_seconds = seconds(lambda: self._fit(ours, data, self.training, seed))
+        policy = recipe_policy(self.network.backbone, self.network.pretrained)
+        ours_seconds = seconds(lambda: self._fit(ours, data, self.training, seed, policy))
         scores = predict(ours, test.pixels).numpy()
         if self.against == "before":
             before, settings = first(None), TrainingSettings(**BEFORE, epochs=EPOCHS_BEFORE)
-            other_seconds = seconds(lambda: self._fit(before, data, settings, seed))
+            other_seconds = seconds(lambda: self._fit(before, data, settings, seed, NO_POLICY))
             return Run(scores, predict(before, test.pixels).numpy(), ours_seconds, other_seconds)
         start = first(None)
         public, device = public_network(start, self.network, seed), ours.mean.device
@@ -252,9 +254,11 @@ class Ways:
         other_seconds = seconds(lambda: train_publicly(public, data, self.training.epochs, **how))
         return Run(scores, public_scores(public, test.pixels, normalise, device), ours_seconds, other_seconds)
 
-    def _fit(self, network: MultiTaskNetwork, data: Data, settings: TrainingSettings, seed: int) -> None:
-        weighting = make_weighting(UniformSettings(), len(data.labels))
-        fit(network, weighting, data.parts["train"], data.parts["val"], settings, seed=seed, device=self.device)
+    def _fit(
+        self, network: MultiTaskNetwork, data: Data, settings: TrainingSettings, seed: int, policy: PolicySettings
+    ) -> None:
+        weighting, how = make_weighting(UniformSettings(), len(data.labels)), {"seed": seed, "device": self.device}
+        fit(network, weighting, data.parts["train"], data.parts["val"], settings, policy=policy, **how)  # type: ignore[arg-type]
 
 
 def differences(data: Data, runs: dict[int, Run]) -> Differences:

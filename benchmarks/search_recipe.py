@@ -61,9 +61,8 @@ BEFORE: dict[str, Any] = {
     "warmup": 0.1,
     "averaging": 0.0,
     "batch_size": 64,
-    "augmentation": OFF,
 }
-"""The recipe of conv4 before the search, but for the heads' biases."""
+"""The recipe of conv4 before the search, but for the heads' biases; it had no augmentation."""
 
 
 class Trial(NamedTuple):
@@ -89,7 +88,7 @@ class Search(NamedTuple):
 def recipes(space: Mapping[str, Sequence[Any]], count: int) -> list[dict[str, Any]]:
     """Return the recipe before the search, and random points of the space, all different."""
     generator = np.random.default_rng(np.random.SeedSequence(0, spawn_key=tuple(b"search recipe")))
-    found = [dict(BEFORE)]
+    found = [BEFORE | {"augmentation": OFF}]
     while len(found) < count:
         point = {name: values[generator.integers(len(values))] for name, values in space.items()}
         if point not in found:
