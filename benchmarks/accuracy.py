@@ -14,7 +14,6 @@ within 0.01 over five seeds.
 
 import os
 import tempfile
-from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,13 +22,12 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from scipy import stats
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.utils.data import DataLoader
 from torchvision import transforms
 
 from benchmarks.plain_loop import PngFiles
-from benchmarks.report import parser, print_table, publish, seconds
+from benchmarks.report import parser, print_table, publish, seconds, t_interval
 from data_prep.labels.splits import SplitSettings, make_split
 from data_prep.labels.table import LabelTable, read_labels
 from models.augmentation.policies import JitterPolicy
@@ -126,14 +124,6 @@ def train_plainly(
     network.load_state_dict(kept)
 
 
-def interval(differences: Sequence[float]) -> tuple[float, float]:
-    """95 % by Student's t, over seeds."""
-    if len(differences) < 2:
-        return float("nan"), float("nan")
-    half = stats.t.ppf(0.975, len(differences) - 1) * stats.sem(differences)
-    return float(np.mean(differences) - half), float(np.mean(differences) + half)
-
-
 def phantom(folder: Path, patients: int) -> Path:
     """Render it."""
     from data_prep.phantom.dataset import PhantomSettings, write_phantom
@@ -178,7 +168,7 @@ def main() -> None:
             rows.append((str(seed), *(f"{auc:.4f}" for auc in aucs[-1]), f"{aucs[-1][0] - aucs[-1][1]:+.4f}",
                          *(f"{t:.1f}" for t in times[-1])))  # fmt: skip
     differences = [ours - plain for ours, plain in aucs]
-    mean, (low, high) = float(np.mean(differences)), interval(differences)
+    mean, low, high = t_interval(differences)
     print(", ".join(f"{part} {len(chosen):,}" for part, chosen in data.parts.items()) + " images")
     print_table(("seed", "ours", "plain", "difference", "ours s", "plain s"), rows)
     within = abs(mean) <= BOUND

@@ -21,7 +21,7 @@ computed for them here. That they keep what a box shows is not said by that: inv
 Shapes: n boxes, d draws of each.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -46,15 +46,6 @@ PATIENT = 8  # characters of an image's name that are its patient's number
 LIMIT = 0.02
 GRID = 33  # positions along each side of a box; with an even number half a box would count as hidden too late
 AT_ONCE = 2048  # boxes whose positions are in memory together
-
-MAPS: Mapping[str, Callable[[Tensor], Tensor]] = {
-    "rotate": geometry.rotation,
-    "shear_x": geometry.shear_x,
-    "shear_y": geometry.shear_y,
-    "translate_x": geometry.translate_x,
-    "translate_y": geometry.translate_y,
-    "scale": geometry.scale,
-}
 
 
 class Boxes(NamedTuple):
@@ -107,7 +98,7 @@ def read_boxes(path: Path) -> Boxes:
 
 def hides(operation: Operation) -> bool:
     """Tell whether an operation can move a box out of the image, or cover it."""
-    return operation.name in MAPS or operation.name == "cutout"
+    return operation.name in geometry.MAPS or operation.name == "cutout"
 
 
 def hidden_shares(operation: Operation, edges: Tensor, draws: int, *, seed: int = 0) -> Tensor:
@@ -125,7 +116,7 @@ def hidden_shares(operation: Operation, edges: Tensor, draws: int, *, seed: int 
     if operation.name == "cutout":
         hidden = _covered(edges, drawn.places[:, 0], magnitudes)
     else:
-        hidden = _moved_out(edges, MAPS[operation.name](magnitudes))
+        hidden = _moved_out(edges, geometry.MAPS[operation.name](magnitudes))
     return hidden.view(n, draws)
 
 

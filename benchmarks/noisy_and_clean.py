@@ -13,18 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
-from benchmarks.report import parser, print_table, publish
+from benchmarks.report import parser, print_table, publish, t_interval
 
 BASELINE = "uniform"
-
-
-def interval(values: list[float]) -> tuple[float, float, float]:
-    """Mean and 95 % interval of the pairs' values."""
-    mean, error = float(np.mean(values)), float(stats.sem(values))
-    reach = float(stats.t.ppf(0.975, len(values) - 1)) * error
-    return mean, mean - reach, mean + reach
 
 
 def by_pair(arms: list[dict[str, Any]]) -> dict[str, dict[str, list[float]]]:
@@ -56,7 +48,7 @@ def main() -> None:
     options = command.parse_args()
     arms = [a for a in json.loads(options.results.read_text(encoding="utf-8"))["arms"] if a["status"] == "finished"]
     measured = {
-        name: interval([float(np.mean(seeds)) for seeds in pairs.values()]) for name, pairs in by_pair(arms).items()
+        name: t_interval([float(np.mean(seeds)) for seeds in pairs.values()]) for name, pairs in by_pair(arms).items()
     }
     methods = [method for method in dict.fromkeys(arm["method"] for arm in arms) if method != BASELINE]
     rows = [

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from scipy.special import stdtrit
+
 _PACKAGES = (
     "torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "pandas", "pillow", "lightning-fabric",
     "torchjd", "torchmetrics", "torchxrayvision",
@@ -64,6 +66,18 @@ def in_turns(ways: Mapping[str, Callable[[], Value]], rounds: int) -> dict[str, 
 def ratios(numerator: Sequence[float], denominator: Sequence[float]) -> Spread:
     """Of measurements of the same rounds."""
     return Spread.of([a / b for a, b in zip(numerator, denominator, strict=True)])
+
+
+def t_interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """Return the mean of independent values, such as of seeds, and its 95 % interval by Student's t.
+
+    With one value the interval is the whole line.
+    """
+    mean = statistics.fmean(values)
+    if len(values) < 2:
+        return mean, float("-inf"), float("inf")
+    half = float(stdtrit(len(values) - 1, 0.975)) * statistics.stdev(values) / len(values) ** 0.5
+    return mean, mean - half, mean + half
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

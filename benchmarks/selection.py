@@ -37,9 +37,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
-from scipy.special import stdtrit
 
-from benchmarks.report import parser, print_table, publish
+from benchmarks.report import parser, print_table, publish, t_interval
 from data_prep.sources.idx import read_idx
 from models.augmentation.operations import LISTS
 from models.augmentation.policies import PolicySettings
@@ -154,15 +153,6 @@ def _examples(pixels: NDArray[np.uint8], labels: NDArray[np.int64], part: str) -
     return examples(pixels, labels[:, None], tuple(f"{part} {i}" for i in range(len(pixels))))
 
 
-def interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """Return the mean and its 95 % interval over seeds, by Student's t."""
-    mean = float(np.mean(values))
-    if len(values) < 2:
-        return mean, float("-inf"), float("inf")
-    half = float(stdtrit(len(values) - 1, 0.975)) * float(np.std(values, ddof=1)) / len(values) ** 0.5
-    return mean, mean - half, mean + half
-
-
 def show(found: Sequence[Found], noises: Sequence[float]) -> dict[str, Any]:
     """Print the tables; return what goes into the JSON."""
     by_key = {(each.policy, each.noise, each.seed): each for each in found}
@@ -175,16 +165,16 @@ def show(found: Sequence[Found], noises: Sequence[float]) -> dict[str, Any]:
             base = [by_key[BASELINE, noise, seed] for seed in seeds]
             cells = [f"{100 * np.mean([each.accuracy for each in of_policy]):.2f}"]
             gained = [a.accuracy - b.accuracy for a, b in zip(of_policy, base, strict=True)]
-            cells.append(_percent(interval(gained)) if policy != BASELINE else "")
-            entry: dict[str, Any] = {"accuracy": interval([each.accuracy for each in of_policy])}
-            entry["accuracy less composed's"] = interval(gained)
+            cells.append(_percent(t_interval(gained)) if policy != BASELINE else "")
+            entry: dict[str, Any] = {"accuracy": t_interval([each.accuracy for each in of_policy])}
+            entry["accuracy less composed's"] = t_interval(gained)
             if noise:
                 learnt = [(a.agreement or 0) - (b.agreement or 0) for a, b in zip(of_policy, base, strict=True)]
                 cells.append(
                     f"{100 * np.mean([each.agreement for each in of_policy if each.agreement is not None]):.2f}"
                 )
-                cells.append(_percent(interval(learnt)) if policy != BASELINE else "")
-                entry["agreement less composed's"] = interval(learnt)
+                cells.append(_percent(t_interval(learnt)) if policy != BASELINE else "")
+                entry["agreement less composed's"] = t_interval(learnt)
             rows.append([policy, *cells])
             record[f"{policy}, noise {noise:g}"] = entry
         print(f"\n{noise:.0%} wrong labels, {len(seeds)} seeds, percent:")
@@ -200,7 +190,7 @@ def _show_ratios(
     selecting = [policy for policy in policies if by_key[policy, noise, seeds[0]].ratios]
     ratios = {
         policy: {
-            operation.name: interval([by_key[policy, noise, seed].ratios[operation.name] for seed in seeds])
+            operation.name: t_interval([by_key[policy, noise, seed].ratios[operation.name] for seed in seeds])
             for operation in LISTS["paper"]
         }
         for policy in selecting

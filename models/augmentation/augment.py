@@ -33,20 +33,8 @@ _GREY_LEVELS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
     "solarize": grey_levels.solarize,
 }
 
-_MAPS: Mapping[str, Callable[[Tensor], Tensor]] = {
-    "rotate": geometry.rotation,
-    "shear_x": geometry.shear_x,
-    "shear_y": geometry.shear_y,
-    "translate_x": geometry.translate_x,
-    "translate_y": geometry.translate_y,
-    "scale": geometry.scale,
-    "horizontal_flip": lambda magnitudes: geometry.horizontal_flip(len(magnitudes), magnitudes.device),
-    "vertical_flip": lambda magnitudes: geometry.vertical_flip(len(magnitudes), magnitudes.device),
-}
-
-_GEOMETRIC = torch.tensor([NAMES.index(name) for name in NAMES if name in _MAPS or name == "crop"])
-_OUTSIDE = {"black": 0, "border": 1}
-_REFLECTED = 2
+_GEOMETRIC = torch.tensor([NAMES.index(name) for name in NAMES if name in geometry.MAPS or name == "crop"])
+_OUTSIDE = {"black": geometry.BLACK, "border": geometry.BORDER}
 
 
 def augment(images: Tensor, drawn: Draw, partners: Tensor, sampling: tuple[Interpolation, Outside]) -> Tensor:
@@ -68,7 +56,7 @@ def augment(images: Tensor, drawn: Draw, partners: Tensor, sampling: tuple[Inter
     for j in range(drawn.operations.shape[1]):
         for operation in drawn.operations[:, j].unique().tolist():
             rows = (drawn.operations[:, j] == operation).nonzero()[:, 0]
-            if operation != IDENTITY and NAMES[operation] not in _MAPS and NAMES[operation] != "crop":
+            if operation != IDENTITY and NAMES[operation] not in geometry.MAPS and NAMES[operation] != "crop":
                 images = _change(images, NAMES[operation], rows, j, drawn, partners)
         in_run = geometric & (runs == runs[:, j : j + 1])
         ends = geometric[:, j] & ~in_run[:, j + 1 :].any(1)
@@ -123,9 +111,9 @@ def _maps(drawn: Draw, side: int, sampling: tuple[Interpolation, Outside]) -> tu
             x, y = ((drawn.places[chosen] * (2 * largest + 1)[:, None]).floor() - largest[:, None]).unbind(1)
             maps[chosen] = geometry.translate_x(x / side)
             maps[chosen] += geometry.translate_y(y / side) - _IDENTITY_MAP
-            outside[chosen] = _REFLECTED
-        elif name in _MAPS:
+            outside[chosen] = geometry.REFLECTED
+        elif name in geometry.MAPS:
             if name.startswith("translate") and sampling[0] == "nearest":
                 magnitudes = (magnitudes * side).trunc() / side  # as Pillow's users do, and torchvision
-            maps[chosen] = _MAPS[name](magnitudes)
+            maps[chosen] = geometry.MAPS[name](magnitudes)
     return maps, outside

@@ -7,6 +7,7 @@ Shapes: b images, c channels, s x s pixels, L stages. Positions run from -1 to 1
 align_corners=False): the outermost pixel centres are at -1 + 1/s and 1 - 1/s.
 """
 
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import torch
@@ -144,6 +145,19 @@ def vertical_flip(b: int, device: torch.device) -> Tensor:
     """Return maps that mirror b images top to bottom, (b, 2, 3) float64 on the device."""
     one = torch.ones(b, dtype=torch.float64, device=device)
     return _map((one, 0 * one, 0 * one), (0 * one, -one, 0 * one))
+
+
+MAPS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "rotate": rotation,
+    "shear_x": shear_x,
+    "shear_y": shear_y,
+    "translate_x": translate_x,
+    "translate_y": translate_y,
+    "scale": scale,
+    "horizontal_flip": lambda magnitudes: horizontal_flip(len(magnitudes), magnitudes.device),
+    "vertical_flip": lambda magnitudes: vertical_flip(len(magnitudes), magnitudes.device),
+}
+"""The operations of `models.augmentation.operations` that are one map, from (b,) magnitudes; flips have none."""
 
 
 def _map(x: tuple[Tensor, Tensor, Tensor], y: tuple[Tensor, Tensor, Tensor]) -> Tensor:

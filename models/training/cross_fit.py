@@ -20,7 +20,7 @@ from models.errors import SettingError
 from models.networks.multitask import MultiTaskNetwork, set_head_biases
 from models.randomness import seed_for
 from models.training.fabric import Device
-from models.training.image_training import AUC, TrainingSettings, ValidationMetric, features_of, fit, sampled_rows
+from models.training.image_training import TrainingSettings, features_of, fit, sampled_rows
 from models.training.loop import Progress
 from models.weighting.base import FeatureBatch, FeaturePass, RuleSettings, SampleSize
 from models.weighting.label_trust import FOLDS
@@ -31,7 +31,7 @@ NETWORKS = 2
 NETWORKS - 1 trainings on all images; more give better features and cost more."""
 
 
-def cross_fit(  # noqa: PLR0913  what is trained by position, the rest by keyword
+def cross_fit(
     network: MultiTaskNetwork,
     train: Examples,
     val: Examples,
@@ -40,7 +40,6 @@ def cross_fit(  # noqa: PLR0913  what is trained by position, the rest by keywor
     seed: int,
     policy: PolicySettings = NO_POLICY,
     device: Device = "auto",
-    metric: ValidationMetric = AUC,
     progress: Progress = lambda done, total: None,
 ) -> FeaturePass:
     """Train a network with uniform weights on all parts of the patients but one, for each part.
@@ -48,12 +47,11 @@ def cross_fit(  # noqa: PLR0913  what is trained by position, the rest by keywor
     Args:
         network: with the initial weights of all; it stays as it is. The heads' biases are those of each one's labels.
         train: training images.
-        val: validation images, by which each network's best epoch is selected.
+        val: validation images, by whose mean AUC each network's best epoch is selected.
         settings: of each training.
         seed: of the parts, and of order, augmentation and sample, at least 0.
         policy: how the training images are augmented.
         device: see `models.training.image_training.fit`.
-        metric: of the validation.
         progress: called after every step, with the steps of all networks.
 
     Returns:
@@ -74,7 +72,7 @@ def cross_fit(  # noqa: PLR0913  what is trained by position, the rest by keywor
         def on_step(done: int, total: int, before: int = sum(steps[:part])) -> None:
             progress(before + done, sum(steps))
 
-        how: dict[str, Any] = {"seed": seed, "policy": policy, "device": device, "metric": metric}
+        how: dict[str, Any] = {"seed": seed, "policy": policy, "device": device}
         fit(trained, uniform, data, val, settings, progress=on_step, **how)
         networks.append(trained)
 

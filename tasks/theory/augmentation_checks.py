@@ -14,7 +14,7 @@ ALGEBRA_LIMIT = 1e-10
 SUM_LIMIT = 1e-6
 LIMIT_TOLERANCE = 0.02  # of a ratio to the leading order; relative where it is larger than 1
 BIAS_SHARE = 0.9  # of the designs of each setting: 36 of 40
-NEAR_SHARE = 0.95  # of comparisons within 3 standard errors; of exact ones 99.7 % are
+NEAR_SHARE = 0.99  # of comparisons within 3 standard errors; of exact ones 99.7 % are
 GRAM_TOLERANCE = 0.2  # of the root mean square deviation, which is 1 where the expectation holds
 ABOVE_BEST = 1.5
 

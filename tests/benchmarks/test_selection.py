@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import t
 
-from benchmarks.selection import CLASSES, Found, Setting, interval, show, train, with_wrong_labels
+from benchmarks.report import t_interval
+from benchmarks.selection import CLASSES, Found, Setting, show, train, with_wrong_labels
 from models.augmentation.operations import LISTS
 
 
@@ -25,8 +26,8 @@ def test_so_many_labels_are_wrong_as_was_asked_and_never_by_chance_right(rate: f
 def test_the_interval_is_students_over_seeds() -> None:
     values = [0.1, 0.4, 0.2, 0.7]
     low, high = t.interval(0.95, 3, np.mean(values), np.std(values, ddof=1) / 2)
-    assert interval(values) == pytest.approx((np.mean(values), low, high))
-    assert interval([0.3])[1:] == (float("-inf"), float("inf"))
+    assert t_interval(values) == pytest.approx((np.mean(values), low, high))
+    assert t_interval([0.3])[1:] == (float("-inf"), float("inf"))
 
 
 def test_differences_are_of_the_same_seed(capsys: pytest.CaptureFixture[str]) -> None:
