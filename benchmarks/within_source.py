@@ -43,10 +43,9 @@ from models.evaluation.auc import mean_auc, scorable_labels
 from models.evaluation.intervals import number_patients
 from models.evaluation.paired import Comparison, Differences, Unit, auc_differences, compare_units
 from tasks.arms import mlflow_runs
-from tasks.arms.base import ArmRef, read_arm
+from tasks.arms.base import ArmRef, floor_level, read_arm
 from tasks.data.ingest import StoreRef
 from tasks.data.open_split import open_split
-from tasks.images.spec import floor_level
 from tasks.records.arms import ArmRecord
 from tasks.records.study import StudyResults, read_results
 from tasks.runtime.home import home

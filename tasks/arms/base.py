@@ -43,6 +43,11 @@ OnStep = Callable[[int, int], None]
 """Called after every step with the steps done and their total; raises after a stop signal."""
 
 
+def floor_level(method: str) -> str:
+    """Return the level of the factor method for the baseline under other seeds, the noise floor of a study."""
+    return f"{method}, other seeds"
+
+
 class Source(BaseModel):
     """The arm whose trained network another arm needs, to start from it or to read its features.
 
@@ -72,12 +77,18 @@ class BaseArm(BaseModel):
     device: Device
     threads: int
     source: Source | None = None
+    floor_of: int | None = None
+    """In the noise floor: the seed of the baseline's arm on the same data, with which this one is compared."""
 
     @property
     def levels(self) -> dict[str, str]:
-        """The level of each of the arm's factors by name, also of those at their default."""
-        levels = {name: getattr(self, name) for name in self.factor_fields}
-        return {name: level if isinstance(level, str) else level.name for name, level in levels.items()}
+        """The level of each of the arm's factors by name, also of those at their default.
+
+        The baseline under other seeds is a level of its own of the factor method.
+        """
+        values = {name: getattr(self, name) for name in self.factor_fields}
+        levels = {name: value if isinstance(value, str) else value.name for name, value in values.items()}
+        return levels if self.floor_of is None else levels | {"method": floor_level(levels["method"])}
 
     @property
     def factors(self) -> dict[str, str]:
@@ -92,7 +103,7 @@ class BaseArm(BaseModel):
     @property
     def paired_seed(self) -> int:
         """The seed of the arms with which this one is compared: its own, but for arms of a noise floor."""
-        return self.seed
+        return self.seed if self.floor_of is None else self.floor_of
 
     @property
     @abstractmethod

@@ -28,12 +28,12 @@ from models.training.cross_fit import check_patients
 from models.training.image_training import TrainingSettings, check_shares
 from models.weighting.oracle import LabelNoise
 from models.weighting.registry import UniformSettings, WeightingSettings, make_weighting
-from tasks.arms.base import Source
+from tasks.arms.base import Source, floor_level
 from tasks.arms.runner import Device
 from tasks.data.ingest import StoreRef
 from tasks.data.open_split import open_split
 from tasks.engine.plan import Contrast, Plan, against_baseline
-from tasks.images.spec import ImageArm, MaskRef, floor_level
+from tasks.images.spec import ImageArm, MaskRef
 from tasks.runtime.progress import LOGGER
 
 MOST_ARMS = 100_000

@@ -27,11 +27,6 @@ class MaskRef(BaseModel):
     fingerprint: str
 
 
-def floor_level(method: str) -> str:
-    """Return the level of the factor method for the baseline under other seeds, the noise floor of a study."""
-    return f"{method}, other seeds"
-
-
 class ImageArm(BaseArm):
     """Everything that determines the result of an image arm, and where its inputs are."""
 
@@ -49,19 +44,6 @@ class ImageArm(BaseArm):
     """How the training images are augmented; `training` has the epochs that the policy makes of the study's."""
     network: NetworkSettings
     training: TrainingSettings
-    floor_of: int | None = None
-    """In the noise floor: the seed of the baseline's arm with the same noise mask, with which this one is compared."""
-
-    @property
-    def levels(self) -> dict[str, str]:
-        """See the base class; the baseline under other seeds is a level of its own."""
-        levels = super().levels
-        return levels if self.floor_of is None else levels | {"method": floor_level(levels["method"])}
-
-    @property
-    def paired_seed(self) -> int:
-        """See the base class."""
-        return self.seed if self.floor_of is None else self.floor_of
 
     @property
     def epochs(self) -> int:

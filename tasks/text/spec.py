@@ -72,4 +72,4 @@ class TextArm(BaseArm):
     def parameters(self) -> dict[str, Any]:
         """Return the parameters that MLflow shows, under the aliases of their fields and without paths."""
         paths = {"encoder": {"folder"}, "vectors": {"path"}, "data": {"folder"}}
-        return self.model_dump(mode="json", by_alias=True, exclude=paths)
+        return self.model_dump(mode="json", by_alias=True, exclude={**paths, "floor_of": True})
