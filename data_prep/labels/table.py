@@ -46,11 +46,13 @@ class LabelTable:
         images: (n,) str, names as in the table, each once.
         patients: (n,) str, identifiers as in the table: never write them to a store, a log or a report.
         labels: k names.
-        targets: (n, k) int8; 1 present, 0 absent, -1 unknown.
+        targets: (n, k) int8; 1 present, 0 absent, -1 unknown. With `classes`, (n, 1) int16 indices of them.
         views: (n,) str; "PA", "AP", "LATERAL", or "" if unknown.
-        layout: "nih" or "columns".
+        layout: "nih" or "columns"; "classes" where the data are sorted by class and there is no table.
         sha256: hexadecimal digest of the file's bytes on disk, compressed if the file is.
         ignored: why each column that is not used is not, by its name.
+        classes: names of the classes, of which each image shows one; () where the labels are binary.
+        parts: (n,) str, "train" or "test" where the data give a test part; None where they do not.
     """
 
     images: np.ndarray
@@ -58,9 +60,11 @@ class LabelTable:
     labels: tuple[str, ...]
     targets: np.ndarray
     views: np.ndarray
-    layout: Literal["nih", "columns"]
+    layout: Literal["nih", "columns", "classes"]
     sha256: str
     ignored: Mapping[str, str] = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
+    parts: np.ndarray | None = None
 
 
 def read_labels(path: Path, columns: Sequence[str] = ()) -> LabelTable:

@@ -26,6 +26,7 @@ class LabelledSource:
         public: the identifiers are NIH's public numbers (or the phantom's), which need no secret.
         identity: "sha256:...", which differs whenever the items or the table may differ.
         chest: the user vouches that a DICOM file shows a chest radiograph where it does not say what it shows.
+        picture_channels: channels of the images, 1 or 3, where they are pictures of any kind; None: radiographs.
     """
 
     table: LabelTable
@@ -33,6 +34,7 @@ class LabelledSource:
     public: bool
     identity: str
     chest: bool = False
+    picture_channels: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -50,7 +50,7 @@ def open_or_build(
     with _store_lock(path):
         if path.exists():
             return _reuse(path, recipe, unreadable_limit)
-        writer = StoreWriter(path, recipe.size, recipe.content)
+        writer = StoreWriter(path, recipe.size, recipe.content, recipe.channels)
         counts, parts = write_shards(writer)
         records = [record for part in parts or [writer] for record in part.finished]
         table, source = _table_of(records, recipe), recipe.source
@@ -140,4 +140,5 @@ def _table_of(records: Sequence[ShardRecord], recipe: Recipe) -> LabelTable:
         patients=patient_keys(table.patients[rows], population, secret),
         targets=table.targets[rows],
         views=np.where(views == "", table.views[rows], views),
+        parts=None if table.parts is None else table.parts[rows],
     )

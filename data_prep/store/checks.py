@@ -16,7 +16,7 @@ import numpy as np
 from data_prep.errors import DataError
 from data_prep.labels.splits import PARTS, Split
 from data_prep.labels.table import UNKNOWN
-from data_prep.store.store import Store
+from data_prep.store.store import HELD_BY_1, PATIENTS, Store, image_shape
 
 _CHUNK_BYTES = 8 * 2**20
 
@@ -94,20 +94,30 @@ def _rows(store: Store) -> Iterator[CheckResult]:
     names = np.sort(store.images)  # np.unique takes sixteen times as long, and grows faster than the rows
     repeated = int((names[1:] == names[:-1]).sum())
     yield CheckResult("no image twice", f"{repeated:,} repeated", repeated == 0 and len(store.images) > 0)
-    shape, size = store.pixels.shape[1:], store.size
-    yield CheckResult(f"images of {size} x {size} pixels", "{} x {}".format(*shape), shape == (size, size))
-    constant = sum(int((chunk.min(axis=(1, 2)) == chunk.max(axis=(1, 2))).sum()) for chunk in _chunks(store))
+    shape, wanted = store.pixels.shape[1:], image_shape(store.size, store.channels)
+    rule = f"images of {' x '.join(map(str, wanted))} pixels"
+    yield CheckResult(rule, " x ".join(map(str, shape)), shape == wanted)
+    images = (chunk.reshape(len(chunk), -1) for chunk in _chunks(store))
+    constant = sum(int((each.min(axis=1) == each.max(axis=1)).sum()) for each in images)
     yield CheckResult("no constant image", f"{constant:,}", constant == 0)
 
 
 def _chunks(store: Store) -> Iterator[np.ndarray]:
-    """Yield all images, (·, s, s) uint8, some at a time."""
-    rows = max(1, _CHUNK_BYTES // store.size**2)
+    """Yield all images, uint8, some at a time."""
+    rows = max(1, _CHUNK_BYTES // (store.channels * store.size**2))
     for start in range(0, len(store.pixels), rows):
         yield store.pixels[start : start + rows]
 
 
 def _targets(store: Store) -> Iterator[CheckResult]:
+    if store.classes:
+        others = int(((store.targets < 0) | (store.targets >= len(store.classes))).sum())
+        yield CheckResult(
+            f"every image is of one of {len(store.classes):,} classes", f"{others:,} are not", others == 0
+        )
+        empty = [name for index, name in enumerate(store.classes) if not (store.targets == index).any()]
+        yield CheckResult("every class has an image", f"{', '.join(empty) or 'none'} without", not empty)
+        return
     others = int((~np.isin(store.targets, (1, 0, UNKNOWN))).sum())
     yield CheckResult("targets are present, absent or unknown", f"{others:,} others", others == 0)
     known = (store.targets != UNKNOWN).any(axis=0)
@@ -116,6 +126,8 @@ def _targets(store: Store) -> Iterator[CheckResult]:
 
 
 def _patients(store: Store) -> Iterator[CheckResult]:
+    if PATIENTS not in store.manifest.get("holds", HELD_BY_1):
+        return
     # any other form of a key may be an identifier that was not hashed
     plain = sum(len(key) != 32 or not set(key) <= set("0123456789abcdef") for key in set(store.patients.tolist()))
     yield CheckResult("patients are opaque keys", f"{plain:,} are not", plain == 0)
@@ -133,5 +145,6 @@ def _split(store: Store, split: Split | None) -> Iterator[CheckResult]:
     yield CheckResult("no patient in two parts of the split", f"{shared:,}", shared == 0)
     times = Counter(np.concatenate(rows).tolist())
     once = sum(times[row] == 1 for row in range(len(store.images)))
-    holds = once == len(store.images) == len(times)
-    yield CheckResult("every image in one part of the split", f"{once:,} of {len(store.images):,}", holds)
+    holds = once == len(times) and (once == len(store.images) or bool(store.classes))
+    rule = "no image in two parts of the split" if store.classes else "every image in one part of the split"
+    yield CheckResult(rule, f"{once:,} of {len(store.images):,}", holds)

@@ -13,7 +13,7 @@ from data_prep.decoding.raster import DECODE_VERSION
 from data_prep.errors import DataError
 from data_prep.labels.patients import PUBLIC_KEY, check_secret, key_fingerprint
 from data_prep.sources.source import LabelledSource
-from data_prep.store.store import SCHEMA
+from data_prep.store.store import schema_of
 from data_prep.store.writer import SHARD_IMAGES
 
 MIN_SIZE, MAX_SIZE = 8, 4096  # pixels
@@ -39,11 +39,19 @@ class Recipe:
             raise DataError(f"image size must lie in [{MIN_SIZE}, {MAX_SIZE}] pixels; got {size}")
         return cls(source, size, PUBLIC_KEY if source.public else check_secret(key), shard_images)
 
+    @property
+    def channels(self) -> int:
+        """Channels of the images, 1 or 3: radiographs are grey."""
+        return self.source.picture_channels or 1
+
     @cached_property
     def content(self) -> dict[str, Any]:
         """The recipe as it stands in the manifest: hashes instead of source and secret."""
+        pictures = self.source.picture_channels
+        of_pictures = {"channels": pictures} if pictures else {}
         return {
-            "schema": SCHEMA,
+            "schema": schema_of(self.source.table, self.channels),
+            **of_pictures,
             "decode_version": DECODE_VERSION,
             "size": self.size,
             "source": self.source.identity,

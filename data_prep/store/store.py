@@ -7,31 +7,50 @@ n images, k labels, s side of an image in pixels.
     pixels-00000.npy    (rows, s, s) uint8, the first shard's images in the order of the table; and so on
                         (pixels-PPP-00000.npy in a store that was written in parts, one per archive)
 
+That is schema ``medmtl/store/1``, of grey images with binary labels. Schema ``medmtl/store/2`` is of all others. Its
+manifest names in "holds" what the store holds; what is not named is absent, and a name that is not known is ignored:
+
+    pixels      (rows, s, s) uint8, or with three "channels" (rows, 3, s, s)
+    patients    column "patient"; else each image is of its own patient
+    views       column "view"; else all are ""
+    labels      the last k columns
+    classes     column "class" with an index into the manifest's "classes", instead of labels
+    parts       column "part", "train" or "test" as the data give it
+
 This module reads stores; `data_prep.store.writer` writes them.
 """
 
 import hashlib
 import json
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from data_prep.errors import DataError
 from data_prep.json_file import read_json
-from data_prep.labels.table import UNKNOWN, read_cells
+from data_prep.labels.table import UNKNOWN, LabelTable, read_cells
 
-SCHEMA = "medmtl/store/1"
+SCHEMA_1, SCHEMA_2 = SCHEMAS = ("medmtl/store/1", "medmtl/store/2")
 MANIFEST, TABLE = "manifest.json", "table.csv"
+PIXELS, PATIENTS, VIEWS, LABELS, CLASSES, PARTS = "pixels", "patients", "views", "labels", "classes", "parts"
+COLUMNS = {PATIENTS: "patient", VIEWS: "view", CLASSES: "class", PARTS: "part"}
+"""The column of the table in which a part of the store stands."""
+
+HELD_BY_1 = (PIXELS, PATIENTS, VIEWS, LABELS)
 
 _OPEN_STORES = 4  # are remembered
 _OPENING = Lock()  # no two threads hash the same files
 
 _REMEDY = "delete the folder and run again: the store is built anew from its source"
+
+
+_Table: TypeAlias = tuple[np.ndarray, dict[str, np.ndarray], np.ndarray]
 
 
 class Quarantined(NamedTuple):
@@ -41,15 +60,25 @@ class Quarantined(NamedTuple):
     reason: str
 
 
-class Pixels:
-    """The memory-mapped images of a store, indexed by row like one (n, s, s) uint8 array."""
+def image_shape(size: int, channels: int) -> tuple[int, ...]:
+    """Return the shape of an image of `size` pixels a side: (s, s) with one channel, else (channels, s, s)."""
+    return (size, size) if channels == 1 else (channels, size, size)
 
-    def __init__(self, shards: list[np.ndarray], size: int) -> None:
-        """Join `shards`, each (rows, s, s) uint8 with s = `size`."""
+
+def schema_of(table: LabelTable, channels: int) -> str:
+    """Return the schema of a store: the first for all that it can hold, as its name is in their fingerprints."""
+    return SCHEMA_1 if channels == 1 and not table.classes and table.parts is None else SCHEMA_2
+
+
+class Pixels:
+    """The memory-mapped images of a store, indexed by row like one (n, s, s) or (n, 3, s, s) uint8 array."""
+
+    def __init__(self, shards: list[np.ndarray], size: int, channels: int = 1) -> None:
+        """Join `shards`, each (rows, s, s) uint8 with s = `size`, or (rows, channels, s, s)."""
         self._shards = shards
         self._starts = np.cumsum([0, *(len(shard) for shard in shards)])
         self._rows = np.arange(self._starts[-1])
-        self.shape = (len(self._rows), size, size)
+        self.shape = (len(self._rows), *image_shape(size, channels))
         self.dtype = np.dtype(np.uint8)
 
     def __len__(self) -> int:
@@ -57,7 +86,7 @@ class Pixels:
         return self.shape[0]
 
     def __getitem__(self, rows: Any) -> np.ndarray:
-        """Copy the images at `rows` (an int, a slice, an int or bool array) -> (s, s) or (b, s, s) uint8."""
+        """Copy the images at `rows` (an int, a slice, an int or bool array): one image, or b of them, uint8."""
         wanted = self._rows[rows]
         if wanted.ndim == 0:
             shard = int(np.searchsorted(self._starts, wanted, side="right")) - 1
@@ -80,13 +109,16 @@ class Store:
 
     Attributes:
         path: its folder.
-        pixels: (n, s, s) uint8.
+        pixels: (n, s, s) uint8 with one channel, (n, 3, s, s) with three: red, green, blue.
         images: (n,) str, names.
-        patients: (n,) str, opaque keys.
-        labels: k names.
-        targets: (n, k) int8; 1 present, 0 absent, -1 unknown.
+        patients: (n,) str, opaque keys; the images' names where each is of its own patient.
+        labels: k names; ("class",) in a store of classes.
+        targets: (n, k) int8; 1 present, 0 absent, -1 unknown. In a store of classes (n, 1) int16, the class's index.
+        classes: names of the classes; () where the labels are binary.
+        parts: (n,) str, "train" or "test" where the data give a test part; None where they do not.
         views: (n,) str; "PA", "AP", "LATERAL" or "".
         size: s.
+        channels: 1 (grey) or 3 (colour).
         population: the group of patients the images come from.
         fingerprint: "sha256:..." of the content; it does not depend on the secret of the patient keys.
         same_pixels: groups of images, by name, that have the same pixels but belong to several patients.
@@ -100,8 +132,11 @@ class Store:
     patients: np.ndarray
     labels: tuple[str, ...]
     targets: np.ndarray
+    classes: tuple[str, ...]
+    parts: np.ndarray | None
     views: np.ndarray
     size: int
+    channels: int
     population: str
     fingerprint: str
     same_pixels: tuple[tuple[str, ...], ...]
@@ -136,24 +171,41 @@ def _open(path: Path, _manifest_sha256: str, _states: tuple[tuple[int, ...] | No
             if digest != manifest["files"][name]:
                 state = "is missing" if digest is None else "is not what was written (its hash differs)"
                 raise DataError(f"{path}: {name} {state}; {_REMEDY}")
-    images, patients, views, *cells = map(np.array, zip(*read_cells(path / TABLE)[1], strict=True))
-    targets = np.array([np.select([column == "1", column == "0"], [1, 0], UNKNOWN) for column in cells], dtype=np.int8)
-    shards = [np.load(path / name, mmap_mode="r") for name in names if name.endswith(".npy")]
+    held = manifest.get("holds", HELD_BY_1)
+    channels = manifest.get("channels", 1)
+    labels = tuple(manifest["labels"]) if {LABELS, CLASSES} & {*held} else ()
+    images, columns, targets = _read_table(path, held, len(labels))
+    files = [name for name in names if name.startswith(PIXELS) and PIXELS in held]
     return Store(
         path=path,
-        pixels=Pixels(shards, manifest["size"]),
+        pixels=Pixels([np.load(path / name, mmap_mode="r") for name in files], manifest["size"], channels),
         images=images,
-        patients=patients,
-        labels=tuple(manifest["labels"]),
-        targets=np.ascontiguousarray(targets.T),
-        views=views,
+        patients=columns.get(PATIENTS, images),
+        labels=labels,
+        targets=targets,
+        classes=tuple(manifest["classes"]) if CLASSES in held else (),
+        parts=columns.get(PARTS),
+        views=columns.get(VIEWS, np.full(len(images), "")),
         size=manifest["size"],
+        channels=channels,
         population=manifest["population"],
         fingerprint=manifest["fingerprint"],
         same_pixels=tuple(map(tuple, manifest["same_pixels"])),
         quarantine=tuple(Quarantined(**entry) for entry in manifest["quarantine"]),
         manifest=manifest,
     )
+
+
+def _read_table(path: Path, held: Sequence[str], k: int) -> _Table:
+    """Read the table: the images' names, the columns by the part that stands in them, and the targets of k labels."""
+    header, rows, _ = read_cells(path / TABLE)
+    cells = list(map(np.array, zip(*rows, strict=True)))
+    columns = {part: cells[header.index(name)] for part, name in COLUMNS.items() if part in held}
+    if CLASSES in columns:
+        return cells[0], columns, columns[CLASSES].astype(np.int16)[:, np.newaxis]
+    binary = [np.select([cell == "1", cell == "0"], [1, 0], UNKNOWN) for cell in cells[len(cells) - k :]]
+    targets = np.array(binary, dtype=np.int8).reshape(k, len(rows))
+    return cells[0], columns, np.ascontiguousarray(targets.T)
 
 
 def _state(file: Path) -> tuple[int, ...] | None:
@@ -174,8 +226,8 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         raise DataError(f"{path}: {MANIFEST} cannot be read ({error.strerror})") from error
     except ValueError as error:
         raise DataError(f"{path}: {MANIFEST} is damaged; {_REMEDY}") from error
-    if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
-        raise DataError(f"{path}: not a store of schema {SCHEMA}; {_REMEDY}")
+    if not isinstance(manifest, dict) or manifest.get("schema") not in SCHEMAS:
+        raise DataError(f"{path}: not a store of schema {' or '.join(SCHEMAS)}; {_REMEDY}")
     if manifest.pop("sha256", None) != json_digest(manifest):
         raise DataError(f"{path}: {MANIFEST} is not what was written (its hash differs); {_REMEDY}")
     return manifest

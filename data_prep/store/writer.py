@@ -26,7 +26,25 @@ from data_prep.errors import DataError
 from data_prep.json_file import read_json
 from data_prep.labels.patients import number_patients
 from data_prep.labels.table import UNKNOWN, LabelTable
-from data_prep.store.store import MANIFEST, SCHEMA, TABLE, Quarantined, Store, file_digest, json_digest
+from data_prep.store.store import (
+    CLASSES,
+    COLUMNS,
+    HELD_BY_1,
+    LABELS,
+    MANIFEST,
+    PARTS,
+    PATIENTS,
+    PIXELS,
+    SCHEMA_1,
+    TABLE,
+    VIEWS,
+    Quarantined,
+    Store,
+    file_digest,
+    image_shape,
+    json_digest,
+    schema_of,
+)
 
 SHARD_IMAGES = 4096
 
@@ -68,9 +86,9 @@ class ShardSequence:
         finished: the records of the finished shards, in order; the next shard to write is number len(finished).
     """
 
-    def __init__(self, folder: Path, size: int, prefix: str = "") -> None:
+    def __init__(self, folder: Path, size: int, prefix: str = "", channels: int = 1) -> None:
         """Find the finished shards in `folder`, an unfinished store; a damaged shard and all after it do not count."""
-        self._folder, self.size, self._prefix = folder, size, prefix
+        self._folder, self.size, self._prefix, self.channels = folder, size, prefix, channels
         self._end = folder / _RECORDS / f"{prefix}end.json"
         try:
             names = sorted((folder / _RECORDS).glob(f"{prefix}?????.json"))
@@ -87,7 +105,8 @@ class ShardSequence:
         With `index`, it replaces that finished shard.
         """
         index = len(self.finished) if index is None else index
-        with ShardWriter(self._folder / f"pixels-{self._prefix}{index:05d}.npy", rows, self.size) as writer:
+        file = self._folder / f"{PIXELS}-{self._prefix}{index:05d}.npy"
+        with ShardWriter(file, rows, image_shape(self.size, self.channels)) as writer:
             yield writer
             with os_errors_explained(self._folder):
                 record = writer.finish()
@@ -136,7 +155,7 @@ class StoreWriter(ShardSequence):
     It is the sequence of the shards of a store that is written as one part.
     """
 
-    def __init__(self, path: Path, size: int, recipe: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, size: int, recipe: Mapping[str, Any], channels: int = 1) -> None:
         """Prepare ``<path>.partial``; what a writer of another recipe left in it is removed.
 
         Raises:
@@ -149,11 +168,11 @@ class StoreWriter(ShardSequence):
                 shutil.rmtree(self.partial, ignore_errors=True)
                 (self.partial / _RECORDS).mkdir(parents=True)
                 _write(self.partial / _RECIPE, json.dumps(self.recipe))
-            super().__init__(self.partial, size)
+            super().__init__(self.partial, size, channels=channels)
 
     def part(self, number: int) -> ShardSequence:
         """Return the shards of part `number` of a store that is written in several; see `part_prefix`."""
-        return ShardSequence(self.partial, self.size, part_prefix(number))
+        return ShardSequence(self.partial, self.size, part_prefix(number), self.channels)
 
     def finish(self, table: LabelTable, facts: Mapping[str, Any], parts: Sequence[ShardSequence] = ()) -> Store:
         """Write table and manifest, give the folder its final name, and open the store.
@@ -166,12 +185,12 @@ class StoreWriter(ShardSequence):
         records = [record for part in parts or [self] for record in part.finished]
         unreadable = [entry for record in records for entry in record.quarantine]
         others = [entry for record in records for entry in record.others]
+        held = HELD_BY_1 if schema_of(table, self.channels) == SCHEMA_1 else _held(table)
         with os_errors_explained(self.path):
-            _write(self.partial / TABLE, _table_text(table))
+            _write(self.partial / TABLE, _table_text(table, held))
             files = {record.file: record.sha256 for record in records if record.file is not None}
             manifest = {
-                "schema": SCHEMA,
-                "fingerprint": _fingerprint(table, self.size, [hash_ for r in records for hash_ in r.pixels]),
+                **self._schema(table, held, [digest for record in records for digest in record.pixels]),
                 "size": self.size,
                 "images": len(table.images),
                 "patients": len(set(table.patients.tolist())),
@@ -191,6 +210,19 @@ class StoreWriter(ShardSequence):
             _sync(self.path.parent)
             tidy(self.path)
         return Store.open(self.path)
+
+    def _schema(self, table: LabelTable, held: Sequence[str], pixels_sha256: list[str]) -> dict[str, Any]:
+        """Return the entries of the manifest that say what the store holds, in the form of its schema."""
+        if (schema := schema_of(table, self.channels)) == SCHEMA_1:
+            return {"schema": schema, "fingerprint": _fingerprint_of_1(table, self.size, pixels_sha256)}
+        fingerprint = _fingerprint(table, held, [self.size, self.channels, pixels_sha256])
+        return {
+            "schema": schema,
+            "fingerprint": fingerprint,
+            "holds": list(held),
+            "channels": self.channels,
+            "classes": list(table.classes),
+        }
 
 
 def find_same_pixels(records: Sequence[ShardRecord], patients: np.ndarray) -> list[list[str]]:
@@ -222,12 +254,12 @@ def part_prefix(number: int) -> str:
 class ShardWriter:
     """A writer of one shard: appends images to a file with a temporary name, which `finish` replaces by its own."""
 
-    def __init__(self, file: Path, rows: int, size: int) -> None:
-        """Begin `file`, a shard of at most `rows` images of `size` pixels a side."""
+    def __init__(self, file: Path, rows: int, shape: tuple[int, ...]) -> None:
+        """Begin `file`, a shard of at most `rows` images of `shape`, (s, s) or (channels, s, s)."""
         self.record = ShardRecord()
-        self._file, self._size = file, size
+        self._file, self._shape = file, shape
         self._temporary = file.with_suffix(".tmp")
-        self._header_bytes = len(_npy_header(rows, size))
+        self._header_bytes = len(_npy_header(rows, shape))
         with os_errors_explained(file):
             self._stream = self._temporary.open("wb")
             self._stream.write(b"\0" * self._header_bytes)
@@ -244,7 +276,7 @@ class ShardWriter:
     def append(
         self, image: str, pixels: np.ndarray, pixels_sha256: str, source_sha256: str, view: str = "", patient: str = ""
     ) -> None:
-        """Add one image, (s, s) uint8, with the SHA-256 of its pixels and of its file; see `ShardRecord`."""
+        """Add one image of the shard's shape, uint8, with the SHA-256 of its pixels and file; see `ShardRecord`."""
         with os_errors_explained(self._file):
             self._stream.write(pixels.data)
         self.record.images.append(image)
@@ -265,7 +297,7 @@ class ShardWriter:
         """Write the header, now that the number of rows is known, and give the file its name."""
         if not self.record.images:
             return self.record
-        header = _npy_header(len(self.record.images), self._size)
+        header = _npy_header(len(self.record.images), self._shape)
         self._stream.seek(0)
         self._stream.write(header.ljust(self._header_bytes))
         self._stream.flush()
@@ -276,28 +308,67 @@ class ShardWriter:
         return self.record
 
 
-def _npy_header(rows: int, size: int) -> bytes:
-    """Return the header of an .npy file of (rows, size, size) uint8: 128 bytes for any shard."""
+def _npy_header(rows: int, shape: tuple[int, ...]) -> bytes:
+    """Return the header of an .npy file of (rows, *shape) uint8: 128 bytes for any shard."""
     stream = io.BytesIO()
-    description = {"descr": "|u1", "fortran_order": False, "shape": (rows, size, size)}
+    description = {"descr": "|u1", "fortran_order": False, "shape": (rows, *shape)}
     np.lib.format.write_array_header_1_0(stream, description)
     return stream.getvalue()
 
 
-def _table_text(table: LabelTable) -> str:
+def _held(table: LabelTable) -> list[str]:
+    """Return the names of the parts of a store of schema 2 of these rows; see `data_prep.store.store`."""
+    is_held = {
+        PIXELS: True,
+        PATIENTS: len(set(table.patients.tolist())) < len(table.patients),
+        VIEWS: bool((table.views != "").any()),
+        LABELS: not table.classes,
+        CLASSES: bool(table.classes),
+        PARTS: table.parts is not None,
+    }
+    return [part for part, holds in is_held.items() if holds]
+
+
+def _table_text(table: LabelTable, held: Sequence[str]) -> str:
+    """Return the table: the images, the columns of the parts that are held, the labels."""
+    columns: dict[str, Any] = {
+        PATIENTS: table.patients,
+        VIEWS: table.views,
+        CLASSES: table.targets[:, 0] if CLASSES in held else None,
+        PARTS: table.parts,
+    }
+    shown = [part for part in COLUMNS if part in held]
+    labels = table.labels if LABELS in held else ()
+    cells = {1: "1", 0: "0", UNKNOWN: ""}
+    of_labels = ([cells[value] for value in row] if labels else [] for row in table.targets.tolist())
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["image", "patient", "view", *table.labels])
-    cells = {1: "1", 0: "0", UNKNOWN: ""}
-    rows = zip(table.images, table.patients, table.views, table.targets.tolist(), strict=True)
-    writer.writerows([image, patient, view, *map(cells.get, row)] for image, patient, view, row in rows)
+    writer.writerow(["image", *(COLUMNS[part] for part in shown), *labels])
+    rows = zip(table.images, *(columns[part] for part in shown), of_labels, strict=True)
+    writer.writerows([*row, *last] for *row, last in rows)
     return text.getvalue()
 
 
-def _fingerprint(table: LabelTable, size: int, pixels_sha256: list[str]) -> str:
-    """Hash what a model sees and how a split groups it; the patients' keys are left out."""
+def _fingerprint(table: LabelTable, held: Sequence[str], pixels: list[Any]) -> str:
+    """Hash what a model sees and how a split groups it, part by part: a part that is not held does not enter.
+
+    Neither do the schema, the patients' keys and the views, which describe an image but are not what is learnt.
+    """
+    content = {
+        PIXELS: pixels,
+        PATIENTS: number_patients(table.patients).tolist(),
+        LABELS: [table.labels, table.targets.tolist()],
+        CLASSES: [table.classes, table.targets.tolist()],
+        PARTS: None if table.parts is None else table.parts.tolist(),
+    }
+    parts = {part: value for part, value in content.items() if part in held}
+    return "sha256:" + json_digest({"images": table.images.tolist(), **parts})
+
+
+def _fingerprint_of_1(table: LabelTable, size: int, pixels_sha256: list[str]) -> str:
+    """Hash what a model sees and how a split groups it, as schema 1 does; the patients' keys are left out."""
     hash_ = hashlib.sha256()
-    for part in ([SCHEMA, size, table.labels], table.images.tolist(), table.views.tolist(), pixels_sha256):
+    for part in ([SCHEMA_1, size, table.labels], table.images.tolist(), table.views.tolist(), pixels_sha256):
         hash_.update(json.dumps(part).encode())
     hash_.update(np.ascontiguousarray(table.targets, dtype=np.int8).tobytes())
     hash_.update(number_patients(table.patients).astype("<i8").tobytes())

@@ -103,6 +103,19 @@ def test_the_fingerprint_is_of_the_content_not_of_shards_or_keys(tmp_path: Path)
     assert write(tmp_path / "keys", keys).fingerprint == first
 
 
+def test_a_grey_store_of_binary_labels_stays_what_it_was_to_the_last_byte(tmp_path: Path) -> None:
+    """Every finished arm hashes such a store's fingerprint; these were taken before the second schema."""
+    store = write(tmp_path / "store")
+    assert store.fingerprint == "sha256:e53ab5284f713792bae82304a8a4293579c11d9c08e0304f9286b424b54c88ce"
+    assert {file.name: file_digest(file) for file in store.path.iterdir()} == {
+        "manifest.json": "9e291afca69fe561ef90cfb6671e2c0be1c8a06e9e8dffbb5c5c767c5cfd2f2f",
+        "table.csv": "453342b79af9e5e528c6e0d545709c7a7c51900b255139670edc92fea19ea469",
+        "pixels-00000.npy": "17a47eb4ab5bf387d5c0ce06d5be9ec5cbf3b905bec239cc4dee6bc8b5a01679",
+        "pixels-00001.npy": "6ba23249ac4343fb3cbba40156d0654fa24505e379449147372f01e597cc4c38",
+        "pixels-00002.npy": "2a3752f82bb9581e1e14b5ae2cfe79cc67d50f51c9ab479e6c1544ab1acbfa9e",
+    }
+
+
 @pytest.mark.parametrize("changed", ["pixels", "targets", "labels", "patients", "images", "views"])
 def test_the_fingerprint_follows_all_that_a_study_depends_on(tmp_path: Path, changed: str) -> None:
     first = write(tmp_path / "first").fingerprint
@@ -186,7 +199,7 @@ def test_a_store_of_another_schema_and_a_folder_that_is_none_are_refused(tmp_pat
     with pytest.raises(DataError, match="no store here"):
         Store.open(tmp_path)
     (tmp_path / "manifest.json").write_text(json.dumps({"schema": "medmtl/store/0"}))
-    with pytest.raises(DataError, match="not a store of schema medmtl/store/1"):
+    with pytest.raises(DataError, match="not a store of schema medmtl/store/1 or medmtl/store/2"):
         Store.open(tmp_path)
 
 
