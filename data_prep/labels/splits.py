@@ -63,7 +63,7 @@ class Split:
     """A split of the images; equal to itself only, so that what was computed from it can be remembered.
 
     Attributes:
-        name: "official", "chexnet" or "random".
+        name: "official", "chexnet" or "random"; of images by class "given" or "random".
         train: row indices of the training part, int64 ascending.
         val: row indices of the validation part.
         test: row indices of the test part.
@@ -108,7 +108,7 @@ def make_split(
             remedy = "raise its share" if settings.name == "random" else "use --split random"
             raise DataError(f"split {settings.name!r} gives part {part} none of the {len(images)} images; {remedy}")
     check_disjoint(rows, images, patients)
-    return Split(settings.name, **rows, fingerprint=_fingerprint(rows, images))
+    return Split(settings.name, **rows, fingerprint=parts_fingerprint(rows, images))
 
 
 def check_disjoint(rows: Mapping[str, np.ndarray], images: np.ndarray, patients: np.ndarray) -> None:
@@ -193,6 +193,7 @@ def _known_parts(name: str, patients: np.ndarray) -> np.ndarray:
     return np.array([part_of_key[patient] for patient in patients.tolist()])
 
 
-def _fingerprint(rows: Mapping[str, np.ndarray], images: np.ndarray) -> str:
+def parts_fingerprint(rows: Mapping[str, np.ndarray], images: np.ndarray) -> str:
+    """Return "sha256:..." of the image names in each part, given its row indices."""
     names = [sorted(images[rows[part]].tolist()) for part in PARTS]
     return "sha256:" + hashlib.sha256(json.dumps(names).encode()).hexdigest()
