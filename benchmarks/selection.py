@@ -45,7 +45,7 @@ from models.augmentation.policies import PolicySettings
 from models.data.image_batches import Examples, examples
 from models.networks.multitask import NetworkSettings, initial_network
 from models.randomness import seed_for
-from models.training.image_training import ImageEpochReport, TrainingSettings, ValidationMetric, fit, predict
+from models.training.image_training import ACCURACY, ImageEpochReport, TrainingSettings, fit, predict
 from models.training.selection import chosen_over_drawn
 from models.weighting.registry import UniformSettings, make_weighting
 
@@ -60,7 +60,7 @@ POLICIES: dict[str, dict[str, Any]] = {
     "highest after half": {"kind": "uncertainty", "warmup": 0.5, **LIST},
     "proportional": {"kind": "uncertainty", "selection": "proportional", **LIST},
     "lowest": {"kind": "uncertainty", "selection": "lowest", **LIST},
-    "compute-matched": {"kind": "compute_matched", **LIST},
+    "compute-matched": {"kind": "compute_matched", "of": {"kind": "composed", **LIST}},
 }
 BASELINE = "composed"
 
@@ -87,11 +87,6 @@ class Found:
     accuracy: float  # test, of the best epoch on validation
     agreement: float | None  # with the wrong label, of the images that have one; None without noise
     ratios: dict[str, float]  # operation -> chosen over drawn
-
-
-def accuracy(targets: NDArray, probabilities: NDArray) -> NDArray:
-    """Return the share of right classes as the only score: (n, 1) and (n, c) -> (1,)."""
-    return np.array([np.mean(probabilities.argmax(1) == targets[:, 0])])
 
 
 def read_digits(folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -135,8 +130,8 @@ def train(setting: Setting, policy: str, noise: float, seed: int) -> Found:
 
     how: dict[str, Any] = {"seed": seed, "policy": chosen, "device": setting.device, "on_epoch": on_epoch}
     rule = make_weighting(UniformSettings(), 1)
-    fit(network, rule, train_set, val, settings, metric=ValidationMetric(accuracy), **how)
-    scored = float(accuracy(test.targets.numpy(), predict(network, test.pixels).numpy())[0])
+    fit(network, rule, train_set, val, settings, metric=ACCURACY, **how)
+    scored = float(ACCURACY.values(test.targets.numpy(), predict(network, test.pixels).numpy())[0])
     network.load_state_dict(last["network"])
     ratios = chosen_over_drawn(chosen, [(report.drawn, report.chosen) for report in reports[1:]])
     wrong = given != labels[rows[0]]

@@ -30,12 +30,15 @@ class CandidateSettings(KindSettings):
 
     @model_validator(mode="after")
     def _enough_candidates(self) -> Self:
-        if self.selected > self.candidates:
-            raise ValueError(
-                f"selected must be at most the number of candidates, {self.candidates}; got {self.selected}"
-            )
+        check_selected(self.candidates, self.selected)
         return self
 
     def selects(self, number: int, steps: int) -> bool:
         """Decide whether a step, counted from 0, of a training of so many steps scores and selects candidates."""
         return self.selected < self.candidates and number >= round(self.warmup * steps)
+
+
+def check_selected(candidates: int, selected: int) -> None:
+    """Check that no more candidates are selected than there are; raise ValueError otherwise."""
+    if selected > candidates:
+        raise ValueError(f"selected must be at most the number of candidates, {candidates}; got {selected}")

@@ -19,9 +19,8 @@ def check_radiographs(policy: BasePolicy) -> None:
     Raises:
         SettingError: it contains an operation that does not.
     """
-    allowed = getattr(policy, "allow", ())
     operations = {operation.name: operation for slot in policy.slots for operation in slot.operations}
-    reasons = {name: destroys_labels(operation) for name, operation in operations.items() if name not in allowed}
+    reasons = {name: destroys_labels(operation) for name, operation in operations.items() if name not in policy.allowed}
     refused = [name for name, reason in reasons.items() if reason]
     if refused:
         more = f" ({refused[0]}; {', '.join(refused[1:])} harm alike)" if refused[1:] else ""

@@ -13,6 +13,7 @@ from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
+from models.augmentation.candidates import CandidateSettings, check_selected
 from models.augmentation.operations import (
     Operation,
     OperationName,
@@ -63,9 +64,22 @@ class BasePolicy(KindSettings):
         return any(operation.name == "mixup" for slot in self.slots for operation in slot.operations)
 
     @property
+    def allowed(self) -> tuple[OperationName, ...]:
+        """Operations that change what a radiograph shows and are wanted all the same."""
+        return ()
+
+    @property
     def trained(self) -> int:
         """The number of candidates of each image that a step trains on, S."""
         return 1
+
+    @property
+    def cost(self) -> float:
+        """The computing of a training, as a multiple of one that trains once on each image and scores nothing.
+
+        A forward pass counts as a third of a step; augmentation does not count. See `UncertaintyPolicy`.
+        """
+        return 1.0
 
     def epochs(self, epochs: int) -> int:
         """Return the epochs of a training that has `epochs` without this policy."""
@@ -160,6 +174,11 @@ class _ListPolicy(BasePolicy):
         return self.interpolation, self.outside
 
     @property
+    def allowed(self) -> tuple[OperationName, ...]:
+        """See the base class."""
+        return self.allow
+
+    @property
     def drawn(self) -> tuple[Operation, ...]:
         """The operations of the list."""
         return operations_of(self.operations)
@@ -217,20 +236,17 @@ class ComposedPolicy(_CompositionPolicy):
     kind: Literal["composed"] = "composed"
 
 
-class UncertaintyPolicy(_CompositionPolicy):
+UnselectedPolicy = NoPolicy | SimplePolicy | JitterPolicy | RandAugmentPolicy | TrivialAugmentPolicy | ComposedPolicy
+"""The policies that train on whatever candidate they draw."""
+
+
+class UncertaintyPolicy(CandidateSettings, _CompositionPolicy):
     """Uncertainty-based sampling (Algorithm 1): of several random compositions of each image, train on the worst.
 
     Short trainings are hurt by it, far more with wrong labels: docs/augmentation.md.
     """
 
     kind: Literal["uncertainty"] = "uncertainty"
-    candidates: int = Field(4, ge=1, le=64, description="random compositions of each image, C")
-    selected: int = Field(1, ge=1, le=64, description="candidates of each image that are trained, S")
-    selection: Literal["highest", "proportional", "lowest"] = Field(
-        "highest",
-        description="highest: those with the highest score, as in the paper; proportional: drawn with replacement in "
-        "proportion to the score, as in the authors' code; lowest: a control",
-    )
     score: Literal["cross_entropy", "kl_divergence"] = Field(
         "cross_entropy",
         description="score of a candidate: its cross-entropy; or its Kullback-Leibler divergence, which is the "
@@ -240,42 +256,67 @@ class UncertaintyPolicy(_CompositionPolicy):
         "uniform",
         description="weights of the tasks in the score: all alike, or those of the method after the last epoch",
     )
-    warmup: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        description="share of the training's steps before selection begins; until then the first candidates train",
-    )
-
-    @model_validator(mode="after")
-    def _enough_candidates(self) -> Self:
-        if self.selected > self.candidates:
-            raise ValueError(
-                f"selected must be at most the number of candidates, {self.candidates}; got {self.selected}"
-            )
-        return self
 
     @property
     def trained(self) -> int:
         """See the base class."""
         return self.selected
 
+    @property
+    def cost(self) -> float:
+        """See the base class: (1 - w) C / 3 + S for a warm-up w, in which S candidates train and none is scored.
 
-class ComputeMatchedPolicy(_CompositionPolicy):
-    """`composed`, trained for as many more epochs as uncertainty-based sampling costs.
+        Just S if all candidates are selected, because none is scored then.
+        """
+        return (1 - self.warmup) * _scoring_cost(self.candidates, self.selected) + self.selected
 
-    A forward pass counts as a third of a step. Sampling S of C candidates costs C forward passes and S steps on an
-    image, so that the epochs are multiplied by C / 3 + S.
+
+class ComputeMatchedPolicy(BasePolicy):
+    """A policy without selection, trained for as many more epochs as uncertainty-based sampling costs.
+
+    Sampling S of C candidates without a warm-up multiplies the computing, and so the epochs here, by C / 3 + S: see
+    `UncertaintyPolicy.cost`.
     """
 
     kind: Literal["compute_matched"] = "compute_matched"
+    of: UnselectedPolicy = Field(
+        ComposedPolicy(), discriminator="kind", description="the policy that is trained for longer"
+    )
     candidates: int = Field(4, ge=1, le=64, description="candidates of each image whose cost is matched, C")
     selected: int = Field(1, ge=1, le=64, description="selected candidates whose cost is matched, S")
 
+    @model_validator(mode="after")
+    def _enough_candidates(self) -> Self:
+        check_selected(self.candidates, self.selected)
+        return self
+
+    @property
+    def slots(self) -> tuple[Slot, ...]:
+        """See the base class."""
+        return self.of.slots
+
+    @property
+    def sampling(self) -> tuple[Interpolation, Outside]:
+        """See the base class."""
+        return self.of.sampling
+
+    @property
+    def allowed(self) -> tuple[OperationName, ...]:
+        """See the base class."""
+        return self.of.allowed
+
+    @property
+    def cost(self) -> float:
+        """See the base class."""
+        return _scoring_cost(self.candidates, self.selected) + self.selected
+
     def epochs(self, epochs: int) -> int:
         """See the base class."""
-        scored = self.candidates if self.selected < self.candidates else 0
-        return round(epochs * (scored / 3 + self.selected))
+        return round(epochs * self.cost)
+
+
+def _scoring_cost(candidates: int, selected: int) -> float:
+    return candidates / 3 if selected < candidates else 0.0
 
 
 CROP_AND_FLIP = (
@@ -292,13 +333,6 @@ PAPER_DEFAULTS = (
 """The authors' default operations on CIFAR."""
 
 PolicySettings = Annotated[
-    NoPolicy
-    | SimplePolicy
-    | JitterPolicy
-    | RandAugmentPolicy
-    | TrivialAugmentPolicy
-    | ComposedPolicy
-    | UncertaintyPolicy
-    | ComputeMatchedPolicy,
+    UnselectedPolicy | UncertaintyPolicy | ComputeMatchedPolicy,
     Field(discriminator="kind"),
 ]

@@ -1,6 +1,8 @@
 """Policies: their rows of slots, their names, and what they refuse."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from models.augmentation.label_keeping import check_radiographs
@@ -36,8 +38,35 @@ def test_the_rows_of_the_policies():
 
 def test_selection_draws_from_the_same_row_as_composed():
     for settings in ({}, {"operations": "paper", "then": "paper"}, {"length": 3, "operations": ["rotate"]}):
-        rows = {policy(kind, **settings).slots for kind in ("composed", "uncertainty", "compute_matched")}
-        assert len(rows) == 1
+        assert policy("composed", **settings).slots == policy("uncertainty", **settings).slots
+
+
+@pytest.mark.parametrize(
+    "of",
+    [
+        {"kind": "none"},
+        {"kind": "simple", "images": "natural"},
+        {"kind": "jitter", "flip": 0.5},
+        {"kind": "randaugment", "interpolation": "nearest"},
+        {"kind": "trivialaugment", "operations": "paper", "outside": "black"},
+        {"kind": "composed", "operations": "paper", "then": "paper", "allow": ["invert"]},
+    ],
+)
+def test_a_compute_matched_policy_changes_images_as_the_one_that_it_trains_for_longer(of):
+    trained, matched = policy(**of), policy("compute_matched", of=of)
+    for what in ("slots", "sampling", "allowed", "mixes", "trained"):
+        assert getattr(matched, what) == getattr(trained, what), what
+    assert matched.epochs(9) == 21
+    assert trained.epochs(9) == 9
+
+
+@pytest.mark.parametrize(
+    ("settings", "place"),
+    [({"length": 3}, "length"), ({"of": {"kind": "uncertainty"}}, "uncertainty"), ({"of": {"lenght": 3}}, "of")],
+)
+def test_compute_is_matched_only_by_a_policy_without_selection_and_with_its_own_settings(settings, place):
+    with pytest.raises(ValidationError, match=place):
+        policy("compute_matched", **settings)
 
 
 def test_only_policies_with_mixup_mix():
@@ -52,8 +81,25 @@ def test_only_policies_with_mixup_mix():
 def test_matched_compute_is_a_forward_pass_for_each_candidate_and_a_step_for_each_selected_one(
     candidates, selected, epochs
 ):
-    assert policy("compute_matched", candidates=candidates, selected=selected).epochs(10) == epochs
-    assert policy("uncertainty", candidates=candidates, selected=selected).epochs(10) == 10
+    matched = policy("compute_matched", candidates=candidates, selected=selected)
+    sampled = policy("uncertainty", candidates=candidates, selected=selected)
+    assert matched.epochs(10) == epochs
+    assert sampled.epochs(10) == 10
+    assert matched.cost == sampled.cost == pytest.approx(epochs / 10, abs=0.05)
+
+
+@pytest.mark.parametrize("kind", ["none", "simple", "jitter", "randaugment", "trivialaugment", "composed"])
+def test_a_policy_without_selection_costs_what_a_plain_training_costs(kind):
+    assert policy(kind).cost == 1
+
+
+@given(st.integers(1, 64).flatmap(lambda c: st.tuples(st.just(c), st.integers(1, c))), st.integers(0, 20))
+def test_the_cost_of_sampling_is_that_of_its_steps_one_by_one(numbers, of_warmup):
+    candidates, selected = numbers
+    made = policy("uncertainty", candidates=candidates, selected=selected, warmup=of_warmup / 20)
+    scores = candidates if selected < candidates else 0
+    by_step = [selected + (scores / 3 if step >= of_warmup else 0) for step in range(20)]
+    assert made.cost == pytest.approx(sum(by_step) / 20)
 
 
 def test_a_name_says_what_differs_from_the_defaults():
@@ -62,11 +108,14 @@ def test_a_name_says_what_differs_from_the_defaults():
     assert made.name == "uncertainty(operations=rotate+cutout, selection=lowest)"
     wide = policy("composed", operations=[{"name": "rotate", "high": 20}, {"name": "solarize", "low": 128}])
     assert wide.name == "composed(operations=rotate ±0 to 20+solarize 128 to 256)"
+    assert policy("compute_matched").name == "compute_matched"
+    assert policy("compute_matched", of={"kind": "simple"}).name == "compute_matched(of=simple)"
 
 
 def test_more_cannot_be_selected_than_there_are_candidates():
-    with pytest.raises(ValidationError, match="selected must be at most the number of candidates, 4; got 5"):
-        policy("uncertainty", selected=5)
+    for kind in ("uncertainty", "compute_matched"):
+        with pytest.raises(ValidationError, match="selected must be at most the number of candidates, 4; got 5"):
+            policy(kind, selected=5)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +138,7 @@ DESTROYING = [
 
 
 @pytest.mark.parametrize("operation", DESTROYING)
-@pytest.mark.parametrize("kind", ["composed", "uncertainty", "compute_matched", "randaugment", "trivialaugment"])
+@pytest.mark.parametrize("kind", ["composed", "uncertainty", "randaugment", "trivialaugment"])
 def test_an_operation_that_destroys_labels_is_refused_for_radiographs_unless_it_is_allowed_by_name(kind, operation):
     name = operation if isinstance(operation, str) else operation["name"]
     made = policy(kind, operations=["rotate", operation])
@@ -97,6 +146,12 @@ def test_an_operation_that_destroys_labels_is_refused_for_radiographs_unless_it_
         check_radiographs(made)
     assert "\n" not in str(refused.value)
     check_radiographs(made.model_copy(update={"allow": (name,)}))
+
+
+def test_radiographs_are_not_hidden_from_the_check_by_a_longer_training():
+    with pytest.raises(SettingError, match=r"leave invert out .* allow: \[invert\]"):
+        check_radiographs(policy("compute_matched", of={"kind": "composed", "operations": ["invert"]}))
+    check_radiographs(policy("compute_matched", of={"kind": "composed", "operations": ["invert"], "allow": ["invert"]}))
 
 
 def test_all_operations_that_destroy_labels_are_named_at_once():
