@@ -120,7 +120,16 @@ class ValidationMetric(NamedTuple):
     higher_is_better: bool = True
 
 
+def _accuracy(targets: NDArray, probabilities: NDArray) -> NDArray[np.float64]:
+    known = targets[:, 0] >= 0
+    if not known.any():
+        return np.array([np.nan])
+    return np.array([np.mean(probabilities[known].argmax(1) == targets[known, 0])])
+
+
 AUC = ValidationMetric(auc_per_label)
+ACCURACY = ValidationMetric(_accuracy)
+"""The share of images whose most probable class is the right one; for one label of several classes."""
 
 
 class _Inputs(NamedTuple):

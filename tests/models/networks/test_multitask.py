@@ -12,6 +12,7 @@ from models.networks.multitask import (
     MultiTaskNetwork,
     NetworkSettings,
     Probabilities,
+    check_backbone,
     initial_network,
     pixel_statistics,
 )
@@ -162,6 +163,22 @@ def test_one_class_of_several_has_an_output_per_class(pixels):
 def test_classes_are_at_least_two_of_one_label(pixels, labels, classes):
     with pytest.raises(SettingError, match="one label"):
         initial_network(NetworkSettings(), labels, pixels, seed=0, classes=classes)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_backbone_is_checked_with_the_channels_of_the_images(channels, monkeypatch):
+    built = []
+
+    class Trunk(models.networks.multitask._Trunk):
+        def __init__(self, settings, size, channels):
+            built.append(channels)
+            super().__init__(settings, size, channels)
+
+    monkeypatch.setattr(models.networks.multitask, "_Trunk", Trunk)
+    check_backbone(NetworkSettings(), 32, images=2, channels=channels)
+    assert set(built) == {channels}
+    with pytest.raises(SettingError, match="cannot train on 2 images of 8 px"):
+        check_backbone(NetworkSettings(), 8, images=2, channels=channels)
 
 
 def test_statistics_that_are_known_are_taken(pixels):

@@ -6,6 +6,7 @@ change the losses.
 
 import io
 import json
+import pickle
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
@@ -22,7 +23,7 @@ from models.evaluation.leakage import hashed_patients
 from models.networks.multitask import NetworkSettings, initial_network
 from models.randomness import epoch_order
 from models.training import image_training, loop
-from models.training.image_training import TrainingSettings, ValidationMetric, fit, predict
+from models.training.image_training import ACCURACY, TrainingSettings, ValidationMetric, fit, predict
 from models.training.loop import learning_rate_at
 from models.training.losses import task_losses
 from models.weighting.registry import Uniform, UniformSettings, WeightingSettings, make_weighting
@@ -303,9 +304,16 @@ def test_labels_that_cannot_be_scored_are_left_out_of_the_mean():
     assert report.val_mean == 0.375
 
 
-def accuracy(targets, probabilities):
-    known = targets[:, 0] >= 0
-    return np.array([np.mean(probabilities.argmax(1)[known] == targets[known, 0])])
+def test_accuracy_is_the_share_of_the_most_probable_classes_that_are_right():
+    targets = np.array([[0], [1], [2], [-1], [2]], np.int8)
+    probabilities = np.array([[0.5, 0.3, 0.2], [0.4, 0.3, 0.3], [0.1, 0.2, 0.7], [1, 0, 0], [0.3, 0.3, 0.4]])
+    assert ACCURACY.values(targets, probabilities) == pytest.approx([3 / 4])
+    assert ACCURACY.higher_is_better
+    assert pickle.loads(pickle.dumps(ACCURACY)) == ACCURACY  # as new processes get it
+
+
+def test_accuracy_without_a_known_class_is_no_score():
+    assert np.isnan(ACCURACY.values(np.array([[-1]], np.int8), np.ones((1, 3)))).tolist() == [True]
 
 
 def test_one_class_of_several_is_trained_and_scored_by_accuracy():
@@ -322,14 +330,14 @@ def test_one_class_of_several_is_trained_and_scored_by_accuracy():
     network = toy_network()
     network.classes, network.probabilities = 3, lambda logits: logits.softmax(1)
     rule = make_weighting(UniformSettings(), 1)
-    fitted = fit(network, rule, train, val, SETTINGS, seed=0, device="cpu", metric=ValidationMetric(accuracy))
+    fitted = fit(network, rule, train, val, SETTINGS, seed=0, device="cpu", metric=ACCURACY)
     first, last = fitted.history[0], fitted.history[-1]
     assert len(last.losses) == len(last.val_scores) == len(last.weights) == 1
     assert last.losses[0] < first.losses[0] < 2 * np.log(3)
     probabilities = predict(network, val.pixels).numpy()
     assert probabilities.shape == (60, 3)
     np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
-    assert fitted.best_val_mean == accuracy(val.targets.numpy(), probabilities)[0] > 0.8
+    assert fitted.best_val_mean == ACCURACY.values(val.targets.numpy(), probabilities)[0] > 0.8
 
 
 def as_written_before(state):
