@@ -48,6 +48,10 @@ class TextBatch(NamedTuple):
         types = None if self.types is None else self.types.to(device)
         return TextBatch(self.ids.to(device), self.lengths, types, self.targets.to(device))
 
+    def take(self, index: Tensor) -> "TextBatch":
+        """Return the texts of an index, (m,) int64 on the CPU, in its order; the width stays."""
+        return TextBatch(*(None if part is None else part[index] for part in self))  # type: ignore[arg-type]
+
     def split(self, size: int) -> Iterator["TextBatch"]:
         """Yield parts of at most `size` texts and nearly equal size, each padded only to its longest text."""
         count = -(-len(self.targets) // size)
@@ -189,6 +193,20 @@ def task_sequence(steps: Mapping[str, int], *, seed: int, epoch: int) -> list[st
     return [names[i] for i in torch.argsort(rank, stable=True)]
 
 
+class TaskStep(NamedTuple):
+    """A step of a training on several tasks.
+
+    Attributes:
+        task: its name.
+        rows: (b,) int64, row numbers of its texts.
+        passes: number of passes over the task's texts before the one that the step belongs to.
+    """
+
+    task: str
+    rows: Tensor
+    passes: int
+
+
 class TaskBatches:
     """The training batches of several tasks, step by step.
 
@@ -212,22 +230,22 @@ class TaskBatches:
         """Number of steps of all tasks in an epoch."""
         return sum(self.steps.values())
 
-    def epoch(self, epoch: int) -> list[tuple[str, Tensor]]:
-        """Return the steps of an epoch, counted from 1: for each, a task and the row numbers (b,) of its texts."""
-        queues = {task: iter(self._rows_of(task, epoch)) for task in self.examples}
-        return [(task, next(queues[task])) for task in task_sequence(self.steps, seed=self._seed, epoch=epoch)]
+    def epoch(self, epoch: int) -> list[TaskStep]:
+        """Return the steps of an epoch, counted from 1."""
+        queues = {task: iter(self._steps_of(task, epoch)) for task in self.examples}
+        return [next(queues[task]) for task in task_sequence(self.steps, seed=self._seed, epoch=epoch)]
 
-    def padding_share(self, steps: list[tuple[str, Tensor]]) -> float:
+    def padding_share(self, steps: list[TaskStep]) -> float:
         """Return the share of padding among all positions of these steps, in [0, 1)."""
-        lengths = [self._lengths[task][rows] for task, rows in steps]
+        lengths = [self._lengths[task][rows] for task, rows, _ in steps]
         return 1 - sum(int(part.sum()) for part in lengths) / sum(len(part) * int(part.max()) for part in lengths)
 
-    def _rows_of(self, task: str, epoch: int) -> list[Tensor]:
+    def _steps_of(self, task: str, epoch: int) -> list[TaskStep]:
         per_pass, count = self._batches_per_pass[task], self.steps[task]
         first = (epoch - 1) * count
         passes = range(first // per_pass, math.ceil((first + count) / per_pass))
-        rows = [batch for number in passes for batch in self._one_pass(task, number)]
-        return rows[first % per_pass : first % per_pass + count]
+        steps = [TaskStep(task, rows, number) for number in passes for rows in self._one_pass(task, number)]
+        return steps[first % per_pass : first % per_pass + count]
 
     def _one_pass(self, task: str, number: int) -> list[Tensor]:
         return bucket_by_length(self._lengths[task], self._batch_size, seed=self._seed, task=task, epoch=number)

@@ -18,11 +18,13 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from models.augmentation.augment import augment
+from models.augmentation.candidates import CandidateSettings
 from models.augmentation.draws import Draw, draw
 from models.augmentation.mixup import mix_targets, soft_targets
 from models.augmentation.operations import NAMES
 from models.augmentation.policies import BasePolicy, UncertaintyPolicy
 from models.randomness import random_uniform
+from models.settings import KindSettings
 from models.training.image_step import Batch, Step
 from models.training.losses import image_losses, known_labels, label_entropy
 from models.weighting.base import Weighting
@@ -58,8 +60,7 @@ class Selection:
 
     def __init__(self, step: Step, policy: BasePolicy, weighting: Weighting, *, seed: int, steps: int, n: int) -> None:
         self._step, self._policy, self._weighting = step, policy, weighting
-        self._seed, self._n, self._classes = seed, n, step.network.classes
-        self._begins = round(policy.warmup * steps) if isinstance(policy, UncertaintyPolicy) else steps
+        self._seed, self._steps, self._n, self._classes = seed, steps, n, step.network.classes
         self.begin_epoch(0)
 
     def begin_epoch(self, epoch: int) -> None:
@@ -126,7 +127,7 @@ class Selection:
 
     def _selects(self, number: int) -> bool:
         policy = self._policy
-        return isinstance(policy, UncertaintyPolicy) and policy.selected < policy.candidates and number >= self._begins
+        return isinstance(policy, UncertaintyPolicy) and policy.selects(number, self._steps)
 
     def _select(self, candidates: Candidates) -> Tensor:
         policy, (pixels, targets, _, samples) = cast(UncertaintyPolicy, self._policy), candidates
@@ -140,27 +141,30 @@ class Selection:
         self._chosen += present.to(chosen.device, non_blocking=True)[chosen].sum(0)
 
 
-def chosen_over_drawn(policy: BasePolicy, counts: Iterable[tuple[Sequence[int], Sequence[int]]]) -> dict[str, float]:
+def chosen_over_drawn(
+    policy: KindSettings, counts: Iterable[tuple[Sequence[int], Sequence[int]]], names: Sequence[str] = NAMES
+) -> dict[str, float]:
     """Compute how often each operation is in a selected candidate, divided by how often it is in a candidate.
 
     Above 1 the selection prefers the operation; 1 is expected of a choice at random.
 
     Args:
         policy: of the training.
-        counts: of each epoch, candidates and selected candidates with each operation of
-            `models.augmentation.operations.NAMES`, see `Selection.counts`; both empty without a selection.
+        counts: of each epoch, candidates and selected candidates with each operation, see `Selection.counts`; both
+            empty without a selection.
+        names: of the operations, in the order of the counts; `identity` is left out.
 
     Returns:
         Operation -> ratio, of the operations that were drawn; empty if nothing was selected.
     """
     selecting = [(drawn, chosen) for drawn, chosen in counts if drawn]
-    if not (selecting and isinstance(policy, UncertaintyPolicy)):
+    if not (selecting and isinstance(policy, CandidateSettings)):
         return {}
     drawn, chosen = torch.tensor(selecting).sum(0).tolist()
     per_candidate = policy.candidates / policy.selected
     return {
         name: per_candidate * of_chosen / of_drawn
-        for name, of_drawn, of_chosen in zip(NAMES, drawn, chosen, strict=True)
+        for name, of_drawn, of_chosen in zip(names, drawn, chosen, strict=True)
         if of_drawn and name != "identity"
     }
 
@@ -188,7 +192,7 @@ def score(
     return torch.where(total > 0, (losses * weights).sum(1) / total.clamp(min=torch.finfo(torch.float32).tiny), 0.0)
 
 
-def select(policy: UncertaintyPolicy, scores: Tensor, *, seed: int, epoch: int, samples: Tensor) -> Tensor:
+def select(policy: CandidateSettings, scores: Tensor, *, seed: int, epoch: int, samples: Tensor) -> Tensor:
     """Choose candidates by their scores; of equal ones, the first.
 
     Args:
@@ -196,7 +200,7 @@ def select(policy: UncertaintyPolicy, scores: Tensor, *, seed: int, epoch: int, 
         scores: (C, b) float32, at least 0.
         seed: of the training.
         epoch: at least 0.
-        samples: (b,) int64, row numbers of the images, on the scores' device.
+        samples: (b,) int64, row numbers of the images or texts, on the scores' device.
 
     Returns:
         (S, b) int64, numbers of candidates; those of `proportional` may be equal.

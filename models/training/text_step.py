@@ -19,6 +19,7 @@ from models.networks.text import TextNetwork
 from models.settings import Settings
 from models.training.fabric import Device, make_fabric
 from models.training.lazy_adam import BETA1, BETA2, EPS, LazyAdam
+from models.training.loop import evaluation_mode
 
 
 class TextStepSettings(Settings):
@@ -97,12 +98,9 @@ class TextStep:
         Returns:
             The batch's mean loss before the step, in nats: () float32 on the device.
         """
-        table = self.network.words.weight
-        table_optimizer = self.table_optimizer if table.requires_grad else None
-        if table_optimizer is not None:
-            table_optimizer.catch_up(batch.ids.unique())
+        table_optimizer = self._catch_up_words(batch)
         self.optimizer.zero_grad()
-        table.grad = None
+        self.network.words.weight.grad = None
         loss = self._backward(task, batch, seed, number)
         self._coalesce_and_clip()
         for group in self.optimizer.param_groups:
@@ -111,6 +109,28 @@ class TextStep:
         if table_optimizer is not None:
             table_optimizer.step(learning_rate)
         return loss
+
+    def evaluate(self, task: str, batch: TextBatch) -> Tensor:
+        """Compute logits by the network in training, in evaluation mode and the steps' precision, without gradients.
+
+        Neither gradients nor dropout masks change; missed updates of the texts' word embeddings are made.
+
+        Args:
+            task: of the batch.
+            batch: b texts, on the CPU.
+
+        Returns:
+            (b, c) float32 on the device.
+        """
+        self._catch_up_words(batch)
+        logits = []
+        with evaluation_mode(self.network):
+            for part in batch.split(self.settings.micro_batch or len(batch.targets)):
+                part = part.to(self.device)
+                with self.fabric.autocast():
+                    features = self.network.features(task, part)
+                logits.append(self.network.classify(task, features.float()))
+        return torch.cat(logits)
 
     def catch_up(self) -> None:
         """Make the missed updates of all word embeddings; call it before the network or the state is read."""
@@ -127,6 +147,13 @@ class TextStep:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.table_optimizer is not None:
             self.table_optimizer.load_state_dict(state["rows"])
+
+    def _catch_up_words(self, batch: TextBatch) -> LazyAdam | None:
+        """Make the missed updates of the batch's words, and return their optimiser; None if they are not trained."""
+        table_optimizer = self.table_optimizer if self.network.words.weight.requires_grad else None
+        if table_optimizer is not None:
+            table_optimizer.catch_up(batch.ids.unique())
+        return table_optimizer
 
     def _backward(self, task: str, batch: TextBatch, seed: int, number: int) -> Tensor:
         total = torch.zeros((), device=self.device)

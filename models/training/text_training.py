@@ -17,7 +17,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from models.data.text_batches import TaskBatches, TextExamples, sort_by_length
+from models.augmentation.policies import NO_POLICY
+from models.augmentation.word_replacement import TextPolicySettings
+from models.data.text_batches import TaskBatches, TaskStep, TextExamples, sort_by_length
 from models.errors import SettingError, unknown_name
 from models.evaluation.metrics import average, find_metric
 from models.networks.pretrained_encoder import PretrainedEncoder
@@ -25,6 +27,7 @@ from models.networks.text import TextNetwork
 from models.randomness import seed_for
 from models.training.fabric import Device
 from models.training.loop import EpochReport, Fitted, OnEpoch, Progress, Trainer, evaluation_mode
+from models.training.text_selection import TextSelection
 from models.training.text_step import TextStep, TextStepSettings, frozen
 
 INFERENCE_BATCH = 128
@@ -92,6 +95,8 @@ class TextEpochReport(EpochReport):
     alignment_losses: dict[str, float]  # of the alignment phase; empty if there is none
     val_scores: dict[str, float]  # each task's metric, or the mean of its metrics
     padding_share: float  # of the tokens in the training batches, in [0, 1)
+    drawn: tuple[int, ...] = ()  # candidates with each operation of `WORD_OPERATIONS` in this epoch's selections
+    chosen: tuple[int, ...] = ()  # selected candidates with each of them; both empty without a selection
 
 
 def fit_text(  # noqa: PLR0913  what is trained by position, the rest by keyword
@@ -101,6 +106,7 @@ def fit_text(  # noqa: PLR0913  what is trained by position, the rest by keyword
     settings: TextTrainingSettings,
     *,
     metrics: Mapping[str, Sequence[str]] | None = None,
+    policy: TextPolicySettings = NO_POLICY,
     seed: int,
     device: Device = "auto",
     state: Mapping[str, Any] | None = None,
@@ -116,7 +122,8 @@ def fit_text(  # noqa: PLR0913  what is trained by position, the rest by keyword
         settings: of the training.
         metrics: names in `models.evaluation.metrics.METRICS` by task; the best epoch is selected by their mean. None:
             accuracy for all tasks.
-        seed: of order and dropout, at least 0.
+        policy: how the training texts are augmented.
+        seed: of order, dropout and augmentation, at least 0.
         device: `auto` is a GPU if there is one.
         state: the last state that `on_epoch` received, to resume from.
         on_epoch: called after every epoch.
@@ -131,7 +138,7 @@ def fit_text(  # noqa: PLR0913  what is trained by position, the rest by keyword
         DivergenceError: a loss or an output of the network is not finite.
     """
     metrics = metrics or {task: ("accuracy",) for task in network.tasks}
-    return _TextTrainer(network, train, val, settings, metrics, seed, device).fit(state, on_epoch, progress)
+    return _TextTrainer(network, train, val, settings, metrics, policy, seed, device).fit(state, on_epoch, progress)
 
 
 def predict_text(network: TextNetwork, task: str, examples: TextExamples) -> Tensor:
@@ -174,10 +181,11 @@ class _TextTrainer(Trainer[TextEpochReport]):
         val: Mapping[str, TextExamples],
         settings: TextTrainingSettings,
         metrics: Mapping[str, Sequence[str]],
+        policy: TextPolicySettings,
         seed: int,
         device: Device,
     ) -> None:
-        self.network, self.settings, self.metrics, self.seed = network, settings, metrics, seed
+        self.network, self.settings, self.metrics, self.policy, self.seed = network, settings, metrics, policy, seed
         self._check(train, val)
         self.val = {task: val[task] for task in network.tasks}
         self.step = TextStep(network, settings, device)
@@ -185,10 +193,12 @@ class _TextTrainer(Trainer[TextEpochReport]):
         self.batches = TaskBatches(ordered, settings.batch_size, settings.sampling_exponent, seed)
         self.alternating = settings.schedule == "alternating" and network.settings.alignment != "none"
         self.alignment_steps = round(settings.alignment_share * self.batches.steps_per_epoch) if self.alternating else 0
+        self.alignment_seed = seed_for(seed, "alignment phase")
         self.alignment_batches = TaskBatches(
-            ordered, settings.batch_size, settings.sampling_exponent, seed_for(seed, "alignment phase")
+            ordered, settings.batch_size, settings.sampling_exponent, self.alignment_seed
         )
         self.total_steps = settings.epochs * (self.batches.steps_per_epoch + self.alignment_steps)
+        self.selection = TextSelection(self.step, policy, ordered, steps=self.total_steps)
 
     def train(self, epoch: int) -> tuple[int, dict[str, Any]]:
         """Train the phases of one epoch."""
@@ -196,33 +206,38 @@ class _TextTrainer(Trainer[TextEpochReport]):
         alignment_steps = self.alignment_batches.epoch(epoch)[: self.alignment_steps]
         done = (epoch - 1) * (len(main_steps) + len(alignment_steps))
         fixed = self.network.alignment_parameters() if self.alternating else []
-        losses = self._phase(main_steps, fixed, done, epoch)
+        self.selection.begin_epoch()
+        losses = self._phase(main_steps, fixed, done, epoch, self.seed)
         shared = self.network.shared_parameters()
-        alignment_losses = self._phase(alignment_steps, shared, done + len(main_steps), epoch)
-        return sum(len(rows) for _, rows in main_steps + alignment_steps), {
+        alignment_losses = self._phase(alignment_steps, shared, done + len(main_steps), epoch, self.alignment_seed)
+        return sum(len(step.rows) for step in main_steps + alignment_steps), {
             "losses": losses,
             "alignment_losses": alignment_losses,
             "padding_share": self.batches.padding_share(main_steps),
+            **self.selection.counts(),
         }
 
     def _phase(
-        self, steps: list[tuple[str, Tensor]], fixed: list[torch.nn.Parameter], done: int, epoch: int
+        self, steps: list[TaskStep], fixed: list[torch.nn.Parameter], done: int, epoch: int, seed: int
     ) -> dict[str, float]:
-        """Make steps in which the `fixed` parameters do not change, and return each task's mean loss."""
+        """Make steps in which the `fixed` parameters do not change, and return each task's mean loss.
+
+        The seed is that of the phase's augmentation.
+        """
         if self.settings.freeze_shared:
             fixed = fixed + self.network.shared_parameters()
 
         def make_step(number: int) -> Tensor:
-            task, rows = steps[number - done]
-            batch = self.batches.examples[task].batch(rows)
-            return self.step(task, batch, self.learning_rate, seed=self.seed, number=number)
+            step = steps[number - done]
+            batch = self.selection(step, seed=seed, number=number)
+            return self.step(step.task, batch, self.learning_rate, seed=self.seed, number=number)
 
         with frozen(fixed):
             losses = self.make_steps(range(done, done + len(steps)), make_step)
         self.step.catch_up()  # the next phase reads the table, and so does validation
         if not losses:
             return {}
-        tasks = [task for task, _ in steps]
+        tasks = [step.task for step in steps]
         values = self.read_losses(losses, epoch, tasks)
         rows = {task: [i for i, name in enumerate(tasks) if name == task] for task in dict.fromkeys(tasks)}
         return {task: float(values[steps_of_task].mean()) for task, steps_of_task in rows.items()}
@@ -245,6 +260,7 @@ class _TextTrainer(Trainer[TextEpochReport]):
             "tasks": dict(self.network.tasks),
             "metrics": {task: list(names) for task, names in self.metrics.items()},
             "number of texts": {task: len(texts) for task, texts in self.batches.examples.items()},
+            **({} if self.policy == NO_POLICY else {"policy": self.policy.model_dump(mode="json")}),
         }
 
     def _check(self, train: Mapping[str, TextExamples], val: Mapping[str, TextExamples]) -> None:
@@ -262,6 +278,11 @@ class _TextTrainer(Trainer[TextEpochReport]):
                 if find_metric(name).name == "f1" and classes != 2:
                     raise SettingError(f"f1 is for two classes; {task} has {classes}: choose accuracy")
         self.settings.check()
+        if self.policy != NO_POLICY and isinstance(self.network.encoder, PretrainedEncoder):
+            raise SettingError(
+                f"policy {self.policy.name} replaces words, but a pretrained encoder reads subwords: set policy none, "
+                "or take an encoder over words: lstm, cnn or mlp"
+            )
 
 
 def _check_fits(network: TextNetwork, task: str, examples: TextExamples) -> None:

@@ -127,8 +127,9 @@ def test_passes_go_on_where_the_epoch_before_left_off(exponent):
     seen = {"large": [], "small": []}
     for epoch in range(1, 6):
         steps = batches.epoch(epoch)
-        assert {task: sum(name == task for name, _ in steps) for task in examples} == batches.steps
-        for task, rows in steps:
+        assert {task: sum(step.task == task for step in steps) for task in examples} == batches.steps
+        for task, rows, passes in steps:
+            assert passes == len(seen[task]) // -(-len(examples[task]) // 4)
             seen[task].append(rows)
     for task, number in (("large", 97), ("small", 21)):
         per_pass = -(-number // 4)
@@ -138,8 +139,8 @@ def test_passes_go_on_where_the_epoch_before_left_off(exponent):
 
 def test_a_task_keeps_its_order_whatever_other_tasks_there_are():
     examples = {"a": texts([3] * 50), "b": texts([4] * 40)}
-    both = [rows.tolist() for task, rows in TaskBatches(examples, 8, 1.0, seed=3).epoch(2) if task == "a"]
-    separate = [rows.tolist() for _, rows in TaskBatches({"a": examples["a"]}, 8, 1.0, seed=3).epoch(2)]
+    both = [rows.tolist() for task, rows, _ in TaskBatches(examples, 8, 1.0, seed=3).epoch(2) if task == "a"]
+    separate = [rows.tolist() for _, rows, _ in TaskBatches({"a": examples["a"]}, 8, 1.0, seed=3).epoch(2)]
     assert both == separate
 
 

@@ -74,7 +74,7 @@ def test_the_weights_are_those_of_a_naive_loop(encoder):
     adam = torch.optim.Adam(theirs.parameters(), lr=settings.learning_rate)
     batches = TaskBatches(TRAIN, 8, 1.0, seed=0)
     for epoch in (1, 2):
-        for task, rows in batches.epoch(epoch):
+        for task, rows, _ in batches.epoch(epoch):
             batch = TRAIN[task].batch(rows)
             adam.zero_grad()
             cross_entropy(theirs(task, batch), batch.targets).backward()
@@ -312,7 +312,7 @@ def test_metrics_choose_the_epoch():
 def test_a_loss_that_is_not_finite_names_task_epoch_and_step():
     """A head's bias becomes infinite in the second epoch: the next step of its task has no finite loss."""
     network = toy_network()
-    tasks = [task for task, _ in TaskBatches(TRAIN, PLAIN.batch_size, 1.0, seed=0).epoch(2)]
+    tasks = [task for task, *_ in TaskBatches(TRAIN, PLAIN.batch_size, 1.0, seed=0).epoch(2)]
     before = next(i for i in range(1, len(tasks) - 1) if tasks[i] == tasks[0] != tasks[i + 1])
 
     def spoil(done, total):
