@@ -27,7 +27,11 @@ from models.settings import Settings
 class NetworkSettings(Settings):
     """The network's architecture, and the source of its initial weights."""
 
-    backbone: str = Field("conv4", description="conv4 (small, fast on a CPU), or the name of any timm model")
+    backbone: str = Field(
+        "conv4",
+        description="conv4 (small, fast on a CPU); wide_resnet_28_10 or, smaller, 16_4, 40_2, 16_2, 16_1, 10_1; or the "
+        "name of any timm model",
+    )
     pretrained: bool = Field(
         False, description="start from ImageNet weights: those in weights_file, or else those that timm downloads"
     )
@@ -339,7 +343,8 @@ def _timm() -> Any:
     """Import timm, which takes seconds, and register our own networks with it."""
     import timm
 
-    import models.networks.conv4  # noqa: F401  registers conv4
+    import models.networks.conv4
+    import models.networks.wide_resnet  # noqa: F401
 
     return timm
 

@@ -6,12 +6,14 @@
 | EfficientNet-lite0 | ImageNet | 3e-3 | 0 | 0.3 | 32 | searched, with augmentation and averaged weights |
 | convolutional | ImageNet | 1e-4 | 0.05 | 0.07 | 16 | cited, untested here: 1, 2 |
 | convolutional | random | 1e-3 | 0.01 | 0.1 | 64 | cited, untested here: 3 |
+| wide residual | random | 0.1 | 5e-4 | 0 | 128 | cited, untested here: 5 |
 | transformer | ImageNet | 5e-5 | 0.05 | 0.07 | 64 | cited, untested here: 2 |
 | transformer | random | 2.5e-4 | 0.05 | 0.1 | 64 | cited, untested here: 4 |
 
-All use AdamW. The cited recipes leave epochs at the default of `TrainingSettings`, and augment nothing: both depend on
-the images, of which the sources have 80,000 to 1,300,000. The searched ones are from `benchmarks/search_recipe.py`,
-which trains for 8 epochs (conv4, phantoms at 64 px) and 6 epochs (EfficientNet-lite0, NIH images at 128 px).
+All use AdamW but the wide residual networks, which use SGD with Nesterov momentum 0.9. The cited recipes leave epochs
+at the default of `TrainingSettings`, and augment nothing: both depend on the images, of which the sources have 50,000
+to 1,300,000. The searched ones are from `benchmarks/search_recipe.py`, which trains for 8 epochs (conv4, phantoms at
+64 px) and 6 epochs (EfficientNet-lite0, NIH images at 128 px).
 
 1. Irvin et al., CheXpert, AAAI 2019, arXiv:1901.07031: DenseNet-121 from ImageNet, Adam, 1e-4, batches of 16.
    Rajpurkar et al., CheXNet, arXiv:1711.05225, begin at 1e-3 and divide it by ten at each plateau of the validation
@@ -27,6 +29,9 @@ which trains for 8 epochs (conv4, phantoms at 64 px) and 6 epochs (EfficientNet-
 4. Touvron et al., DeiT, ICML 2021, arXiv:2012.12877, Table 9: AdamW, 1e-3 for batches of 1,024, weight decay 0.05.
    For batches of 64 it is divided by the square root of 16, as Adam requires (Malladi et al., NeurIPS 2022,
    arXiv:2205.10287). Their warm-up of 5 in 300 epochs would be a few steps of a short training; hence 0.1.
+5. Wu et al., ICML 2020, arXiv:2005.00695, section 4, and their code: WRN-28-10 on CIFAR for 200 epochs, SGD, Nesterov
+   momentum 0.9, 0.1 with a cosine and no warm-up, batches of 128, weight decay 5e-4. Theirs is of all parameters; here
+   biases and normalisation have none. Zagoruyko and Komodakis, BMVC 2016, arXiv:1605.07146, divide 0.1 by five thrice.
 """
 
 from functools import lru_cache
@@ -38,7 +43,7 @@ from torch import nn
 from models.augmentation.policies import NO_POLICY, JitterPolicy, PolicySettings
 from models.errors import unknown_name
 
-Family = Literal["conv4", "EfficientNet-lite0", "convolutional", "transformer"]
+Family = Literal["conv4", "EfficientNet-lite0", "wide residual", "convolutional", "transformer"]
 
 _FROM_IMAGENET: dict[Family, dict[str, Any]] = {
     "EfficientNet-lite0": {
@@ -53,6 +58,13 @@ _FROM_IMAGENET: dict[Family, dict[str, Any]] = {
     "transformer": {"learning_rate": 5e-5, "weight_decay": 0.05, "warmup": 0.07, "batch_size": 64},
 }
 _FROM_RANDOM_WEIGHTS: dict[Family, dict[str, Any]] = {
+    "wide residual": {
+        "optimizer": "sgd",
+        "learning_rate": 0.1,
+        "weight_decay": 5e-4,
+        "warmup": 0.0,
+        "batch_size": 128,
+    },
     "convolutional": {"learning_rate": 1e-3, "weight_decay": 0.01, "warmup": 0.1, "batch_size": 64},
     "transformer": {"learning_rate": 2.5e-4, "weight_decay": 0.05, "warmup": 0.1, "batch_size": 64},
 }
@@ -74,9 +86,8 @@ def recipe(backbone: str, pretrained: bool) -> dict[str, Any]:
     family = family_of(backbone)
     if family == "conv4":
         return {}
-    if pretrained:
-        return {"optimizer": "adamw", **_FROM_IMAGENET[family]}
-    return {"optimizer": "adamw", **_FROM_RANDOM_WEIGHTS[family if family == "transformer" else "convolutional"]}
+    known = _FROM_IMAGENET if pretrained else _FROM_RANDOM_WEIGHTS
+    return {"optimizer": "adamw", **known.get(family, known["convolutional"])}
 
 
 def recipe_policy(backbone: str, pretrained: bool) -> PolicySettings:
@@ -111,6 +122,10 @@ def family_of(backbone: str) -> Family:
     import timm  # it takes seconds
     from timm.layers import RmsNorm
 
+    from models.networks import wide_resnet  # registers its networks with timm
+
+    if architecture in wide_resnet.NAMES:
+        return "wide residual"
     if not timm.is_model(architecture):
         raise unknown_name("backbone", backbone, [*timm.list_models(), "conv4"])
     with torch.device("meta"):

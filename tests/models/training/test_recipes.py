@@ -4,6 +4,7 @@ import sys
 import pytest
 
 from models.errors import SettingError
+from models.networks.wide_resnet import NAMES
 from models.training.image_training import TrainingSettings
 from models.training.recipes import family_of, recipe
 
@@ -34,7 +35,9 @@ def test_the_defaults_of_the_settings_are_those_of_conv4(pretrained):
 
 
 @pytest.mark.parametrize("pretrained", [False, True])
-@pytest.mark.parametrize("backbone", ["conv4", "tf_efficientnet_lite0", "resnet18", "vit_tiny_patch16_224"])
+@pytest.mark.parametrize(
+    "backbone", ["conv4", "tf_efficientnet_lite0", "resnet18", "vit_tiny_patch16_224", "wide_resnet_16_4"]
+)
 def test_a_recipe_holds_valid_settings(backbone, pretrained):
     chosen = recipe(backbone, pretrained)
     settings = TrainingSettings(**chosen).model_dump(exclude_unset=True)
@@ -52,12 +55,28 @@ def test_only_the_pretrained_lite0_has_a_recipe_of_its_own():
     assert recipe("tf_efficientnet_lite0", False) == recipe("efficientnet_b0", False)
 
 
+@pytest.mark.parametrize("backbone", NAMES)
+def test_wide_residual_networks_are_trained_as_by_their_authors_from_random_weights(backbone):
+    assert family_of(backbone) == "wide residual"
+    settings = TrainingSettings(**recipe(backbone, pretrained=False))
+    found = settings.optimizer, settings.learning_rate, settings.weight_decay, settings.batch_size, settings.warmup
+    assert found == ("sgd", 0.1, 5e-4, 128, 0.0)
+    assert recipe(backbone, pretrained=True) == recipe("resnet18", pretrained=True)
+
+
+def test_timms_wide_networks_for_imagenet_are_none_of_them():
+    assert family_of("wide_resnet50_2") == "convolutional"
+
+
 def test_a_caller_may_change_its_copy_of_a_recipe():
     recipe("resnet18", True)["learning_rate"] = 7.0
     assert recipe("resnet18", True)["learning_rate"] < 1
 
 
-@pytest.mark.parametrize(("name", "nearest"), [("densnet121", "densenet121"), ("conv-4", "conv4")])
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [("densnet121", "densenet121"), ("conv-4", "conv4"), ("wide_resnet_28-10", "wide_resnet_28_10")],
+)
 def test_an_unknown_backbone_is_answered_with_the_nearest_name(name, nearest):
     with pytest.raises(SettingError, match=f"did you mean '{nearest}'"):
         recipe(name, False)
