@@ -59,9 +59,9 @@ def read_orientation(exif: bytes) -> int:
 
 
 def turn(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Turn (s, s) pixels as viewers do: from how they are stored to how the picture is to be seen (Exif 2.3, 4.6.4)."""
+    """Turn (h, w) or (h, w, c) pixels as viewers do: from how they are stored to how they are seen (Exif, 4.6.4)."""
     if orientation >= 5:
-        pixels = pixels.T
+        pixels = pixels.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):
         pixels = pixels[::-1]
     if orientation in (2, 3, 6, 7):

@@ -17,7 +17,7 @@ class Radiograph:
     """One decoded image.
 
     Attributes:
-        pixels: (s, s) uint8, bones bright.
+        pixels: (s, s) uint8, bones bright; of a picture in colour (3, s, s).
         view: one of VIEWS; "" if the file does not name it.
         patient_id: the patient identifier in the file, "" if there is none. Never write it anywhere; write its
             opaque key instead.

@@ -37,20 +37,29 @@ def decode(data: bytes, size: int) -> np.ndarray:
     Raises:
         DataError: the file has another format, or is too large, truncated or damaged, or shows no radiograph.
     """
-    if len(data) > MAX_BYTES:
-        raise DataError(f"file of {len(data)} bytes; the limit is {MAX_BYTES}")
-    if data.startswith(PNG_SIGNATURE):
-        file, decode_file = read_png(data), _decode_png
-    elif data.startswith(JPEG_START):
-        file, decode_file = read_jpeg(data), _decode_jpeg
-    else:
-        raise DataError("empty file" if not data else "neither a PNG nor a JPEG file")
-    check_image_size(file.width, file.height)
-    if file.width < 1 or file.height < 1:
-        raise DataError(f"image of {file.width} x {file.height} pixels")
+    file, is_png = read_picture(data)
+    decode_file = _decode_png if is_png else _decode_jpeg
     pixels = turn(resize_to_square(square_pixels(decode_file(file), file.pixel_aspect), size), file.orientation)
     check_picture(pixels)
     return pixels
+
+
+def read_picture(data: bytes) -> tuple[PictureFile, bool]:
+    """Check a PNG or JPEG file before it is decoded; return what is to be decoded, and whether it is a PNG.
+
+    Raises:
+        DataError: the file has another format, or is too large, truncated or damaged.
+    """
+    if len(data) > MAX_BYTES:
+        raise DataError(f"file of {len(data)} bytes; the limit is {MAX_BYTES}")
+    is_png = data.startswith(PNG_SIGNATURE)
+    if not is_png and not data.startswith(JPEG_START):
+        raise DataError("empty file" if not data else "neither a PNG nor a JPEG file")
+    file = read_png(data) if is_png else read_jpeg(data)
+    check_image_size(file.width, file.height)
+    if file.width < 1 or file.height < 1:
+        raise DataError(f"image of {file.width} x {file.height} pixels")
+    return file, is_png
 
 
 def _decode_png(file: PictureFile) -> np.ndarray:
@@ -100,7 +109,7 @@ def check_image_size(width: int, height: int) -> tuple[int, int]:
 
 
 def square_pixels(image: np.ndarray, ratio: float) -> np.ndarray:
-    """Lengthen (h, w) `image`, whose pixels are `ratio` times as tall as wide, along the longer side of its pixels.
+    """Lengthen an image, (h, w) or (h, w, c), of pixels `ratio` times as tall as wide, along their longer side.
 
     Raises:
         DataError: the pixels are too oblong to be those of a radiograph.
@@ -109,19 +118,22 @@ def square_pixels(image: np.ndarray, ratio: float) -> np.ndarray:
         raise DataError(f"pixels {ratio:.3g} times as tall as wide; the limit is {_MOST_OBLONG:.0f} either way")
     if abs(math.log(ratio)) < _OBLONG_TOLERANCE:
         return image
-    height, width = image.shape
+    height, width = image.shape[:2]
     size = (width, round(height * ratio)) if ratio > 1 else (round(width / ratio), height)
     return cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
 
 
 def resize_to_square(image: np.ndarray, size: int) -> np.ndarray:
-    """Scale (h, w) uint8 or uint16 to (s, s) uint8; keep the aspect ratio and pad with black."""
-    height, width = image.shape
+    """Scale (h, w) uint8 or uint16 to (s, s) uint8; keep the aspect ratio and pad with black.
+
+    A square image may have channels: (h, h, c) becomes (s, s, c).
+    """
+    height, width = image.shape[:2]
     scale = size / max(height, width)
     inner = (max(1, round(width * scale)), max(1, round(height * scale)))
     while _can_halve(image, inner):  # averaging 2 x 2 pixels is OpenCV's fastest area, by a factor of seven
         image = cv2.resize(image, (image.shape[1] // 2, image.shape[0] // 2), interpolation=cv2.INTER_AREA)
-    if image.shape != inner[::-1]:
+    if image.shape[:2] != inner[::-1]:
         image = cv2.resize(image, inner, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     if image.dtype == np.uint16:
         image = ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
@@ -135,7 +147,7 @@ def resize_to_square(image: np.ndarray, size: int) -> np.ndarray:
 
 def _can_halve(image: np.ndarray, inner: tuple[int, int]) -> bool:
     """Check that halving does not change the area average: it gives `inner`, or at least twice `inner`."""
-    height, width = image.shape
+    height, width = image.shape[:2]
     if height % 2 or width % 2:
         return False
     return (width, height) == (2 * inner[0], 2 * inner[1]) or min(width / inner[0], height / inner[1]) >= 4

@@ -8,13 +8,14 @@ that they answer is trusted: an answer has a length that is checked before it is
 wrong, so that a false one costs one image too.
 
     request   a line of JSON: [name of the function, size, options, length]; the file
-    answer    status, 1 byte; length, 8 bytes; a reason (UTF-8), or the view (1 byte, its place in VIEWS), (s, s) uint8
-              and the patient identifier (UTF-8)
+    answer    status, 1 byte; length, 8 bytes; a reason (UTF-8), or the view (1 byte, its place in VIEWS), the pixels
+              ((s, s) uint8, or (c, s, s) with the option "channels") and the patient identifier (UTF-8)
 """
 
 import atexit
 import functools
 import json
+import math
 import os
 import pkgutil
 import resource
@@ -24,12 +25,13 @@ import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
+from data_prep.decoding.picture import decode_picture
 from data_prep.decoding.radiograph import VIEWS, Radiograph, holds_dicom
 from data_prep.decoding.raster import MAX_BYTES, decode
 from data_prep.errors import DataError
@@ -49,18 +51,26 @@ _RESPONSE_HEADER = struct.Struct(">BQ")
 Decoder = Callable[[bytes], Radiograph]
 
 
-def safe_decode(data: bytes, size: int, *, isolate: bool = False, chest: bool = False) -> Radiograph:
+def safe_decode(
+    data: bytes, size: int, *, isolate: bool = False, chest: bool = False, picture_channels: int | None = None
+) -> Radiograph:
     """Decode a PNG, JPEG or DICOM file to a radiograph of (s, s) uint8 with s = `size`.
 
     DICOM is always decoded in the sandbox. PNG and JPEG are decoded in this process, which is faster, but a crash of
     the decoder ends the process; with `isolate` they are decoded in the sandbox too. With `chest`, a DICOM file
-    that does not say what it shows is taken for a radiograph of the chest.
+    that does not say what it shows is taken for a radiograph of the chest. With `picture_channels`, the file is a PNG
+    or JPEG of anything; see `data_prep.decoding.picture.decode_picture`.
 
     Raises:
         DataError: the file cannot be decoded; the message gives the reason.
     """
     if len(data) > MAX_BYTES:
         raise DataError(f"file of {len(data)} bytes; the limit is {MAX_BYTES}")
+    if picture_channels is not None:
+        if isolate:
+            function = "data_prep.decoding.sandbox:decode_any_picture"
+            return _sandbox(os.getpid()).run(function, data, size, channels=picture_channels)
+        return decode_any_picture(data, size, picture_channels)
     if holds_dicom(data):
         return _sandbox(os.getpid()).run("data_prep.decoding.dicom:decode_dicom", data, size, chest=chest)
     if isolate:
@@ -71,6 +81,11 @@ def safe_decode(data: bytes, size: int, *, isolate: bool = False, chest: bool = 
 def decode_png_or_jpeg(data: bytes, size: int) -> Radiograph:
     """Decode a PNG or JPEG file, which names neither view nor patient."""
     return Radiograph(decode(data, size))
+
+
+def decode_any_picture(data: bytes, size: int, channels: int) -> Radiograph:
+    """Decode a PNG or JPEG file of anything, with one channel or three."""
+    return Radiograph(decode_picture(data, size, channels))
 
 
 @functools.lru_cache(maxsize=1)
@@ -92,7 +107,7 @@ class Sandbox:
         self._worker: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
 
-    def run(self, function: str, data: bytes, size: int, **options: bool) -> Radiograph:
+    def run(self, function: str, data: bytes, size: int, **options: int) -> Radiograph:
         """Decode an image file (its content) to (s, s) with s = `size` by `function` ("module:name") under the limits.
 
         `options` are passed to the function.
@@ -102,14 +117,15 @@ class Sandbox:
             RuntimeError: the worker does not start.
         """
         request = json.dumps([function, size, options, len(data)]).encode() + b"\n"
-        limit = _answer_limit(size)
+        shape = _answer_shape(size, options)
+        limit = _answer_limit(shape)
         with self._lock:
             status, content = (
                 self._request(request, data, limit) or self._request(request, data, limit) or (_REFUSED, _LOST)
             )
         if status != _DONE:
             raise DataError(_one_line(content))
-        return _radiograph(content, size)
+        return _radiograph(content, shape)
 
     def close(self) -> None:
         """Stop the worker; the next file starts a new one."""
@@ -164,16 +180,22 @@ _MOST_OPEN = 64  # files that a worker has open
 _ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # threads do not survive a fork
 
 
-def _answer_limit(size: int) -> int:
-    return 1 + size * size + _MAX_TEXT_BYTES
+def _answer_shape(size: int, options: Mapping[str, int]) -> tuple[int, ...]:
+    """Return the shape of the pixels that a decoder answers."""
+    channels = options.get("channels", 1)
+    return (size, size) if channels == 1 else (channels, size, size)
 
 
-def _radiograph(content: bytes, size: int) -> Radiograph:
+def _answer_limit(shape: tuple[int, ...]) -> int:
+    return 1 + math.prod(shape) + _MAX_TEXT_BYTES
+
+
+def _radiograph(content: bytes, shape: tuple[int, ...]) -> Radiograph:
     """Read what a decoder answered; whatever bytes these are, they give a radiograph or a DataError."""
-    end = 1 + size * size
+    end = 1 + math.prod(shape)
     if len(content) < end or content[0] >= len(VIEWS):
         raise DataError(_LOST.decode())
-    pixels = np.frombuffer(content, np.uint8, size * size, offset=1).reshape(size, size)
+    pixels = np.frombuffer(content, np.uint8, end - 1, offset=1).reshape(shape)
     return Radiograph(pixels, VIEWS[content[0]], content[end:].decode("utf-8", "backslashreplace"))
 
 
@@ -204,15 +226,15 @@ def _serve(*limits: int) -> None:
         name, size, options, length = json.loads(line)
         data = _read_exactly(requests, length)
         decoder = functools.partial(pkgutil.resolve_name(name), size=size, **options)
-        status, content = _run_in_child(decoder, data, size, *limits)
+        status, content = _run_in_child(decoder, data, _answer_limit(_answer_shape(size, options)), *limits)
         responses.write(_RESPONSE_HEADER.pack(status, len(content)) + content)
         responses.flush()
 
 
 def _run_in_child(
-    decoder: Decoder, data: bytes, size: int, memory: int, cpu_seconds: int, wall_seconds: int
+    decoder: Decoder, data: bytes, most_bytes: int, memory: int, cpu_seconds: int, wall_seconds: int
 ) -> tuple[int, bytes]:
-    """Run `decoder` in a child process under limits; return the status and content of its response."""
+    """Run `decoder` in a child process under limits; return the status and content, `most_bytes`, of its response."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -227,7 +249,7 @@ def _run_in_child(
             os._exit(0)
     os.close(writing)
     with os.fdopen(reading, "rb") as response:
-        content = response.read(1 + _answer_limit(size))
+        content = response.read(1 + most_bytes)
     _, ended = os.waitpid(child, 0)
     number = os.WTERMSIG(ended) if os.WIFSIGNALED(ended) else 0
     if number == signal.SIGXCPU:

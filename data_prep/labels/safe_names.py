@@ -15,4 +15,9 @@ def row_name(number: int, image: str) -> str:
 
 def printable(path: str) -> str:
     """Escape unprintable characters of a path, and shorten it, for tables and terminals."""
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in path)[:200]
+    return escaped(path)[:200]
+
+
+def escaped(path: str) -> str:
+    """Escape unprintable characters of a path."""
+    return path if path.isprintable() else "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in path)

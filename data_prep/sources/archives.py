@@ -1,4 +1,4 @@
-"""Images read as a stream from a tar.gz archive, one after the other; nothing is extracted to disk.
+"""Images read as a stream from a tar.gz or tar archive, one after the other; nothing is extracted to disk.
 
 An archive is untrusted: the path, type and size that a member's header declares decide only whether its data are
 read. Formats: POSIX.1-1988 (ustar), POSIX.1-2001 (pax) and GNU headers; IEEE Std 1003.1, "pax".
@@ -30,6 +30,10 @@ NO_ROW = "no row in the label table"
 MAX_EXPANSION_RATIO, FREE_EXPANSION_BYTES = 20, 2**30
 MAX_HEADER_BYTES = 2**20  # of a pax or GNU extension header, which holds a path of up to 4,096 bytes and a few times
 
+OF_PARTS = "fetch it again, or leave it out with --parts"
+"""What to do about a damaged archive of several."""
+
+_GZIP_START = b"\x1f\x8b"
 _BLOCK = 512
 _CHUNK_BYTES = 2**20
 _REGULAR_TYPES, _FOLDER_TYPE = frozenset({b"0", b"\0", b"7"}), b"5"
@@ -77,21 +81,28 @@ class ReadProgress:
 
 
 @contextmanager
-def open_archive(path: Path, read_progress: ReadProgress, md5: bool = False) -> Iterator[Iterator[Member]]:
-    """Open an archive (tar.gz) and iterate over its members, reading it once from start to end.
+def open_archive(
+    path: Path, read_progress: ReadProgress, md5: bool = False, *, most_bytes: int = MAX_BYTES, remedy: str = OF_PARTS
+) -> Iterator[Iterator[Member]]:
+    """Open an archive (tar.gz, or tar) and iterate over its members, reading it once from start to end.
 
-    `read_progress` is updated while members are read; with `md5` it has the archive's MD5 sum after the last one.
+    `read_progress` is updated while members are read; with `md5` it has the archive's MD5 sum after the last one. A
+    member of more than `most_bytes` is not read. `remedy` ends the messages about a damaged archive.
 
     Yields:
         An iterator over the members. It raises DataError if the archive is damaged (truncated, changed, or not a
-        tar.gz archive) or decompresses to far more than images do.
+        tar archive) or decompresses to far more than images do.
 
     Raises:
         DataError: the archive cannot be read, or is no regular file.
     """
-    with _open(path) as raw, igzip.IGzipFile(fileobj=_CountingFile(raw, read_progress, md5)) as stream:
-        limit = MAX_EXPANSION_RATIO * os.fstat(raw.fileno()).st_size + FREE_EXPANSION_BYTES
-        yield _iterate_members(_DecompressedStream(path, stream, limit), read_progress)
+    with _open(path) as raw:
+        zipped = os.pread(raw.fileno(), len(_GZIP_START), 0) == _GZIP_START
+        counted = _CountingFile(raw, read_progress, md5)
+        with igzip.IGzipFile(fileobj=counted) if zipped or path.name.endswith("gz") else counted as stream:
+            limit = MAX_EXPANSION_RATIO * os.fstat(raw.fileno()).st_size + FREE_EXPANSION_BYTES
+            decompressed = _DecompressedStream(path, stream, limit, remedy)
+            yield _iterate_members(decompressed, read_progress, most_bytes)
 
 
 def _open(path: Path) -> FileIO:
@@ -174,8 +185,8 @@ class _CountingFile(io.RawIOBase):
 class _DecompressedStream:
     """The decompressed stream, which returns exactly the requested bytes or raises a DataError naming the archive."""
 
-    def __init__(self, path: Path, stream: igzip.IGzipFile, limit: int) -> None:
-        self._archive, self._stream, self._bytes_left = path, stream, limit
+    def __init__(self, path: Path, stream: io.RawIOBase | igzip.IGzipFile, limit: int, remedy: str) -> None:
+        self._archive, self._stream, self._bytes_left, self._remedy = path, stream, limit, remedy
 
     def read(self, count: int) -> bytes:
         """Return the next `count` bytes."""
@@ -202,7 +213,7 @@ class _DecompressedStream:
 
     def damaged(self, what: str) -> DataError:
         """Return the error for a damaged archive."""
-        return DataError(f"{self._archive}: damaged archive: {what}; fetch it again, or leave it out with --parts")
+        return DataError(f"{self._archive}: damaged archive: {what}; {self._remedy}")
 
     def _read_up_to(self, count: int) -> bytes:
         try:
@@ -215,7 +226,7 @@ class _DecompressedStream:
         return data
 
 
-def _iterate_members(stream: _DecompressedStream, read_progress: ReadProgress) -> Iterator[Member]:
+def _iterate_members(stream: _DecompressedStream, read_progress: ReadProgress, most_bytes: int) -> Iterator[Member]:
     """Iterate over the headers; `pending` holds the extension headers that apply to the next member."""
     pending: dict[str, str] = {}
     while (header := stream.read(_BLOCK)).strip(b"\0"):
@@ -231,7 +242,7 @@ def _iterate_members(stream: _DecompressedStream, read_progress: ReadProgress) -
                 pending["path"] = _decode_field(content)
             continue
         read_progress.members += 1
-        member = _read_member(stream, header, member_type, size, pending)
+        member = _read_member(stream, header, size, pending, most_bytes)
         read_progress.folders += member.data is None and not member.reason
         yield member
         pending = {}
@@ -239,8 +250,9 @@ def _iterate_members(stream: _DecompressedStream, read_progress: ReadProgress) -
 
 
 def _read_member(
-    stream: _DecompressedStream, header: bytes, member_type: bytes, size: int, pending: dict[str, str]
+    stream: _DecompressedStream, header: bytes, size: int, pending: dict[str, str], most_bytes: int
 ) -> Member:
+    member_type = header[156:157]
     path = pending.get("path") or _header_path(header)
     if "size" in pending:
         if not re.fullmatch("[0-9]{1,20}", pending["size"]):
@@ -250,14 +262,14 @@ def _read_member(
         size = 0
     if member_type == b"\0" and path.endswith("/"):  # a folder in the format before ustar
         member_type = _FOLDER_TYPE
-    reason = "a sparse file" if "sparse" in pending else _skip_reason(path, member_type, size)
+    reason = "a sparse file" if "sparse" in pending else _skip_reason(path, member_type, size, most_bytes)
     if reason or member_type == _FOLDER_TYPE:
         stream.skip(-(-size // _BLOCK) * _BLOCK)
         return Member(path, None, reason)
     return Member(path, _read_padded(stream, size))
 
 
-def _skip_reason(path: str, member_type: bytes, size: int) -> str:
+def _skip_reason(path: str, member_type: bytes, size: int, most_bytes: int) -> str:
     """Return why a member is not read; "" for a folder, or a regular file with a safe path and size."""
     if member_type != _FOLDER_TYPE and member_type not in _REGULAR_TYPES:
         return _SPECIAL_TYPES.get(member_type, f"a member of unknown type {member_type!r}")
@@ -265,8 +277,8 @@ def _skip_reason(path: str, member_type: bytes, size: int) -> str:
         return "an absolute path"
     if ".." in path.replace("\\", "/").split("/"):
         return "a path that leads outside its folder"
-    if size > MAX_BYTES:
-        return f"a member of {size} bytes; the limit is {MAX_BYTES}"
+    if size > most_bytes:
+        return f"a member of {size} bytes; the limit is {most_bytes}"
     return ""
 
 

@@ -21,12 +21,14 @@ class Listing:
             file.
         linked: those of `files` that are links.
         unreadable: folders that could not be read. Their names may be patients' names: never show them.
+        folders: paths below it of the folders that were read.
     """
 
     folder: Path
     files: tuple[str, ...]
     linked: frozenset[str] = frozenset()
     unreadable: tuple[str, ...] = ()
+    folders: tuple[str, ...] = ()
 
 
 @dataclass
@@ -37,6 +39,7 @@ class _Walk:
     links: list[str] = field(default_factory=list)
     linked_folders: list[str] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
+    folders: list[str] = field(default_factory=list)
     visited: set[tuple[int, int]] = field(default_factory=set)
 
     def enter(self, root: str, start: str) -> None:
@@ -51,6 +54,7 @@ class _Walk:
                 self.visited.add((state.st_dev, state.st_ino))
                 with os.scandir(os.path.join(root, path)) as entries:  # noqa: PTH118
                     waiting.extend(self._sort(path, entries))
+                self.folders.append(path)
             except OSError:
                 self.unreadable.append(path)
 
@@ -96,7 +100,11 @@ def list_files(folder: Path) -> Listing:
         for link in links:
             walk.enter(str(folder), link)
     return Listing(
-        folder, tuple(sorted(walk.files + walk.links)), frozenset(walk.links), tuple(sorted(walk.unreadable))
+        folder,
+        tuple(sorted(walk.files + walk.links)),
+        frozenset(walk.links),
+        tuple(sorted(walk.unreadable)),
+        tuple(sorted(filter(None, walk.folders))),
     )
 
 

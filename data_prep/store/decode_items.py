@@ -42,7 +42,7 @@ class DecodedItem:
     """An item after decoding.
 
     Attributes:
-        pixels: (s, s) uint8, or None if the item cannot be read, for `reason`.
+        pixels: (s, s) uint8, of a picture in colour (3, s, s); or None if the item cannot be read, for `reason`.
         source_sha256: of the content of the file, which also gives `view` and `patient_id`.
         dicom: whether it may be a DICOM file, whose name may identify the patient.
     """
@@ -62,19 +62,24 @@ _Decode = Callable[..., _DecodedBatch]
 
 
 def decode_items(
-    items: "Iterable[Item]", size: int, workers: int, total: int, chest: bool = False
+    items: "Iterable[Item]",
+    size: int,
+    workers: int,
+    total: int,
+    chest: bool = False,
+    picture_channels: int | None = None,
 ) -> Generator[tuple[str, DecodedItem]]:
     """Decode `items` in their order; never more than a few batches per worker are in memory.
 
     Items are decoded in isolation (see `data_prep.decoding.sandbox`) or in worker processes, so that a decoder that
     crashes does not end this process. There are `workers` processes if all `total` items are enough work for them.
-    `chest` as in `data_prep.decoding.sandbox.safe_decode`.
+    `chest` and `picture_channels` as in `data_prep.decoding.sandbox.safe_decode`.
 
     Yields:
         Name and decoded item, of s = `size`.
     """
     batches = _batches(items)
-    decode = partial(_decode_batch, size=size, chest=chest)
+    decode = partial(_decode_batch, size=size, chest=chest, picture_channels=picture_channels)
     started = time.perf_counter()
     first = decode(next(batches, []), isolate=True)
     expected_seconds = (time.perf_counter() - started) * total / _BATCH_IMAGES
@@ -86,18 +91,25 @@ def decode_items(
             yield from decode(batch, isolate=True)
 
 
-def decode_item(image: str, item: Path | bytes, size: int, isolate: bool, chest: bool = False) -> DecodedItem:
+def decode_item(
+    image: str,
+    item: Path | bytes,
+    size: int,
+    isolate: bool,
+    chest: bool = False,
+    picture_channels: int | None = None,
+) -> DecodedItem:
     """Decode one image from its file, or the content of its file, to s = `size`.
 
-    With `isolate`, it is decoded in a process of its own, so that a crash does not end this one. `chest` as in
-    `data_prep.decoding.sandbox.safe_decode`.
+    With `isolate`, it is decoded in a process of its own, so that a crash does not end this one. `chest` and
+    `picture_channels` as in `data_prep.decoding.sandbox.safe_decode`.
     """
     dicom = not is_harmless(item.name if isinstance(item, Path) else image)  # a name without a suffix may be one
     try:
         data = item if isinstance(item, bytes) else read_regular(item, MAX_BYTES)
         dicom = dicom or holds_dicom(data)
         with nullcontext() if isolate else _limited_time():
-            radiograph = safe_decode(data, size, isolate=isolate, chest=chest)
+            radiograph = safe_decode(data, size, isolate=isolate, chest=chest, picture_channels=picture_channels)
     except MemoryError:
         return DecodedItem(None, "decoding needs more memory than is allowed", dicom=dicom)
     except DataError as error:
@@ -170,5 +182,7 @@ def _batches(items: "Iterable[Item]") -> Iterator[_Batch]:
         yield batch
 
 
-def _decode_batch(batch: _Batch, size: int, chest: bool, isolate: bool = False) -> _DecodedBatch:
-    return [(image, decode_item(image, item, size, isolate, chest)) for image, item in batch]
+def _decode_batch(
+    batch: _Batch, size: int, chest: bool, picture_channels: int | None, isolate: bool = False
+) -> _DecodedBatch:
+    return [(image, decode_item(image, item, size, isolate, chest, picture_channels)) for image, item in batch]

@@ -70,7 +70,8 @@ def _write_shards(
     unreadable = [entry for record in writer.finished for entry in record.quarantine]
     progress(done, total)
     items = itertools.islice(source.items(), done, None)
-    with closing(decode_items(items, recipe.size, workers, total - done, source.chest)) as decoded:
+    decoding = decode_items(items, recipe.size, workers, total - done, source.chest, source.picture_channels)
+    with closing(decoding) as decoded:
         for start in range(done, total, shard_images):
             rows = min(shard_images, total - start)
             with writer.shard(rows) as shard:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from data_prep.decoding.picture import PICTURE_VERSION
 from data_prep.decoding.raster import DECODE_VERSION
 from data_prep.errors import DataError
 from data_prep.labels.patients import PUBLIC_KEY, check_secret, key_fingerprint
@@ -48,7 +49,7 @@ class Recipe:
     def content(self) -> dict[str, Any]:
         """The recipe as it stands in the manifest: hashes instead of source and secret."""
         pictures = self.source.picture_channels
-        of_pictures = {"channels": pictures} if pictures else {}
+        of_pictures = {"picture_version": PICTURE_VERSION, "channels": pictures} if pictures else {}
         return {
             "schema": schema_of(self.source.table, self.channels),
             **of_pictures,

@@ -203,7 +203,7 @@ def test_whatever_a_worker_answers_costs_one_image(answer: bytes) -> None:
 @example(b"\3" + bytes(16) + b"\xff\xed\xa0\x80")
 def test_any_bytes_are_a_radiograph_or_a_reason(content: bytes) -> None:
     try:
-        found = sandbox_module._radiograph(content, 4)
+        found = sandbox_module._radiograph(content, (4, 4))
     except DataError:
         assert len(content) < 17 or content[0] > 3
     else:

@@ -39,9 +39,10 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """The content of every file that this process decodes."""
     seen: list[bytes] = []
 
-    def spy(data: bytes, size: int, *, isolate: bool, chest: bool) -> Radiograph:
+    def spy(data: bytes, size: int, *, isolate: bool, chest: bool, picture_channels: int | None) -> Radiograph:
         assert isolate, "this process would die with its decoder"
         assert not chest
+        assert picture_channels is None
         seen.append(data)
         return decode_png_or_jpeg(data, size)
 
