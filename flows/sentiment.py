@@ -11,6 +11,8 @@ from prefect import flow
 from pydantic import Field, field_validator, model_validator
 
 from flows.text_study import TextStudySettings, run_text_study
+from models.augmentation.policies import NO_POLICY
+from models.augmentation.word_replacement import TextPolicySettings
 from models.networks.word_encoders import CnnSettings, LstmSettings, MlpSettings
 from models.training.text_training import TextTrainingSettings
 from tasks.data.pretrained import prepare_vectors
@@ -41,6 +43,18 @@ class SentimentSettings(TextStudySettings):
     )
     max_length: int = Field(256, ge=1, le=4096, description="words that are read of a sentence; the rest is cut off")
     training: TextTrainingSettings = Field(TextTrainingSettings(epochs=6), description="how each network is trained")
+    policies: tuple[TextPolicySettings, ...] = Field(
+        (NO_POLICY,),
+        min_length=1,
+        max_length=100,
+        description="augmentation policies of the training sentences; every network is trained under each, and the "
+        "others are compared with none if it is among them, otherwise with the first",
+    )
+    floor: bool = Field(
+        False,
+        description="also train the networks of the policy that the others are compared with on as many other seeds "
+        "(A/A): differences of this size are noise",
+    )
     source: str = Field("sst", description="the source task, for transfer")
     fine_tuning_epochs: int = Field(
         6, ge=1, le=100_000, description="epochs of fine-tuning on the target task, for transfer"
@@ -62,6 +76,14 @@ class SentimentSettings(TextStudySettings):
     def _named(cls, encoder: Any) -> Any:
         """Accept the name of an encoder instead of its settings."""
         return {"kind": encoder} if isinstance(encoder, str) else encoder
+
+    @field_validator("policies")
+    @classmethod
+    def _check_unique(cls, policies: tuple[TextPolicySettings, ...]) -> tuple[TextPolicySettings, ...]:
+        names = [policy.name for policy in policies]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"{', '.join(sorted(twice))} is named twice in {', '.join(names)}; name each once")
+        return policies
 
     @model_validator(mode="after")
     def _tasks_are_enough(self) -> Self:
@@ -87,7 +109,10 @@ def sentiment(settings: SentimentSettings = SentimentSettings(), out: Path | Non
         widths=settings.widths,
         leave_overlap=settings.leave_overlap,
         control=settings.control,
+        policies=settings.policies,
+        floor=settings.floor,
     )
     limit = f" · at most {data.limit} sentences" if data.limit else ""
-    title = f"sentiment · {settings.experiment} · {settings.encoder.kind}{limit} · {settings.seeds} seeds"
+    policies = "" if settings.policies == (NO_POLICY,) else f" · {len(settings.policies)} policies"
+    title = f"sentiment · {settings.experiment} · {settings.encoder.kind}{limit}{policies} · {settings.seeds} seeds"
     return run_text_study(settings, data, [settings.experiment], plan_settings, title, folder)

@@ -14,7 +14,17 @@ from tasks.records.arms import SimilarityRecord
 from tasks.records.comparisons import ComparisonRecord
 from tasks.records.study import StudyResults
 from tasks.reporting.figure_style import COLOURS, FAINT, INK, RC_PARAMS, WIDTH, method_styles, to_svg
-from tasks.text.outcomes import WidthRow, against_single, experiments_of, metric_name, similarities, width_rows
+from tasks.text.outcomes import (
+    WidthRow,
+    against_single,
+    experiments_of,
+    metric_name,
+    numbered,
+    parts_by_method,
+    parts_by_policy,
+    similarities,
+    width_rows,
+)
 
 SEED_MARKER: dict[str, Any] = {"marker": "o", "linestyle": "", "markersize": 4, "mew": 0.8, "markerfacecolor": "white"}
 
@@ -123,8 +133,13 @@ def _cell(axes: Axes, column: int, row: int, value: float | None, values: Sequen
     axes.text(column, row, f"{value:.2f}", ha="center", va="center")
 
 
-def capacity_curve(rows: Sequence[WidthRow], metric: str) -> str | None:
+def capacity_curve(rows: Sequence[WidthRow], metric: str, name: str) -> str | None:
     """Draw the mean test score against the encoder's width, for one network and for single-task networks.
+
+    Args:
+        rows: the widths, ascending.
+        metric: name of the metric.
+        name: name of the figure, unique within a page.
 
     Returns:
         SVG; None without rows.
@@ -150,17 +165,23 @@ def capacity_curve(rows: Sequence[WidthRow], metric: str) -> str | None:
         axes.set_ylabel(f"mean test {metric}")
         axes.grid(axis="y")
         figure.legend(loc="outside upper left", ncols=2, handlelength=3.2)
-        return to_svg(figure, "capacity")
+        return to_svg(figure, name)
 
 
 def draw_figures(results: StudyResults) -> dict[str, Markup | None]:
     """Draw a report's figures as SVG by name, every text in them escaped; None for a figure with nothing to show."""
     metric = metric_name(results)
-    drawn = {
-        f"forest_{experiment}": forest_plot(against_single(results, experiment), metric, f"forest-{experiment}")
-        for experiment in experiments_of(results)
-        if experiment not in ("overlap", "capacity")
-    }
-    drawn["similarity"] = similarity_map(similarities(results), results.data.labels)
-    drawn["capacity"] = capacity_curve(width_rows(results), metric)
+    parts = parts_by_policy(results)
+    drawn: dict[str, str | None] = {}
+    for number, (_, part) in enumerate(parts):
+        for experiment in experiments_of(part):
+            if experiment not in ("overlap", "capacity"):
+                name = numbered(f"forest-{experiment}", number)
+                drawn[name.replace("-", "_", 1)] = forest_plot(against_single(part, experiment), metric, name)
+        name = numbered("capacity", number)
+        drawn[name] = capacity_curve(width_rows(part), metric, name)
+    for number, (_, part) in enumerate(parts_by_method(results)):
+        name = f"policies-{number}"
+        drawn[name] = forest_plot((*part.comparisons, *part.floor), metric, name)
+    drawn["similarity"] = similarity_map(similarities(parts[0][1]), results.data.labels)
     return {name: Markup(svg) if svg else None for name, svg in drawn.items()}

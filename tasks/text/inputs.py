@@ -91,7 +91,7 @@ def similarities(network: TextNetwork, train: Mapping[str, TextExamples], *, ali
 
 def _read(arm: TextArm, overlap_group: tuple[str, ...], wanted: Mapping[str, str]) -> dict[str, TextTask]:
     """Read the overlap group and return the wanted tasks (name -> fingerprint), after checking their fingerprints."""
-    read = read_texts(arm.data, overlap_group, arm.seed, arm.keep_overlap)
+    read = read_texts(arm.data, overlap_group, arm.paired_seed, arm.keep_overlap)
     for name, fingerprint in wanted.items():
         if read[name].fingerprint != fingerprint:
             raise DataError(f"{arm.data.folder}: {name} changed while the study ran; run the command again")

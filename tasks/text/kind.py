@@ -10,11 +10,13 @@ import numpy as np
 
 from data_prep.labels.splits import PARTS
 from data_prep.text.task import TextTask
+from models.augmentation.word_replacement import WORD_OPERATIONS
 from models.evaluation.classification import TaskTest, evaluate
 from models.evaluation.metrics import scores as metric_values
 from models.evaluation.paired import Differences
 from models.evaluation.paired_classes import Group, class_differences
 from models.training.loop import Fitted
+from models.training.selection import chosen_over_drawn
 from models.training.text_training import TextEpochReport, fit_text, predict_text
 from tasks.arms import mlflow_runs
 from tasks.arms.base import OnStep
@@ -70,6 +72,7 @@ class TextKind(Kind[TextArm, TextInputs, TextFitted]):
             inputs.val,
             arm.training,
             metrics={name: task.metrics for name, task in inputs.tasks.items()},
+            policy=arm.policy,
             seed=arm.seed,
             device=arm.device,
             state=state,
@@ -96,6 +99,7 @@ class TextKind(Kind[TextArm, TextInputs, TextFitted]):
                 for name, score in scores.items()
             },
             "similarity": similarity,
+            "chosen": chosen_over_drawn(arm.policy, [(r.drawn, r.chosen) for r in fitted.history], WORD_OPERATIONS),
             "facts": {
                 "validation": fitted.best_val_mean,
                 "padding": float(np.mean([report.padding_share for report in fitted.history])),

@@ -8,6 +8,7 @@ import numpy as np
 
 from tasks.records.arms import ArmRecord, SimilarityRecord
 from tasks.records.comparisons import ComparisonRecord
+from tasks.records.slices import methods_under, policies_with
 from tasks.records.study import StudyResults
 from tasks.records.summary_text import Verdict, join_names, signed, verdict
 from tasks.text.plan import ALIGNED, JOINT, SINGLE, SINGLE_MATRIX, TRANSFER, TRANSFER_ALIGNED
@@ -34,7 +35,6 @@ class EffectSummary:
     Attributes:
         method: name of the method.
         baseline: name of the baseline.
-        experiment: name of the experiment.
         better: number of conditions with a positive difference.
         clearly_better: of these, significant after Holm's adjustment.
         clearly_worse: number of conditions with a significant negative difference.
@@ -47,7 +47,6 @@ class EffectSummary:
 
     method: str
     baseline: str
-    experiment: str
     better: int
     clearly_better: int
     clearly_worse: int
@@ -118,6 +117,26 @@ def metric_name(results: StudyResults) -> str:
     return names.pop() if len(names) == 1 else GLUE_SCORE
 
 
+def parts_by_policy(results: StudyResults) -> list[tuple[str | None, StudyResults]]:
+    """Return the part of the results under each policy, the baseline policy's first; the whole if there is one."""
+    if len(results.policies) < 2:
+        return [(None, results)]
+    policies = dict.fromkeys((results.baseline_policy, *results.policies))
+    return [(policy, methods_under(results, policy)) for policy in policies]
+
+
+def numbered(name: str, number: int) -> str:
+    """Return the name of the figure of a part by policy; that of the first part has no number."""
+    return f"{name}-{number}" if number else name
+
+
+def parts_by_method(results: StudyResults) -> list[tuple[str, StudyResults]]:
+    """Return each method with its policies in the place of methods, if policies or seeds were compared with it."""
+    compared = {found.baseline for found in results.floor}
+    compared |= {c.held.get("method", results.methods[0]) for c in results.comparisons if c.factor == "policy"}
+    return [(method, policies_with(results, method)) for method in results.methods if method in compared]
+
+
 def experiments_of(results: StudyResults) -> list[str]:
     """List the experiments with comparisons, in their order."""
     return list(dict.fromkeys(found.experiment for found in results.comparisons if found.experiment))
@@ -130,9 +149,14 @@ def against_single(results: StudyResults, experiment: str) -> list[ComparisonRec
 
 def summarise_effects(results: StudyResults, experiment: str) -> list[EffectSummary]:
     """Summarise the effect of each pair of method and baseline of an experiment."""
+    return summarise([found for found in results.comparisons if found.experiment == experiment])
+
+
+def summarise(comparisons: Sequence[ComparisonRecord]) -> list[EffectSummary]:
+    """Summarise the comparisons of each pair of method and baseline."""
     families: dict[tuple[str, str], list[ComparisonRecord]] = defaultdict(list)
-    for comparison in results.comparisons:
-        if comparison.experiment == experiment and comparison.delta is not None:
+    for comparison in comparisons:
+        if comparison.delta is not None:
             families[comparison.method, comparison.baseline].append(comparison)
     rows = []
     for (method, baseline), family in families.items():
@@ -143,7 +167,6 @@ def summarise_effects(results: StudyResults, experiment: str) -> list[EffectSumm
             EffectSummary(
                 method=method,
                 baseline=baseline,
-                experiment=experiment,
                 better=sum(delta > 0 for delta in deltas),
                 clearly_better=verdicts.count(Verdict.BETTER),
                 clearly_worse=verdicts.count(Verdict.WORSE),
@@ -219,6 +242,8 @@ def best_single_task_widths(results: StudyResults) -> dict[str, tuple[int, float
 def question(results: StudyResults) -> str:
     """Return the question that the study asks."""
     experiments = experiments_of(results)
+    if not experiments and len(results.policies) > 1:
+        return "Does it help to replace words of the training sentences, and to choose the replacement by its loss?"
     if not experiments:
         return f"How well does single-task training do on each of {len(results.data.labels)} tasks?"
     if experiments == ["transfer"]:
@@ -230,7 +255,14 @@ def question(results: StudyResults) -> str:
 
 def answer(results: StudyResults) -> list[str]:
     """Return the answer in sentences that claim no more than the numbers support."""
+    of_policies = [sentence for part in parts_by_method(results) for sentence in _policy_answer(*part)]
     experiments = experiments_of(results)
+    if len(results.policies) > 1 and not experiments:
+        return of_policies
+    return [*_method_answer(parts_by_policy(results)[0][1], experiments), *of_policies]
+
+
+def _method_answer(results: StudyResults, experiments: Sequence[str]) -> list[str]:
     if "pairs" in experiments or "together" in experiments:
         return _group_answer(results, "pairs" if "pairs" in experiments else "together")
     if "transfer" in experiments:
@@ -238,6 +270,22 @@ def answer(results: StudyResults) -> list[str]:
     if "capacity" in experiments:
         return _capacity_answer(results)
     return _singles_answer(results)
+
+
+def _policy_answer(method: str, results: StudyResults) -> list[str]:
+    """Return a sentence for each policy against the baseline policy, and one for the noise floor."""
+    networks, conditions = ("single-task", "tasks") if method == SINGLE else (method, "conditions")
+    sentences = [
+        f"With policy {row.method}, the test {metric_name(results)} of {networks} networks was higher than with "
+        f"{row.baseline} on {row.in_words(conditions)}."
+        for row in summarise(results.comparisons)
+    ]
+    floor = [
+        f"The noise floor of {networks} networks: with other seeds, {results.baseline} was higher on "
+        f"{row.in_words(conditions)}."
+        for row in summarise(results.floor)
+    ]
+    return sentences + floor
 
 
 def _group_answer(results: StudyResults, experiment: str) -> list[str]:

@@ -8,13 +8,16 @@
 * ``transfer``: a network trained on the source task and fine-tuned on each other task, with and without alignment.
 * ``capacity``: one network for all tasks against single-task networks, at several widths of the encoder.
 
+Every arm is planned under each augmentation policy. Method by method, the policies are compared with the baseline
+policy under each condition, and over all of them. The noise floor (A/A) is the baseline policy under other seeds.
+
 No arm is trained twice: an arm can take part in several comparisons. Both sides of a comparison are trained on the same
 data. Where tasks share sentences (`data_prep.text.overlap`), the training data of a task depends on the other tasks of
 its overlap group, so a task can have several single-task arms.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any, Literal
@@ -24,15 +27,17 @@ from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict
 
 from data_prep.errors import DataError
+from models.augmentation.policies import NO_POLICY
+from models.augmentation.word_replacement import TextPolicySettings
 from models.networks.alignment import AlignmentKind
 from models.networks.text import EncoderSettings, TextNetworkSettings
 from models.networks.word_encoders import WordEncoderSettings
 from models.training.text_training import TextTrainingSettings
-from tasks.arms.base import Source
+from tasks.arms.base import Source, floor_level
 from tasks.arms.runner import Device
 from tasks.data.pretrained import EncoderRef, VectorsRef
 from tasks.data.texts import GlueData, SentimentData, display_name, read_texts
-from tasks.engine.plan import Contrast, Plan
+from tasks.engine.plan import Contrast, Plan, against_baseline
 from tasks.records.arms import Condition
 from tasks.records.summary_text import join_names
 from tasks.runtime.progress import LOGGER
@@ -62,6 +67,8 @@ class TextPlanSettings(BaseModel):
         widths: widths of the encoder, for capacity.
         leave_overlap: also train pairs with their shared sentences left in the training parts.
         control: also train the capacity control.
+        policies: the augmentation policies; every arm is trained under each.
+        floor: also train the arms of the baseline policy with as many other seeds (A/A).
     """
 
     model_config = ConfigDict(frozen=True)
@@ -77,6 +84,13 @@ class TextPlanSettings(BaseModel):
     widths: tuple[int, ...] = ()
     leave_overlap: bool = False
     control: bool = False
+    policies: tuple[TextPolicySettings, ...] = (NO_POLICY,)
+    floor: bool = False
+
+    @property
+    def baseline_policy(self) -> TextPolicySettings:
+        """The policy with which the others are compared: none, if it is among them, else the first."""
+        return NO_POLICY if NO_POLICY in self.policies else self.policies[0]
 
 
 def check_tasks(experiments: Sequence[Experiment], tasks: Sequence[str], source: str = "") -> None:
@@ -116,8 +130,10 @@ def plan_texts(
     """
     check_tasks(experiments, data.tasks, settings.source)
     planner = _Planner(data, settings, tuple(seeds), device, threads)
-    for experiment in experiments:
-        getattr(planner, experiment)()
+    for policy in settings.policies:
+        planner.plan_experiments(experiments, policy)
+    if settings.floor:
+        planner.plan_experiments(experiments, settings.baseline_policy, floor=True)
     plan = Plan[TextArm](arms=tuple(planner.arms.values()), contrasts=planner.contrasts())
     LOGGER.info("%d arms, %d comparisons", len(plan.arms), len(plan.contrasts))
     return plan
@@ -136,10 +152,20 @@ class _Planner:
     seeds: tuple[int, ...]
     device: Device
     threads: int
+    policy: TextPolicySettings = NO_POLICY
+    floor: bool = False
     arms: dict[str, TextArm] = field(default_factory=dict)
     families: dict[str, dict[str, Contrast]] = field(default_factory=lambda: defaultdict(dict))
 
     # --- Experiments ---
+
+    def plan_experiments(
+        self, experiments: Sequence[Experiment], policy: TextPolicySettings, *, floor: bool = False
+    ) -> None:
+        """Plan the arms of the experiments under a policy; for the noise floor, with other seeds and not compared."""
+        self.policy, self.floor = policy, floor
+        for experiment in experiments:
+            getattr(self, experiment)()
 
     def singles(self) -> None:
         """Plan a single-task network for each task."""
@@ -224,16 +250,20 @@ class _Planner:
         self._contrast("transfer", condition, sides, *pairs)
 
     def _contrast(self, experiment: str, condition: str, sides: Sides, *pairs: tuple[str, str]) -> None:
-        """Add a comparison for each pair of a method and its baseline."""
+        """Add a comparison for each pair of a method and its baseline; none in the noise floor."""
+        if self.floor:
+            return
+        held = {"policy": self.policy.name} if len(self.settings.policies) > 1 else {}
         hashes = {
             method: {seed: tuple(arm.hash for arm in arms) for seed, arms in by_seed.items()}
             for method, by_seed in sides.items()
         }
         for method, baseline in pairs:
-            family = f"{experiment}: {method} against {baseline}"
+            family = f"{experiment}: {method} against {baseline}{self._under(held)}"
             self.families[family][condition] = Contrast(
                 method=method,
                 baseline=baseline,
+                held=held,
                 condition=Condition(name=condition),
                 units={condition: {seed: (hashes[method][seed], hashes[baseline][seed]) for seed in self.seeds}},
                 family=family,
@@ -241,22 +271,36 @@ class _Planner:
             )
 
     def contrasts(self) -> tuple[Contrast, ...]:
-        """Return the comparisons over all conditions of a family, which share networks, then those of one condition."""
+        """Return the comparisons over all conditions of a family, then those of one condition.
+
+        First come those of methods, then those of policies, then those of the noise floor.
+        """
         families = [list(family.values()) for family in self.families.values()]
         over_all = [
-            family[0].model_copy(
-                update={
-                    "condition": Condition(name=f"all {len(family)}"),
-                    "units": {name: pairs for contrast in family for name, pairs in contrast.units.items()},
-                    "crossed": True,
-                    "family": "over all",
-                    "over_all": True,
-                }
-            )
+            _over_all(family, f"over all{self._under(family[0].held)}")
             for family in families
             if len(family) > 1 and family[0].experiment != "capacity"
         ]
-        return (*over_all, *(contrast for family in families for contrast in family))
+        of_methods = (*over_all, *(contrast for family in families for contrast in family))
+        return (*of_methods, *self._policy_contrasts(), *self._floor_contrasts())
+
+    def _policy_contrasts(self) -> list[Contrast]:
+        """Contrast the policies with the baseline policy, for each method but those that only others start from."""
+        arms = [arm for arm in self.arms.values() if arm.floor_of is None and not arm.keep_network]
+        baseline = self.settings.baseline_policy.name
+        return _with_over_all(against_baseline(arms, baseline, factor="policy", family="policies"))
+
+    def _floor_contrasts(self) -> list[Contrast]:
+        """Contrast each method under other seeds with itself."""
+        arms, found = [arm for arm in self.arms.values() if not arm.keep_network], []
+        for method in dict.fromkeys(arm.method for arm in arms if self.settings.floor):
+            pair = [arm for arm in arms if arm.levels["method"] in (method, floor_level(method))]
+            found += _with_over_all(against_baseline(pair, method, role="floor"))
+        return found
+
+    @staticmethod
+    def _under(held: Mapping[str, str]) -> str:
+        return f", {held['policy']}" if held else ""
 
     # --- Arms ---
 
@@ -278,7 +322,7 @@ class _Planner:
             method: name of the method; it decides about alignment, and a source arm's network is kept.
             tasks: the tasks to train on.
             overlap_group: the tasks that are read as one group, see `TextArm`.
-            seed: training seed.
+            seed: training seed; in the noise floor, of the arm that the new one is compared with.
             condition: name of the condition; None for a single task: its name.
             keep_overlap: keep shared sentences in the training parts.
             width: width of the encoder; None: that of the settings.
@@ -298,12 +342,14 @@ class _Planner:
             keep_overlap=keep_overlap,
             network=self._network(self.settings.align if is_aligned else "none", width),
             training=self._training(is_aligned, fine_tuning=source is not None),
+            policy=self.policy,
             max_length=self.settings.max_length,
             encoder=self.settings.pretrained,
             vectors=self.settings.vectors,
             source=source and Source(hash=source.hash),
             keep_network=is_source,
-            seed=seed,
+            seed=seed + len(self.seeds) if self.floor else seed,
+            floor_of=seed if self.floor else None,
             device=self.device,
             threads=self.threads,
         )
@@ -349,6 +395,27 @@ class _Planner:
 
     def _share_sentences(self, group: tuple[str, ...]) -> bool:
         return self._fingerprints(group, self.seeds[0], False) != self._fingerprints(group, self.seeds[0], True)
+
+
+def _with_over_all(contrasts: Sequence[Contrast]) -> list[Contrast]:
+    """Return contrasts of one condition, those of the same levels over all conditions before them."""
+    groups: dict[tuple[Any, ...], list[Contrast]] = defaultdict(list)
+    for contrast in contrasts:
+        groups[contrast.method, contrast.baseline, *contrast.held.items()].append(contrast)
+    several = [group for group in groups.values() if len(group) > 1]
+    return [*(_over_all(group, f"{group[0].family} over all".strip()) for group in several), *contrasts]
+
+
+def _over_all(contrasts: Sequence[Contrast], family: str) -> Contrast:
+    """Return a contrast over the conditions of several, whose networks of a seed start from the same encoder."""
+    merged = {
+        "condition": Condition(name=f"all {len(contrasts)}"),
+        "units": {name: pairs for contrast in contrasts for name, pairs in contrast.units.items()},
+        "crossed": True,
+        "family": family,
+        "over_all": True,
+    }
+    return contrasts[0].model_copy(update=merged)
 
 
 def _group_name(group: Sequence[str]) -> str:

@@ -1,6 +1,8 @@
 """What the report of a study on texts shows: sections by experiment, and tables."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,11 @@ from tasks.text.outcomes import (
     best_single_task_widths,
     count_similarity_increases,
     experiments_of,
+    numbered,
+    parts_by_method,
+    parts_by_policy,
     similarities,
+    summarise,
     summarise_effects,
     width_rows,
 )
@@ -31,27 +37,44 @@ TITLES = {
 
 def contents(results: StudyResults, figures: Mapping[str, Markup | None]) -> dict[str, Any]:
     """Return what the template shows of texts, by name."""
-    finished = [arm for arm in results.arms if arm.status == "finished"]
+    parts = parts_by_policy(results)
+    _, first = parts[0]
+    others = {found.method for found in results.floor}
+    finished = [arm for arm in first.arms if arm.status == "finished" and arm.method not in others]
     return {
         "interval_note": _interval_note(results),
-        "adjusted_together": "the rows of one experiment with the same method and baseline",
+        "adjusted_together": "the rows of one experiment (or of the policies) with the same method and baseline",
         "sections": [
             {
                 "kind": kind,
-                "title": TITLES[kind],
-                "figure": figures.get(f"forest_{kind}"),
-                "effects": summarise_effects(results, kind),
-                "rows": [(found, verdict(found)) for found in results.comparisons if found.experiment == kind],
+                "title": TITLES[kind] + (f", policy {policy}" if policy else ""),
+                "figure": figures.get(numbered(f"forest_{kind}", number)),
+                "capacity": figures.get(numbered("capacity", number)),
+                "effects": summarise_effects(part, kind),
+                "rows": [(found, verdict(found)) for found in part.comparisons if found.experiment == kind],
+                "widths": width_rows(part),
+                "best_single_widths": best_single_task_widths(part),
             }
-            for kind in experiments_of(results)
+            for number, (policy, part) in enumerate(parts)
+            for kind in experiments_of(part)
         ],
+        "policy_parts": [
+            {
+                "method": method,
+                "figure": figures.get(f"policies-{number}"),
+                "effects": [(row, row.method in part.methods) for row in summarise((*part.comparisons, *part.floor))],
+                "rows": [(found, verdict(found), found in part.floor) for found in (*part.comparisons, *part.floor)],
+                "policies": part.methods,
+                "scores": _scores_by_policy(part),
+            }
+            for number, (method, part) in enumerate(parts_by_method(results))
+        ],
+        "chosen": _chosen(results),
         "singles": _singles(finished),
         "groups": _groups(finished),
-        "similarities": similarities(results),
-        "similarity_increases": count_similarity_increases(results),
-        "widths": width_rows(results),
-        "best_single_widths": best_single_task_widths(results),
-        "speeds": _speeds(finished),
+        "similarities": similarities(first),
+        "similarity_increases": count_similarity_increases(first),
+        "speeds": _speeds(results),
     }
 
 
@@ -94,12 +117,32 @@ def _groups(finished: Sequence[ArmRecord]) -> list[tuple[str, str, dict[str, Sco
     return rows
 
 
-def _speeds(finished: Sequence[ArmRecord]) -> list[tuple[str, float, float]]:
-    """Return for each method the training texts per second (median over arms) and the mean share of padding."""
-    timed = [arm for arm in finished if arm.items_per_second]
+def _scores_by_policy(results: StudyResults) -> list[tuple[str, list[ScoreRecord | None]]]:
+    """Return each condition with the score under each policy, averaged over seeds; None where no arm finished."""
+    rows: list[tuple[str, list[ScoreRecord | None]]] = []
+    for condition in results.conditions:
+        arms = [results.finished_arms(policy, condition) for policy in results.methods]
+        rows.append((condition.name, [average_scores([arm.mean for arm in each]) if each else None for each in arms]))
+    return rows
+
+
+def _chosen(results: StudyResults) -> list[tuple[str, dict[str, float]]]:
+    """Return each policy that selects, with each operation's share of what it chose over that of what it drew."""
+    ratios: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for arm in results.arms:
+        for operation, ratio in arm.chosen.items():
+            ratios[arm.policy][operation].append(ratio)
+    return [(policy, {name: fmean(each) for name, each in of_policy.items()}) for policy, of_policy in ratios.items()]
+
+
+def _speeds(results: StudyResults) -> list[tuple[str, float, float]]:
+    """Return for each method, and policy, the training texts per second (median over arms) and the share of padding."""
+    named: dict[str, list[ArmRecord]] = defaultdict(list)
+    for arm in results.arms:
+        if arm.status == "finished" and arm.items_per_second:
+            named[f"{arm.method} · {arm.policy}" if len(results.policies) > 1 else arm.method].append(arm)
     rows = []
-    for method in dict.fromkeys(arm.method for arm in timed):
-        arms = [arm for arm in timed if arm.method == method]
+    for method, arms in named.items():
         speed = float(np.median([arm.items_per_second or 0.0 for arm in arms]))
         rows.append((method, speed, float(np.mean([arm.facts["padding"] for arm in arms]))))
     return rows

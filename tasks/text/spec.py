@@ -7,6 +7,8 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
+from models.augmentation.policies import NO_POLICY
+from models.augmentation.word_replacement import TextPolicySettings
 from models.networks.text import TextNetworkSettings
 from models.training.text_training import TextTrainingSettings
 from tasks.arms.base import BaseArm
@@ -31,6 +33,7 @@ class TextArm(BaseArm):
         keep_overlap: keep the shared sentences in the training parts.
         network: settings of the encoder and of the alignment matrices.
         training: settings of the training.
+        policy: how the training texts are augmented.
         max_length: maximum number of words (or subwords) of a text that are read.
         encoder: pretrained encoder, if any.
         vectors: pretrained word vectors, if any.
@@ -38,6 +41,7 @@ class TextArm(BaseArm):
     """
 
     version: ClassVar[int] = TEXT_ARM_VERSION
+    factor_fields: ClassVar[tuple[str, ...]] = ("method", "condition", "policy")
 
     method: str
     data: TextData
@@ -47,6 +51,7 @@ class TextArm(BaseArm):
     keep_overlap: bool = False
     network: TextNetworkSettings
     training: TextTrainingSettings
+    policy: TextPolicySettings = NO_POLICY
     max_length: int
     encoder: EncoderRef | None = None
     vectors: VectorsRef | None = None

@@ -6,9 +6,7 @@ from tasks.text.outcomes import EffectSummary
 
 
 def effect(clearly_better: int, clearly_worse: int, conditions: int = 15) -> EffectSummary:
-    return EffectSummary(
-        "aligned", "single", "pairs", 9, clearly_better, clearly_worse, conditions, -0.02, 0.01, True, None
-    )
+    return EffectSummary("aligned", "single", 9, clearly_better, clearly_worse, conditions, -0.02, 0.01, True, None)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 from data_prep.errors import DataError
+from models.augmentation.policies import NO_POLICY
+from models.augmentation.word_replacement import UncertainWordPolicy, WordPolicy
 from models.networks.pretrained_encoder import PretrainedSettings
 from models.networks.word_encoders import LstmSettings, MlpSettings
 from models.training.text_training import TextTrainingSettings
@@ -156,6 +158,72 @@ def test_the_capacity_curve_has_joint_and_single_task_arms_at_every_width(data: 
     assert sorted({arm.network.encoder.width for arm in plan.arms}) == [5, 20]
     assert (len(arms_of(plan, JOINT)), len(arms_of(plan, SINGLE))) == (2, 6)
     assert [contrast.condition.name for contrast in plan.contrasts] == ["width 5", "width 20"]
+
+
+POLICIES = (WordPolicy(), NO_POLICY, UncertainWordPolicy())
+
+
+def test_every_arm_is_planned_under_each_policy_and_the_others_stay_what_they_are(data: SentimentData) -> None:
+    alone, several = (planned(data, "pairs", policies=policies) for policies in ((NO_POLICY,), POLICIES))
+    for policy in POLICIES:
+        of_policy = [arm for arm in several.arms if arm.policy == policy]
+        assert [(a.method, a.condition, a.seed) for a in of_policy] == [
+            (a.method, a.condition, a.seed) for a in alone.arms
+        ]
+    assert [arm.hash for arm in several.arms if arm.policy == NO_POLICY] == [arm.hash for arm in alone.arms]
+    within = [c for c in several.contrasts if c.factor == "method" and c.held == {"policy": "none"}]
+    assert [(c.method, c.baseline, c.condition, c.units) for c in within] == [
+        (c.method, c.baseline, c.condition, c.units) for c in alone.contrasts
+    ]
+    assert len({c.family for c in several.contrasts if c.factor == "method"}) == 3 * len(
+        {c.family for c in alone.contrasts}
+    )
+
+
+def test_policies_are_compared_with_none_under_each_condition_and_over_all(data: SentimentData) -> None:
+    plan = planned(data, "singles", policies=POLICIES)
+    arms = {arm.hash: arm for arm in plan.arms}
+    assert [(c.method, c.baseline, c.condition.name, c.over_all) for c in plan.contrasts] == [
+        *((name, "none", "all 3", True) for name in ("composed", "uncertainty")),
+        *((name, "none", task, False) for task in ("MR", "SST", "CR") for name in ("composed", "uncertainty")),
+    ]
+    assert len({c.family for c in plan.contrasts}) == 2
+    for contrast in plan.contrasts:
+        assert contrast.experiment is None
+        for pairs in contrast.units.values():
+            for seed, ((ours,), (theirs,)) in pairs.items():
+                assert (arms[ours].seed, arms[theirs].seed) == (seed, seed)
+                assert (arms[ours].tasks, arms[ours].method) == (arms[theirs].tasks, arms[theirs].method)
+                assert arms[theirs].policy == NO_POLICY
+
+
+def test_without_none_the_first_policy_is_the_baseline(data: SentimentData) -> None:
+    plan = planned(data, "singles", policies=(UncertainWordPolicy(), WordPolicy()))
+    assert {(c.method, c.baseline) for c in plan.contrasts} == {("composed", "uncertainty")}
+
+
+def test_the_noise_floor_is_the_baseline_policy_under_other_seeds_on_the_same_data(data: SentimentData) -> None:
+    folded = data.model_copy(update={"folds": 3})
+    plan = planned(folded, "singles", "transfer", policies=POLICIES, floor=True, source="sst")
+    assert plan.arms[: -len(plan.arms) // 4] == planned(folded, "singles", "transfer", policies=POLICIES).arms
+    arms = {arm.hash: arm for arm in plan.arms}
+    floor = [c for c in plan.contrasts if c.role == "floor"]
+    assert {c.baseline for c in floor} == {SINGLE, "transfer", TRANSFER_ALIGNED}
+    for contrast in floor:
+        assert contrast.method == f"{contrast.baseline}, other seeds"
+        for pairs in contrast.units.values():
+            for seed, ((ours,), (theirs,)) in pairs.items():
+                assert (arms[ours].seed, arms[theirs].seed) == (seed + 2, seed)
+                assert arms[ours].tasks == arms[theirs].tasks
+                assert arms[ours].policy == arms[theirs].policy == NO_POLICY
+    assert not [arm for arm in planned(data, "singles", policies=POLICIES).arms if arm.floor_of is not None]
+
+
+def test_the_source_of_a_transfer_has_the_policy_of_the_arm_that_starts_from_it(data: SentimentData) -> None:
+    plan = planned(data, "transfer", seeds=1, policies=POLICIES)
+    arms = {arm.hash: arm for arm in plan.arms}
+    assert all(arms[arm.source.hash].policy == arm.policy for arm in plan.arms if arm.source)
+    assert not [c for c in plan.contrasts if c.held.get("method") == SOURCE]
 
 
 def test_each_seed_has_its_own_fold_if_folds_are_set(data: SentimentData) -> None:

@@ -8,7 +8,9 @@ import pytest
 
 from tasks.data.texts import SentimentData
 from tasks.engine.publish import write_report
+from tasks.records.arms import ArmRecord
 from tasks.records.base import write_results
+from tasks.records.comparisons import ComparisonRecord
 from tasks.records.study import StudyResults, read_results
 from tasks.text.kind import TextKind
 from tasks.text.outcomes import (
@@ -16,8 +18,10 @@ from tasks.text.outcomes import (
     best_single_task_widths,
     count_similarity_increases,
     metric_name,
+    parts_by_policy,
     question,
     similarities,
+    summarise,
     summarise_effects,
     width_rows,
 )
@@ -175,6 +179,73 @@ def test_widths_are_not_compared_if_no_arm_of_a_side_finished(
     assert "no seed in common" in page_of(kind, broken, tmp_path)
     nothing = broken.model_copy(update={"arms": tuple(arm for arm in arms if arm.status == "failed")})
     assert answer(nothing)[0].startswith("The widths cannot be compared")
+
+
+POLICIES = ("none", "composed(operations=tf_idf)", "uncertainty")
+
+
+@pytest.fixture(scope="module")
+def policies(study: StudyResults) -> StudyResults:
+    """Single-task networks under three policies; `single`, `joint` and `aligned` of the study in their place."""
+    names = dict(zip(("single", "joint", "aligned"), POLICIES, strict=True))
+
+    def of_factor(found: ComparisonRecord) -> ComparisonRecord:
+        changed = {"method": names[found.method], "baseline": names[found.baseline]}
+        return found.model_copy(update=changed | {"factor": "policy", "experiment": None})
+
+    arms = [arm for arm in study.arms if arm.method == "single"]
+    under = [
+        arm.model_copy(
+            update={
+                "factors": arm.factors | {"policy": policy},
+                "chosen": {"tf_idf": 0.9, "uniform": 1.25} if policy == "uncertainty" else {},
+            }
+        )
+        for policy in POLICIES
+        for arm in arms
+    ]
+    others = {"method": "single, other seeds"}
+    under += [arm.model_copy(update={"factors": arm.factors | others | {"policy": "none"}}) for arm in arms]
+    compared = [of_factor(c) for c in study.comparisons if c.baseline == "single"]
+    floor = [c.model_copy(update=others | {"experiment": None}) for c in study.comparisons if c.method == "joint"]
+    return study.model_copy(update={"arms": tuple(under), "comparisons": tuple(compared), "floor": tuple(floor)})
+
+
+def test_a_study_of_policies_asks_about_them_and_answers_with_the_noise_floor(policies: StudyResults) -> None:
+    assert "replace words" in question(policies)
+    tf_idf, uncertainty, floor = answer(policies)
+    (row,) = [row for row in summarise(policies.comparisons) if row.method == "uncertainty"]
+    networks = "policy uncertainty, the test accuracy of single-task networks was higher than with none on "
+    assert networks + row.in_words("tasks") in uncertainty
+    assert "policy composed(operations=tf_idf)" in tf_idf
+    assert floor.startswith("The noise floor of single-task networks: with other seeds, none was higher on ")
+
+
+def test_the_page_of_policies_shows_scores_differences_floor_and_choice(
+    kind: TextKind, policies: StudyResults, tmp_path: Path
+) -> None:
+    page = page_of(kind, policies, tmp_path)
+    assert page.count("<svg") == 1
+    for text in ("Augmentation policies", "none, other seeds", "(noise floor)", "What the selection prefers", "1.25"):
+        assert text in page.replace("<wbr>", "").replace("\u200b", "")
+    scores = page.partition("test accuracy</th>")[2].partition("</table>")[0]
+    assert (scores.count("<tr>"), scores.count("<b>")) == (3, 9)
+    assert "single · uncertainty" in page
+
+
+def test_methods_are_shown_under_each_policy_by_itself(kind: TextKind, study: StudyResults, tmp_path: Path) -> None:
+    def under(policy: str) -> tuple[list[ArmRecord], list[ComparisonRecord]]:
+        arms = [arm.model_copy(update={"factors": arm.factors | {"policy": policy}}) for arm in study.arms]
+        return arms, [c.model_copy(update={"held": {"policy": policy}}) for c in study.comparisons]
+
+    (first, compared), (second, others) = under("none"), under("composed")
+    both = study.model_copy(update={"arms": (*first, *second), "comparisons": (*compared, *others)})
+    assert answer(both) == answer(study)
+    assert [policy for policy, _ in parts_by_policy(both)] == ["none", "composed"]
+    page = page_of(kind, both, tmp_path)
+    assert "Pairs of tasks, policy none" in page
+    assert "Pairs of tasks, policy composed" in page
+    assert page.count("<svg") == 3
 
 
 def test_two_seeds_are_enough_for_a_page_but_not_for_a_verdict(
