@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from data_prep.errors import DataError
 from data_prep.regular_file import read_regular
-from data_prep.sources.class_source import ArraySource
+from data_prep.sources.class_source import MAX_CLASSES, ArraySource
 from data_prep.sources.inert_pickle import array_of, read_pickle
 
 SIDE, CHANNELS = 32, 3
+MAX_NAME = 200  # characters
 MAX_BATCH_BYTES = 2**28  # that of CIFAR-100, of 50,000 images, has 155 MB
 
 
@@ -103,8 +104,12 @@ def _read_batch(path: Path, data: bytes, labels: str) -> tuple[NDArray[np.uint8]
 
 def _class_names(path: Path, data: bytes, key: str) -> list[str]:
     names = _read_dict(path, data).get(key)
-    if not isinstance(names, list) or not all(isinstance(name, str | bytes) for name in names):
-        raise _broken(path, f"no list of names {key!r}")
+    if (
+        not isinstance(names, list)
+        or not all(isinstance(name, str | bytes) and len(name) <= MAX_NAME for name in names)
+        or len(names) > MAX_CLASSES
+    ):
+        raise _broken(path, f"no list {key!r} of at most {MAX_CLASSES} names of at most {MAX_NAME} characters")
     return [name if isinstance(name, str) else name.decode("utf-8", "backslashreplace") for name in names]
 
 
