@@ -100,3 +100,25 @@ def test_the_clock_sees_every_part_and_no_two_at_once():
     step = Step(network(), weighting("uniform"), StepSettings(precision="32"), "cpu")
     step(Batch(PIXELS, TARGETS), Part)
     assert parts == ["forward", "backward", "optimiser"]
+
+
+def test_sgd_has_nesterovs_momentum_and_decays_matrices_and_kernels_only():
+    """By hand: v = 0.9 v + g, p = p - rate (g + 0.9 v), where the gradient g of a kernel has decay x p added."""
+    network, settings = (
+        initial_network(NetworkSettings(), LABELS, PIXELS[:, 0], seed=0).train(),
+        StepSettings(optimizer="sgd", learning_rate=0.1, weight_decay=0.05, precision="32"),
+    )
+    naive, velocities = deepcopy(network), {}
+    step = Step(network, weighting("uniform"), settings, "cpu")
+    for rate in (0.1, 0.05, 0.02):
+        step.set_learning_rate(rate)
+        step(Batch(PIXELS, TARGETS))
+        naive.zero_grad()
+        task_losses(naive(PIXELS), TARGETS).mean().backward()
+        with torch.no_grad():
+            for name, p in naive.named_parameters():
+                gradient = p.grad + (0.05 * p if p.ndim > 1 else 0)
+                velocities[name] = 0.9 * velocities.get(name, 0) + gradient
+                p -= rate * (gradient + 0.9 * velocities[name])
+    for name, p in naive.named_parameters():
+        torch.testing.assert_close(dict(network.named_parameters())[name], p, rtol=1e-3, atol=1e-5)

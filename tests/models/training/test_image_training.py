@@ -16,7 +16,7 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 
-from models.augmentation.policies import NO_POLICY, JitterPolicy
+from models.augmentation.policies import NO_POLICY, JitterPolicy, UncertaintyPolicy
 from models.data.image_batches import examples
 from models.errors import DivergenceError, SettingError
 from models.evaluation.leakage import hashed_patients
@@ -26,6 +26,7 @@ from models.training import image_training, loop
 from models.training.image_training import ACCURACY, TrainingSettings, ValidationMetric, fit, predict
 from models.training.loop import learning_rate_at
 from models.training.losses import task_losses
+from models.training.recipes import recipe
 from models.weighting.registry import Uniform, UniformSettings, WeightingSettings, make_weighting
 
 GOLDEN = Path(__file__).with_name("golden_losses.json")
@@ -338,6 +339,26 @@ def test_one_class_of_several_is_trained_and_scored_by_accuracy():
     assert probabilities.shape == (60, 3)
     np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
     assert fitted.best_val_mean == ACCURACY.values(val.targets.numpy(), probabilities)[0] > 0.8
+
+
+@pytest.mark.parametrize(
+    ("size", "policy"), [(28, NO_POLICY), (32, UncertaintyPolicy(operations="paper", candidates=2))]
+)
+def test_conv4_learns_classes_of_small_colour_images_by_its_own_recipe(size, policy):
+    def colours(n, seed):
+        rng = np.random.default_rng(seed)
+        classes = rng.integers(0, 10, n)
+        shades = np.random.default_rng(2).uniform(60, 200, (10, 3, 1, 1))[classes]
+        pixels = rng.normal(shades, 40, (n, 3, size, size)).clip(0, 255).astype(np.uint8)
+        return examples(pixels, classes[:, None], hashed_patients("toy", [f"{seed} {i}" for i in range(n)]))
+
+    train, val = colours(160, 0), colours(100, 1)
+    network = initial_network(NetworkSettings(), ("class",), train.pixels, seed=0, classes=10, targets=train.targets)
+    settings = TrainingSettings(**recipe("conv4", pretrained=False), precision="32", compile="off")
+    rule = make_weighting(UniformSettings(), 1)
+    fitted = fit(network, rule, train, val, settings, seed=0, device="cpu", policy=policy, metric=ACCURACY)
+    assert (settings.optimizer, settings.learning_rate, settings.batch_size) == ("adamw", 4e-3, 32)
+    assert fitted.best_val_mean > 0.7
 
 
 def as_written_before(state):

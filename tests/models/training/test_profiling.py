@@ -7,6 +7,13 @@ import numpy as np
 import pytest
 import torch
 
+from models.augmentation.policies import (
+    NO_POLICY,
+    ComputeMatchedPolicy,
+    RandAugmentPolicy,
+    SimplePolicy,
+    UncertaintyPolicy,
+)
 from models.data.image_batches import Examples, examples
 from models.networks.multitask import MultiTaskNetwork, NetworkSettings, initial_network
 from models.training.image_training import TrainingSettings
@@ -173,3 +180,24 @@ def test_an_epoch_takes_its_steps_and_a_third_of_one_for_every_batch_to_validate
     assert estimate_epoch_seconds(net, rule, train, 0, settings, device="cpu") == steps
     validated = 3 * 10 * min(n, 8)
     assert estimate_epoch_seconds(net, rule, train, validated, settings, device="cpu") == pytest.approx(steps + 10)
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        NO_POLICY,
+        SimplePolicy(images="natural"),
+        ComputeMatchedPolicy(of=RandAugmentPolicy(operations="randaugment")),
+        UncertaintyPolicy(operations="paper", then="paper", candidates=8, selected=4, warmup=1),
+    ],
+    ids=lambda policy: policy.kind,
+)
+def test_an_epoch_of_colour_images_of_classes_takes_its_steps_under_any_policy(monkeypatch, policy):
+    clock = count()
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    generator = np.random.default_rng(0)
+    pixels = generator.integers(0, 256, (40, 3, 28, 28), dtype=np.uint8)
+    train = examples(pixels, generator.integers(0, 200, (40, 1)), [str(i) for i in range(40)])
+    net = initial_network(NetworkSettings(), ("class",), train.pixels, seed=0, classes=200)
+    rule, settings = Uniform(UniformSettings(), 1), TrainingSettings(batch_size=8)
+    assert estimate_epoch_seconds(net, rule, train, 0, settings, policy=policy, device="cpu") == 5
