@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 from data_prep.errors import DataError
 from data_prep.regular_file import read_regular
 from data_prep.sources.class_source import MAX_CLASSES, ArraySource
-from data_prep.sources.inert_pickle import array_of, read_pickle
+from data_prep.sources.inert_pickle import MAX_TEXT, array_of, read_pickle, text_of
 
 SIDE, CHANNELS = 32, 3
-MAX_NAME = 200  # characters
 MAX_BATCH_BYTES = 2**28  # that of CIFAR-100, of 50,000 images, has 155 MB
 
 
@@ -104,13 +103,11 @@ def _read_batch(path: Path, data: bytes, labels: str) -> tuple[NDArray[np.uint8]
 
 def _class_names(path: Path, data: bytes, key: str) -> list[str]:
     names = _read_dict(path, data).get(key)
-    if (
-        not isinstance(names, list)
-        or not all(isinstance(name, str | bytes) and len(name) <= MAX_NAME for name in names)
-        or len(names) > MAX_CLASSES
-    ):
-        raise _broken(path, f"no list {key!r} of at most {MAX_CLASSES} names of at most {MAX_NAME} characters")
-    return [name if isinstance(name, str) else name.decode("utf-8", "backslashreplace") for name in names]
+    texts = [text_of(name) for name in names[: MAX_CLASSES + 1]] if isinstance(names, list) else []
+    found = [text for text in texts if text is not None]
+    if not 0 < len(found) == len(texts) <= MAX_CLASSES:
+        raise _broken(path, f"no list {key!r} of 1 to {MAX_CLASSES} names of at most {MAX_TEXT} characters")
+    return found
 
 
 def _read_dict(path: Path, data: bytes) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from data_prep.labels.safe_names import printable
 
 MAX_OPERATIONS = 1_000_000  # the largest public batch, of 50,000 images, has 0.3 million
 
-_MAX_KEY = 100  # characters
+MAX_TEXT = 200  # characters of a key or a name
 _RECONSTRUCT, _ARRAY, _DTYPE, _ENCODE = "_reconstruct", "ndarray", "dtype", "encode"
 _NAMES = {
     "numpy.core.multiarray _reconstruct": _RECONSTRUCT,
@@ -80,7 +80,7 @@ def array_of(value: Any) -> NDArray[np.uint8]:
         raise ValueError("no array where there must be one")
     _, shape, dtype, fortran_order, content = value.state
     kind = dtype.arguments[0] if isinstance(dtype, Made) and dtype.function == _DTYPE and dtype.arguments else None
-    if _text(kind) not in _UNSIGNED_BYTE:
+    if text_of(kind) not in _UNSIGNED_BYTE:
         raise ValueError("an array of another type than unsigned bytes")
     raw = _encoded(content)
     if not isinstance(raw, bytes):
@@ -105,13 +105,13 @@ def _is_tuple(value: Any, length: int) -> bool:
     return isinstance(value, tuple) and len(value) == length
 
 
-def _text(value: Any) -> str | None:
-    """Return a str or bytes of at most `_MAX_KEY` characters as text; None for anything else."""
+def text_of(value: Any) -> str | None:
+    """Return a str or bytes of at most `MAX_TEXT` characters as a str; None for anything else."""
     if isinstance(value, Made) and value.function == _ENCODE and value.arguments:
         value = value.arguments[0]
-    if not isinstance(value, str | bytes) or len(value) > _MAX_KEY:
+    if not isinstance(value, str | bytes) or len(value) > MAX_TEXT:
         return None
-    return value if isinstance(value, str) else value.decode("latin-1")
+    return value if isinstance(value, str) else value.decode("utf-8", "backslashreplace")
 
 
 @dataclass
@@ -164,7 +164,7 @@ def _append(values: list[Any], machine: _Machine) -> None:
 
 def _set(values: list[Any], machine: _Machine) -> None:
     target = machine.stack[-1]
-    keys = [_text(key) for key in values[::2]]
+    keys = [text_of(key) for key in values[::2]]
     if type(target) is not dict or None in keys or len(values) % 2:
         raise TypeError
     target.update(zip(keys, values[1::2], strict=True))
