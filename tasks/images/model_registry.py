@@ -28,19 +28,28 @@ MODEL_FACTS = "medmtl.json"
 CHAMPION, CHALLENGER = "champion", "challenger"  # aliases in the registry, see `tasks.images.promotion`
 
 
-def log_model(network: MultiTaskNetwork) -> None:
+def log_model(network: MultiTaskNetwork, classes: Sequence[str] = ()) -> None:
     """Log a trained network as a model of the active MLflow run.
 
     The artifact `medmtl.json` holds the labels in the order of the outputs, the image size and the hashed training
-    patients. The example that MLflow keeps with a model is of no patient.
+    patients. With classes, it also holds their names, which are then in the order of the outputs. Labels and classes
+    are in the model's metadata too, as JSON. The example that MLflow keeps with a model is of no patient.
+
+    Args:
+        network: on any device.
+        classes: names of the classes of the network's only label, as many as it has outputs; () if each label is
+            present or absent.
     """
+    if len(classes) != (network.classes or 0):
+        raise ValueError(f"a network of {network.classes or 'no'} classes needs a name for each; got {len(classes)}")
     size = network.size
     signature = ModelSignature(
         Schema([TensorSpec(np.dtype("uint8"), (-1, network.channels, size, size))]),
         Schema([TensorSpec(np.dtype("float32"), (-1, network.classes or len(network.labels)))]),
     )
     run_id = mlflow.active_run().info.run_id
-    facts = {"labels": list(network.labels), "size": size, "trained_on": list(network.trained_on)}
+    names = {"labels": list(network.labels)} | ({"classes": list(classes)} if classes else {})
+    facts = {**names, "size": size, "trained_on": list(network.trained_on)}
     for incomplete in _models_of(run_id):  # left by a run that was killed while it logged its model
         MlflowClient().delete_logged_model(incomplete.model_id)
     with exclusive(), warnings.catch_warnings():
@@ -51,7 +60,7 @@ def log_model(network: MultiTaskNetwork) -> None:
             signature=signature,
             input_example=example_input(network.channels, size),
             pip_requirements=[f"torch=={version('torch')}", f"mlflow=={version('mlflow')}", "numpy"],
-            metadata={"labels": json.dumps(facts["labels"])},
+            metadata={name: json.dumps(values) for name, values in names.items()},
             validate_serving_input=False,  # it would load the model again while all other arms wait
         )
     mlflow.log_dict(facts, MODEL_FACTS)

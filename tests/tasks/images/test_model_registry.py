@@ -1,5 +1,6 @@
 """A model in the registry: found under any name, the same program whatever its example, no pixel of a patient in it."""
 
+import json
 from pathlib import Path
 
 import mlflow
@@ -10,7 +11,7 @@ from mlflow.tracking import MlflowClient
 
 from data_prep.errors import DataError
 from data_prep.labels.splits import SplitSettings
-from models.networks.multitask import MultiTaskNetwork
+from models.networks.multitask import MultiTaskNetwork, NetworkSettings, initial_network
 from tasks.arms import mlflow_runs
 from tasks.images import model_registry
 from tasks.images.inputs import load_image_inputs
@@ -23,11 +24,11 @@ pytestmark = pytest.mark.slow
 NAMES = ("chest X-ray 2", "a/b", "../models", 'it\'s 50 %: "best"', "Lésion (left)", "`$x$`", "\x1b[31m", "🩻" * 40)
 
 
-def logged(network: MultiTaskNetwork) -> str:
+def logged(network: MultiTaskNetwork, classes: tuple[str, ...] = ()) -> str:
     """The id of a finished run with the network as its model."""
     run_id = mlflow_runs.create_run(mlflow_runs.connect(), "arm", {}, {})
     with mlflow_runs.active_run(run_id):
-        log_model(network)
+        log_model(network, classes)
     return run_id
 
 
@@ -62,6 +63,35 @@ def test_no_pixel_of_the_data_is_in_what_is_kept_with_a_model(tmp_path: Path) ->
     for image in inputs.store.pixels[:]:
         rows = [row.tobytes() for row in image] + [str(row.tolist())[1:-1].encode() for row in image]
         assert not any(row in content or row.replace(b" ", b"") in content for row in rows for content in kept)
+
+
+@pytest.mark.parametrize("backbone", ["conv4", "wide_resnet_10_1"])
+def test_a_model_of_classes_takes_any_number_of_colour_images_and_names_the_classes_of_its_outputs(
+    tmp_path: Path, backbone: str
+) -> None:
+    pixels = torch.randint(0, 256, (5, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    names = ("aeroplane", "Löwe", "a, b", '"')
+    network = initial_network(NetworkSettings(backbone=backbone), ("class",), pixels, seed=0, classes=4).eval()
+    run_id = logged(network, names)
+    assert mlflow.artifacts.load_dict(f"runs:/{run_id}/medmtl.json") == {
+        "labels": ["class"], "classes": list(names), "size": 32, "trained_on": [],
+    }  # fmt: skip
+    model = mlflow.pyfunc.load_model(str(model_of(run_id, tmp_path / "model")))
+    assert json.loads(model.metadata.metadata["classes"]) == list(names)
+    assert json.loads(model.metadata.metadata["labels"]) == ["class"]
+    for n in (1, 2, 5):
+        answer = model.predict(pixels[:n].numpy())
+        assert answer.shape == (n, 4)
+        np.testing.assert_allclose(answer, network(pixels[:n]).softmax(1).detach().numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("names", [(), ("a", "b")])
+def test_a_model_of_classes_without_a_name_for_each_is_not_logged(names: tuple[str, ...]) -> None:
+    network = initial_network(
+        NetworkSettings(), ("class",), torch.eye(32, dtype=torch.uint8)[None, None], seed=0, classes=3
+    )
+    with pytest.raises(ValueError, match=f"a network of 3 classes needs a name for each; got {len(names)}"):
+        log_model(network, names)
 
 
 @pytest.mark.parametrize("name", NAMES)
