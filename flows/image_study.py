@@ -99,6 +99,7 @@ class Varied(NamedTuple):
         protocol: gives the noise conditions.
         seeds: number of seeds, counted up from the settings' seed.
         floor: whether the baseline is also trained with other seeds (A/A).
+        baseline_policy: name of the policy that the others are compared with.
     """
 
     methods: tuple[WeightingSettings, ...]
@@ -106,18 +107,13 @@ class Varied(NamedTuple):
     protocol: ProtocolSettings
     seeds: int = 1
     floor: bool = False
+    baseline_policy: str = NO_POLICY.name
 
     @property
     def baseline(self) -> str:
         """The method with which the others are compared."""
         names = [method.name for method in with_sources(self.methods)]
         return "uniform" if "uniform" in names else names[0]
-
-    @property
-    def baseline_policy(self) -> str:
-        """The policy with which the others are compared."""
-        names = [policy.name for policy in self.policies]
-        return next((name for name in ("none", "composed") if name in names), names[0])
 
     def describe(self, settings: ImageStudySettings, noise: str) -> str:
         """Describe a study in one line, for the name of its MLflow run; without a policy if that is none."""
@@ -148,7 +144,6 @@ def plan_image_study(settings: ImageStudySettings, folder: Path, varied: Varied)
     of_plan = ImagePlanSettings(
         split=settings.split,
         baseline=varied.baseline,
-        baseline_policy=varied.baseline_policy,
         network=settings.network,
         training=settings.training,
         seed=settings.seed,

@@ -24,6 +24,7 @@ from tasks.engine.dry_run import dry_run
 from tasks.engine.study import run_study
 from tasks.images.model_registry import best_arm, register_model
 from tasks.images.plan import with_sources
+from tasks.images.policy_contrasts import baseline_policy
 from tasks.runtime.run_folder import prepare_run_folder
 from tasks.runtime.settings import ModelName
 
@@ -43,8 +44,12 @@ class StudySettings(ImageStudySettings):
         (NO_POLICY,),
         min_length=1,
         max_length=100,
-        description="augmentation policies to compare; the baseline is none if it is among them, otherwise composed if "
-        "it is, otherwise the first; not given: that of the backbone's recipe",
+        description="augmentation policies to compare; not given: that of the backbone's recipe",
+    )
+    baseline_policy: str | None = Field(
+        None,
+        description="name of the policy that the others are compared with; none: the policy none if it is among them, "
+        "otherwise composed if it is, otherwise the first",
     )
     protocol: ProtocolSettings = Field(
         AllProtocol(noise=(NoNoise(), RandomNoise(rate=0.4)), noisy_labels=7),
@@ -82,6 +87,7 @@ class StudySettings(ImageStudySettings):
     @model_validator(mode="after")
     def _parts_go_together(self) -> Self:
         self.check_arms(with_sources(self.methods), self.policies)
+        baseline_policy(self.policies, self.baseline_policy)
         if isinstance(self.protocol, PairsProtocol):
             if self.adjudicated:
                 raise ValueError("adjudicated labels are combined from several labels; pairs have two: leave them out")
@@ -93,7 +99,14 @@ class StudySettings(ImageStudySettings):
     @property
     def varied(self) -> Varied:
         """What the arms differ in."""
-        return Varied(self.methods, self.policies, self.protocol, self.seeds, self.floor)
+        return Varied(
+            self.methods,
+            self.policies,
+            self.protocol,
+            self.seeds,
+            self.floor,
+            baseline_policy(self.policies, self.baseline_policy),
+        )
 
 
 @flow(name="study")

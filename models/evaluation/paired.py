@@ -185,6 +185,31 @@ def paired_differences(
     return differences
 
 
+def subtract(first: Differences | str, second: Differences | str) -> Differences | str:
+    """Subtract differences from differences, seed by seed: how much larger the first are.
+
+    Differences are linear in the scores, and so are the influences of test items on them. Therefore the interval of the
+    result is computed as that of any differences.
+
+    Args:
+        first: the differences, or the reason why there are none.
+        second: those to subtract, on the same test items.
+
+    Returns:
+        The differences for the seeds that both have, or the reason why there are none.
+    """
+    if isinstance(first, str):
+        return first
+    if isinstance(second, str):
+        return second
+    seeds = sorted(set(first.seeds) & set(second.seeds))
+    if not seeds:
+        return "no seed in common"
+    one, other = ([each.seeds.index(seed) for seed in seeds] for each in (first, second))
+    influence = first.influence[:, one] - second.influence[:, other]
+    return Differences(seeds, first.deltas[one] - second.deltas[other], influence)
+
+
 def auc_differences(units: Mapping[str, Unit], patients: NDArray) -> dict[str, Differences | str]:
     """Compute each unit's differences in mean AUC, or the reason why it has none, with patients (n,) as sampling units.
 

@@ -5,16 +5,16 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from models.evaluation.paired import Differences, compare_units
+from models.evaluation.paired import Differences, compare_units, subtract
 from tasks.arms import mlflow_runs
 from tasks.arms.base import ArmT, read_arm
 from tasks.engine.kind import Finished, Kind, Unit
-from tasks.engine.plan import Contrast, NetworkPairs, Plan, varied_levels
+from tasks.engine.plan import Contrast, NetworkPairs, Plan, Role, varied_levels
 from tasks.engine.training import Outcome, renamed
 from tasks.records.arms import ArmRecord
 from tasks.records.base import write_results
@@ -65,6 +65,7 @@ def compare_arms(
         comparisons=compared["method"],
         floor=compared["floor"],
         controls=compared["control"],
+        interactions=compared["interaction"],
         spread=spread_records([*records, *failed]),
         runs=mlflow_runs.runs_record(),
         seconds=time.monotonic() - begun,
@@ -92,11 +93,12 @@ def _comparisons(
         names = contrast.method, contrast.baseline, contrast.condition
         more: dict[str, Any] = {"metric": kind.metric, "higher_is_better": kind.higher_is_better}
         more |= {name: getattr(contrast, name) for name in ("factor", "held", "experiment", "over_all")}
+        more |= {"minus": contrast.minus and contrast.minus.condition}
         records.append(ComparisonRecord.of(*names, found, **more))
     for members in families.values():
         for position, adjusted in zip(members, adjust_p_values([records[i] for i in members]), strict=True):
             records[position] = adjusted
-    by_role: dict[str, list[ComparisonRecord]] = {"method": [], "floor": [], "control": []}
+    by_role: dict[str, list[ComparisonRecord]] = {role: [] for role in get_args(Role)}
     for contrast, record in zip(contrasts, records, strict=True):
         by_role[contrast.role].append(record)
     return {role: tuple(of_role) for role, of_role in by_role.items()}
@@ -105,8 +107,18 @@ def _comparisons(
 def _differences(
     kind: Kind[ArmT, Any, Any], contrast: Contrast, finished: Mapping[str, Finished]
 ) -> dict[str, Differences | str]:
-    """Return the differences of each unit, or the reason why a unit has none."""
-    complete = {name: _complete(pairs, finished) for name, pairs in contrast.units.items()}
+    """Return the differences of each unit, or the reason why a unit has none; an interaction's are subtracted ones."""
+    first = _of_units(kind, contrast.units, finished)
+    if contrast.minus is None:
+        return first
+    second = _of_units(kind, contrast.minus.units, finished)
+    return {name: subtract(first[name], other) for name, other in zip(first, second.values(), strict=True)}
+
+
+def _of_units(
+    kind: Kind[ArmT, Any, Any], units: Mapping[str, NetworkPairs], finished: Mapping[str, Finished]
+) -> dict[str, Differences | str]:
+    complete = {name: _complete(pairs, finished) for name, pairs in units.items()}
     found = kind.differences({name: unit for name, unit in complete.items() if unit})
     return {name: found.get(name, "no seed in common") for name in complete}
 

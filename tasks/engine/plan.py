@@ -9,10 +9,24 @@ from pydantic import BaseModel, ConfigDict
 from tasks.arms.base import ArmRef, ArmT, BaseArm, Source
 from tasks.records.arms import Condition
 
-Role = Literal["method", "floor", "control"]
+Role = Literal["method", "floor", "control", "interaction"]
 
 NetworkPairs = dict[int, tuple[tuple[str, ...], tuple[str, ...]]]
 """Seed -> the hashes of the method's arms and of the baseline's arms; mostly one arm on each side."""
+
+
+class Subtracted(BaseModel):
+    """The difference that an interaction subtracts: between the same two levels, under another condition.
+
+    Attributes:
+        condition: under which both were trained.
+        units: in the order of the units that they are subtracted from.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    condition: Condition
+    units: dict[str, NetworkPairs]
 
 
 class Contrast(BaseModel):
@@ -31,7 +45,9 @@ class Contrast(BaseModel):
         experiment: the part of the study that the contrast belongs to, if it has parts.
         over_all: whether it is over all conditions of its experiment.
         role: method, a method against the baseline; floor, the baseline under other seeds against the baseline (A/A),
-            keyed by the baseline's seeds; control, a method against a control of it.
+            keyed by the baseline's seeds; control, a method against a control of it; interaction, a difference minus
+            that under another condition.
+        minus: what an interaction subtracts.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -48,6 +64,7 @@ class Contrast(BaseModel):
     experiment: str | None = None
     over_all: bool = False
     role: Role = "method"
+    minus: Subtracted | None = None
 
 
 class Plan(BaseModel, Generic[ArmT]):
@@ -96,6 +113,7 @@ def against_baseline(
     population_size: int | None = None,
     role: Role = "method",
     family: str = "",
+    experiment: str | None = None,
 ) -> tuple[Contrast, ...]:
     """Contrast each level of a factor with the baseline, among arms that agree in the seed and all other factors.
 
@@ -108,6 +126,7 @@ def against_baseline(
             too.
         role: of the contrasts.
         family: of the contrasts.
+        experiment: of the contrasts.
 
     Returns:
         The contrasts, condition by condition, in the order of the arms.
@@ -136,6 +155,7 @@ def against_baseline(
             population_size=population_size,
             role=role,
             family=family,
+            experiment=experiment,
         )
         for group in groups.values()
         for level in dict.fromkeys(arm.levels[factor] for arm in arms)

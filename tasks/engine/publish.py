@@ -14,7 +14,8 @@ from prefect.cache_policies import NO_CACHE
 
 from tasks.engine.kind import Kind
 from tasks.records.arms import Condition
-from tasks.records.comparisons import ComparisonRecord
+from tasks.records.comparisons import EQUAL_COMPUTE, ComparisonRecord
+from tasks.records.interaction_text import floor_of
 from tasks.records.study import StudyResults, read_results
 from tasks.records.summary_text import Verdict, describe_condition, describe_held, join_names, verdict
 from tasks.reporting.log_report import log_report
@@ -97,6 +98,34 @@ def by_condition(comparisons: Sequence[ComparisonRecord]) -> list[tuple[str, lis
     for comparison in comparisons:
         groups[comparison.condition, describe_held(comparison.held)].append((comparison, verdict(comparison)))
     return [(describe_condition(condition) + held, group) for (condition, held), group in groups.items()]
+
+
+def policy_groups(results: StudyResults) -> list[tuple[str, list[tuple[ComparisonRecord, Verdict, str]]]]:
+    """Return all comparisons of policies, at equal steps and at equal compute, and how noise changes them.
+
+    Returns:
+        A heading in words for each condition and what else is held fixed, and under it the comparisons with their
+        conclusions; that of the noise floor with another conclusion, in words. Empty if policies were compared at equal
+        steps only, and under noise or without it only.
+    """
+    compared = [c for c in results.comparisons if c.factor == "policy"]
+    compared += [c for c in results.interactions if c.factor == "policy"]
+    if not any(c.minus or c.experiment == EQUAL_COMPUTE for c in compared):
+        return []
+    groups: dict[tuple[Any, ...], list[ComparisonRecord]] = defaultdict(list)
+    place = {method: i for i, method in enumerate(results.methods)}
+    for c in sorted(compared, key=lambda c: (c.experiment is not None, place.get(c.held.get("method", ""), 0))):
+        groups[c.experiment, describe_held(c.held), c.baseline, c.condition, c.minus].append(c)
+    found = []
+    for (experiment, held, baseline, condition, minus), of_group in groups.items():
+        under = f"{describe_condition(condition)}{f', minus {describe_condition(minus)}' if minus else ''}"
+        heading = f"{experiment or 'equal steps'}, {under}{held}: minus {baseline}"
+        rows = [(c, verdict(c), "") for c in of_group]
+        if experiment is None and (floor := floor_of(results, of_group[0])):
+            same = floor.model_copy(update={"method": f"{baseline}, other seeds", "baseline": baseline})
+            rows.append((same, verdict(same), _floor_words(same)))
+        found.append((heading, rows))
+    return found
 
 
 def _floor_words(floor: ComparisonRecord) -> str:

@@ -33,6 +33,7 @@ from tasks.arms.runner import Device
 from tasks.data.ingest import StoreRef
 from tasks.data.open_split import open_split
 from tasks.engine.plan import Contrast, Plan, against_baseline
+from tasks.images.policy_contrasts import interactions, policy_contrasts
 from tasks.images.spec import ImageArm, MaskRef
 from tasks.runtime.progress import LOGGER
 
@@ -205,9 +206,11 @@ def _contrasts(
     found = [
         *among([settings.baseline, *compared], settings.baseline),
         *among([settings.baseline, *controls], settings.baseline, family="controls"),
-        *among(compared, settings.baseline_policy, factor="policy", family="policies"),
-        *among([settings.baseline, floor_level(settings.baseline)], settings.baseline, role="floor"),
     ]
+    of_policies = [arm for arm in arms if arm.levels["method"] in compared]
+    policies = policy_contrasts(of_policies, settings.baseline_policy, population_size)
+    floor = among([settings.baseline, floor_level(settings.baseline)], settings.baseline, role="floor")
+    found += [*policies, *floor, *(interactions(floor) if policies else ())]
     for control, method in controls.items():
         found += among([control, method], control, role="control")
     return tuple(found)

@@ -9,10 +9,11 @@ from markupsafe import Markup
 
 from data_prep.labels.splits import PARTS
 from models.evaluation.auc import MIN_PATIENTS, MIN_PATIENTS_INTERVAL
-from tasks.engine.publish import by_condition
+from tasks.engine.publish import by_condition, policy_groups
 from tasks.images.adjudication import MEAN
 from tasks.records.arms import Condition, NoiseOnLabel
 from tasks.records.cost import method_costs
+from tasks.records.interaction_text import interaction_answer
 from tasks.records.scores import ScoreRecord, average_scores
 from tasks.records.slices import asked, joint, policies_with
 from tasks.records.study import StudyResults
@@ -21,6 +22,7 @@ from tasks.reporting.difference_figures import cost_against_benefit, differences
 from tasks.reporting.figure_style import MAX_METHODS_PER_PANEL, first_and_noisiest
 from tasks.reporting.label_figures import labels_by_method
 from tasks.reporting.noise_figures import prevalence_under_noise, score_against_noise
+from tasks.reporting.policy_figures import policies_and_noise
 from tasks.reporting.weight_figures import weights_over_training
 
 
@@ -30,10 +32,10 @@ def study_question(results: StudyResults) -> str:
 
 
 def study_answer(results: StudyResults) -> list[str]:
-    """Write the answer to what the study asks, in sentences."""
+    """Write the answer to what the study asks, in sentences: first what noise changes of the worth of a policy."""
     first, *more = asked(results)
     others = [sentence for part in more for sentence in answer(part.model_copy(update={"floor": ()}))]
-    return list(dict.fromkeys([*answer(first), *others]))
+    return list(dict.fromkeys([*interaction_answer(results), *answer(first), *others]))
 
 
 def contents(results: StudyResults, figures: Mapping[str, Markup | None]) -> dict[str, Any]:
@@ -50,7 +52,8 @@ def contents(results: StudyResults, figures: Mapping[str, Markup | None]) -> dic
         "policy_parts": [
             (method, part, by_condition((*part.comparisons, *part.floor))) for method, part in _policy_parts(results)
         ],
-        "chosen": _chosen_table(shown),
+        "policy_groups": policy_groups(results),
+        "chosen": chosen_table(shown),
         "costs": method_costs(shown),
         "many_methods": len(shown.methods) > MAX_METHODS_PER_PANEL,
         "label_tables": _label_tables(shown),
@@ -78,6 +81,7 @@ def draw_figures(results: StudyResults) -> dict[str, Markup | None]:
     shown = joint(results)
     drawn = {name: None if results.labels_differ else draw(shown) for name, draw in of_shared_labels.items()}
     drawn |= {"differences": differences(asked(results)[0]), "cost": cost_against_benefit(shown)}
+    drawn["policies"] = policies_and_noise(results)
     for number, (_, part) in enumerate(_policy_parts(results)):
         drawn[f"policies-{number}"] = differences(part, f"policies-{number}")
     return {name: Markup(svg) if svg else None for name, svg in drawn.items()}
@@ -90,7 +94,7 @@ def _policy_parts(results: StudyResults) -> list[tuple[str, StudyResults]]:
     return [(method, policies_with(results, method)) for method in methods] if len(asked(results)) > 1 else []
 
 
-def _chosen_table(results: StudyResults) -> dict[str, Any]:
+def chosen_table(results: StudyResults) -> dict[str, Any]:
     """Return for each operation how much each policy's selection prefers it, averaged over arms; the most, first."""
     ratios: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for arm in results.arms:

@@ -15,6 +15,9 @@ from tasks.records.base import Count, Record, Share
 
 SIGNIFICANCE_LEVEL = 0.05
 
+EQUAL_COMPUTE = "equal compute"
+"""The experiment in which policies are compared with one that is trained for longer, at the same cost."""
+
 
 def _is_method(factor: str) -> bool:
     return factor == "method"
@@ -40,7 +43,16 @@ class ComparisonRecord(Record):
         description="the level of each other factor of which the study has several, but for the condition",
     )
     condition: Condition
-    experiment: str | None = Field(None, description="in a study on texts: the experiment of the comparison")
+    minus: Condition | None = Field(
+        None,
+        exclude_if=operator.not_,
+        description="in an interaction: the condition whose difference between the same two is subtracted",
+    )
+    experiment: str | None = Field(
+        None,
+        description="the experiment of the comparison: of a study on texts; 'equal compute' for policies compared with "
+        "one that trains for longer, at the same cost",
+    )
     over_all: bool = Field(False, description="in a study on texts: over all conditions of the experiment at once")
     metric: str = "auc"
     higher_is_better: bool = Field(True, exclude_if=bool, description="direction of the metric")
@@ -51,7 +63,8 @@ class ComparisonRecord(Record):
     p_value: Share | None = Field(description="two-sided, not adjusted")
     p_adjusted: Share | None = Field(
         description="after Holm's adjustment over the comparisons of the same family: the methods, the policies, the "
-        "noise floor, or the controls of a study, or those of one of its experiments"
+        "noise floor, or the controls of a study, or those of one of its experiments, or the interactions of one of "
+        "these"
     )
     n_pairs: Count = Field(description="pairs of networks with the same condition and seed, one of each method")
     by_seed: tuple[SeedDelta, ...] = Field((), description="the difference of each pair of networks")

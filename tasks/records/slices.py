@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from tasks.records.arms import ArmRecord
-from tasks.records.comparisons import ComparisonRecord
+from tasks.records.comparisons import EQUAL_COMPUTE, ComparisonRecord
 from tasks.records.study import StudyResults
 
 
@@ -51,8 +51,9 @@ def methods_under(results: StudyResults, policy: str) -> StudyResults:
 
 
 def policies_with(results: StudyResults, method: str) -> StudyResults:
-    """Return the results of a method, its policies in the place of methods."""
-    compared = [c for c in results.comparisons if c.factor == "policy" and c.held.get("method", method) == method]
+    """Return the results of a method, its policies in the place of methods, compared at equal steps."""
+    of_policies = (c for c in results.comparisons if c.factor == "policy" and c.experiment != EQUAL_COMPUTE)
+    compared = [c for c in of_policies if c.held.get("method", method) == method]
     chosen = {"comparisons": compared, "floor": [c for c in results.floor if c.baseline == method], "controls": ()}
     held = {"method": method} if len(results.methods) > 1 else {}
     return _renamed(PolicyResults, results, lambda of, policy: policy if of == method else None, chosen, held)
@@ -66,7 +67,7 @@ def joint(results: StudyResults) -> StudyResults:
     if len(results.policies) < 2 or len(results.methods) < 2:
         return asked(results)[0]
     baselines = {"method": results.baseline, "policy": results.baseline_policy}
-    compared = [c for c in results.comparisons if baselines.items() >= c.held.items()]
+    compared = [c for c in results.comparisons if c.experiment != EQUAL_COMPUTE and baselines.items() >= c.held.items()]
     chosen = {"comparisons": compared, "floor": results.floor, "controls": results.controls}
     return _renamed(JointResults, results, lambda method, policy: f"{method} · {policy}", chosen, {})
 

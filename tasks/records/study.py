@@ -5,6 +5,7 @@ Every interval is a 95 % interval, and says what it is over. What a label has st
 of its own, so that no label's name can be mistaken for another key.
 """
 
+import operator
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal
@@ -15,7 +16,7 @@ from data_prep.errors import DataError
 from data_prep.json_file import read_json
 from tasks.records.arms import ArmRecord, Condition
 from tasks.records.base import Count, Record
-from tasks.records.comparisons import ComparisonRecord, SpreadRecord, spread_records
+from tasks.records.comparisons import EQUAL_COMPUTE, ComparisonRecord, SpreadRecord, spread_records
 from tasks.records.data import DataRecord
 from tasks.records.scores import ScoreRecord
 from tasks.records.study_1 import SCHEMA_1, study_of_study_1
@@ -81,6 +82,12 @@ class StudyResults(Record):
     controls: tuple[ComparisonRecord, ...] = Field(
         (), description="a method against its control, which differs from it in one thing; `baseline` is the control"
     )
+    interactions: tuple[ComparisonRecord, ...] = Field(
+        (),
+        exclude_if=operator.not_,
+        description="differences of differences: that of a comparison, or of the floor, under a noisy condition minus "
+        "that under the clean one, `minus`",
+    )
     spread: tuple[SpreadRecord, ...] = Field((), description="the spread over seeds of each method and condition")
     runs: RunsRecord = Field(RunsRecord(), description="where to look at the arms' runs")
     adjudicated: AdjudicatedRecord | None = Field(
@@ -113,7 +120,7 @@ class StudyResults(Record):
     @property
     def baseline_policy(self) -> str:
         """The policy with which the others were compared; the first policy if there is no comparison."""
-        compared = (c.baseline for c in self.comparisons if c.factor == "policy")
+        compared = (c.baseline for c in self.comparisons if c.factor == "policy" and c.experiment != EQUAL_COMPUTE)
         return next(compared, next(iter(self.policies), "none"))
 
     @property

@@ -74,9 +74,9 @@ def question(results: StudyResults, *more: StudyResults) -> str:
 
 
 def _others(results: StudyResults) -> list[str]:
-    """Return the methods that the study asks about: neither a baseline nor a control."""
-    left_out = {*_baselines(results), *results.control_of.values()}
-    return [method for method in results.methods if method not in left_out]
+    """Return the methods that the study asks about: those compared, but for baselines and controls."""
+    asked = {c.method for c in results.comparisons} - {*_baselines(results), *results.control_of.values()}
+    return [method for method in results.methods if method in asked]
 
 
 def _subject(results: StudyResults) -> str:

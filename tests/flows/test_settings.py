@@ -70,6 +70,7 @@ def test_the_config_that_a_run_leaves_gives_the_same_settings_again(tmp_path: Pa
         ({"training": {"epoch": 3}}, "training.epoch: there is no such setting"),
         ({"training": {"augmentation": {"flip": 1}}}, "a policy now: write it under policies, with kind: jitter"),
         ({"methods": [{"kind": "svd"}, {"kind": "svd"}]}, "svd is named twice"),
+        ({"baseline_policy": "composed"}, "unknown baseline_policy 'composed'; did you mean 'none'?"),
         ({"device": "tpu"}, "'auto', 'cpu' or 'cuda'"),
         ({"network": {"backbonee": "conv4"}}, "network.backbonee: there is no such setting"),
         ({"network": {"width": 0}}, "network.width: input should be greater than or equal to 1; got 0"),
@@ -186,6 +187,11 @@ def test_policies_are_compared_with_none_or_else_with_compositions_at_random(pol
     settings = compose(StudySettings, None, {"--policy": policies})
     assert tuple(policy.name for policy in settings.policies) == policies
     assert settings.varied.baseline_policy == baseline
+
+
+def test_policies_are_compared_with_the_one_that_is_named() -> None:
+    settings = compose(StudySettings, None, {"--policy": ("none", "simple"), "--baseline-policy": "simple"})
+    assert settings.varied.baseline_policy == "simple"
 
 
 def test_a_policy_named_by_a_flag_keeps_what_the_file_says_of_it(tmp_path: Path) -> None:

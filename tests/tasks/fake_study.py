@@ -4,7 +4,7 @@
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from tasks.records.arms import (
     NoiseOnLabel,
     WeightsRecord,
 )
-from tasks.records.comparisons import ComparisonRecord, adjust_p_values, spread_records
+from tasks.records.comparisons import EQUAL_COMPUTE, ComparisonRecord, adjust_p_values, spread_records
 from tasks.records.data import DataRecord, QuarantinedImage, SplitRecord
 from tasks.records.scores import score_records
 from tasks.records.study import StudyResults
@@ -233,6 +233,46 @@ def policy_study(
             "spread": spread_records(all_arms),
         }
     )
+
+
+def interaction_study(methods: tuple[str, ...] = ("uniform", "svd")) -> StudyResults:
+    """A study of policies with one of equal compute, and with what noise changes of every difference."""
+    seeds, matched = (0, 1, 2), "compute_matched"
+    study = policy_study(methods, ("composed", "none", "uncertainty", matched), seeds)
+    same_steps = [c for c in study.comparisons if matched not in (c.method, c.baseline)]
+    of_matched = [
+        _comparison(_joint(method, "uncertainty"), _joint(method, matched), condition, seeds).model_copy(
+            update={
+                "method": "uncertainty",
+                "baseline": matched,
+                "factor": "policy",
+                "experiment": EQUAL_COMPUTE,
+                "held": {"method": method} if len(methods) > 1 else {},
+            }
+        )
+        for condition in study.conditions
+        for method in methods
+    ]
+    compared = (*same_steps, *adjust_p_values(of_matched))
+    asked = [c for c in compared if c.factor == "policy"]
+    changed = {"comparisons": compared, "interactions": (*_interactions(asked), *_interactions(study.floor))}
+    return study.model_copy(update=changed)
+
+
+def _interactions(compared: Sequence[ComparisonRecord]) -> tuple[ComparisonRecord, ...]:
+    def key(c: ComparisonRecord) -> tuple[str, ...]:
+        return c.method, c.baseline, str(c.held), str(c.experiment)
+
+    clean, found = {key(c): c for c in compared if c.condition == CLEAN}, []
+    for c in compared:
+        if c.condition != CLEAN:
+            without = {seed.seed: seed.delta for seed in clean[key(c)].by_seed}
+            by_seed = [seed.model_copy(update={"delta": seed.delta - without[seed.seed]}) for seed in c.by_seed]
+            delta, error = float(np.mean([seed.delta for seed in by_seed])), 0.002
+            ends = {"delta": delta, "lo": delta - 2 * error, "hi": delta + 2 * error, "by_seed": tuple(by_seed)}
+            p_value = math.erfc(abs(delta) / error / math.sqrt(2))
+            found.append(c.model_copy(update=ends | {"p_value": p_value, "minus": CLEAN}))
+    return adjust_p_values(found)
 
 
 def _joint(method: str, policy: str) -> str:

@@ -11,11 +11,13 @@ from models.evaluation.auc import mean_auc
 from models.evaluation.intervals import number_patients, patient_influence, placements
 from models.evaluation.paired import (
     Comparison,
+    Differences,
     Unit,
     _label_differences,
     auc_differences,
     compare_units,
     paired_differences,
+    subtract,
 )
 from models.evaluation.two_stage import Estimate, mean_difference
 from tests.models.conftest import Predictions
@@ -269,3 +271,44 @@ def test_the_interval_of_a_difference_of_means_is_that_of_a_paired_t_test() -> N
     three = {seed: scored(ours + seed) for seed in range(3)}
     alike = {"": (three, dict.fromkeys(range(3), scored(theirs)))}
     assert compare_units(paired_differences(alike), sampled="recordings").over == "seeds and recordings"
+
+
+# --- Differences of differences ---
+
+
+@unhurried
+@given(st.integers(0, 9999), st.integers(1, 3))
+def test_differences_subtracted_from_differences_are_those_of_the_four_scores_seed_by_seed(
+    seed: int, images: int
+) -> None:
+    targets, scores, patients = simulated(seed, n=60, images=images, arms=16)
+    four = [dict(zip(range(first, first + 4), scores[4 * first : 4 * first + 4], strict=True)) for first in range(4)]
+    units = {"noisy": Unit(targets, *four[:2]), "clean": Unit(targets, *four[2:])}
+    first, second = auc_differences(units, patients).values()
+    found = subtract(first, second)
+    assert isinstance(found, Differences)
+    assert found.seeds == [3]  # the sides have the seeds 0 to 3, 1 to 4, 2 to 5 and 3 to 6
+
+    def naive(arm: int) -> float:
+        return mean_auc(targets, four[arm][3])
+
+    assert found.deltas == pytest.approx([naive(0) - naive(1) - (naive(2) - naive(3))])
+    assert isinstance(first, Differences)
+    assert isinstance(second, Differences)
+    expected = first.influence[:, first.seeds.index(3)] - second.influence[:, second.seeds.index(3)]
+    assert found.influence[:, 0] == pytest.approx(expected)
+
+
+def test_a_difference_minus_itself_is_nothing_with_certainty() -> None:
+    targets, scores, patients = simulated(3, arms=6)
+    unit = Unit(targets, dict(enumerate(scores[:3])), dict(enumerate(scores[3:])))
+    (given,) = auc_differences({"": unit}, patients).values()
+    compared = compare_units({"": subtract(given, given)})
+    assert (compared.delta, compared.lo, compared.hi, compared.p_value) == (0, 0, 0, 1)
+
+
+def test_what_has_no_differences_leaves_none_to_subtract() -> None:
+    given = Differences([1, 2], np.zeros(2), np.zeros((3, 2)))
+    assert subtract("no label can be scored", given) == subtract(given, "no label can be scored")
+    assert subtract(given, "no label can be scored") == "no label can be scored"
+    assert subtract(given, Differences([3], np.zeros(1), np.zeros((3, 1)))) == "no seed in common"

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from models.evaluation.auc import Score, holm
+from models.evaluation.paired import Differences, compare_units
 from tasks.engine.compare import _comparisons
 from tasks.engine.kind import Finished, Kind, Report
-from tasks.engine.plan import Contrast
+from tasks.engine.plan import Contrast, Subtracted
 from tasks.records.arms import ArmRecord, Condition, ConditionRecord
 from tasks.records.scores import MeanRecord
 
@@ -79,3 +80,43 @@ def test_floor_and_controls_stand_apart_and_take_no_part_in_the_adjustment_of_th
     assert [each.p_adjusted for each in found["method"]] == holm([each.p_value for each in found["method"]])
     assert found["floor"][0].p_adjusted == found["floor"][0].p_value
     assert [each.p_adjusted for each in found["control"]] == holm([each.p_value for each in found["control"]])
+
+
+def interaction(family: str = "", method: str = "y") -> Contrast:
+    """(method - x) of one unit minus (z - x) of another."""
+    given, other = contrast(method, family, noisy="x"), contrast("z", clean="x")
+    minus = Subtracted(condition=Condition(name="clean"), units=other.units)
+    condition = Condition(name="noisy", kind="random", rate=0.4)
+    return given.model_copy(update={"role": "interaction", "minus": minus, "condition": condition})
+
+
+def test_an_interaction_is_a_difference_of_differences_and_says_what_was_subtracted() -> None:
+    (found,) = _comparisons(Scores(), [interaction()], ARMS)["interaction"]
+    assert found.delta == pytest.approx((0.62 - 0.5) - (0.53 - 0.5))
+    assert (found.condition.name, found.minus and found.minus.name) == ("noisy", "clean")
+    assert [(pair.unit, pair.seed) for pair in found.by_seed] == [("noisy", seed) for seed in range(3)]
+    influence = {
+        name: np.stack([ARMS[f"{name}{seed}"].predictions["influence"] for seed in range(3)], axis=1) for name in "xyz"
+    }
+    expected = (influence["y"] - influence["x"]) - (influence["z"] - influence["x"])
+    naive = compare_units({"": Differences([0, 1, 2], np.full(3, 0.09), expected)}, sampled="rows")
+    assert (found.lo, found.hi, found.p_value) == pytest.approx((naive.lo, naive.hi, naive.p_value))
+    assert found.over == "seeds and rows"
+
+
+def test_an_interaction_has_only_the_seeds_that_finished_under_both_conditions() -> None:
+    arms = {name: arm for name, arm in ARMS.items() if name not in ("y0", "z2")}
+    (found,) = _comparisons(Scores(), [interaction()], arms)["interaction"]
+    assert [pair.seed for pair in found.by_seed] == [1]
+    without = {name: arm for name, arm in ARMS.items() if not name.startswith("z")}
+    (nothing,) = _comparisons(Scores(), [interaction()], without)["interaction"]
+    assert (nothing.delta, nothing.reason) == (None, "no seed in common")
+
+
+def test_interactions_take_no_part_in_the_adjustment_of_what_they_are_made_of() -> None:
+    contrasts = [contrast("y", "one", a="x"), interaction("one"), interaction("one", "x"), interaction("two")]
+    found = _comparisons(Scores(), contrasts, ARMS)
+    assert found["method"][0].p_adjusted == found["method"][0].p_value
+    one = found["interaction"][:2]
+    assert [each.p_adjusted for each in one] == holm([each.p_value for each in one])
+    assert found["interaction"][2].p_adjusted == found["interaction"][2].p_value

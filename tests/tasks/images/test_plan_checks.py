@@ -31,7 +31,7 @@ def planned(store: StoreRef, folder: Path, given: dict[str, Any]) -> Plan[ImageA
     study = StudySettings.model_validate({"seeds": 1, "floor": False, **given})
     of_plan = {name: getattr(study, name) for name in ("network", "training", "seed")}
     of_plan |= study.varied._asdict()
-    of_plan |= {name: getattr(study.varied, name) for name in ("baseline", "baseline_policy")}
+    of_plan["baseline"] = study.varied.baseline
     made = ImagePlanSettings(**of_plan, split=SplitSettings(seed=1), device="cpu", threads=1)
     return plan_images.fn(store, made, folder / "masks")
 

@@ -18,7 +18,7 @@ from tasks.records.arms import ArmRecord, ConditionRecord, WeightsRecord
 from tasks.records.cost import method_costs
 from tasks.records.scores import MeanRecord
 from tasks.records.study import RunsRecord, StudyResults, read_results
-from tests.tasks.fake_study import FINDINGS, big_study, fake_study, policy_study
+from tests.tasks.fake_study import FINDINGS, big_study, fake_study, interaction_study, policy_study
 
 VOID = {"meta", "img", "br", "link", "input", "hr", "use", "path", "wbr"}
 
@@ -395,3 +395,43 @@ def test_what_the_selection_prefers_is_shown_by_operation_and_policy(tmp_path: P
     both = report(tmp_path, policy_study()).text
     assert "operation uniform · uncertainty svd · uncertainty rotate 1.30 1.30" in both
     assert "What the selection prefers" not in report(tmp_path, fake_study()).text
+
+
+@pytest.mark.parametrize("methods", [("uniform",), ("uniform", "svd")])
+def test_what_noise_changes_of_a_policy_is_answered_first_drawn_once_and_in_one_table(
+    tmp_path: Path, methods: tuple[str, ...]
+) -> None:
+    study = interaction_study(methods)
+    page = report(tmp_path, study)
+    (first, *_) = re.findall('class="answer">([^<]*)<', page.source)
+    assert first.startswith("With 20 % random labels")
+    assert "two trainings of composed with other seeds differ in this by" in first
+    assert page.text.count("Differences between policies") == 1
+    assert page.text.count("Differences from uniform") == (len(methods) > 1)
+    assert page.text.count("composed, other seeds (noise floor)") == 3  # clean, noisy, and the one minus the other
+    compared = [c for c in (*study.comparisons, *study.interactions) if c.factor == "policy"]
+    table = page.text.partition("Differences between policies")[2].partition("</table>")[0]
+    for c in compared:
+        assert f"{c.lo:+.3f} to {c.hi:+.3f}".replace("-", "−") in table
+    held = [f" (method {method})" if len(methods) > 1 else "" for method in methods]
+    noisy = "with 20 % random labels for Effusion, Mass and Pneumothorax"
+    for of in held:
+        for heading in (
+            f"Equal steps, without added noise{of}: minus composed",
+            f"Equal steps, {noisy}, minus without added noise{of}: minus composed",
+            f"Equal compute, {noisy}{of}: minus compute_matched",
+            f"Equal compute, {noisy}, minus without added noise{of}: minus compute_matched",
+        ):
+            assert page.text.count(heading) == 1, heading
+    assert "Under noise, minus without it" in page.text
+    assert "Equal compute A forward pass counts" in page.text
+    assert max(page.ids.values()) == 1
+    assert page.source.index("<svg") < page.source.index("<table")
+
+
+def test_a_page_without_interactions_and_equal_compute_says_nothing_of_them(tmp_path: Path) -> None:
+    for study in (fake_study(), policy_study()):
+        text = report(tmp_path, study).text
+        assert "minus without" not in text
+        assert "Equal compute" not in text
+        assert "Equal steps" not in text

@@ -2,10 +2,11 @@
 
 import pytest
 
+from tasks.records.comparisons import EQUAL_COMPUTE
 from tasks.records.cost import method_costs
 from tasks.records.slices import asked, joint, methods_under, policies_with
 from tasks.records.study import AdjudicatedRecord, AdjudicatedScore, StudyResults
-from tests.tasks.fake_study import big_study, fake_study, policy_study
+from tests.tasks.fake_study import big_study, fake_study, interaction_study, policy_study
 
 BOTH = policy_study()
 
@@ -110,3 +111,11 @@ def test_adjudicated_scores_are_told_apart_by_policy() -> None:
     assert [row.method for row in policies_with(study, "svd").adjudicated.scores] == list(BOTH.policies)
     assert policies_with(study, "uniform").adjudicated.scores == ()
     assert "policy" not in rows[0].model_dump()
+
+
+def test_no_part_has_the_comparisons_at_equal_compute() -> None:
+    study = interaction_study()
+    assert any(c.experiment == EQUAL_COMPUTE for c in study.comparisons)
+    for part in (*asked(study), joint(study), policies_with(study, "svd"), methods_under(study, "compute_matched")):
+        assert part.comparisons
+        assert not any(c.experiment == EQUAL_COMPUTE for c in part.comparisons)

@@ -19,7 +19,7 @@ from tasks.records.comparisons import ComparisonRecord, adjust_p_values, spread_
 from tasks.records.data import StoreRecord
 from tasks.records.scores import ScoreRecord, average_scores
 from tasks.records.study import StudyResults, read_results
-from tests.tasks.fake_study import CLEAN, fake_study
+from tests.tasks.fake_study import CLEAN, fake_study, interaction_study, policy_study
 
 
 def test_results_survive_writing_and_reading(tmp_path: Path) -> None:
@@ -226,6 +226,26 @@ def test_a_comparison_says_its_factor_only_where_it_is_not_the_method(tmp_path: 
     assert not {"factor", "held"} & set(first)
     assert (second["factor"], second["held"]) == ("policy", {"method": "svd"})
     assert read_results(tmp_path / "r.json").comparisons == (study.comparisons[0], of_policy)
+
+
+def test_interactions_are_written_with_what_they_subtract_and_a_study_without_them_has_no_key_for_them(
+    tmp_path: Path,
+) -> None:
+    study = interaction_study()
+    write_results(study, tmp_path / "results.json")
+    assert read_results(tmp_path / "results.json") == study
+    written = json.loads((tmp_path / "results.json").read_text())
+    assert {row["minus"]["name"] for row in written["interactions"]} == {"clean"}
+    assert not any("minus" in row for row in written["comparisons"])
+    write_results(policy_study(), tmp_path / "without.json")
+    assert "interactions" not in json.loads((tmp_path / "without.json").read_text())
+    assert read_results(tmp_path / "without.json").interactions == ()
+
+
+def test_the_baseline_policy_is_that_of_equal_steps() -> None:
+    study = interaction_study()
+    at_equal_compute_first = study.model_copy(update={"comparisons": study.comparisons[::-1]})
+    assert study.baseline_policy == at_equal_compute_first.baseline_policy == "composed"
 
 
 def test_an_unknown_key_is_refused() -> None:
