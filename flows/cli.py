@@ -1,4 +1,4 @@
-"""The command line: `medmtl study`, `train`, `evaluate`, `ingest`, `sentiment`, `glue`, `theory`, `doctor`.
+"""The command line: `medmtl study`, `train`, `evaluate`, `ingest`, `classify`, `sentiment`, `glue`, `theory`, `doctor`.
 
 Flags set common settings; all other settings come from the YAML file given with --config (flags win). Heavy packages
 are imported only after the command is known, so that `medmtl --help` answers at once.
@@ -17,7 +17,7 @@ from typing import Any
 import click
 from pydantic import BaseModel
 
-from flows.settings import FLAGS, PATH, compose, describe, error_line
+from flows.settings import PATH, compose, describe, error_line, find_flag
 from tasks.runtime.part_errors import explain
 
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -37,7 +37,7 @@ class FlowCommand(click.Command):
             click.Option(["--force"], is_flag=True, help="Replace the results of another run in --out."),
         ]
         for option in flags:
-            flag = FLAGS[option]
+            flag = find_flag(name, option)
             values: dict[str, Any] = {"type": flag.type, "is_flag": flag.type is bool, "multiple": flag.multiple}
             options.append(click.Option([option], default=None, help=flag.help, **values))
         super().__init__(name, params=options, callback=self.run, help=summary, short_help=summary)
@@ -113,9 +113,26 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
         "Score the registered champion and challenger, and promote the challenger if the rule allows.",
         (*DATA_FLAGS, "--split", "--model", "--promote"),
     ),
+    "classify": (
+        "Compare augmentation policies in image classification: policies x wrong labels x lengths of training x seeds.",
+        (
+            "--data",
+            "--from",
+            "--size",
+            "--train-images",
+            "--backbone",
+            "--policy",
+            "--wrong-labels",
+            "--epochs",
+            "--seed",
+            "--seeds",
+            "--device",
+            "--dry-run",
+        ),
+    ),
     "sentiment": (
         "Compare multi-task with single-task networks on six sentence tasks, with and without covariance alignment.",
-        (*TEXT_FLAGS, "--vectors"),
+        (*TEXT_FLAGS, "--policy", "--vectors"),
     ),
     "glue": (
         "Compare multi-task with single-task networks on five GLUE tasks with a pretrained encoder, with and without "

@@ -130,9 +130,29 @@ FLAGS = {
         "Train the alignment matrices jointly with the rest of the network, or in alternating phases.",
         click.Choice(["joint", "alternating"]),
     ),
+    "--wrong-labels": Flag(
+        "wrong_labels", "Share of the training images that get a wrong class (repeatable).", float, multiple=True
+    ),
+    "--train-images": Flag("split.train_images", "Most training images, drawn within each class [all].", int),
     "--digits": Flag("digits", "Folder of MNIST's two IDX files, for the ridge on digits.", PATH),
     "--vectors": Flag("vectors", "File of pretrained word vectors, or glove.6B to download GloVe.", PATH),
 }
+
+
+OWN_FLAGS: dict[str, dict[str, Flag]] = {
+    "classify": {
+        "--data": Flag(
+            "data.source", "'cifar10', 'cifar100' or 'mnist'; or a folder or tar file with a folder for each class."
+        ),
+        "--from": Flag("data.folder", "Folder or tar file of a named set, in a form in which it is published.", PATH),
+    }
+}
+"""Flags that set something else in one command than in the others."""
+
+
+def find_flag(command: str, option: str) -> Flag:
+    """Return what an option of a command sets."""
+    return OWN_FLAGS.get(command, {}).get(option) or FLAGS[option]
 
 
 def compose(model: type[Model], config: Path | None, flags: Mapping[str, Any]) -> Model:
@@ -153,9 +173,10 @@ def compose(model: type[Model], config: Path | None, flags: Mapping[str, Any]) -
     """
     values = read_config(config) if config else {}
     given: dict[str, Any] = {}
+    command = model.__name__.removesuffix("Settings").lower()
     for flag, value in flags.items():
         if value is not None and value != ():
-            _put(given, FLAGS[flag].path, value)
+            _put(given, find_flag(command, flag).path, value)
     for one, several in (("method", "methods"), ("policy", "policies")):
         kinds = given.pop(one, {}).get("kind", ())
         if kinds and several in model.model_fields:

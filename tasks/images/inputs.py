@@ -61,10 +61,10 @@ def load_image_inputs(arm: ImageArm) -> ImageInputs:
     targets = mask.targets, *(store.targets[of_part][:, columns] for of_part in rows[1:])
     train, val, test = (
         examples(store.pixels, of_part, patients, part, patient_numbers=numbers[part])
-        for of_part, patients, part in zip(targets, _patients(store, split), rows, strict=True)
+        for of_part, patients, part in zip(targets, hashed_parts(store, split), rows, strict=True)
     )
     weights = read_weights(arm.network)
-    statistics = None if arm.network.pretrained else _statistics(store, split)
+    statistics = None if arm.network.pretrained else training_statistics(store, split)
     network = initial_network(
         arm.network,
         arm.labels,
@@ -106,13 +106,13 @@ def start_weighting(arm: ImageArm, inputs: ImageInputs, source: MultiTaskNetwork
 
 
 @lru_cache(REMEMBERED)
-def _patients(store: Store, split: Split) -> tuple[tuple[str, ...], ...]:
+def hashed_parts(store: Store, split: Split) -> tuple[tuple[str, ...], ...]:
     """Hash the patients of each part, once in a process."""
     return tuple(hashed_patients(store.population, store.patients[getattr(split, part)]) for part in PARTS)
 
 
 @lru_cache(REMEMBERED)
-def _statistics(store: Store, split: Split) -> tuple[float, float]:
+def training_statistics(store: Store, split: Split) -> tuple[float, float]:
     """Compute the mean and standard deviation of the training pixels, once in a process."""
     return pixel_statistics(StoredPixels(store.pixels, split.train))
 

@@ -35,7 +35,7 @@ def write_page(
     Args:
         template: file name in the folder of templates.
         contents: what the template shows, by name; `examples` and `example_size` are added.
-        examples: (m, s, s) uint8 images, m may be 0, and m captions.
+        examples: (m, s, s) or, in colour, (m, 3, s, s) uint8 images, m may be 0, and m captions.
         out: the HTML file to write, which is returned.
 
     Raises:
@@ -96,11 +96,12 @@ def example_images(store: Store, rows: NDArray[np.int64]) -> tuple[NDArray[np.ui
 
 
 def png_data_uri(pixels: NDArray[np.uint8]) -> str:
-    """Return a grey image (s, s) uint8 as a data URI, an address that contains the image itself."""
-    if pixels.dtype != np.uint8 or pixels.ndim != 2:
-        raise ValueError(f"an example must be (s, s) uint8; got {pixels.shape} {pixels.dtype}")
+    """Return an image, (s, s) or (3, s, s) uint8, as a data URI, an address that contains the image itself."""
+    if pixels.dtype != np.uint8 or pixels.shape[:-2] not in ((), (3,)):
+        raise ValueError(f"an example must be (s, s) or (3, s, s) uint8; got {pixels.shape} {pixels.dtype}")
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
+    channels_last = pixels if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(1, 2, 0))
+    Image.fromarray(channels_last).save(buffer, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
@@ -110,8 +111,10 @@ def thousands(number: int | float | None) -> str:
 
 
 def _reduced(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    if len(image) <= EXAMPLE_PIXELS:
+    if image.shape[-1] <= EXAMPLE_PIXELS:
         return image
+    if image.ndim == 3:
+        return np.stack([_reduced(channel) for channel in image])
     return cv2.resize(image, (EXAMPLE_PIXELS, EXAMPLE_PIXELS), interpolation=cv2.INTER_AREA).astype(np.uint8)
 
 

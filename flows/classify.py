@@ -1,0 +1,143 @@
+"""The classify flow: which augmentation policy classifies images best, with and without wrong labels?
+
+It trains policies x rates of wrong labels x lengths of training x seeds on the same images. Epochs are chosen on
+validation images, which are a part of the training images; the test images choose nothing.
+"""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from prefect import flow
+from pydantic import Field, model_validator
+
+from data_prep.labels.class_split import ClassSplitSettings
+from data_prep.noise.entries import Share
+from flows.network_study import PolicyStudySettings
+from models.augmentation.policies import (
+    ComposedPolicy,
+    NoPolicy,
+    PolicySettings,
+    SimplePolicy,
+    UncertaintyPolicy,
+)
+from tasks.classes.kind import ClassKind
+from tasks.classes.plan import ClassPlanSettings, plan_classes
+from tasks.data.classes import ClassDataSettings, prepare_classes
+from tasks.engine.dry_run import dry_run
+from tasks.engine.study import run_study
+from tasks.images.policy_contrasts import baseline_policy
+from tasks.runtime.run_folder import prepare_run_folder
+
+NATURAL_IMAGES: dict[str, dict[str, str]] = {
+    "simple": {"images": "natural"},
+    "composed": {"operations": "paper"},
+    "uncertainty": {"operations": "paper"},
+    "randaugment": {"operations": "randaugment"},
+    "trivialaugment": {"operations": "trivialaugment"},
+}
+"""What the policies of this command are of, where it is not given: the operations for natural images."""
+
+
+class ClassifySettings(PolicyStudySettings):
+    """Settings of a classification study: the images, the policies, the wrong labels, the training."""
+
+    data: ClassDataSettings = Field(ClassDataSettings(), description="the images and their classes")
+    split: ClassSplitSettings = Field(
+        ClassSplitSettings(), description="which images of each class train, validate and test"
+    )
+    policies: tuple[PolicySettings, ...] = Field(
+        (
+            NoPolicy(),
+            SimplePolicy(images="natural"),
+            ComposedPolicy(operations="paper"),
+            UncertaintyPolicy(operations="paper"),
+        ),
+        min_length=1,
+        max_length=100,
+        description="augmentation policies to compare; what is not given of one is for natural images: the paper's "
+        "sixteen operations; simple: crop and flip",
+    )
+    wrong_labels: tuple[Share, ...] = Field(
+        (0.0,),
+        min_length=1,
+        max_length=100,
+        description="shares of the training images that get another class (symmetric noise); each is a condition",
+    )
+    lengths: tuple[Annotated[int, Field(ge=1, le=100_000)], ...] = Field(
+        (), max_length=100, description="numbers of epochs, each of them for every policy; none: training.epochs alone"
+    )
+    score_tests: bool = Field(
+        True,
+        description="score the test part after every epoch too, to report what choosing the epoch on it would add; "
+        "nothing is chosen by it",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _policies_of_natural_images(cls, given: Any) -> Any:
+        """Fill what is not given of the policies' operations with those for natural images."""
+        if not isinstance(given, Mapping) or not isinstance(given.get("policies"), (list, tuple)):
+            return given
+        return {**given, "policies": [_of_natural_images(policy) for policy in given["policies"]]}
+
+    @model_validator(mode="after")
+    def _parts_go_together(self) -> Self:
+        for name in ("wrong_labels", "lengths"):
+            values = getattr(self, name)
+            if len(set(values)) < len(values):
+                raise ValueError(f"{name} has a number twice ({', '.join(map(str, values))}): give each once")
+        baseline_policy(self.policies, self.baseline_policy)
+        if self.score_tests and (self.training.averaging or self.training.devices > 1):
+            raise ValueError(
+                "score_tests needs the network itself after each epoch, not averaged weights or several devices: "
+                "set score_tests: false, or training.averaging: 0 and training.devices: 1"
+            )
+        return self
+
+
+def _of_natural_images(policy: Any) -> Any:
+    if not isinstance(policy, Mapping):
+        return policy
+    filled = {**NATURAL_IMAGES.get(str(policy.get("kind")), {}), **policy}
+    if filled.get("kind") == "compute_matched":
+        filled["of"] = _of_natural_images(filled.get("of", {"kind": "composed"}))
+    return filled
+
+
+@flow(name="classify")
+def classify(
+    settings: ClassifySettings = ClassifySettings(), out: Path | None = None, force: bool = False
+) -> Path | None:
+    """Run a classification study and return its report's path. Finished arms are reused, unfinished ones resumed.
+
+    A dry run leaves only the decoded images behind, and returns None.
+    """
+    begun = time.monotonic()
+    folder = None if settings.dry_run else prepare_run_folder(out, "classify", settings, force)
+    settings.check_before_decoding(settings.data.pixels)
+    store = prepare_classes(settings.data)
+    plan = plan_classes(
+        store,
+        ClassPlanSettings(
+            noise=settings.wrong_labels,
+            lengths=settings.lengths or (settings.training.epochs,),
+            baseline_policy=baseline_policy(settings.policies, settings.baseline_policy),
+            threads=settings.runner.threads_per_arm(settings.device),
+            **{name: getattr(settings, name) for name in _PLANNED},
+        ),
+    )
+    kind = ClassKind(store, settings.split)
+    if folder is None:
+        dry_run(plan.arms, settings.runner, kind.epoch_seconds)
+        return None
+    data, backbone = settings.data, settings.network.backbone
+    title = f"classify · {data.name} {data.pixels} px · {backbone} · {len(settings.policies)} policies"
+    report, _ = run_study(
+        kind, plan, settings, settings.runner, title=f"{title} · {settings.seeds} seeds", folder=folder, begun=begun
+    )
+    return report
+
+
+_PLANNED = ("split", "policies", "network", "training", "score_tests", "seed", "seeds", "floor", "device")

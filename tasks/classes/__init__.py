@@ -1,0 +1,1 @@
+"""Classification of images, one class of several, as a kind of study of augmentation policies."""
