@@ -7,9 +7,11 @@ mixture well and knows nothing of the finding. Therefore the mean AUC over label
 the labels that can be scored there), and then averaged over the sources. The last column is the AUC on the mixture:
 a warning, not a result.
 
-The difference from the baseline is the average over the sources; its 95 % interval is over what `over` says. A patient
-may have images in several sources: the influences on both scores are added before they are squared. p-values are not
-adjusted. The study is read from the MLflow store and the MEDMTL_HOME in which it was run.
+The differences are those that the study compares: methods, augmentation policies at equal steps and at equal compute,
+the noise floor, and how noise changes each of these for policies. A difference is the average over the sources, beside
+that within each; its 95 % interval is over what `over` says. A patient may have images in several sources: the
+influences on both scores are added before they are squared. p-values are not adjusted. The study is read from the
+MLflow store and the MEDMTL_HOME in which it was run.
 
 A test image belongs to the first source whose DIR (or a subfolder) has a file of its name; images of no source are
 counted and left out. To study two sources together, put links to their images into one folder with the label table;
@@ -41,12 +43,13 @@ from data_prep.labels.splits import SplitSettings
 from data_prep.store.store import MANIFEST, Store
 from models.evaluation.auc import mean_auc, scorable_labels
 from models.evaluation.intervals import number_patients
-from models.evaluation.paired import Comparison, Differences, Unit, auc_differences, compare_units
+from models.evaluation.paired import Comparison, Differences, Unit, auc_differences, compare_units, subtract
 from tasks.arms import mlflow_runs
 from tasks.arms.base import ArmRef, floor_level, read_arm
 from tasks.data.ingest import StoreRef
 from tasks.data.open_split import open_split
-from tasks.records.arms import ArmRecord
+from tasks.records.arms import ArmRecord, Condition
+from tasks.records.comparisons import ComparisonRecord
 from tasks.records.study import StudyResults, read_results
 from tasks.runtime.home import home
 
@@ -77,26 +80,43 @@ class Arm(NamedTuple):
     scores: NDArray
 
 
+Cell = tuple[str, str, str]
+"""A method, an augmentation policy and a condition, by name."""
+
+
 class Row(NamedTuple):
-    """A method under one condition; scores are means over its seeds.
+    """A method and policy under one condition; scores are means over its seeds.
 
     Attributes:
         within: source -> mean AUC.
         mixed: mean AUC of all sources together.
-        difference: from the baseline, averaged over the sources; None for the baseline itself.
     """
 
     method: str
+    policy: str
     condition: str
     seeds: int
     within: dict[str, float]
     mixed: float | None
-    difference: Comparison | None
 
     @property
     def average(self) -> float:
         """Mean over the sources."""
         return float(np.mean(list(self.within.values())))
+
+
+class Difference(NamedTuple):
+    """What a study compares, within the sources.
+
+    Attributes:
+        compared: the comparison on the mixture.
+        average: over the sources.
+        within: source -> the difference there.
+    """
+
+    compared: ComparisonRecord
+    average: Comparison
+    within: dict[str, Comparison]
 
 
 # --- What the study left ---
@@ -183,33 +203,76 @@ def score(test: Images, arm: Arm) -> float:
     return mean_auc(targets[:, columns], arm.scores[:, columns])
 
 
-def compare(parts: Mapping[str, Images], method: Sequence[Arm], baseline: Sequence[Arm]) -> Comparison:
-    """Compare a method with the baseline by the mean AUC within the sources, averaged over the sources."""
-    differences: dict[str, Differences | str] = {}
+def compare(
+    parts: Mapping[str, Images], one: Sequence[Arm], other: Sequence[Arm], minus: Sequence[Sequence[Arm]] = ()
+) -> tuple[Comparison, dict[str, Comparison]]:
+    """Compare arms by the mean AUC within the sources.
+
+    Args:
+        parts: the test images of each source.
+        one: the arms of a method or policy.
+        other: those of the baseline.
+        minus: in an interaction, the same two under the condition that is subtracted.
+
+    Returns:
+        The comparison of the average over the sources, and that within each source.
+    """
+    found = {}
     for name, part in parts.items():
-        sides = ({arm.paired_seed: arm.scores for arm in arms} for arms in (method, baseline))
-        differences |= auc_differences({name: Unit(_targets(part, baseline[0]), *sides)}, part.patients)
-    return compare_units(differences, crossed=True)  # the sources share the networks
+        found[name] = _differences(part, one, other)
+        if minus:
+            found[name] = subtract(found[name], _differences(part, *minus))
+    average = compare_units(found, crossed=True)  # the sources share the networks
+    return average, {name: compare_units({name: of_source}) for name, of_source in found.items()}
+
+
+def _differences(part: Images, one: Sequence[Arm], other: Sequence[Arm]) -> Differences | str:
+    if not (one and other):
+        return "no finished arm"
+    sides = ({arm.paired_seed: arm.scores for arm in arms} for arms in (one, other))
+    return auc_differences({"": Unit(_targets(part, other[0]), *sides)}, part.patients)[""]
 
 
 def _targets(test: Images, arm: Arm) -> NDArray[np.int8]:
     return test.targets[:, [test.labels.index(label) for label in arm.record.labels]]
 
 
-def rows(parts: Mapping[str, Images], arms: Sequence[Arm], baseline: str) -> list[Row]:
-    """Score every method under every condition, in the order of the arms."""
-    groups: dict[tuple[str, str], list[Arm]] = defaultdict(list)
+def cells(arms: Sequence[Arm]) -> dict[Cell, list[Arm]]:
+    """Return the arms that differ in their seeds only, in the order of the arms."""
+    found: dict[Cell, list[Arm]] = defaultdict(list)
     for arm in arms:
-        groups[arm.record.condition.name, arm.record.method].append(arm)
-    found = []
-    for (condition, method), of_method in groups.items():
-        within = {name: float(np.mean([score(part, arm) for arm in of_method])) for name, part in parts.items()}
-        mixed = [arm.record.mean.value for arm in of_method if arm.record.mean.value is not None]
-        against = groups.get((condition, baseline), [])
-        difference = compare(parts, of_method, against) if against and method != baseline else None
-        mean = float(np.mean(mixed)) if mixed else None
-        found.append(Row(method, condition, len(of_method), within, mean, difference))
+        found[arm.record.method, arm.record.policy, arm.record.condition.name].append(arm)
     return found
+
+
+def rows(parts: Mapping[str, Images], by_cell: Mapping[Cell, Sequence[Arm]]) -> list[Row]:
+    """Score every method and policy under every condition."""
+    found = []
+    for cell, arms in by_cell.items():
+        within = {name: float(np.mean([score(part, arm) for arm in arms])) for name, part in parts.items()}
+        mixed = [arm.record.mean.value for arm in arms if arm.record.mean.value is not None]
+        found.append(Row(*cell, len(arms), within, float(np.mean(mixed)) if mixed else None))
+    return found
+
+
+def differences(
+    parts: Mapping[str, Images], by_cell: Mapping[Cell, Sequence[Arm]], results: StudyResults
+) -> list[Difference]:
+    """Compare within the sources what the study compares, but for controls."""
+    held = {"method": results.methods[0], "policy": results.baseline_policy}
+
+    def arms(c: ComparisonRecord, level: str, condition: Condition) -> Sequence[Arm]:
+        levels = held | c.held | {c.factor: level}
+        return by_cell.get((levels["method"], levels["policy"], condition.name), ())
+
+    def sides(c: ComparisonRecord, condition: Condition) -> tuple[Sequence[Arm], Sequence[Arm]]:
+        return arms(c, c.method, condition), arms(c, c.baseline, condition)
+
+    asked = (*results.comparisons, *results.floor, *results.interactions)
+    return [
+        Difference(c, *compare(parts, *sides(c, c.condition), minus=sides(c, c.minus) if c.minus else ()))
+        for c in asked
+    ]
 
 
 # --- The command ---
@@ -224,30 +287,46 @@ def named_folder(text: str) -> tuple[str, Path]:
 
 
 def print_rows(found: Sequence[Row], sources: Sequence[str]) -> None:
-    """Print a table of the rows."""
-
-    def difference(row: Row) -> tuple[str, str]:
-        compared = row.difference
-        if compared is None:
-            return "", ""
-        if compared.delta is None or compared.lo is None or compared.hi is None:
-            return "none", str(compared.reason)
-        return f"{compared.delta:+.3f} [{compared.lo:+.3f}, {compared.hi:+.3f}]", compared.over
-
-    header = ("method", "condition", "seeds", *sources, "average", "minus baseline", "over", "(mixed)")
+    """Print a table of the scores."""
+    header = ("method", "policy", "condition", "seeds", *sources, "average", "(mixed)")
     print_table(
         header,
         [
             (
-                row.method,
-                row.condition,
+                *row[:3],
                 str(row.seeds),
                 *(f"{row.within[source]:.3f}" for source in sources),
                 f"{row.average:.3f}",
-                *difference(row),
                 f"({row.mixed:.3f})" if row.mixed is not None else "",
             )
             for row in found
+        ],
+    )
+
+
+def print_differences(found: Sequence[Difference], sources: Sequence[str]) -> None:
+    """Print a table of the differences."""
+
+    def text(compared: Comparison) -> str:
+        if compared.delta is None or compared.lo is None or compared.hi is None:
+            return f"none: {compared.reason}"
+        return f"{compared.delta:+.3f} [{compared.lo:+.3f}, {compared.hi:+.3f}]"
+
+    header = ("what", "minus", "held", "condition", *sources, "average", "over", "p")
+    print_table(
+        header,
+        [
+            (
+                c.method,
+                c.baseline + (f" at {c.experiment}" if c.experiment else ""),
+                ", ".join(c.held.values()),
+                c.condition.name + (f", minus {c.minus.name}" if c.minus else ""),
+                *(text(within[source]) for source in sources),
+                text(average),
+                average.over,
+                "" if average.p_value is None else f"{average.p_value:.2g}",
+            )
+            for c, average, within in found
         ],
     )
 
@@ -272,22 +351,32 @@ def main() -> None:
         print(f"labels that can be scored: {', '.join(part.labels[j] for j in columns)}")
     if left_out := int((belongs < 0).sum()):
         print(f"{left_out} test images are in none of the folders and were left out")
-    found = rows(parts, finished_arms(results), results.baseline)
+    by_cell = cells(finished_arms(results))
+    found, compared = rows(parts, by_cell), differences(parts, by_cell, results)
     print_rows(found, list(folders))
+    print_differences(compared, list(folders))
     record = {
         "study": {"data": results.data.fingerprint, "split": results.data.split.fingerprint, "git": results.git},
         "sources": sizes,
         "left_out": left_out,
-        "rows": [_record(row) for row in found],
+        "rows": [row._asdict() | {"average": row.average} for row in found],
+        "differences": [_record(difference) for difference in compared],
     }
     publish(record, options.json)
 
 
-def _record(row: Row) -> dict[str, object]:
-    compared = row.difference
-    fields = ("delta", "lo", "hi", "p_value", "over", "by_unit", "reason")
-    difference = compared and {name: getattr(compared, name) for name in fields}
-    return {**row._asdict(), "average": row.average, "difference": difference}
+def _record(difference: Difference) -> dict[str, object]:
+    def numbers(found: Comparison) -> dict[str, object]:
+        fields = ("delta", "lo", "hi", "p_value", "over", "by_unit", "reason")
+        return {name: getattr(found, name) for name in fields}
+
+    c = difference.compared
+    names: dict[str, object] = {
+        name: getattr(c, name) for name in ("method", "baseline", "factor", "held", "experiment")
+    }
+    names |= {"condition": c.condition.name, "minus": c.minus and c.minus.name}
+    within = {source: numbers(found) for source, found in difference.within.items()}
+    return {**names, **numbers(difference.average), "within": within}
 
 
 if __name__ == "__main__":

@@ -17,14 +17,14 @@ from tasks.records.summary_text import (
     with_interval,
 )
 
-SELECTION = "uncertainty"  # the policy of the primary question, where the study has it and it is not the baseline
+SELECTION = "uncertainty"  # the kind of policy of the primary question, if it was compared
 
 
 def interaction_answer(results: StudyResults) -> list[str]:
     """Write a sentence for each method: how far noise changes the difference of one policy from the baseline policy.
 
-    The policy is `SELECTION`, or else the first that was compared; the noise is the strongest. Where policies were
-    compared at equal compute too, the sentence says so of this policy. The others are in the table.
+    The policy is the first of the kind `SELECTION`, or else the first that was compared; the noise is the strongest.
+    Where policies were compared at equal compute too, the sentence says so of this policy. The others are in the table.
     """
     found = [c for c in results.interactions if c.factor == "policy"]
     if not found:
@@ -32,7 +32,7 @@ def interaction_answer(results: StudyResults) -> list[str]:
     noisiest = max((c.condition for c in found), key=lambda condition: condition.rate)
     found = [c for c in found if c.condition == noisiest]
     names = list(dict.fromkeys(c.method for c in found))
-    policy = SELECTION if SELECTION in names else names[0]
+    policy = next((name for name in names if name.partition("(")[0] == SELECTION), names[0])
     shown = [c for c in found if c.method == policy]
     return [_sentence(results, c, shown) for c in shown if c.experiment != EQUAL_COMPUTE]
 
@@ -48,6 +48,7 @@ def floor_of(results: StudyResults, c: ComparisonRecord) -> ComparisonRecord | N
             if floor.method in names
             and (floor.condition, floor.minus) == (c.condition, c.minus)
             and floor.baseline == c.held.get("method", floor.baseline)
+            and floor.held.get("policy", c.baseline) == c.baseline
         ),
         None,
     )

@@ -11,15 +11,27 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from benchmarks import within_source
-from benchmarks.within_source import Arm, Images, compare, main, open_test_part, rows, sources_of, within_sources
+from benchmarks.within_source import (
+    Arm,
+    Images,
+    cells,
+    compare,
+    differences,
+    main,
+    open_test_part,
+    rows,
+    sources_of,
+    within_sources,
+)
 from data_prep.errors import DataError
 from data_prep.labels.splits import SplitSettings
-from models.evaluation.paired import Unit, auc_differences, compare_units
+from models.evaluation.paired import Comparison, Unit, auc_differences, compare_units
 from tasks.arms.base import ArmRef
 from tasks.data.ingest import StoreRef
 from tasks.data.open_split import open_split
-from tasks.records.arms import ArmRecord, ConditionRecord, LabelRecord
+from tasks.records.arms import ArmRecord, Condition, ConditionRecord, LabelRecord
 from tasks.records.base import write_results
+from tasks.records.comparisons import ComparisonRecord
 from tasks.records.data import DataRecord, SplitRecord
 from tasks.records.scores import MeanRecord, ScoreRecord
 from tasks.records.study import StudyResults
@@ -39,23 +51,29 @@ def images(patients: NDArray, prevalence: NDArray, seed: int = 0) -> Images:
     return Images(np.array([f"{row}.png" for row in range(len(patients))]), patients, LABELS, targets)
 
 
-def record(method: str, seed: int, mean: float | None = None) -> ArmRecord:
+NOISY = ConditionRecord(name="noisy", kind="random", rate=0.4)
+
+
+def record(
+    method: str, seed: int, mean: float | None = None, policy: str = "none", condition: ConditionRecord | None = None
+) -> ArmRecord:
     unknown: dict[str, Any] = {"value": None, "lo": None, "hi": None, "reason": "made up"}
+    condition = condition or ConditionRecord()
     return ArmRecord(
-        factors={"method": method, "condition": "clean"},
-        condition=ConditionRecord(),
+        factors={"method": method, "condition": condition.name, "policy": policy},
+        condition=condition,
         seed=seed,
         by_label={label: LabelRecord(score=ScoreRecord(**unknown)) for label in LABELS},
         mean=MeanRecord(**unknown | {"value": mean}, labels=LABELS),
         best_epoch=1,
         items_per_second=None,
         seconds=1.0,
-        mlflow_run_id=f"{method}/{seed}",
+        mlflow_run_id=f"{method}/{seed}/{policy}/{condition.name}",
     )
 
 
-def arm(method: str, seed: int, scores: NDArray) -> Arm:
-    return Arm(record(method, seed), seed, scores)
+def arm(method: str, seed: int, scores: NDArray, **of_record: Any) -> Arm:
+    return Arm(record(method, seed, **of_record), seed, scores)
 
 
 def halves(n: int = N) -> dict[str, NDArray[np.bool_]]:
@@ -67,10 +85,9 @@ def test_a_network_that_only_tells_the_sources_apart_is_no_better_than_chance_wi
     first = halves()["first"]
     test = images(np.arange(N), np.where(first, 0.1, 0.8))
     knows_the_source = np.tile((~first).astype(float)[:, None], (1, 2))
-    row = rows(within_sources(test, halves()), [arm("uniform", 0, knows_the_source)], "uniform")[0]
+    (row,) = rows(within_sources(test, halves()), cells([arm("uniform", 0, knows_the_source)]))
     assert roc_auc_score(test.targets[:, 0], knows_the_source[:, 0]) > 0.8
     assert row.within == {"first": 0.5, "second": 0.5}
-    assert row.difference is None
 
 
 def test_scores_and_differences_are_those_of_scikit_learn_within_each_source() -> None:
@@ -80,7 +97,8 @@ def test_scores_and_differences_are_those_of_scikit_learn_within_each_source() -
         for method, gain in (("uniform", 0.5), ("svd", 1.5))
         for seed in range(3)
     ]
-    found = {row.method: row for row in rows(within_sources(test, chosen), arms, "uniform")}
+    parts, by_cell = within_sources(test, chosen), cells(arms)
+    found = {row.method: row for row in rows(parts, by_cell)}
 
     def naive(method: str, source: str) -> float:
         here = chosen[source]
@@ -99,10 +117,11 @@ def test_scores_and_differences_are_those_of_scikit_learn_within_each_source() -
         assert row.seeds == 3
         assert row.within == pytest.approx({source: naive(method, source) for source in chosen})
         assert row.average == pytest.approx(np.mean(list(row.within.values())))
-    difference = found["svd"].difference
-    assert difference is not None
+    difference, within = compare(parts, *(by_cell[method, "none", "clean"] for method in ("svd", "uniform")))
     assert difference.over == "seeds and patients"
     assert difference.delta == pytest.approx(found["svd"].average - found["uniform"].average)
+    for source, of_source in within.items():
+        assert of_source.delta == pytest.approx(naive("svd", source) - naive("uniform", source))
 
 
 def test_a_patient_and_a_seed_in_both_sources_count_once() -> None:
@@ -118,7 +137,7 @@ def test_a_patient_and_a_seed_in_both_sources_count_once() -> None:
         [arm(name, seed, np.tile(scores, (2, 1))) for seed, scores in of.items()]
         for name, of in (("svd", method), ("uniform", baseline))
     ]
-    found = compare(within_sources(twice, halves(2 * N)), *sides)
+    found, _ = compare(within_sources(twice, halves(2 * N)), *sides)
     alone = compare_units(auc_differences({"": Unit(half.targets, method, baseline)}, half.patients))
     assert (found.delta, found.lo, found.hi) == pytest.approx((alone.delta, alone.lo, alone.hi))
 
@@ -126,7 +145,7 @@ def test_a_patient_and_a_seed_in_both_sources_count_once() -> None:
 def test_a_source_without_a_label_to_score_is_refused() -> None:
     test = images(np.arange(N), np.where(halves()["first"], 0.4, 0.0))
     with pytest.raises(DataError, match="no label can be scored within a source: no positive image"):
-        rows(within_sources(test, halves()), [arm("uniform", 0, np.zeros((N, 2)))], "uniform")
+        rows(within_sources(test, halves()), cells([arm("uniform", 0, np.zeros((N, 2)))]))
 
 
 def test_an_image_belongs_to_the_first_folder_that_has_its_file(tmp_path: Path) -> None:
@@ -159,7 +178,8 @@ def study(ref: StoreRef, **changes: Any) -> StudyResults:
         git=None,
         data=data,
         arms=tuple(record(method, seed, mean=0.7) for method, seed in arms),
-        comparisons=(),
+        comparisons=(comparison("svd", "uniform"),),
+        floor=(comparison("uniform, other seeds", "uniform"),),
     ).model_copy(update=changes)
 
 
@@ -174,6 +194,62 @@ def test_a_study_of_another_home_or_split_is_refused() -> None:
             open_test_part(results.model_copy(update={"data": data}))
 
 
+def comparison(method: str, baseline: str, **more: Any) -> ComparisonRecord:
+    return ComparisonRecord.of(
+        method, baseline, more.pop("condition", Condition()), Comparison(0.0, 0.0, 0.0, 1.0), **more
+    )
+
+
+def test_policies_are_told_apart_and_noise_changes_their_difference_within_each_source() -> None:
+    test = images(np.arange(N) // 2, np.full(N, 0.4))
+    gains = {("composed", "clean"): 1.0, ("uncertainty", "clean"): 1.2, ("composed", "noisy"): 0.9}
+    arms = [
+        arm(
+            method,
+            seed,
+            gains.get((policy, condition.name), 0.2) * test.targets + generator(seed).normal(size=(N, 2)),
+            policy=policy,
+            condition=condition,
+        )
+        for condition in (ConditionRecord(), NOISY)
+        for policy in ("composed", "uncertainty")
+        for method, seed in [*(("uniform", seed) for seed in range(3)), *(("svd", seed) for seed in range(3))]
+    ]
+    of_policy: dict[str, Any] = {"factor": "policy", "held": {"method": "uniform"}}
+    clean, noisy, change = (
+        comparison("uncertainty", "composed", condition=condition.shared(), minus=minus, **of_policy)
+        for condition, minus in ((ConditionRecord(), None), (NOISY, None), (NOISY, Condition()))
+    )
+    made_up = StudyResults.model_construct(
+        arms=tuple(each.record for each in arms), comparisons=(clean, noisy), floor=(), interactions=(change,)
+    )
+    parts, by_cell = within_sources(test, halves()), cells(arms)
+    assert len(rows(parts, by_cell)) == 2 * 2 * 2
+    found = differences(parts, by_cell, made_up)
+    averages = [each.average.delta for each in found]
+    assert averages[0] > 0 > averages[1]
+    assert averages[2] == pytest.approx(averages[1] - averages[0])
+    score_of = {row[:3]: row for row in rows(parts, by_cell)}
+    for source in parts:
+        cell = [
+            score_of["uniform", policy, condition].within[source]
+            for condition in ("noisy", "clean")
+            for policy in ("uncertainty", "composed")
+        ]
+        assert found[2].within[source].delta == pytest.approx(cell[0] - cell[1] - (cell[2] - cell[3]))
+    assert found[2].average.over == "seeds and patients"
+
+
+def test_what_has_no_finished_arm_is_not_compared() -> None:
+    test = images(np.arange(N), np.full(N, 0.4))
+    arms = [arm("uniform", 0, generator().normal(size=(N, 2)))]
+    made_up = StudyResults.model_construct(
+        arms=(arms[0].record,), comparisons=(comparison("svd", "uniform"),), floor=(), interactions=()
+    )
+    (found,) = differences(within_sources(test, halves()), cells(arms), made_up)
+    assert (found.average.delta, found.average.reason) == (None, "no finished arm")
+
+
 def test_the_command_scores_a_finished_study(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -186,7 +262,7 @@ def test_the_command_scores_a_finished_study(
         file.touch()
 
     def read_arm(run: ArmRef) -> tuple[ArmRecord, dict[str, NDArray]]:
-        method, seed = run.run_id.split("/")
+        method, seed, *_ = run.run_id.split("/")
         known = store.targets[split.test] * (method == "svd")
         same_for_a_pair = generator(int(seed) % 2).normal(size=known.shape)
         return record(method, int(seed)), {"test": known + same_for_a_pair}
@@ -197,10 +273,13 @@ def test_the_command_scores_a_finished_study(
     monkeypatch.setattr(sys, "argv", ["within_source", str(tmp_path / "results.json"), *sources])
     main()
     printed = capsys.readouterr().out
-    found = {row["method"]: row for row in json.loads(printed.splitlines()[-1])["rows"]}
-    assert set(found) == {"uniform", "svd", "uniform, other seeds"}
-    assert found["uniform, other seeds"]["difference"]["delta"] == 0  # seed 2 is compared with 0, and 3 with 1
-    assert found["svd"]["difference"]["delta"] > 0.1
-    assert found["svd"]["difference"]["over"] == "patients"
+    written = json.loads(printed.splitlines()[-1])
+    assert [row["method"] for row in written["rows"]] == ["uniform", "svd", "uniform, other seeds"]
+    found = {difference["method"]: difference for difference in written["differences"]}
+    assert set(found) == {"svd", "uniform, other seeds"}
+    assert found["uniform, other seeds"]["delta"] == 0  # seed 2 is compared with 0, and 3 with 1
+    assert found["svd"]["delta"] > 0.1
+    assert found["svd"]["over"] == "patients"
+    assert np.mean([of["delta"] for of in found["svd"]["within"].values()]) == pytest.approx(found["svd"]["delta"])
     assert "even: 12 test images of 12 patients, labels that can be scored: Nodule" in printed
     assert "(0.700)" in printed

@@ -72,15 +72,16 @@ def test_each_method_has_a_sentence_and_the_floor_is_that_of_the_baseline_method
             assert floor is None or (floor.condition, floor.minus) == (c.condition, c.minus)
 
 
-def test_where_sampling_is_the_baseline_the_first_policy_is_named() -> None:
+@pytest.mark.parametrize(("other", "named"), [("late", "none"), ("uncertainty(warmup=0.5)", "uncertainty(warmup=0.5)")])
+def test_where_sampling_is_the_baseline_another_sampling_is_named_or_the_first_policy(other: str, named: str) -> None:
     def renamed(c: ComparisonRecord) -> ComparisonRecord:
-        names = {"composed": "uncertainty", "uncertainty": "composed"}
+        names = {"composed": "uncertainty", "uncertainty": other}
         return c.model_copy(
             update={side: names.get(getattr(c, side), getattr(c, side)) for side in ("method", "baseline")}
         )
 
     study = ONE.model_copy(update={"interactions": tuple(map(renamed, ONE.interactions))})
-    assert "between none and uncertainty" in interaction_answer(study)[0]
+    assert f"between {named} and uncertainty" in interaction_answer(study)[0]
 
 
 @pytest.mark.parametrize("study", [big_study(), policy_study()])
