@@ -13,6 +13,7 @@ from mlflow.tracking import MlflowClient
 
 from flows.cli import BAD_INPUT, INTERRUPTED, OK, exit_code
 from tasks.arms import mlflow_runs
+from tasks.records.study import read_results
 from tests.flows.test_study import new_home, numbers_of, results_of, runs, wait_for_a_checkpoint
 from tests.flows.tiny_encoder import write_glue, write_tiny_encoder
 from tests.sentences import write_sentences
@@ -89,6 +90,40 @@ def test_transfer_starts_from_the_source_and_capacity_compares_the_widths(small_
     assert "Capacity" in Path("widths/report.html").read_text()
 
 
+def test_policies_are_trained_compared_and_reported_with_the_noise_floor(small_texts: list[str]) -> None:
+    policies = "policies: [{kind: none}, {kind: composed, operations: [tf_idf]}, {kind: uncertainty, candidates: 3}]\n"
+    config = Path("small.yaml")
+    config.write_text(f"{config.read_text()}{policies}floor: true\n")
+    command = ["sentiment", *small_texts, "--experiment", "singles", "--seeds", "2", "--out", "out"]
+    assert exit_code(command) == OK
+    results = read_results(Path("out/results.json"))
+    names = ["none", "composed(operations=tf_idf)", "uncertainty(candidates=3)"]
+    assert [(arm.method, arm.policy) for arm in results.arms] == [
+        *(("single", name) for name in names for _ in range(6)),
+        *(("single, other seeds", "none") for _ in range(6)),
+    ]
+    assert len({arm.hash for arm in results.arms}) == len(results.arms)
+    for arm in results.arms:
+        assert set(arm.chosen) == ({"tf_idf", "uniform"} if arm.policy == names[2] else set())
+    assert [(c.method, c.baseline, c.over_all) for c in results.comparisons[:2]] == [
+        (name, "none", True) for name in names[1:]
+    ]
+    assert {c.method for c in results.floor} == {"single, other seeds"}
+    assert all(c.delta is not None for c in (*results.comparisons, *results.floor))
+    page = Path("out/report.html").read_text()
+    assert "Augmentation policies" in page
+    assert "What the selection prefers" in page
+    assert {run.data.params["policy.kind"] for run in runs("arm")} == {"none", "composed", "uncertainty"}
+
+    config.write_text(SMALL)
+    assert exit_code([*command[:-1], "plain"]) == OK
+    plain = read_results(Path("plain/results.json"))
+    assert all(arm.reused for arm in plain.arms)
+    assert [arm.hash for arm in plain.arms] == [arm.hash for arm in results.arms[:6]]
+    assert exit_code([*command[:-1], "flag", "--policy", "composed"]) == OK
+    assert {arm.policy for arm in read_results(Path("flag/results.json")).arms} == {"composed"}
+
+
 def test_a_killed_study_on_texts_resumes(
     small_texts: list[str], medmtl_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,6 +196,16 @@ def test_bad_input_is_one_line(small_texts: list[str], tmp_path: Path, capfd: py
     assert "'singles', 'pairs'" in refused("sentiment", *small_texts, "--experiment", "peers")
     assert "TREC.train.all" in refused("sentiment", *small_texts, "--task", "trec", "--experiment", "singles")
     assert "vectors.txt: no such file" in refused("sentiment", *small_texts, "--vectors", "vectors.txt")
+    config = tmp_path / "small.yaml"
+    for policies, words in (
+        ("[{kind: composd}]", "unknown kind 'composd'; did you mean composed?"),
+        ("[{kind: composed, operations: [back_translation]}]", "'tf_idf' or 'uniform'"),
+        ("[{kind: uncertainty, selected: 5}]", "selected must be at most the number of candidates, 4; got 5"),
+        ("[{kind: none}, {kind: none}]", "none is named twice in none, none"),
+    ):
+        config.write_text(f"{SMALL}policies: {policies}\n")
+        assert words in refused("sentiment", *small_texts)
+    config.write_text(SMALL)
     (tmp_path / "sentences" / "custrev.all").write_bytes(b"1 caf\xe9 \x81\n")
     assert "custrev.all" in refused("sentiment", *small_texts, "--experiment", "singles")
 
