@@ -111,8 +111,8 @@ class ValidationMetric(NamedTuple):
     """What validation is scored by.
 
     Attributes:
-        values: (n, k) int8 targets and (n, k) probabilities, or (n, c) of c classes -> (k,) scores, nan where a label
-            cannot be scored. With several devices it must be picklable, as a function of a module is.
+        values: (n, k) targets, integers, and (n, k) probabilities, or (n, c) of c classes -> (k,) scores, nan where a
+            label cannot be scored. With several devices it must be picklable, as a function of a module is.
         higher_is_better: whether the best epoch has the highest mean score, or the lowest.
     """
 
