@@ -1,6 +1,7 @@
 """Arms of a finished study on images of several sources, scored within each source.
 
     python -m benchmarks.within_source RESULTS.json --source NAME=DIR --source NAME=DIR [--json FILE]
+    python -m benchmarks.within_source RESULTS.json --noisy-labels [--json FILE]
 
 Where a finding is frequent in one source and rare in another, a network that tells the sources apart ranks their
 mixture well and knows nothing of the finding. Therefore the mean AUC over labels is computed within each source (over
@@ -18,6 +19,8 @@ counted and left out. To study two sources together, put links to their images i
 a file that is in both is taken from the first (both paths absolute):
 
     mkdir both && cp -s A/*.png both && cp -sn B/*.png both && cp TABLE.csv both && medmtl study --data both
+
+With --noisy-labels, the parts are not sources: they are the labels that the study made noisy, and the others.
 
 Shapes: n test images, k labels of an arm.
 """
@@ -190,6 +193,21 @@ def within_sources(test: Images, sources: Mapping[str, NDArray[np.bool_]]) -> di
     }
 
 
+def by_noise(test: Images, noisy: Sequence[str]) -> dict[str, Images]:
+    """Return the test part with the noisy labels only, and that with the others only: the rest is unknown.
+
+    Raises:
+        DataError: no label is noisy, or all are.
+    """
+    chosen = np.isin(test.labels, noisy)
+    if chosen.all() or not chosen.any():
+        raise DataError(f"{chosen.sum()} of {len(chosen)} labels are noisy in this study: there are no two halves")
+    return {
+        name: test._replace(targets=np.where(columns, test.targets, UNKNOWN).astype(np.int8))
+        for name, columns in (("noisy labels", chosen), ("other labels", ~chosen))
+    }
+
+
 def score(test: Images, arm: Arm) -> float:
     """Compute an arm's mean AUC over the labels that can be scored.
 
@@ -331,34 +349,46 @@ def print_differences(found: Sequence[Difference], sources: Sequence[str]) -> No
     )
 
 
-def main() -> None:
-    """Print a table, and JSON as the last line."""
-    command = parser(__doc__)
-    command.add_argument("results", type=Path)
-    command.add_argument("--source", type=named_folder, action="append", required=True, metavar="NAME=DIR")
-    options = command.parse_args()
-    folders = dict(options.source)
-    results = read_results(options.results)
-    test = open_test_part(results)
+def split_sources(test: Images, folders: Mapping[str, Path]) -> tuple[dict[str, Images], dict[str, object]]:
+    """Split the test part by source, print what is in each, and return the parts and their sizes."""
     belongs = sources_of(test.images.tolist(), folders)
     parts = within_sources(test, {name: belongs == number for number, name in enumerate(folders)})
     sizes = {}
-    for number, (name, part) in enumerate(parts.items()):
-        columns, _ = scorable_labels(part.targets, number_patients(part.patients))
+    for number, name in enumerate(parts):
         here = belongs == number
-        sizes[name] = {"images": int(here.sum()), "patients": len(np.unique(part.patients[here]))}
-        print("{}: {images} test images of {patients} patients, ".format(name, **sizes[name]), end="")
-        print(f"labels that can be scored: {', '.join(part.labels[j] for j in columns)}")
-    if left_out := int((belongs < 0).sum()):
+        sizes[name] = {"images": int(here.sum()), "patients": len(np.unique(test.patients[here]))}
+        print("{}: {images} test images of {patients} patients".format(name, **sizes[name]))
+    left_out = int((belongs < 0).sum())
+    if left_out:
         print(f"{left_out} test images are in none of the folders and were left out")
+    return parts, {"sources": sizes, "left_out": left_out}
+
+
+def main() -> None:
+    """Print two tables, and JSON as the last line."""
+    command = parser(__doc__)
+    command.add_argument("results", type=Path)
+    how = command.add_mutually_exclusive_group(required=True)
+    how.add_argument("--source", type=named_folder, action="append", metavar="NAME=DIR")
+    how.add_argument("--noisy-labels", action="store_true", help="instead of sources: the noisy labels, and the others")
+    options = command.parse_args()
+    results = read_results(options.results)
+    test = open_test_part(results)
+    sizes: dict[str, object] = {}
+    if options.noisy_labels:
+        parts = by_noise(test, [label for condition in results.conditions for label in condition.labels])
+    else:
+        parts, sizes = split_sources(test, dict(options.source))
+    for name, part in parts.items():
+        columns, _ = scorable_labels(part.targets, number_patients(part.patients))
+        print(f"{name}: labels that can be scored: {', '.join(part.labels[j] for j in columns)}")
     by_cell = cells(finished_arms(results))
     found, compared = rows(parts, by_cell), differences(parts, by_cell, results)
-    print_rows(found, list(folders))
-    print_differences(compared, list(folders))
+    print_rows(found, list(parts))
+    print_differences(compared, list(parts))
     record = {
         "study": {"data": results.data.fingerprint, "split": results.data.split.fingerprint, "git": results.git},
-        "sources": sizes,
-        "left_out": left_out,
+        **sizes,
         "rows": [row._asdict() | {"average": row.average} for row in found],
         "differences": [_record(difference) for difference in compared],
     }

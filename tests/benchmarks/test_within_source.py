@@ -14,6 +14,7 @@ from benchmarks import within_source
 from benchmarks.within_source import (
     Arm,
     Images,
+    by_noise,
     cells,
     compare,
     differences,
@@ -240,6 +241,16 @@ def test_policies_are_told_apart_and_noise_changes_their_difference_within_each_
     assert found[2].average.over == "seeds and patients"
 
 
+def test_noisy_labels_and_the_others_are_scored_by_themselves() -> None:
+    test = images(np.arange(N), np.full(N, 0.4))
+    knows_the_first = np.stack([test.targets[:, 0].astype(float), np.zeros(N)], axis=1)
+    (row,) = rows(by_noise(test, LABELS[:1]), cells([arm("uniform", 0, knows_the_first)]))
+    assert row.within == {"noisy labels": 1.0, "other labels": 0.5}
+    for noisy in ((), LABELS):
+        with pytest.raises(DataError, match="of 2 labels are noisy in this study"):
+            by_noise(test, noisy)
+
+
 def test_what_has_no_finished_arm_is_not_compared() -> None:
     test = images(np.arange(N), np.full(N, 0.4))
     arms = [arm("uniform", 0, generator().normal(size=(N, 2)))]
@@ -281,5 +292,6 @@ def test_the_command_scores_a_finished_study(
     assert found["svd"]["delta"] > 0.1
     assert found["svd"]["over"] == "patients"
     assert np.mean([of["delta"] for of in found["svd"]["within"].values()]) == pytest.approx(found["svd"]["delta"])
-    assert "even: 12 test images of 12 patients, labels that can be scored: Nodule" in printed
+    assert "even: 12 test images of 12 patients" in printed
+    assert "even: labels that can be scored: Nodule" in printed
     assert "(0.700)" in printed
