@@ -87,8 +87,8 @@ def _items(store: Store, expected: Expected) -> Iterator[CheckResult]:
 
 
 def _rows(store: Store) -> Iterator[CheckResult]:
-    columns = (store.pixels, store.images, store.patients, store.targets, store.views)
-    lengths = {len(column) for column in columns}
+    columns = (store.pixels, store.images, store.patients, store.targets, store.views, store.parts)
+    lengths = {len(column) for column in columns if column is not None}
     found = ", ".join(map(str, sorted(lengths)))
     yield CheckResult("one row per image in pixels and table", found, len(lengths) == 1)
     names = np.sort(store.images)  # np.unique takes sixteen times as long, and grows faster than the rows

@@ -226,3 +226,12 @@ def test_an_array_is_what_it_declares_or_refused(value: Any, reason: str) -> Non
     with pytest.raises(ValueError, match=reason):
         array_of(value)
     assert array_of(state()).tolist() == [[97, 98, 99], [100, 101, 102]]
+
+
+def test_a_function_is_named_in_the_refusal_and_a_key_that_is_no_text_is_refused() -> None:
+    for protocol in (2, 4):
+        with pytest.raises(ValueError, match=r"it names '(posix|nt)\.system', which an array does not need"):
+            read_pickle(pickle.dumps(Calls(os.system, "true"), protocol=protocol))
+        for key in ((), (1, 2), 3, None, "x" * 201):
+            with pytest.raises(ValueError, match="its operations do not fit together"):
+                read_pickle(pickle.dumps({key: 1}, protocol=protocol))

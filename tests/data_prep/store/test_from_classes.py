@@ -143,6 +143,9 @@ def test_unreadable_images_are_set_aside_up_to_the_limit(tmp_path: Path) -> None
     store = build(place, tmp_path / "store")
     assert [entry.image for entry in store.quarantine] == ["test/dog/01.png", "train/cat/03.png"]
     assert store.quarantine[1].reason == "neither a PNG nor a JPEG file"
+    assert store.parts is not None
+    assert store.parts.tolist() == [name.split("/")[0] for name in store.images.tolist()]
+    assert [store.classes[row] for row in store.targets[:, 0]] == [name.split("/")[1] for name in store.images.tolist()]
     require(check_store(store, Expected(images=60)))
     with pytest.raises(DataError, match=r"1 of 60 images cannot be read, the limit is 1% .*raise the limit"):
         build_store(open_classes(str(place)), tmp_path / "strict", 10, key=b"", unreadable_limit=0.01)
