@@ -81,7 +81,7 @@ def _change(c: ComparisonRecord, difference: str) -> str:
             f"the change of {difference} from that {without} ({with_interval(c)}) is not significant after adjustment "
             "for the number of comparisons"
         )
-    of = "" if c.covers_seeds else " of these networks"
+    of = "" if c.covers_seeds else ", for these networks,"
     over = "" if c.covers_seeds or c.lo is None else f" over {c.over}"
     interval = "" if c.lo is None or c.hi is None else f" [{signed(c.lo)}, {signed(c.hi)}]{over}"
     size, direction = abs(c.delta or 0), "lower" if (c.delta or 0) < 0 else "higher"

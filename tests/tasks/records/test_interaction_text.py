@@ -34,7 +34,7 @@ ONE = interaction_study(("uniform",))
         (LOWER | {"delta": 0.012, "lo": 0.004, "hi": 0.02}, "is 0.012 higher than without added noise [+0.004, "),
         (LOWER | {"p_adjusted": 0.2}, "without added noise (−0.012 [−0.020, −0.004]) is not significant after"),
         (NEAR_ZERO, "was not seen to differ from that without added noise (−0.004 [−0.012, +0.004])"),
-        (LOWER | {"over": "patients"}, "composed of these networks is 0.012 lower than without added noise "
+        (LOWER | {"over": "patients"}, "composed, for these networks, is 0.012 lower than without added noise "
                                        "[−0.020, −0.004] over patients"),
         ({"delta": None, "lo": None, "hi": None, "reason": "no seed in common"}, "could not be compared with that "
                                                                                   "without added noise (no seed"),
