@@ -33,7 +33,7 @@ def policies_and_noise(results: StudyResults) -> str | None:
     """Draw each policy's difference from the baseline policy: without noise, under the strongest, and the change.
 
     A row per policy and a marker per method; first at equal steps, then at equal compute. The noise floor is a grey
-    band. None if the policies were compared under one condition only, and not at equal compute.
+    band behind the rows that it belongs to. None if the policies were compared under one condition only, and not at equal compute.
     """
     compared = [c for c in (*results.comparisons, *results.interactions) if c.factor == "policy"]
     if not any(c.minus or c.experiment == EQUAL_COMPUTE for c in compared):
@@ -92,9 +92,12 @@ def _draw_panel(
     styles: dict[str, Style],
 ) -> None:
     axes.axvline(0, color=INK, linewidth=0.8)
-    floor = next((found for c in shown if (found := floor_of(results, c))), None)
-    if floor and floor.lo is not None and floor.hi is not None:
-        axes.axvspan(floor.lo, floor.hi, color=GREY, alpha=0.25, linewidth=0)
+    for head in dict.fromkeys((c.experiment, c.baseline) for c in shown):
+        of_head = [c for c in shown if (c.experiment, c.baseline) == head]
+        floor = next((found for c in of_head if (found := floor_of(results, c))), None)
+        if floor and floor.lo is not None and floor.hi is not None:
+            between = places[head] + 0.4, max(places[*head, c.method] for c in of_head) + 0.6
+            axes.fill_betweenx(between, floor.lo, floor.hi, color=GREY, alpha=0.25, linewidth=0)
     order = list(styles)
     for c in shown:
         method = c.held.get("method", order[0])
