@@ -33,7 +33,8 @@ def policies_and_noise(results: StudyResults) -> str | None:
     """Draw each policy's difference from the baseline policy: without noise, under the strongest, and the change.
 
     A row per policy and a marker per method; first at equal steps, then at equal compute. The noise floor is a grey
-    band behind the rows that it belongs to. None if the policies were compared under one condition only, and not at equal compute.
+    band behind the rows that it belongs to. None if the policies were compared under one condition only, and not at
+    equal compute.
     """
     compared = [c for c in (*results.comparisons, *results.interactions) if c.factor == "policy"]
     if not any(c.minus or c.experiment == EQUAL_COMPUTE for c in compared):
