@@ -26,6 +26,9 @@ from tasks.text.outcomes import (
     width_rows,
 )
 
+LEGEND_CHARACTERS = 80
+"""Characters of a line of the legend, as wide as the page."""
+
 SEED_MARKER: dict[str, Any] = {"marker": "o", "linestyle": "", "markersize": 4, "mew": 0.8, "markerfacecolor": "white"}
 
 
@@ -73,7 +76,8 @@ def forest_plot(comparisons: Sequence[ComparisonRecord], metric: str, name: str)
         handles = [
             axes.plot([], [], style.marker, color=style.colour, label=method)[0] for method, style in look.items()
         ]
-        figure.legend(handles=handles, loc="outside upper left", ncols=len(handles))
+        columns = max(1, LEGEND_CHARACTERS // (max(map(len, look)) + 6))  # 6 for marker and space
+        figure.legend(handles=handles, loc="outside upper left", ncols=min(len(handles), columns))
         return to_svg(figure, name)
 
 
