@@ -46,7 +46,7 @@ def floor_of(results: StudyResults, c: ComparisonRecord) -> ComparisonRecord | N
             floor
             for floor in given
             if floor.method in names
-            and (floor.condition, floor.minus) == (c.condition, c.minus)
+            and floor.condition == c.condition
             and floor.baseline == c.held.get("method", floor.baseline)
             and floor.held.get("policy", c.baseline) == c.baseline
         ),

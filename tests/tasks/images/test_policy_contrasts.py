@@ -138,6 +138,9 @@ def test_without_a_clean_condition_or_with_conditions_that_were_drawn_there_is_n
     for found in (noisy, clean, drawn):
         assert found
         assert not of_role(found, "interaction")
+    contrasts = policy_contrasts(arms(COMPOSED, HIGHEST), "composed")
+    assert interactions(contrasts)
+    assert interactions([each.model_copy(update={"population_size": 91}) for each in contrasts]) == ()
 
 
 def test_the_floor_has_an_interaction_in_a_family_of_its_own() -> None:

@@ -26,7 +26,9 @@ def test_every_policy_has_a_row_at_equal_steps_and_at_equal_compute(methods: tup
 
 def test_the_floor_is_a_grey_band_where_it_was_trained() -> None:
     study = interaction_study()
-    assert policies_and_noise(study).count("noise floor") == 1
+    with_floor = policies_and_noise(study)
+    assert with_floor.count("noise floor") == 1
+    assert with_floor.count(f"fill: {GREY}") == 3 + 1  # a band in each panel, and the legend
     bare = study.model_copy(update={"floor": ()})
     drawn = policies_and_noise(bare)
     assert "noise floor" not in drawn
