@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from models.augmentation.word_replacement import WORD_OPERATIONS, UncertainWordPolicy, WordPolicy
-from models.data.text_batches import TaskBatches
+from models.data.text_batches import TaskBatches, TaskStep
 from models.errors import SettingError
 from models.networks.pretrained_encoder import PretrainedSettings
 from models.networks.text import TextNetworkSettings, initial_text_network
@@ -184,3 +184,18 @@ def test_an_encoder_of_subwords_is_refused_in_one_line():
     net = initial_text_network(TextNetworkSettings(encoder=PretrainedSettings()), TASKS, seed=0, config=config)
     with pytest.raises(SettingError, match="policy composed replaces words, but a pretrained encoder reads subwords"):
         run(net=net, policy=WordPolicy())
+
+
+def test_tasks_and_phases_are_drawn_independently(monkeypatch):
+    """The first text of one task is not changed as the first of another, nor alike in both phases of an epoch."""
+    same = {task: TRAIN["mood"] for task in TASKS}
+    selecting = TextSelection(TextStep(network(), SETTINGS, "cpu"), UNCERTAIN, same, steps=39)
+    rows = torch.arange(20)
+    found = [
+        selecting._candidates(UNCERTAIN, TaskStep(task, rows, 0), same[task].batch(rows), 0, 1)[0].ids for task in TASKS
+    ]
+    assert not torch.equal(*found)
+    settings = ALTERNATING.model_copy(update={"alignment_share": 1.0, "epochs": 1})
+    seen = batches(monkeypatch, UNCERTAIN, settings, net=network(alignment="free"))
+    first, second = dict.fromkeys(seed for _, seed, *_ in seen)
+    assert any(words != seen[task, second, *rest] for (task, seed, *rest), words in seen.items() if seed == first)
