@@ -5,9 +5,8 @@ validation images, which are a part of the training images; the test images choo
 """
 
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 from prefect import flow
 from pydantic import Field, model_validator
@@ -15,13 +14,13 @@ from pydantic import Field, model_validator
 from data_prep.labels.class_split import ClassSplitSettings
 from data_prep.noise.entries import Share
 from flows.network_study import PolicyStudySettings
-from models.augmentation.policies import (
-    ComposedPolicy,
-    NoPolicy,
-    PolicySettings,
-    SimplePolicy,
-    UncertaintyPolicy,
+from models.augmentation.natural_images import (
+    NaturalComposedPolicy,
+    NaturalPolicySettings,
+    NaturalSimplePolicy,
+    NaturalUncertaintyPolicy,
 )
+from models.augmentation.policies import NoPolicy
 from tasks.classes.kind import ClassKind
 from tasks.classes.plan import ClassPlanSettings, plan_classes
 from tasks.data.classes import ClassDataSettings, prepare_classes
@@ -29,15 +28,6 @@ from tasks.engine.dry_run import dry_run
 from tasks.engine.study import run_study
 from tasks.images.policy_contrasts import baseline_policy
 from tasks.runtime.run_folder import prepare_run_folder
-
-NATURAL_IMAGES: dict[str, dict[str, str]] = {
-    "simple": {"images": "natural"},
-    "composed": {"operations": "paper"},
-    "uncertainty": {"operations": "paper"},
-    "randaugment": {"operations": "randaugment"},
-    "trivialaugment": {"operations": "trivialaugment"},
-}
-"""What the policies of this command are of, where it is not given: the operations for natural images."""
 
 
 class ClassifySettings(PolicyStudySettings):
@@ -47,17 +37,11 @@ class ClassifySettings(PolicyStudySettings):
     split: ClassSplitSettings = Field(
         ClassSplitSettings(), description="which images of each class train, validate and test"
     )
-    policies: tuple[PolicySettings, ...] = Field(
-        (
-            NoPolicy(),
-            SimplePolicy(images="natural"),
-            ComposedPolicy(operations="paper"),
-            UncertaintyPolicy(operations="paper"),
-        ),
+    policies: tuple[NaturalPolicySettings, ...] = Field(
+        (NoPolicy(), NaturalSimplePolicy(), NaturalComposedPolicy(), NaturalUncertaintyPolicy()),
         min_length=1,
         max_length=100,
-        description="augmentation policies to compare; what is not given of one is for natural images: the paper's "
-        "sixteen operations; simple: crop and flip",
+        description="augmentation policies to compare; their defaults are for natural images",
     )
     wrong_labels: tuple[Share, ...] = Field(
         (0.0,),
@@ -74,14 +58,6 @@ class ClassifySettings(PolicyStudySettings):
         "nothing is chosen by it",
     )
 
-    @model_validator(mode="before")
-    @classmethod
-    def _policies_of_natural_images(cls, given: Any) -> Any:
-        """Fill what is not given of the policies' operations with those for natural images."""
-        if not isinstance(given, Mapping) or not isinstance(given.get("policies"), (list, tuple)):
-            return given
-        return {**given, "policies": [_of_natural_images(policy) for policy in given["policies"]]}
-
     @model_validator(mode="after")
     def _parts_go_together(self) -> Self:
         for name in ("wrong_labels", "lengths"):
@@ -95,15 +71,6 @@ class ClassifySettings(PolicyStudySettings):
                 "set score_tests: false, or training.averaging: 0 and training.devices: 1"
             )
         return self
-
-
-def _of_natural_images(policy: Any) -> Any:
-    if not isinstance(policy, Mapping):
-        return policy
-    filled = {**NATURAL_IMAGES.get(str(policy.get("kind")), {}), **policy}
-    if filled.get("kind") == "compute_matched":
-        filled["of"] = _of_natural_images(filled.get("of", {"kind": "composed"}))
-    return filled
 
 
 @flow(name="classify")

@@ -8,8 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
 
 from tasks.classes.outcomes import at_length, lengths_of
+from tasks.classes.spec import METHOD
 from tasks.records.comparisons import ComparisonRecord
+from tasks.records.slices import policies_with
 from tasks.records.study import StudyResults
+from tasks.reporting.difference_figures import differences
 from tasks.reporting.figure_style import (
     COLOURS,
     GREY,
@@ -22,6 +25,7 @@ from tasks.reporting.figure_style import (
     to_svg,
     wrap_name,
 )
+from tasks.reporting.policy_figures import policies_and_noise
 
 
 @in_report_style
@@ -33,14 +37,13 @@ def against_length(results: StudyResults) -> str | None:
     lengths = lengths_of(results)
     if len(lengths) < 2:
         return None
-    by_length = {length: at_length(results, length) for length in lengths}
+    by_length = {length: policies_with(at_length(results, length), METHOD) for length in lengths}
     policies = list(dict.fromkeys(c.method for part in by_length.values() for c in part.comparisons))
     figure, grid = panel_grid(len(policies), min(len(policies), 3), 0.9, 2.3, sharex=True, sharey=True)
     for axes, policy in zip(grid.ravel(), policies, strict=False):
         _draw_policy(axes, by_length, policy)
         axes.set_title(wrap_name(policy, 34), loc="left", size=8)
-    baseline = by_length[lengths[0]].baseline
-    figure.supylabel(f"test {metric_title(results)} minus that of {baseline}", fontsize=9)
+    figure.supylabel(f"difference in test {metric_title(results)}", fontsize=9)
     figure.supxlabel("epochs", fontsize=9)
     handles = [
         grid[0, 0].plot([], [], f"{MARKERS[i]}-", color=COLOURS[i + 1], label=condition.title)[0]
@@ -74,9 +77,10 @@ def _draw_policy(axes: Axes, by_length: Mapping[str, StudyResults], policy: str)
 
 
 def _draw_floor(axes: Axes, by_length: Mapping[str, StudyResults], epochs: np.ndarray) -> None:
-    """Draw the widest interval of the floors of each length as a grey band."""
+    """Draw the widest interval of the baseline policy's floors of each length as a grey band."""
     floors: list[list[ComparisonRecord]] = [
-        [c for c in part.floor if c.lo is not None and c.hi is not None] for part in by_length.values()
+        [c for c in part.floor if c.baseline == part.baseline and c.lo is not None and c.hi is not None]
+        for part in by_length.values()
     ]
     if all(floors):
         ends = np.array([(min(c.lo or 0 for c in floor), max(c.hi or 0 for c in floor)) for floor in floors])
@@ -85,5 +89,8 @@ def _draw_floor(axes: Axes, by_length: Mapping[str, StudyResults], epochs: np.nd
 
 def draw_figures(results: StudyResults) -> dict[str, Markup | None]:
     """Draw the report's figures as SVG by name, every text in them escaped; None for a figure with nothing to show."""
-    drawn: dict[str, str | None] = {"length": against_length(results)}
+    drawn = {"length": against_length(results), "policies": None, "differences": None}
+    if drawn["length"] is None:
+        drawn["policies"] = policies_and_noise(results)
+        drawn["differences"] = None if drawn["policies"] else differences(policies_with(results, METHOD))
     return {name: Markup(svg) if svg else None for name, svg in drawn.items()}

@@ -10,6 +10,7 @@ from scipy.stats import t
 from tasks.classes.spec import METHOD
 from tasks.records.arms import ArmRecord
 from tasks.records.comparisons import ComparisonRecord
+from tasks.records.interaction_text import interaction_answer
 from tasks.records.slices import policies_with
 from tasks.records.study import StudyResults
 from tasks.records.summary_text import answer as answer_of
@@ -30,13 +31,13 @@ def lengths_of(results: StudyResults) -> tuple[str, ...]:
 
 
 def at_length(results: StudyResults, length: str) -> StudyResults:
-    """Return the results of the arms of one length, the policies in the place of methods."""
+    """Return the results of the arms of one length."""
     fields = {
         name: tuple(_without_length(c) for c in getattr(results, name) if c.held.get("length", length) == length)
         for name in ("comparisons", "floor", "interactions")
     }
     arms = tuple(arm for arm in results.arms if arm.factors["length"] == length)
-    return policies_with(results.model_copy(update={**fields, "arms": arms}), METHOD)
+    return results.model_copy(update={**fields, "arms": arms})
 
 
 def _without_length(comparison: ComparisonRecord) -> ComparisonRecord:
@@ -47,14 +48,17 @@ def _without_length(comparison: ComparisonRecord) -> ComparisonRecord:
 def question(results: StudyResults) -> str:
     """Write the question of the study."""
     noisy = ", with and without wrong labels" if any(c.kind != "none" for c in results.conditions) else ""
-    baseline = at_length(results, lengths_of(results)[-1]).baseline
-    return f"Which augmentation of {results.data.name} has a higher test accuracy than {baseline}{noisy}?"
+    better = f"a higher test {results.arms[0].metric} on {results.data.name} than {results.baseline_policy}"
+    return f"Which augmentation policy has {better}{noisy}?"
 
 
 def answer(results: StudyResults) -> list[str]:
     """Write the answer for the longest training, and what choosing the epoch on test images would have added."""
     *_, longest = lengths_of(results)
-    sentences = answer_of(at_length(results, longest))
+    part = at_length(results, longest)
+    floor = tuple(c for c in part.floor if c.held.get("policy", part.baseline_policy) == part.baseline_policy)
+    compared = policies_with(part.model_copy(update={"floor": floor}), METHOD)
+    sentences = [*interaction_answer(part), *answer_of(compared)]
     if len(lengths_of(results)) > 1:
         sentences = [f"After {longest}: {sentences[0][0].lower()}{sentences[0][1:]}", *sentences[1:]]
     return [*sentences, *_choice_sentences(results)]
@@ -78,8 +82,13 @@ def means_over_seeds(arms: Sequence[ArmRecord], fact: str) -> Mapping[tuple[str,
     values: dict[tuple[str, ...], list[float]] = {}
     for arm in arms:
         if fact in arm.facts:
-            values.setdefault(tuple(arm.factors.values()), []).append(arm.facts[fact])
+            values.setdefault(levels_of(arm), []).append(arm.facts[fact])
     return {levels: _mean(of_levels) for levels, of_levels in values.items()}
+
+
+def levels_of(arm: ArmRecord, **changed: str) -> tuple[str, ...]:
+    """Return the levels of an arm's factors, some of them changed."""
+    return tuple((arm.factors | changed).values())
 
 
 def _mean(values: Sequence[float]) -> MeanOverSeeds:

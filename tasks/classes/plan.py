@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from data_prep.errors import DataError
 from data_prep.labels.class_split import ClassSplitSettings
-from models.augmentation.policies import PolicySettings
+from models.augmentation.natural_images import NaturalPolicySettings
 from models.data.image_batches import steps_per_epoch
 from models.networks.multitask import NetworkSettings, check_backbone
 from models.training.image_training import TrainingSettings, check_shares
@@ -49,7 +49,7 @@ class ClassPlanSettings(BaseModel):
 
     split: ClassSplitSettings
     noise: tuple[float, ...]
-    policies: tuple[PolicySettings, ...]
+    policies: tuple[NaturalPolicySettings, ...]
     baseline_policy: str
     network: NetworkSettings
     training: TrainingSettings

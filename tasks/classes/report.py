@@ -6,10 +6,13 @@ from typing import Any
 from markupsafe import Markup
 
 from data_prep.labels.splits import PARTS
-from tasks.classes.outcomes import at_length, lengths_of, means_over_seeds
-from tasks.engine.publish import by_condition
+from tasks.classes.outcomes import at_length, lengths_of, levels_of, means_over_seeds
+from tasks.classes.spec import METHOD
+from tasks.engine.publish import policy_groups
 from tasks.images.report import chosen_table
+from tasks.records.arms import ArmRecord, Condition
 from tasks.records.scores import average_scores
+from tasks.records.slices import policies_with
 from tasks.records.study import StudyResults
 
 
@@ -21,14 +24,11 @@ def contents(results: StudyResults, figures: Mapping[str, Markup | None]) -> dic
         "lengths": [
             {
                 "title": length,
-                "part": part,
-                "figure": figures.get(f"differences-{number}"),
-                "interactions": figures.get(f"interactions-{number}"),
-                "groups": by_condition((*part.comparisons, *part.floor, *part.interactions)),
-                "rows": _rows(part),
-                "chosen": chosen_table(part),
+                "groups": policy_groups(part),
+                "trained": [(condition.title, _rows(part, condition)) for condition in results.conditions],
+                "chosen": chosen_table(policies_with(part, METHOD)),
             }
-            for number, (length, part) in enumerate(parts.items())
+            for length, part in parts.items()
         ],
         "classes": [
             (name, [results.data.positives[part][name] for part in PARTS]) for name in results.data.positives["train"]
@@ -37,31 +37,27 @@ def contents(results: StudyResults, figures: Mapping[str, Markup | None]) -> dic
     }
 
 
-def _rows(part: StudyResults) -> list[dict[str, Any]]:
-    """Return a row for each condition and policy: its accuracy and the facts of its trainings, averaged over seeds."""
+def _rows(part: StudyResults, condition: Condition) -> list[dict[str, Any]]:
+    """Return a row for each policy under a condition: its score and the facts of its trainings, means over seeds."""
     facts = {
         name: means_over_seeds(part.arms, name)
         for name in ("chosen_on_test", "wrong_labels_learnt", "training_seconds")
     }
-    levels = dict.fromkeys(tuple(arm.factors.values()) for arm in part.arms)
+    trained: dict[tuple[str, ...], list[ArmRecord]] = {}
+    for arm in part.arms:
+        if arm.status == "finished" and arm.condition.shared() == condition:
+            trained.setdefault(levels_of(arm), []).append(arm)
+    seconds = facts["training_seconds"]
     rows = []
-    for of_arm in levels:
-        arms = [arm for arm in part.arms if tuple(arm.factors.values()) == of_arm and arm.status == "finished"]
-        if not arms:
-            continue
-        baseline = [
-            facts["training_seconds"][other]
-            for other in levels
-            if other[1:] == of_arm[1:] and other[0] == part.baseline and other in facts["training_seconds"]
-        ]
-        seconds = facts["training_seconds"].get(of_arm)
+    for levels, arms in trained.items():
+        first = arms[0]
+        baseline = seconds.get(levels_of(first, policy=part.baseline_policy))
         rows.append(
             {
-                "condition": arms[0].condition.title,
-                "policy": arms[0].method,
+                "policy": first.policy + first.method.removeprefix(METHOD),
                 "score": average_scores([arm.mean for arm in arms]),
-                "relative_seconds": seconds.value / baseline[0].value if seconds and baseline else None,
-                **{name: of_fact.get(of_arm) for name, of_fact in facts.items()},
+                "relative_seconds": seconds[levels].value / baseline.value if baseline else None,
+                **{name: of_fact.get(levels) for name, of_fact in facts.items()},
             }
         )
     return rows

@@ -3,7 +3,8 @@
 from typing import Any, ClassVar
 
 from data_prep.labels.class_split import ClassSplitSettings
-from models.augmentation.policies import NO_POLICY, PolicySettings
+from models.augmentation.natural_images import NaturalPolicySettings
+from models.augmentation.policies import NO_POLICY
 from models.networks.multitask import NetworkSettings
 from models.training.image_training import TrainingSettings
 from tasks.arms.base import BaseArm
@@ -33,7 +34,7 @@ class ClassArm(BaseArm):
     split: ClassSplitSettings
     split_fingerprint: str
     noise_rate: float
-    policy: PolicySettings = NO_POLICY
+    policy: NaturalPolicySettings = NO_POLICY
     length: str
     network: NetworkSettings
     training: TrainingSettings

@@ -14,7 +14,7 @@ from prefect.cache_policies import NO_CACHE
 
 from tasks.engine.kind import Kind
 from tasks.records.arms import Condition
-from tasks.records.comparisons import EQUAL_COMPUTE, ComparisonRecord
+from tasks.records.comparisons import ComparisonRecord
 from tasks.records.interaction_text import floor_of
 from tasks.records.study import StudyResults, read_results
 from tasks.records.summary_text import Verdict, describe_condition, describe_held, join_names, verdict
@@ -105,13 +105,9 @@ def policy_groups(results: StudyResults) -> list[tuple[str, list[tuple[Compariso
 
     Returns:
         A heading in words for each condition and what else is held fixed, and under it the comparisons with their
-        conclusions; that of the noise floor with another conclusion, in words. Empty if policies were compared at equal
-        steps only, and under noise or without it only.
+        conclusions; that of the noise floor with another conclusion, in words.
     """
-    compared = [c for c in results.comparisons if c.factor == "policy"]
-    compared += [c for c in results.interactions if c.factor == "policy"]
-    if not any(c.minus or c.experiment == EQUAL_COMPUTE for c in compared):
-        return []
+    compared = [c for c in (*results.comparisons, *results.interactions) if c.factor == "policy"]
     groups: dict[tuple[Any, ...], list[ComparisonRecord]] = defaultdict(list)
     place = {method: i for i, method in enumerate(results.methods)}
     for c in sorted(compared, key=lambda c: (c.experiment is not None, place.get(c.held.get("method", ""), 0))):
@@ -121,7 +117,7 @@ def policy_groups(results: StudyResults) -> list[tuple[str, list[tuple[Compariso
         under = f"{describe_condition(condition)}{f', minus {describe_condition(minus)}' if minus else ''}"
         heading = f"{experiment or 'equal steps'}, {under}{held}: minus {baseline}"
         rows = [(c, verdict(c), "") for c in of_group]
-        if experiment is None and (floor := floor_of(results, of_group[0])):
+        if floor := floor_of(results, of_group[0]):
             same = floor.model_copy(update={"method": f"{baseline}, other seeds", "baseline": baseline})
             rows.append((same, verdict(same), _floor_words(same)))
         found.append((heading, rows))

@@ -52,7 +52,7 @@ def contents(results: StudyResults, figures: Mapping[str, Markup | None]) -> dic
         "policy_parts": [
             (method, part, by_condition((*part.comparisons, *part.floor))) for method, part in _policy_parts(results)
         ],
-        "policy_groups": policy_groups(results),
+        "policy_groups": policy_groups(results) if figures["policies"] else [],
         "chosen": chosen_table(shown),
         "costs": method_costs(shown),
         "many_methods": len(shown.methods) > MAX_METHODS_PER_PANEL,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -9,6 +10,13 @@ import pytest
 
 from flows.classify import ClassifySettings
 from flows.cli import BAD_INPUT, OK, exit_code
+from models.augmentation.policies import (
+    ComposedPolicy,
+    RandAugmentPolicy,
+    SimplePolicy,
+    TrivialAugmentPolicy,
+    UncertaintyPolicy,
+)
 from tasks.records.study import read_results
 from tests.flows.test_study import runs
 
@@ -49,9 +57,7 @@ def test_a_classification_compares_policies_at_equal_steps_and_at_equal_computin
     command = ["classify", "--config", "study.yaml", "--data", str(images), "--size", "16", "--out", "out"]
     assert exit_code(command) == OK
     results = read_results(Path("out/results.json"))
-    composed, uncertainty, matched = [f"{kind}(operations=paper)" for kind in ("composed", "uncertainty")] + [
-        "compute_matched(of=composed(operations=paper))"
-    ]
+    composed, uncertainty, matched = "composed", "uncertainty", "compute_matched"
     assert {arm.policy for arm in results.arms} == {composed, uncertainty, matched}
     assert len(results.arms) == 2 * 2 * 3 * (3 + 2)  # rates, lengths, seeds, policies and the floors of two baselines
     assert all(arm.status == "finished" for arm in results.arms)
@@ -147,17 +153,21 @@ def test_a_named_set_without_its_folder_is_refused_in_one_line(
 def test_policies_are_of_natural_images_where_nothing_else_is_said() -> None:
     kinds = ["none", "simple", "composed", "uncertainty", "randaugment", "trivialaugment", "compute_matched"]
     settings = ClassifySettings.model_validate({"policies": [{"kind": kind} for kind in kinds]})
-    assert [policy.name for policy in settings.policies] == [
-        "none",
-        "simple(images=natural)",
-        "composed(operations=paper)",
-        "uncertainty(operations=paper)",
-        "randaugment(operations=randaugment)",
-        "trivialaugment(operations=trivialaugment)",
-        "compute_matched(of=composed(operations=paper))",
-    ]
+    assert [policy.name for policy in settings.policies] == kinds
+    policies: dict[str, Any] = {policy.name: policy for policy in settings.policies}
+    composed, matched = policies["composed"], policies["compute_matched"]
+    assert policies["simple"].slots == SimplePolicy(images="natural").slots
+    for policy, of_radiographs in (
+        (composed, ComposedPolicy(operations="paper")),
+        (policies["uncertainty"], UncertaintyPolicy(operations="paper")),
+        (policies["randaugment"], RandAugmentPolicy(operations="randaugment")),
+        (policies["trivialaugment"], TrivialAugmentPolicy(operations="trivialaugment")),
+        (matched, ComposedPolicy(operations="paper")),
+    ):
+        assert policy.slots == of_radiographs.slots
+    assert matched.of == composed
     given = ClassifySettings.model_validate({"policies": [{"kind": "composed", "operations": ["rotate"]}]})
-    assert [operation.name for operation in given.policies[0].drawn] == ["rotate"]
+    assert {operation.name for operation in given.policies[0].slots[0].operations} == {"rotate"}
 
 
 @pytest.mark.parametrize(
