@@ -24,6 +24,7 @@ from models.augmentation.policies import NoPolicy
 from tasks.classes.kind import ClassKind
 from tasks.classes.plan import ClassPlanSettings, plan_classes
 from tasks.data.classes import ClassDataSettings, prepare_classes
+from tasks.data.ingest import check_images
 from tasks.engine.dry_run import dry_run
 from tasks.engine.study import run_study
 from tasks.images.policy_contrasts import baseline_policy
@@ -85,6 +86,7 @@ def classify(
     folder = None if settings.dry_run else prepare_run_folder(out, "classify", settings, force)
     settings.check_before_decoding(settings.data.pixels)
     store = prepare_classes(settings.data)
+    checks = check_images(store)
     plan = plan_classes(
         store,
         ClassPlanSettings(
@@ -95,7 +97,7 @@ def classify(
             **{name: getattr(settings, name) for name in _PLANNED},
         ),
     )
-    kind = ClassKind(store, settings.split)
+    kind = ClassKind(store, settings.split, checks)
     if folder is None:
         dry_run(plan.arms, settings.runner, kind.epoch_seconds)
         return None

@@ -106,7 +106,7 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "study": (
         "Compare task weightings and augmentation policies under label noise: train methods x policies x noise x "
         "seeds, and write a report.",
-        (*ARM_FLAGS, "--protocol", "--seeds", "--dry-run"),
+        (*ARM_FLAGS, "--baseline-policy", "--protocol", "--seeds", "--dry-run"),
     ),
     "train": ("Train one model and register it in MLflow.", (*ARM_FLAGS, "--model", "--profile")),
     "evaluate": (
@@ -122,6 +122,7 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
             "--train-images",
             "--backbone",
             "--policy",
+            "--baseline-policy",
             "--wrong-labels",
             "--epochs",
             "--seed",

@@ -2,35 +2,30 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from data_prep.labels.adjudicated import read_adjudicated
 from data_prep.labels.splits import SplitSettings
 from data_prep.noise.protocols import ProtocolSettings
-from data_prep.settings import Seed
 from flows.ingest import prepare_store
-from flows.settings import FlowSettings
+from flows.network_study import NetworkStudySettings
 from models.augmentation.label_keeping import check_radiographs
 from models.augmentation.policies import NO_POLICY, PolicySettings
-from models.networks.multitask import NetworkSettings, check_backbone
-from models.training.image_training import TrainingSettings, check_devices, check_training
-from models.training.recipes import recipe, recipe_policy
+from models.training.image_training import check_training
 from models.weighting.registry import WeightingSettings
-from tasks.arms.runner import RunnerSettings, check_runner
 from tasks.data.ingest import DataSettings, check_images
 from tasks.data.open_split import open_split
 from tasks.engine.plan import Plan
 from tasks.images.adjudication import check_adjudicated
-from tasks.images.inputs import read_weights
 from tasks.images.kind import ImageKind
 from tasks.images.plan import ImagePlanSettings, plan_images, training_under, with_sources
 from tasks.images.spec import ImageArm
 from tasks.runtime.settings import AbsolutePath
 
 
-class ImageStudySettings(FlowSettings):
+class ImageStudySettings(NetworkStudySettings):
     """Settings that the image flows share."""
 
     command: ClassVar[str]
@@ -42,40 +37,20 @@ class ImageStudySettings(FlowSettings):
         "and with these",
     )
     split: SplitSettings = Field(SplitSettings(), description="split of the patients into train, validation and test")
-    network: NetworkSettings = Field(NetworkSettings(), description="the shared network")
-    training: TrainingSettings = Field(
-        TrainingSettings(),
-        description="how each network is trained; what is not given follows the backbone (models.training.recipes)",
-    )
-    seed: Seed = Field(
-        0, description="first training seed, for initial weights, order of the images, augmentation, noise masks"
-    )
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="device to train on: auto, cpu or cuda")
-    runner: RunnerSettings = Field(RunnerSettings(), description="how many arms train at a time, and where")
 
     @model_validator(mode="before")
     @classmethod
-    def _use_the_recipe_of_the_backbone(cls, given: Any) -> Any:
-        """Fill what is not given of the training, and of the policy, with the backbone's recipe."""
-        if not isinstance(given, Mapping):
-            return given
-        training = given.get("training", {})
-        if not isinstance(training, Mapping):
-            return given
-        if "augmentation" in training:
+    def _augmentation_is_a_policy(cls, given: Any) -> Any:
+        """Say where the augmentation stands that was a part of the training."""
+        training = given.get("training") if isinstance(given, Mapping) else None
+        if isinstance(training, Mapping) and "augmentation" in training:
             place = next(iter(cls.policy_of(NO_POLICY)))
             raise ValueError(f"training.augmentation is a policy now: write it under {place}, with kind: jitter")
-        try:
-            network = NetworkSettings.model_validate(given.get("network", {}))
-        except ValidationError:
-            return given  # the settings' own validation names the place
-        backbone = network.backbone, network.pretrained
-        policy = cls.policy_of(recipe_policy(*backbone))
-        return {**policy, **given, "training": {**recipe(*backbone), **training}}
+        return given
 
     @classmethod
     def policy_of(cls, policy: PolicySettings) -> dict[str, Any]:
-        """Return the setting, by name, that holds a policy."""
+        """See the base class."""
         return {"policy": policy} if "policy" in cls.model_fields else {"policies": (policy,)}
 
     def check_arms(self, methods: Sequence[WeightingSettings], policies: Sequence[PolicySettings]) -> None:
@@ -136,9 +111,11 @@ def plan_image_study(settings: ImageStudySettings, folder: Path, varied: Varied)
         folder: that the noise masks are written to.
         varied: what the arms differ in.
     """
-    _check_before_decoding(settings)
+    if settings.adjudicated:
+        read_adjudicated(settings.adjudicated)
+    settings.check_before_decoding(settings.data.size)
     store = prepare_store(settings.data)
-    checks = check_images(settings.data, store)
+    checks = check_images(store, settings.data.expected_images)
     if settings.adjudicated:
         check_adjudicated(settings.adjudicated, *open_split(store, settings.split))
     of_plan = ImagePlanSettings(
@@ -153,19 +130,3 @@ def plan_image_study(settings: ImageStudySettings, folder: Path, varied: Varied)
     )
     kind = ImageKind(store, settings.split, checks, settings.adjudicated, settings.command)
     return kind, plan_images(store, of_plan, folder / "noise")
-
-
-def _check_before_decoding(settings: ImageStudySettings) -> None:
-    """Check what needs no image, before images are downloaded and decoded for hours.
-
-    Raises:
-        DataError: a file cannot be read, or the task runner is not installed.
-        SettingError: the network does not take the images or the weights, or there is no such device.
-    """
-    if settings.adjudicated:
-        read_adjudicated(settings.adjudicated)
-    check_runner(settings.runner)
-    if settings.runner.kind == "threads":  # the machines of a Ray cluster may have other devices than this one
-        check_devices(settings.training, settings.device)
-    check_backbone(settings.network, settings.data.size, images=2)
-    read_weights(settings.network)

@@ -35,7 +35,7 @@ def ingest(settings: IngestSettings = IngestSettings(), out: Path | None = None,
     begun = time.monotonic()
     folder = prepare_run_folder(out, "ingest", settings, force)
     store = prepare_store(settings.data)
-    checks = check_images(settings.data, store)
+    checks = check_images(store, settings.data.expected_images)
     report_ingest(store, checks, settings.model_dump(mode="json"), time.monotonic() - begun, folder)
     return store
 

@@ -103,6 +103,7 @@ FLAGS = {
         "An augmentation policy: none, simple, composed, uncertainty, ... (repeatable in a study).",
         multiple=True,
     ),
+    "--baseline-policy": Flag("baseline_policy", "Name of the policy that the others are compared with."),
     "--protocol": Flag(
         "protocol.kind",
         "Train on all labels at once, on random pairs of labels, or on all labels over a curve of noise rates.",

@@ -12,13 +12,13 @@ from tempfile import TemporaryDirectory
 from typing import Self
 
 from prefect import flow
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from data_prep.noise.protocols import SEEDS_APART, AllProtocol, PairsProtocol, ProtocolSettings
 from data_prep.noise.registry import NoNoise, RandomNoise
 from flows.image_study import ImageStudySettings, Varied, plan_image_study
+from flows.network_study import PolicyStudySettings
 from models.augmentation.policies import NO_POLICY, PolicySettings
-from models.settings import KindSettings
 from models.weighting.registry import SvdSettings, TrustSettings, UniformSettings, WeightingSettings
 from tasks.engine.dry_run import dry_run
 from tasks.engine.study import run_study
@@ -29,7 +29,7 @@ from tasks.runtime.run_folder import prepare_run_folder
 from tasks.runtime.settings import ModelName
 
 
-class StudySettings(ImageStudySettings):
+class StudySettings(ImageStudySettings, PolicyStudySettings):
     """Settings of a study: the methods, the augmentation policies, the data, the noise."""
 
     command = "study"
@@ -46,11 +46,6 @@ class StudySettings(ImageStudySettings):
         max_length=100,
         description="augmentation policies to compare; not given: that of the backbone's recipe",
     )
-    baseline_policy: str | None = Field(
-        None,
-        description="name of the policy that the others are compared with; none: the policy none if it is among them, "
-        "otherwise composed if it is, otherwise the first",
-    )
     protocol: ProtocolSettings = Field(
         AllProtocol(noise=(NoNoise(), RandomNoise(rate=0.4)), noisy_labels=7),
         description="which labels are trained in one network, and the noise added to them",
@@ -60,29 +55,6 @@ class StudySettings(ImageStudySettings):
         description="register the arm with the highest validation AUC in MLflow under this name, as challenger; "
         "none: register no model",
     )
-    seeds: int = Field(
-        3,
-        ge=1,
-        le=1000,
-        description="number of seeds, counted up from the first; everything is trained with every one. With "
-        "fewer than 3 the intervals do not cover another training, and no method is called better or worse",
-    )
-    floor: bool = Field(
-        True,
-        description="also train the baseline with as many other seeds (A/A): differences of this size are noise",
-    )
-    dry_run: bool = Field(
-        False,
-        description="list the arms, which of them are reused, and how long the others will take; train nothing",
-    )
-
-    @field_validator("methods", "policies")
-    @classmethod
-    def _check_unique(cls, compared: tuple[KindSettings, ...]) -> tuple[KindSettings, ...]:
-        names = [each.name for each in compared]
-        if twice := {name for name in names if names.count(name) > 1}:
-            raise ValueError(f"{', '.join(sorted(twice))} is named twice in {', '.join(names)}; name each once")
-        return compared
 
     @model_validator(mode="after")
     def _parts_go_together(self) -> Self:

@@ -28,7 +28,7 @@ from tasks.engine.kind import Kind, Report, SaveEpoch, Scored
 from tasks.engine.plan import Plan
 from tasks.images.model_registry import log_model
 from tasks.records.arms import ArmRecord
-from tasks.records.data import DataRecord, SplitRecord
+from tasks.records.data import CheckRecord, DataRecord, SplitRecord
 from tasks.reporting.page import MAX_EXAMPLES
 
 METRIC = "accuracy"
@@ -49,6 +49,7 @@ class ClassKind(Kind[ClassArm, ClassInputs, ClassFitted]):
     Attributes:
         store: the images and their classes.
         split: which images train, validate and test.
+        checks: of the data.
     """
 
     items: ClassVar[str] = "images"
@@ -60,6 +61,7 @@ class ClassKind(Kind[ClassArm, ClassInputs, ClassFitted]):
 
     store: StoreRef
     split: ClassSplitSettings
+    checks: tuple[CheckRecord, ...] = ()
     command: str = "classify"
 
     def prepare(self, arm: ClassArm) -> ClassInputs:
@@ -136,7 +138,7 @@ class ClassKind(Kind[ClassArm, ClassInputs, ClassFitted]):
         return DataRecord.of(
             self.store.name,
             store,
-            (),
+            self.checks,
             split=SplitRecord(
                 name=split.name,
                 fingerprint=split.fingerprint,

@@ -71,6 +71,12 @@ class DataSettings(Settings):
         """Name of the data in reports and run names."""
         return self.source if self.source in NAMED_SOURCES else Path(self.source).name
 
+    @property
+    def expected_images(self) -> int | None:
+        """Number of images of the whole data set; None if it is not known."""
+        is_complete = self.source == CHESTXRAY14 and not (self.archives.parts or self.archives.manifest)
+        return IMAGE_COUNT if is_complete else None
+
 
 class StoreRef(BaseModel):
     """The path of a store and the hash of its content."""
@@ -188,8 +194,12 @@ def _some(names: Sequence[str]) -> str:
 
 
 @task(name="check store", cache_policy=NO_CACHE)
-def check_images(data: DataSettings, ref: StoreRef) -> tuple[CheckRecord, ...]:
+def check_images(ref: StoreRef, expected: int | None = None) -> tuple[CheckRecord, ...]:
     """Check a store against the rules for the data; the results also become a table artifact of the Prefect run.
+
+    Args:
+        ref: the store.
+        expected: number of images of the whole data set; None: not known.
 
     Returns:
         One record per rule.
@@ -197,8 +207,7 @@ def check_images(data: DataSettings, ref: StoreRef) -> tuple[CheckRecord, ...]:
     Raises:
         DataError: a rule is broken.
     """
-    is_complete = data.source == CHESTXRAY14 and not (data.archives.parts or data.archives.manifest)
-    results = check_store(Store.open(ref.path), Expected(images=IMAGE_COUNT if is_complete else None))
+    results = check_store(Store.open(ref.path), Expected(images=expected))
     rows = table(results)
     create_table_artifact(rows, key="checks", description=f"checks of the store {ref.path}")
     for row in rows:
