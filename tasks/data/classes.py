@@ -80,5 +80,7 @@ def _log(store: Store, reused: bool) -> None:
     kind = "colour" if store.channels == 3 else "grey"
     content = f"{len(store.images)} {kind} images of {store.size} px, {len(store.classes)} classes"
     LOGGER.info("store: %s (%s) %s", "reused, nothing decoded:" if reused else "decoded into", content, store.path)
+    for remark in store.manifest["remarks"]:
+        LOGGER.info(remark)
     if store.quarantine:
         LOGGER.warning("%d images cannot be read, such as %s: %s", len(store.quarantine), *store.quarantine[0])
