@@ -64,7 +64,8 @@ class ClassArm(BaseArm):
         """See the base class; the name of the length is left out, the epochs are in `training`."""
         network = self.network.model_dump(mode="json")
         data = [self.store.fingerprint, self.split_fingerprint, self.noise_rate]
-        return ["classes", network, self.training.determining(), data, self.seed, self.score_tests]
+        noise_of_others = [self.floor_of] if self.noise_rate and self.floor_of is not None else []
+        return ["classes", network, self.training.determining(), data, self.seed, self.score_tests, *noise_of_others]
 
     def parameters(self) -> dict[str, Any]:
         """See the base class."""
