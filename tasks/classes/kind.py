@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prep.labels.class_split import ClassSplitSettings
-from data_prep.labels.splits import PARTS, count_in_several_parts
+from data_prep.labels.splits import PARTS
 from models.data.image_batches import StoredPixels, steps_per_epoch
 from models.evaluation.classification import TaskTest, evaluate, task_score
 from models.training.image_training import ACCURACY, ImageEpochReport, ImageFitted, fit, predict
@@ -139,11 +139,7 @@ class ClassKind(Kind[ClassArm, ClassInputs, ClassFitted]):
             self.store.name,
             store,
             self.checks,
-            split=SplitRecord(
-                name=split.name,
-                fingerprint=split.fingerprint,
-                same_pixels=count_in_several_parts(split, store.images, store.same_pixels),
-            ),
+            split=SplitRecord.of(split, store),
             n={part: len(of_part) for part, of_part in rows.items()},
             positives={part: dict(zip(store.classes, each.tolist(), strict=True)) for part, each in counts.items()},
         )

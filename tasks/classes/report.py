@@ -9,8 +9,8 @@ from data_prep.labels.splits import PARTS
 from tasks.classes.outcomes import at_length, lengths_of, levels_of, means_over_seeds
 from tasks.classes.spec import METHOD
 from tasks.engine.publish import policy_groups
-from tasks.images.report import chosen_table
 from tasks.records.arms import ArmRecord, Condition
+from tasks.records.chosen_operations import chosen_table
 from tasks.records.scores import average_scores
 from tasks.records.slices import policies_with
 from tasks.records.study import StudyResults

@@ -10,7 +10,7 @@ import mlflow
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.labels.splits import PARTS, SplitSettings, count_in_several_parts
+from data_prep.labels.splits import PARTS, SplitSettings
 from models.data.image_batches import steps_per_epoch
 from models.evaluation.auc import score
 from models.evaluation.leakage import check_disjoint
@@ -170,11 +170,7 @@ class ImageKind(Kind[ImageArm, ImageInputs, ImageFitted]):
             self.store.name,
             store,
             self.checks,
-            split=SplitRecord(
-                name=split.name,
-                fingerprint=split.fingerprint,
-                same_pixels=count_in_several_parts(split, store.images, store.same_pixels),
-            ),
+            split=SplitRecord.of(split, store),
             n={part: len(of_part) for part, of_part in rows.items()},
             patients={part: len(np.unique(store.patients[of_part])) for part, of_part in rows.items()},
             positives={

@@ -1,8 +1,6 @@
 """What the report of an image study shows: figures and tables."""
 
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from statistics import fmean
 from typing import Any
 
 from markupsafe import Markup
@@ -12,6 +10,7 @@ from models.evaluation.auc import MIN_PATIENTS, MIN_PATIENTS_INTERVAL
 from tasks.engine.publish import by_condition, policy_groups
 from tasks.images.adjudication import MEAN
 from tasks.records.arms import Condition, NoiseOnLabel
+from tasks.records.chosen_operations import chosen_table
 from tasks.records.cost import method_costs
 from tasks.records.interaction_text import interaction_answer
 from tasks.records.scores import ScoreRecord, average_scores
@@ -52,7 +51,7 @@ def contents(results: StudyResults, figures: Mapping[str, Markup | None]) -> dic
         "policy_parts": [
             (method, part, by_condition((*part.comparisons, *part.floor))) for method, part in _policy_parts(results)
         ],
-        "policy_groups": policy_groups(results) if figures["policies"] else [],
+        "policy_groups": policy_groups(results) if figures.get("policies") else [],
         "chosen": chosen_table(shown),
         "costs": method_costs(shown),
         "many_methods": len(shown.methods) > MAX_METHODS_PER_PANEL,
@@ -92,20 +91,6 @@ def _policy_parts(results: StudyResults) -> list[tuple[str, StudyResults]]:
     controls = results.control_of.values()
     methods = [method for method in results.methods if method not in controls]
     return [(method, policies_with(results, method)) for method in methods] if len(asked(results)) > 1 else []
-
-
-def chosen_table(results: StudyResults) -> dict[str, Any]:
-    """Return for each operation how much each policy's selection prefers it, averaged over arms; the most, first."""
-    ratios: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for arm in results.arms:
-        for operation, ratio in arm.chosen.items():
-            ratios[operation][arm.method].append(ratio)
-    names = [method for method in results.methods if any(method in of_operation for of_operation in ratios.values())]
-    rows = [
-        (operation, [fmean(of_operation[name]) if of_operation[name] else None for name in names])
-        for operation, of_operation in ratios.items()
-    ]
-    return {"names": names, "rows": sorted(rows, key=lambda row: -max(ratio or 0.0 for ratio in row[1]))}
 
 
 def _condition_rows(results: StudyResults) -> list[tuple[str, list[ScoreRecord]]]:

@@ -5,6 +5,7 @@ from typing import Any, Self
 
 from pydantic import Field
 
+from data_prep.labels.splits import Split, count_in_several_parts
 from data_prep.store.store import Store
 from tasks.records.base import Count, Record
 
@@ -17,6 +18,12 @@ class SplitRecord(Record):
     name: str
     fingerprint: str
     same_pixels: Count = Field(0, description="pictures that stand under several patients, in several parts")
+
+    @classmethod
+    def of(cls, split: Split, store: Store) -> Self:
+        """Make the record of a store's split."""
+        shared = count_in_several_parts(split, store.images, store.same_pixels)
+        return cls(name=split.name, fingerprint=split.fingerprint, same_pixels=shared)
 
 
 class QuarantinedImage(Record):

@@ -2,14 +2,15 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from statistics import fmean
 from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 
 from tasks.records.arms import ArmRecord
+from tasks.records.chosen_operations import chosen_table
 from tasks.records.scores import ScoreRecord, average_scores
+from tasks.records.slices import joint
 from tasks.records.study import StudyResults
 from tasks.records.summary_text import verdict
 from tasks.text.outcomes import (
@@ -69,7 +70,7 @@ def contents(results: StudyResults, figures: Mapping[str, Markup | None]) -> dic
             }
             for number, (method, part) in enumerate(parts_by_method(results))
         ],
-        "chosen": _chosen(results),
+        "chosen": chosen_table(joint(results)),
         "singles": _singles(finished),
         "groups": _groups(finished),
         "similarities": similarities(first),
@@ -124,15 +125,6 @@ def _scores_by_policy(results: StudyResults) -> list[tuple[str, list[ScoreRecord
         arms = [results.finished_arms(policy, condition) for policy in results.methods]
         rows.append((condition.name, [average_scores([arm.mean for arm in each]) if each else None for each in arms]))
     return rows
-
-
-def _chosen(results: StudyResults) -> list[tuple[str, dict[str, float]]]:
-    """Return each policy that selects, with each operation's share of what it chose over that of what it drew."""
-    ratios: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for arm in results.arms:
-        for operation, ratio in arm.chosen.items():
-            ratios[arm.policy][operation].append(ratio)
-    return [(policy, {name: fmean(each) for name, each in of_policy.items()}) for policy, of_policy in ratios.items()]
 
 
 def _speeds(results: StudyResults) -> list[tuple[str, float, float]]:
