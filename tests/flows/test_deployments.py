@@ -79,7 +79,17 @@ def test_a_schedule_fires_without_a_hand_and_a_manual_run_takes_json(own_server:
     prefect("--no-prompt", "deploy", "--all")
     with get_client(sync_client=True) as client:
         registered = {deployment.name for deployment in client.read_deployments()}
-    assert registered == {"study", "study-nightly", "train", "evaluate", "ingest", "sentiment", "glue", "theory"}
+    assert registered == {
+        "study",
+        "study-nightly",
+        "train",
+        "evaluate",
+        "ingest",
+        "classify",
+        "sentiment",
+        "glue",
+        "theory",
+    }
 
     # the nightly one again, small, and due in a moment; then not before a day has passed
     soon = yaml.safe_load((ROOT / "prefect.yaml").read_text())
