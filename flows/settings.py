@@ -84,7 +84,7 @@ FLAGS = {
         "How to split the patients into train, validation and test: NIH's official split, CheXNet's, or at random.",
         click.Choice(["official", "chexnet", "random"]),
     ),
-    "--backbone": Flag("network.backbone", "The shared network: conv4, or the name of a timm model."),
+    "--backbone": Flag("network.backbone", "The network: conv4, wide_resnet_16_4, or the name of a timm model."),
     "--epochs": Flag("training.epochs", "Passes over the training data.", int),
     "--device": Flag("device", "Train on this device.", click.Choice(["auto", "cpu", "cuda"])),
     "--dry-run": Flag("dry_run", "List the arms, which are reused, and the time needed; train nothing.", bool),
