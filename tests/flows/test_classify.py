@@ -1,5 +1,6 @@
 """A classification study, small: what it trains, compares, reports and refuses."""
 
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -110,11 +111,14 @@ def _another_class_in_test(folder: Path) -> None:
 
 
 def _broken_batch(folder: Path) -> None:
+    """Write CIFAR-10's files, of which the third was cut off."""
     folder.mkdir()
-    for number in range(1, 6):
-        (folder / f"data_batch_{number}").write_bytes(b"\x80\x02}q\x00")
-    (folder / "test_batch").write_bytes(b"")
-    (folder / "batches.meta").write_bytes(b"\x80\x02}q\x00.")
+    for number, name in enumerate([*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]):
+        batch = {"data": np.zeros((10, 3072), np.uint8), "labels": list(range(10))}
+        whole = pickle.dumps(batch, protocol=2)
+        (folder / name).write_bytes(whole[: len(whole) // 2] if number == 2 else whole)
+    names = {"label_names": [f"class {number}" for number in range(10)]}
+    (folder / "batches.meta").write_bytes(pickle.dumps(names, protocol=2))
 
 
 @pytest.mark.parametrize(
@@ -141,7 +145,7 @@ def test_a_broken_batch_file_is_refused_in_one_line(
     medmtl_home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _broken_batch(tmp_path / "batches")
-    assert "data_batch_1" in refused(capsys, "--data", "cifar10", "--from", str(tmp_path / "batches"), "--out", "out")
+    assert "data_batch_3" in refused(capsys, "--data", "cifar10", "--from", str(tmp_path / "batches"), "--out", "out")
 
 
 def test_a_named_set_without_its_folder_is_refused_in_one_line(
