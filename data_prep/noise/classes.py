@@ -5,22 +5,11 @@ Menon, Nock and Qu (Making Deep Neural Networks Robust to Label Noise, CVPR 2017
 rate as its probability; here the rate is the exact share of each class, so that arms do not differ by chance.
 """
 
-from typing import Literal
-
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
 from data_prep.errors import DataError
-from data_prep.noise.entries import Share, check_share, generator
-from data_prep.settings import Settings
-
-
-class ClassNoise(Settings):
-    """Noise on the classes of the training images."""
-
-    kind: Literal["symmetric"] = Field("symmetric", description="each other class is equally likely")
-    rate: Share = Field(0.0, description="share of the training images of each class that get another class, in [0, 1]")
+from data_prep.noise.entries import check_share, generator
 
 
 def draw_class_noise(targets: np.ndarray, classes: int, rate: float, seed: int) -> NDArray[np.int16]:
