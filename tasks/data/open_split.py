@@ -30,7 +30,5 @@ def open_split(ref: StoreRef, split: SplitSettings | ClassSplitSettings) -> tupl
 @lru_cache(REMEMBERED)
 def _split(store: Store, split: SplitSettings | ClassSplitSettings) -> Split:
     if isinstance(split, ClassSplitSettings):
-        return split_classes(
-            split, store.images, store.targets[:, 0], store.parts, store.same_pixels, store.classes
-        )
+        return split_classes(split, store.images, store.targets[:, 0], store.parts, store.same_pixels, store.classes)
     return make_split(split, store.images, store.patients, store.same_pixels)
