@@ -61,7 +61,7 @@ def policies_and_noise(results: StudyResults) -> str | None:
     first.set_ylim(y - 0.3, -0.7)
     first.set_yticks(
         [place for key, place in places.items() if len(key) == 3],
-        [wrap_name(key[-1] or "", 24) for key in places if len(key) == 3],
+        [wrap_name(key[-1] or "", 28) for key in places if len(key) == 3],
     )
     for head in heads:
         text = f"{head[0] or 'equal steps'}: minus {head[1]}"
