@@ -51,7 +51,7 @@ def policies_and_noise(results: StudyResults) -> str | None:
             y += 1
             places[row] = y
         y += 1
-    figure, grid = panel_grid(len(panels), len(panels), 1.0 + 0.3 * y, sharex=True, sharey=True)
+    figure, grid = panel_grid(len(panels), len(panels), 1.0 + 0.36 * y, sharex=True, sharey=True)
     styles = method_styles(methods)
     for axes, panel in zip(grid[0], panels, strict=True):
         shown = [c for c in compared if (c.condition, c.minus) == panel]
