@@ -3,7 +3,7 @@
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -38,6 +38,29 @@ class Settings(BaseModel):
             if len(text) > MAX_PATH:
                 raise ValueError(f"a path has at most {MAX_PATH} characters; got {len(text)}: move the files")
         return value
+
+
+class Named(Protocol):
+    """What has a name, such as a noise model, a method or a policy."""
+
+    @property
+    def name(self) -> str:
+        """The name."""
+
+
+NamedT = TypeVar("NamedT", bound=Named)
+
+
+def named_once(entries: tuple[NamedT, ...]) -> tuple[NamedT, ...]:
+    """Return the entries of a list of settings after checking that no two have one name.
+
+    Raises:
+        ValueError: two have.
+    """
+    names = [each.name for each in entries]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ValueError(f"{', '.join(sorted(twice))} is named twice in {', '.join(names)}; name each once")
+    return entries
 
 
 def _texts(value: Any) -> Iterator[str]:

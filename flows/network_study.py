@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from data_prep.settings import Seed
+from data_prep.settings import Seed, named_once
 from flows.settings import FlowSettings
 from models.augmentation.policies import PolicySettings
 from models.networks.multitask import NetworkSettings, check_backbone
@@ -94,7 +94,4 @@ class PolicyStudySettings(NetworkStudySettings):
     @field_validator("policies", "methods", check_fields=False)  # fields of the subclasses
     @classmethod
     def _check_unique(cls, compared: tuple[KindSettings, ...]) -> tuple[KindSettings, ...]:
-        names = [each.name for each in compared]
-        if twice := {name for name in names if names.count(name) > 1}:
-            raise ValueError(f"{', '.join(sorted(twice))} is named twice in {', '.join(names)}; name each once")
-        return compared
+        return named_once(compared)

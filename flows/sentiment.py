@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from prefect import flow
 from pydantic import Field, field_validator, model_validator
 
+from data_prep.settings import named_once
 from flows.text_study import TextStudySettings, run_text_study
 from models.augmentation.policies import NO_POLICY
 from models.augmentation.word_replacement import TextPolicySettings
@@ -80,10 +81,7 @@ class SentimentSettings(TextStudySettings):
     @field_validator("policies")
     @classmethod
     def _check_unique(cls, policies: tuple[TextPolicySettings, ...]) -> tuple[TextPolicySettings, ...]:
-        names = [policy.name for policy in policies]
-        if twice := {name for name in names if names.count(name) > 1}:
-            raise ValueError(f"{', '.join(sorted(twice))} is named twice in {', '.join(names)}; name each once")
-        return policies
+        return named_once(policies)
 
     @model_validator(mode="after")
     def _tasks_are_enough(self) -> Self:

@@ -22,7 +22,7 @@ from data_prep.errors import DataError
 from data_prep.noise.entries import RandomNoise, Share
 from data_prep.noise.registry import AddedNoise, NoiseSettings, NoNoise
 from data_prep.noise.rows import ConfusionNoise
-from data_prep.settings import Settings
+from data_prep.settings import Settings, named_once
 
 SEEDS_APART = 1000
 """Distance between the first seeds of two pairs: no two pairs share a seed, so that their results are independent."""
@@ -93,10 +93,7 @@ class AllProtocol(_OnSomeLabels):
     @field_validator("noise")
     @classmethod
     def _noise_is_named_once(cls, noise: tuple[NoiseSettings, ...]) -> tuple[NoiseSettings, ...]:
-        names = [condition.name for condition in noise]
-        if twice := {name for name in names if names.count(name) > 1}:
-            raise ValueError(f"{', '.join(sorted(twice))} is named twice in {', '.join(names)}; name each once")
-        return noise
+        return named_once(noise)
 
     @property
     def name(self) -> str:

@@ -155,13 +155,13 @@ def _interval_note(results: StudyResults, metric: str) -> str:
     patients = results.data.patients.get("test")
     test_set = f" ({thousands(patients)} patients in the test set)" if patients else ""
     networks = "one pair of networks" if n_pairs == 1 else f"{n_pairs} pairs of networks"
-    labels = "one label" if n_labels == 1 else f"{n_labels} labels"
+    score = f"the {metric}" if n_labels == 1 else f"the mean {metric} of {n_labels} labels"
     over = join_names(list(dict.fromkeys(comparison.over for comparison in results.comparisons)), "or")
     limits = "".join(
         f" {limit[0].upper()}{limit[1:]}." for limit in dict.fromkeys(c.limit for c in results.comparisons) if limit
     )
     return (
-        f"Differences are in the mean {metric} of {labels}, averaged over {networks}; "
+        f"Differences are in {score}, averaged over {networks}; "
         "the two networks of a pair have the same seed. "
         f"Brackets: 95 % intervals; they cover the choice of {over}{test_set}.{limits}"
     )
