@@ -81,8 +81,9 @@ FLAGS = {
     ),
     "--split": Flag(
         "split.name",
-        "How to split the patients into train, validation and test: NIH's official split, CheXNet's, or at random.",
-        click.Choice(["official", "chexnet", "random"]),
+        "How to split the patients into train, validation and test: NIH's official split, CheXNet's, at random, or "
+        "by a hash of each patient, which new patients do not change.",
+        click.Choice(["official", "chexnet", "random", "hashed"]),
     ),
     "--backbone": Flag("network.backbone", "The network: conv4, wide_resnet_16_4, or the name of a timm model."),
     "--epochs": Flag("training.epochs", "Passes over the training data.", int),

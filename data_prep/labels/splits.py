@@ -7,6 +7,10 @@ list. `chexnet` is the 70/10/20 split of the public CheXNet reproductions. 17,92
 training part of `chexnet`, so a model trained on one split must never be scored on the test part of the other. Both are
 by patient and cover all 30,805 patients of ChestX-ray14, so ``known_splits.npz`` stores one number per patient:
 (30805,) uint8 for each split; 0 train, 1 validation, 2 test; patient 1 first.
+
+`random` permutes all patients, so that one newcomer moves many of them to another part. `hashed` is for data that grow:
+a patient's part depends on nothing but the patient's key, the seed and the shares, so newcomers move nobody. Its parts
+have the wanted shares only on average: of p patients, a part with share q gets p q, give or take sqrt(p q (1 - q)).
 """
 
 import hashlib
@@ -32,6 +36,9 @@ from data_prep.labels.patients import (
 from data_prep.settings import Seed, Settings
 
 PARTS = ("train", "val", "test")
+KNOWN = ("official", "chexnet")
+"""The published splits."""
+
 _KNOWN_SPLITS = Path(__file__).with_name("known_splits.npz")
 
 
@@ -41,14 +48,16 @@ Part = Annotated[float, Field(ge=0, le=1)]
 class SplitSettings(Settings):
     """How the patients are split into training, validation and test parts."""
 
-    name: Literal["official", "chexnet", "random"] = Field(
+    name: Literal["official", "chexnet", "random", "hashed"] = Field(
         "random",
-        description="NIH's own split, the 70/10/20 CheXNet split, or a random split by patient with a seed",
+        description="NIH's own split, the 70/10/20 CheXNet split, a random split by patient with a seed, or one by a "
+        "hash of each patient, which new patients do not change",
     )
     shares: tuple[Part, Part, Part] = Field(
-        (0.7, 0.1, 0.2), description="shares of the patients in train, validation and test, only for `random`; sum 1"
+        (0.7, 0.1, 0.2),
+        description="shares of the patients in train, validation and test, only for `random` and `hashed`; sum 1",
     )
-    seed: Seed = Field(0, description="seed of a `random` split; other splits ignore it")
+    seed: Seed = Field(0, description="seed of a `random` or `hashed` split; other splits ignore it")
 
     @field_validator("shares")
     @classmethod
@@ -63,7 +72,7 @@ class Split:
     """A split of the images; equal to itself only, so that what was computed from it can be remembered.
 
     Attributes:
-        name: "official", "chexnet" or "random"; of images by class "given" or "random".
+        name: "official", "chexnet", "random" or "hashed"; of images by class "given" or "random".
         train: row indices of the training part, int64 ascending.
         val: row indices of the validation part.
         test: row indices of the test part.
@@ -83,7 +92,9 @@ def make_split(
     """Split n images by patient.
 
     A `random` split depends on the image names, on which images share a patient, and on the settings, but not on the
-    patient keys themselves. It keeps patients together who share a picture; a published split is taken as it is.
+    patient keys themselves. It keeps patients together who share a picture. A `hashed` split cannot, as a newcomer
+    would move the patient with whom a picture is shared, and a published split is taken as it is:
+    `count_in_several_parts` tells how many pictures stand in two parts.
 
     Args:
         settings: which split.
@@ -100,12 +111,14 @@ def make_split(
     """
     if settings.name == "random":
         part_of_row = _random_parts(settings, images, join_patients(images, patients, same_pixels))
+    elif settings.name == "hashed":
+        part_of_row = _hashed_parts(settings, patients)
     else:
         part_of_row = _known_parts(settings.name, patients)
     rows = {part: np.flatnonzero(part_of_row == number) for number, part in enumerate(PARTS)}
     for part in PARTS:
         if not len(rows[part]):
-            remedy = "raise its share" if settings.name == "random" else "use --split random"
+            remedy = "use --split random" if settings.name in KNOWN else "raise its share, or add patients"
             raise DataError(f"split {settings.name!r} gives part {part} none of the {len(images)} images; {remedy}")
     check_disjoint(rows, images, patients)
     return Split(settings.name, **rows, fingerprint=parts_fingerprint(rows, images))
@@ -176,6 +189,16 @@ def _random_parts(settings: SplitSettings, images: np.ndarray, patients: np.ndar
     part_of_patient[drawn[:test]] = PARTS.index("test")
     part_of_patient[drawn[test : test + val]] = PARTS.index("val")
     return part_of_patient[patient_of_row]
+
+
+def _hashed_parts(settings: SplitSettings, patients: np.ndarray) -> np.ndarray:
+    """Give each patient a place in [0, 1) by a hash: first the share of test, then validation; return (n,) parts."""
+    seed = settings.seed.to_bytes(8, "little")
+    hashes = {patient: hashlib.blake2b(patient.encode(), digest_size=8, key=seed) for patient in set(patients.tolist())}
+    place = {patient: int.from_bytes(found.digest(), "little") / 2**64 for patient, found in hashes.items()}
+    _, val, test = settings.shares
+    order = np.array([PARTS.index(part) for part in ("test", "val", "train")])
+    return order[np.searchsorted([test, test + val], [place[key] for key in patients.tolist()], side="right")]
 
 
 def _known_parts(name: str, patients: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ from data_prep.errors import DataError
 from data_prep.labels.patients import CHESTXRAY14, PUBLIC_KEY, patient_keys
 from data_prep.labels.splits import (
     PARTS,
+    Split,
     SplitSettings,
     check_disjoint,
     count_in_several_parts,
@@ -60,6 +61,63 @@ def test_neither_the_secret_nor_the_order_of_rows_changes_a_random_split(seed: i
     ]
     assert len({split.fingerprint for split in splits}) == 1
     assert set(images[splits[0].val]) == set(images[order][splits[2].val])
+
+
+people = st.sets(st.text("0123456789abcdef", min_size=4, max_size=8), min_size=150, max_size=300)
+HASHED = SplitSettings(name="hashed", shares=(0.5, 0.25, 0.25))
+
+
+def parts_of(split: Split, patients: np.ndarray) -> dict[str, str]:
+    return {patient: part for part in PARTS for patient in patients[getattr(split, part)].tolist()}
+
+
+@given(people, people)
+def test_newcomers_move_nobody_in_a_hashed_split(here: set[str], newcomers: set[str]) -> None:
+    before, after = (np.array(sorted(known)) for known in (here, here | newcomers))
+    first, second = (parts_of(make_split(HASHED, who, who), who) for who in (before, after))
+    assert {patient: second[patient] for patient in here} == first
+    assert set(second) == here | newcomers
+
+
+def test_newcomers_move_others_in_a_random_split() -> None:
+    patients = np.array([f"{number:04d}" for number in range(201)])
+    first, second = (parts_of(make_split(SplitSettings(), who, who), who) for who in (patients[:-1], patients))
+    assert any(first[patient] != second[patient] for patient in first)
+
+
+@pytest.mark.parametrize("shares", [(0.7, 0.1, 0.2), (0.5, 0.25, 0.25), (0.1, 0.8, 0.1)])
+@pytest.mark.parametrize("seed", [0, 1, 2**32 - 1])
+def test_a_hashed_split_has_its_shares_up_to_chance(shares: tuple[float, float, float], seed: int) -> None:
+    p = 20_000
+    patients = patient_keys(np.arange(p).astype(np.str_), "here", SECRETS[0])
+    split = make_split(SplitSettings(name="hashed", shares=shares, seed=seed), patients, patients)
+    for part, share in zip(PARTS, shares, strict=True):
+        assert abs(len(getattr(split, part)) - p * share) < 4 * (p * share * (1 - share)) ** 0.5
+
+
+def test_another_seed_gives_another_hashed_split_and_a_smaller_test_part_only_shrinks() -> None:
+    patients = np.array([f"{number:04d}" for number in range(300)])
+
+    def test_part(seed: int, test: float) -> set[int]:
+        settings = SplitSettings(name="hashed", shares=(0.8 - test, 0.2, test), seed=seed)
+        return set(make_split(settings, patients, patients).test.tolist())
+
+    assert test_part(0, 0.3) != test_part(1, 0.3)
+    assert test_part(0, 0.1) < test_part(0, 0.3)
+
+
+def test_a_hashed_split_leaves_patients_who_share_a_picture_where_they_are_and_counts_the_picture() -> None:
+    patients = np.array([f"{number:04d}" for number in range(60)])
+    alone = make_split(HASHED, patients, patients)
+    pair = [str(patients[alone.train[0]]), str(patients[alone.test[0]])]
+    assert make_split(HASHED, patients, patients, [pair]).fingerprint == alone.fingerprint
+    assert count_in_several_parts(alone, patients, [pair]) == 1
+
+
+def test_a_part_that_nobody_is_hashed_into_is_named_with_the_remedy() -> None:
+    patients = np.array(["a", "b", "c"])
+    with pytest.raises(DataError, match=r"gives part .* none of the 3 images; raise its share, or add patients"):
+        make_split(SplitSettings(name="hashed", shares=(0.98, 0.01, 0.01)), patients, patients)
 
 
 def test_the_fingerprint_is_of_the_partition_and_nothing_else() -> None:
