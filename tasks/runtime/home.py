@@ -13,8 +13,8 @@ from data_prep.errors import DataError
 KEY_BYTES = 32
 LEAST_FREE_MB = 200  # less is used up by the databases and checkpoints of one small study
 OWN = frozenset(
-    {"arms", "downloads", "mlflow", "mlflow-artifacts", "patient", "phantoms", "prefect", "stores", "texts"}
-    | {"theory", "tokens"}
+    {"arms", "downloads", "mlflow", "mlflow-artifacts", "nights", "patient", "phantoms", "prefect", "stores"}
+    | {"texts", "theory", "tokens"}
 )
 """What medmtl keeps in MEDMTL_HOME, by the part of the name before the first dot."""
 
@@ -27,6 +27,7 @@ class Home:
         self.phantoms = root / "phantoms"  # rendered phantoms, one folder per hash of their settings
         self.stores = root / "stores"  # stores of decoded images, one folder per hash of their inputs
         self.arms = root / "arms"  # checkpoints of unfinished arms; a finished arm is kept in MLflow only
+        self.nights = root / "nights"  # of each series of the nightly pipeline, when its images were first seen
         self.texts = root / "texts"  # downloaded text benchmarks and encoders, and word vectors, one folder each
         self.tokens = root / "tokens"  # tokenised texts, one file per content hash
         self.prefect = root / "prefect"  # Prefect's database and cached results, unless PREFECT_API_URL names a server
