@@ -1,1 +1,1 @@
-"""The nightly pipeline: what is new, whether it drifts, a challenger, the gate, and the pages of a night and a series."""
+"""The nightly pipeline: what is new, does it drift, a challenger, the gate, the pages of a night and a series."""
