@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from data_prep.errors import DataError
-from tasks.runtime.processes import has_exited, process_name
+from tasks.runtime.lease import has_ended, lease_name
 
 UNFINISHED = ".unfinished"
 
@@ -23,9 +23,9 @@ def write_atomically(path: Path, content: bytes) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     for leftover in path.parent.glob(f"{glob.escape(path.name)}.*{UNFINISHED}"):
-        if has_exited(leftover.name[len(path.name) + 1 : -len(UNFINISHED)]):
+        if has_ended(leftover.name[len(path.name) + 1 : -len(UNFINISHED)]):
             leftover.unlink(missing_ok=True)
-    unfinished = path.with_name(f"{path.name}.{process_name()}{UNFINISHED}")
+    unfinished = path.with_name(f"{path.name}.{lease_name()}{UNFINISHED}")
     try:
         with unfinished.open("wb") as file:
             file.write(content)

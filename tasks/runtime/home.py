@@ -13,8 +13,8 @@ from data_prep.errors import DataError
 KEY_BYTES = 32
 LEAST_FREE_MB = 200  # less is used up by the databases and checkpoints of one small study
 OWN = frozenset(
-    {"arms", "downloads", "mlflow", "mlflow-artifacts", "nights", "patient", "phantoms", "prefect", "stores"}
-    | {"texts", "theory", "tokens"}
+    {"arms", "downloads", "leases", "mlflow", "mlflow-artifacts", "nights", "patient", "phantoms", "pixels", "prefect"}
+    | {"stores", "texts", "theory", "tokens"}
 )
 """What medmtl keeps in MEDMTL_HOME, by the part of the name before the first dot."""
 

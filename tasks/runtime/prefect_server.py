@@ -27,9 +27,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.error import HTTPError
 
 from tasks.runtime.interrupts import STOP_SIGNALS
+from tasks.runtime.lease import has_ended, lease_name
 from tasks.runtime.part_errors import RESUME, ServerError, reason
 from tasks.runtime.prefect_app import PASSWORD, authorization
-from tasks.runtime.processes import has_exited, process_name
 from tasks.runtime.progress import LOGGER
 from tasks.runtime.servers import check_prefect, environment
 from tasks.runtime.sqlite_check import PREFECT, check_database
@@ -43,7 +43,7 @@ START_SECONDS = 120.0  # 20 were measured with a cold disk and two busy cores
 FINAL_STATE_SECONDS = 20.0  # task states pass through an event queue and arrive within a second or two
 HISTORY_SECONDS = 5.0  # the most that each step of looking for runs of killed commands may take
 PAGE = 200  # the server's maximum
-TAG = "process:"  # begins the tag of a flow run that names its process
+TAG = "lease:"  # begins the tag of a flow run that names its process
 UNFINISHED = ("SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING")
 BUSY_RETRIES = "5"  # of a request that our own server is too busy for (503); once it has ended it says so (410)
 LOG_LINE = 200  # characters of the server's log in an error line
@@ -211,7 +211,7 @@ def wait_until_up(url: str, seconds: float = START_SECONDS) -> None:
 
 def process_tag() -> str:
     """Return the tag of this process's flow runs, by which a later command finds the runs of a killed one."""
-    return f"{TAG}{process_name()}"
+    return f"{TAG}{lease_name()}"
 
 
 def wait_for_final_states(seconds: float = FINAL_STATE_SECONDS) -> None:
@@ -270,7 +270,7 @@ def _orphans(client: "SyncPrefectClient") -> "list[FlowRun | TaskRun]":
     tasks, flows = _unfinished_runs(client, {})
     of_tasks = FlowRunFilter.model_validate({"id": {"any_": list({run.flow_run_id for run in tasks})}})
     parents = _readable(partial(client.read_flow_runs, flow_run_filter=of_tasks)) if tasks else []
-    killed = {run.id for run in (*flows, *parents) if any(has_exited(tag.removeprefix(TAG)) for tag in run.tags)}
+    killed = {run.id for run in (*flows, *parents) if any(has_ended(tag.removeprefix(TAG)) for tag in run.tags)}
     return [*(run for run in tasks if run.flow_run_id in killed), *(run for run in flows if run.id in killed)]
 
 
