@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 from typing import Annotated, Self
 
-from prefect import flow
 from pydantic import Field, model_validator
 
 from data_prep.labels.class_split import ClassSplitSettings
@@ -28,6 +27,7 @@ from tasks.data.ingest import check_images
 from tasks.engine.dry_run import dry_run
 from tasks.engine.study import run_study
 from tasks.images.policy_contrasts import baseline_policy
+from tasks.runtime.pipeline import pipeline
 from tasks.runtime.run_folder import prepare_run_folder
 
 
@@ -73,8 +73,14 @@ class ClassifySettings(PolicyStudySettings):
             )
         return self
 
+    @property
+    def title(self) -> str:
+        """See the base class."""
+        data = f"{self.data.name} {self.data.pixels} px"
+        return f"classify · {data} · {self.network.backbone} · {len(self.policies)} policies · {self.seeds} seeds"
 
-@flow(name="classify")
+
+@pipeline("classify")
 def classify(
     settings: ClassifySettings = ClassifySettings(), out: Path | None = None, force: bool = False
 ) -> Path | None:
@@ -101,11 +107,7 @@ def classify(
     if folder is None:
         dry_run(plan.arms, settings.runner, kind.epoch_seconds)
         return None
-    data, backbone = settings.data, settings.network.backbone
-    title = f"classify · {data.name} {data.pixels} px · {backbone} · {len(settings.policies)} policies"
-    report, _ = run_study(
-        kind, plan, settings, settings.runner, title=f"{title} · {settings.seeds} seeds", folder=folder, begun=begun
-    )
+    report, _ = run_study(kind, plan, settings, settings.runner, title=settings.title, folder=folder, begun=begun)
     return report
 
 

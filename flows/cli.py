@@ -10,7 +10,6 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -55,23 +54,15 @@ class FlowCommand(click.Command):
     def run(self, config: Path | None, out: Path | None, force: bool, **flags: Any) -> None:
         """Start a Prefect server if needed, make the settings, and run the flow."""
         from tasks.runtime.home import home
-        from tasks.runtime.prefect_server import mark_orphans_crashed, prefect_server, process_tag, wait_until_up
-        from tasks.runtime.progress import LOGGER, configure_logging
-        from tasks.runtime.servers import check_mlflow
+        from tasks.runtime.prefect_server import prefect_server, wait_until_up
+        from tasks.runtime.progress import configure_logging
 
         configure_logging()
-        home().check_space()
-        with ExitStack() as stack:
-            url = stack.enter_context(prefect_server(home().prefect))
-            check_mlflow(home().tracking_uri)
+        home().check_space()  # the server's database needs some
+        with prefect_server(home().prefect) as url:
             model = self.settings()  # imports torch while the server starts
             settings = compose(model, config, {f"--{name.replace('_', '-')}": value for name, value in flags.items()})
             wait_until_up(url)
-            if orphans := mark_orphans_crashed():
-                LOGGER.info("%d Prefect runs of killed commands are now marked as crashed", orphans)
-            from prefect import tags
-
-            stack.enter_context(tags(process_tag()))
             flow: Callable[..., Any] = getattr(importlib.import_module(self.module), str(self.name))
             flow(settings, out=out, force=force)
 
@@ -173,7 +164,7 @@ def main() -> None:
     The code is 0 after success, 2 for bad input (one line), 130 if interrupted and resumable, and 1 after any other
     error: one line for a server or database that failed meanwhile, otherwise a traceback.
     """
-    os.umask(0o077)  # what is made from patients is for its owner only
+    os.umask(0o077)  # what Prefect's server writes is for its owner only; a flow does the same itself
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # SIGTERM is handled like Ctrl-C
     code = exit_code(sys.argv[1:])
     if code == FAILED:

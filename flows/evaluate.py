@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from prefect import flow
 from pydantic import Field
 
 from data_prep.labels.splits import SplitSettings
@@ -11,6 +10,7 @@ from flows.settings import FlowSettings
 from tasks.data.ingest import DataSettings
 from tasks.images.evaluation_report import report_evaluation
 from tasks.images.promotion import PromotionSettings, check_registered, evaluate_models
+from tasks.runtime.pipeline import pipeline
 from tasks.runtime.run_folder import prepare_run_folder
 from tasks.runtime.settings import ModelName
 
@@ -23,8 +23,13 @@ class EvaluateSettings(FlowSettings):
     model_name: ModelName = Field("medmtl", description="name of the model in MLflow's registry")
     promotion: PromotionSettings = Field(PromotionSettings(), description="when the challenger becomes champion")
 
+    @property
+    def title(self) -> str:
+        """See the base class."""
+        return f"evaluate · {self.data.name} {self.data.size} px · {self.model_name}"
 
-@flow(name="evaluate")
+
+@pipeline("evaluate")
 def evaluate(settings: EvaluateSettings = EvaluateSettings(), out: Path | None = None, force: bool = False) -> Path:
     """Score champion and challenger, promote the challenger if the rule allows; return the report's path."""
     folder = prepare_run_folder(out, "evaluate", settings, force)

@@ -7,7 +7,6 @@ with and without alignment of the task embeddings, compared with single-task net
 from pathlib import Path
 from typing import Literal, Self
 
-from prefect import flow
 from pydantic import Field, model_validator
 
 from flows.text_study import TextStudySettings, run_text_study
@@ -15,6 +14,7 @@ from models.networks.pretrained_encoder import PretrainedSettings
 from models.training.text_training import FINE_TUNING, TextTrainingSettings
 from tasks.data.pretrained import prepare_encoder
 from tasks.data.texts import GlueData, prepare_texts
+from tasks.runtime.pipeline import pipeline
 from tasks.runtime.run_folder import prepare_run_folder
 from tasks.text.plan import Experiment, TextPlanSettings, check_tasks
 
@@ -51,8 +51,13 @@ class GlueSettings(TextStudySettings):
         check_tasks(self.experiments, self.data.tasks)
         return self
 
+    @property
+    def title(self) -> str:
+        """See the base class."""
+        return f"glue · {self.experiment} · {Path(self.encoder).name} · {self.seeds} seeds"
 
-@flow(name="glue")
+
+@pipeline("glue")
 def glue(settings: GlueSettings = GlueSettings(), out: Path | None = None, force: bool = False) -> Path:
     """Run a GLUE study and return its report's path. Finished arms are reused, unfinished ones are resumed."""
     folder = prepare_run_folder(out, "glue", settings, force)
@@ -67,5 +72,4 @@ def glue(settings: GlueSettings = GlueSettings(), out: Path | None = None, force
         pretrained=encoder,
         control=settings.control,
     )
-    title = f"glue · {settings.experiment} · {encoder.name} · {settings.seeds} seeds"
-    return run_text_study(settings, data, settings.experiments, plan_settings, title, folder)
+    return run_text_study(settings, data, settings.experiments, plan_settings, folder)

@@ -3,7 +3,6 @@
 import time
 from pathlib import Path
 
-from prefect import flow
 from pydantic import Field
 
 from data_prep.labels.patients import CHESTXRAY14
@@ -20,6 +19,7 @@ from tasks.data.ingest import (
     render_phantom,
 )
 from tasks.data.ingest_report import report_ingest
+from tasks.runtime.pipeline import pipeline
 from tasks.runtime.run_folder import prepare_run_folder
 
 
@@ -28,8 +28,13 @@ class IngestSettings(FlowSettings):
 
     data: DataSettings = Field(DataSettings(), description="images and labels")
 
+    @property
+    def title(self) -> str:
+        """See the base class."""
+        return f"ingest · {self.data.name} {self.data.size} px"
 
-@flow(name="ingest")
+
+@pipeline("ingest")
 def ingest(settings: IngestSettings = IngestSettings(), out: Path | None = None, force: bool = False) -> StoreRef:
     """Build the store of a source, unless it is there already, and report on it in `out`; return the store."""
     begun = time.monotonic()

@@ -7,7 +7,6 @@ to the others, and the capacity of the shared module, compared with single-task 
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from prefect import flow
 from pydantic import Field, field_validator, model_validator
 
 from data_prep.settings import named_once
@@ -18,6 +17,7 @@ from models.networks.word_encoders import CnnSettings, LstmSettings, MlpSettings
 from models.training.text_training import TextTrainingSettings
 from tasks.data.pretrained import prepare_vectors
 from tasks.data.texts import SentimentData, prepare_texts
+from tasks.runtime.pipeline import pipeline
 from tasks.runtime.run_folder import prepare_run_folder
 from tasks.text.plan import TextPlanSettings, check_tasks
 
@@ -88,8 +88,15 @@ class SentimentSettings(TextStudySettings):
         check_tasks([self.experiment], self.data.tasks, self.source)
         return self
 
+    @property
+    def title(self) -> str:
+        """See the base class."""
+        limit = f" · at most {self.data.limit} sentences" if self.data.limit else ""
+        policies = "" if self.policies == (NO_POLICY,) else f" · {len(self.policies)} policies"
+        return f"sentiment · {self.experiment} · {self.encoder.kind}{limit}{policies} · {self.seeds} seeds"
 
-@flow(name="sentiment")
+
+@pipeline("sentiment")
 def sentiment(settings: SentimentSettings = SentimentSettings(), out: Path | None = None, force: bool = False) -> Path:
     """Run a sentiment study and return its report's path. Finished arms are reused, unfinished ones are resumed."""
     folder = prepare_run_folder(out, "sentiment", settings, force)
@@ -110,7 +117,4 @@ def sentiment(settings: SentimentSettings = SentimentSettings(), out: Path | Non
         policies=settings.policies,
         floor=settings.floor,
     )
-    limit = f" · at most {data.limit} sentences" if data.limit else ""
-    policies = "" if settings.policies == (NO_POLICY,) else f" · {len(settings.policies)} policies"
-    title = f"sentiment · {settings.experiment} · {settings.encoder.kind}{limit}{policies} · {settings.seeds} seeds"
-    return run_text_study(settings, data, [settings.experiment], plan_settings, title, folder)
+    return run_text_study(settings, data, [settings.experiment], plan_settings, folder)

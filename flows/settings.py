@@ -1,5 +1,6 @@
 """A flow's settings from command-line flags and a YAML file."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +17,13 @@ from tasks.runtime.settings import Settings
 Model = TypeVar("Model", bound=BaseModel)
 
 
-class FlowSettings(Settings):
+class FlowSettings(Settings, ABC):
     """The base class of a flow's settings."""
+
+    @property
+    @abstractmethod
+    def title(self) -> str:
+        """The flow, the data and the method in one line: the name of its runs, before their date."""
 
     @model_validator(mode="before")
     @classmethod

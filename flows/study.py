@@ -11,7 +11,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Self
 
-from prefect import flow
 from pydantic import Field, model_validator
 
 from data_prep.noise.protocols import SEEDS_APART, AllProtocol, PairsProtocol, ProtocolSettings
@@ -25,6 +24,7 @@ from tasks.engine.study import run_study
 from tasks.images.model_registry import best_arm, register_model
 from tasks.images.plan import with_sources
 from tasks.images.policy_contrasts import baseline_policy
+from tasks.runtime.pipeline import pipeline
 from tasks.runtime.run_folder import prepare_run_folder
 from tasks.runtime.settings import ModelName
 
@@ -80,8 +80,13 @@ class StudySettings(ImageStudySettings, PolicyStudySettings):
             baseline_policy(self.policies, self.baseline_policy),
         )
 
+    @property
+    def title(self) -> str:
+        """See the base class."""
+        return f"study · {self.varied.describe(self, self.protocol.name)} · {self.seeds} seeds"
 
-@flow(name="study")
+
+@pipeline("study")
 def study(settings: StudySettings = StudySettings(), out: Path | None = None, force: bool = False) -> Path | None:
     """Run a study and return its report's path. Finished arms are reused, unfinished ones are resumed.
 
@@ -94,10 +99,9 @@ def study(settings: StudySettings = StudySettings(), out: Path | None = None, fo
             dry_run(plan.arms, settings.runner, kind.epoch_seconds)
         return None
     folder = prepare_run_folder(out, "study", settings, force)
-    title = f"study · {varied.describe(settings, settings.protocol.name)} · {settings.seeds} seeds"
     begun = time.monotonic()
     kind, plan = plan_image_study(settings, folder, varied)
-    report, done = run_study(kind, plan, settings, settings.runner, title=title, folder=folder, begun=begun)
+    report, done = run_study(kind, plan, settings, settings.runner, title=settings.title, folder=folder, begun=begun)
     if settings.model_name:
         register_model(best_arm([arm.run_id for arm in done.values()]), settings.model_name)
     return report

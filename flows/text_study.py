@@ -54,7 +54,6 @@ def run_text_study(
     data: SentimentData | GlueData,
     experiments: Sequence[Experiment],
     plan_settings: TextPlanSettings,
-    title: str,
     folder: Path,
 ) -> Path:
     """Train the arms of the comparisons, compare them, and return the path of the report in `folder`.
@@ -65,5 +64,7 @@ def run_text_study(
     seeds = range(settings.seed, settings.seed + settings.seeds)
     threads = settings.runner.threads_per_arm(settings.device)
     plan = plan_texts(data, experiments, plan_settings, seeds, settings.device, threads)
-    report, _ = run_study(TextKind(data), plan, settings, settings.runner, title=title, folder=folder, begun=begun)
+    report, _ = run_study(
+        TextKind(data), plan, settings, settings.runner, title=settings.title, folder=folder, begun=begun
+    )
     return report

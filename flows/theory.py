@@ -7,12 +7,12 @@ classification and ReLU. Data augmentation: what a transformed sample and mixup 
 import time
 from pathlib import Path
 
-from prefect import flow
 from pydantic import Field
 
 from data_prep.settings import Seed
 from flows.settings import FlowSettings
 from tasks.arms.mlflow_runs import study_run
+from tasks.runtime.pipeline import pipeline
 from tasks.runtime.run_folder import prepare_run_folder
 from tasks.runtime.settings import AbsolutePath
 from tasks.theory.augmentation_computations import AugmentationSettings, augmentation_computations
@@ -47,8 +47,13 @@ class TheorySettings(FlowSettings):
         description="number of seeds for the slowest computations: the map, and Figure 3 for nonlinear tasks",
     )
 
+    @property
+    def title(self) -> str:
+        """See the base class."""
+        return f"theory · {self.seeds} seeds"
 
-@flow(name="theory")
+
+@pipeline("theory")
 def theory(settings: TheorySettings = TheorySettings(), out: Path | None = None, force: bool = False) -> Path:
     """Run the computations and return the report's path. Parts that were computed before are reused."""
     begun = time.monotonic()
@@ -57,7 +62,7 @@ def theory(settings: TheorySettings = TheorySettings(), out: Path | None = None,
     digits = read_digits(settings.digits) if settings.digits else None
     computations = transfer_computations(settings.experiments, seeds, seeds_of_slow)
     computations |= augmentation_computations(settings.augmentation, digits, seeds)
-    with study_run(f"theory · {settings.seeds} seeds", settings) as run_id:
+    with study_run(settings.title, settings) as run_id:
         results, reused = compute(computations)
         config = settings.model_dump(mode="json")
         return report_theory(results, reused, settings.experiments, digits, config, run_id, begun, folder)

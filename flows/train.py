@@ -4,7 +4,6 @@ import time
 from pathlib import Path
 from typing import Self
 
-from prefect import flow
 from pydantic import Field, model_validator
 
 from data_prep.noise.protocols import AllProtocol
@@ -17,6 +16,7 @@ from tasks.engine.study import run_study
 from tasks.images.model_registry import register_model
 from tasks.images.plan import with_sources
 from tasks.images.profiling import profile_arm
+from tasks.runtime.pipeline import pipeline
 from tasks.runtime.run_folder import prepare_run_folder
 from tasks.runtime.settings import ModelName
 
@@ -48,18 +48,26 @@ class TrainSettings(ImageStudySettings):
             raise ValueError(f"a step is profiled on one device; got devices: {self.training.devices}; set devices: 1")
         return self
 
+    @property
+    def varied(self) -> Varied:
+        """What the arms differ in: there is one."""
+        protocol = AllProtocol(noise=(self.noise,), noisy_labels=self.noisy_labels)
+        return Varied((self.method,), (self.policy,), protocol)
 
-@flow(name="train")
+    @property
+    def title(self) -> str:
+        """See the base class."""
+        return f"train · {self.varied.describe(self, self.noise.name)} · seed {self.seed}"
+
+
+@pipeline("train")
 def train(settings: TrainSettings = TrainSettings(), out: Path | None = None, force: bool = False) -> Path:
     """Train one model and register it; return the path of its report, or of the profile if `profile` is set."""
     folder = prepare_run_folder(out, "train", settings, force)
     begun = time.monotonic()
-    protocol = AllProtocol(noise=(settings.noise,), noisy_labels=settings.noisy_labels)
-    varied = Varied((settings.method,), (settings.policy,), protocol)
-    kind, plan = plan_image_study(settings, folder, varied)
+    kind, plan = plan_image_study(settings, folder, settings.varied)
     if settings.profile:
         return profile_arm(plan.arms[-1], folder)
-    title = f"train · {varied.describe(settings, settings.noise.name)} · seed {settings.seed}"
-    report, done = run_study(kind, plan, settings, settings.runner, title=title, folder=folder, begun=begun)
+    report, done = run_study(kind, plan, settings, settings.runner, title=settings.title, folder=folder, begun=begun)
     register_model(done[plan.arms[-1].hash].run_id, settings.model_name)
     return report

@@ -3,7 +3,8 @@
 import glob
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +23,27 @@ def write_atomically(path: Path, content: bytes) -> None:
     that no longer run are removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    with _replacing(path) as unfinished, unfinished.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def link_atomically(link: Path, target: str) -> None:
+    """Make or change a symbolic link, to a name relative to its folder, so that there is always the old or the new."""
+    with _replacing(link) as unfinished:
+        unfinished.symlink_to(target)
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary name in the same folder, and rename it to `path` in the end."""
     for leftover in path.parent.glob(f"{glob.escape(path.name)}.*{UNFINISHED}"):
         if has_ended(leftover.name[len(path.name) + 1 : -len(UNFINISHED)]):
             leftover.unlink(missing_ok=True)
     unfinished = path.with_name(f"{path.name}.{lease_name()}{UNFINISHED}")
     try:
-        with unfinished.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        yield unfinished
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)

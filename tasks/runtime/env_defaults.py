@@ -12,12 +12,10 @@ DEFAULTS = {
     "DO_NOT_TRACK": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "RAY_USAGE_STATS_ENABLED": "0",
-    # the libraries' log lines: Prefect would repeat every failure before our own line. Our lines still reach Prefect
+    # the libraries' log lines: Prefect would repeat every failure before our own line
     "PREFECT_LOGGING_LEVEL": "CRITICAL",
     "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",  # what its threads could not send to a dead server, with contents
     "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
-    "PREFECT_LOGGING_EXTRA_LOGGERS": "medmtl",
-    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # our lines before a flow; they are on the terminal
     "MLFLOW_LOGGING_LEVEL": "ERROR",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     # A server that has ended is said after seconds: by default MLflow's client would try for four minutes, and

@@ -26,17 +26,23 @@ _lock = threading.Lock()
 def lease_name() -> str:
     """Return the name of this process's lease in its home, 'home:lease'; it is taken at the first call.
 
+    Then the leases of dead processes are cleared away, too.
+
     Raises:
         DataError: see `home`.
     """
     folder = _folder()
     with _lock:
         if folder not in _held:
+            of_home = _home_id(folder)
+            for left in folder.iterdir():
+                has_ended(f"{of_home}:{left.name}")
             lease = secrets.token_hex(8)
-            # the lock is there before the name is told to anyone, so no one can find it free too early
-            file = os.open(folder / lease, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            unlocked = folder / f"{lease}.new"
+            file = os.open(unlocked, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             fcntl.flock(file, fcntl.LOCK_EX)
-            _held[folder] = file, f"{_home_id(folder)}:{lease}"
+            unlocked.rename(folder / lease)  # only now, so that nobody finds it free
+            _held[folder] = file, f"{of_home}:{lease}"
         return _held[folder][1]
 
 

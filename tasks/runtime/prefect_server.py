@@ -41,10 +41,13 @@ if TYPE_CHECKING:
 SERVE = ("-m", "tasks.runtime.prefect_app")  # Python arguments of the child process; its socket's number follows
 START_SECONDS = 120.0  # 20 were measured with a cold disk and two busy cores
 FINAL_STATE_SECONDS = 20.0  # task states pass through an event queue and arrive within a second or two
+SETTLED_SECONDS = 60.0  # after the end of a flow run, the last states of its task runs have arrived
 HISTORY_SECONDS = 5.0  # the most that each step of looking for runs of killed commands may take
 PAGE = 200  # the server's maximum
-TAG = "lease:"  # begins the tag of a flow run that names its process
+TAG = "medmtl"  # of our flow runs
+LEASE_TAG = "lease:"  # begins the tag of a flow run that names its process
 UNFINISHED = ("SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING")
+BEGUN = ("RUNNING", "CANCELLING")
 BUSY_RETRIES = "5"  # of a request that our own server is too busy for (503); once it has ended it says so (410)
 LOG_LINE = 200  # characters of the server's log in an error line
 
@@ -76,6 +79,7 @@ def prefect_server(folder: Path) -> Iterator[str]:
     folder.mkdir(parents=True, exist_ok=True)
     os.environ["PREFECT_HOME"] = str(folder)
     server = _Server(folder / "server.log")
+    _started.add(server.url)
     client = {"PREFECT_API_URL": server.url, "PREFECT_API_AUTH_STRING": server.password}
     client["PREFECT_CLIENT_MAX_RETRIES"] = BUSY_RETRIES
     try:
@@ -182,6 +186,7 @@ class _Gone(BaseHTTPRequestHandler):
         """Write no log."""
 
 
+_started: set[str] = set()  # servers of this process
 _answered: set[str] = set()  # servers that have been up; waiting for another one is in vain
 
 
@@ -209,9 +214,23 @@ def wait_until_up(url: str, seconds: float = START_SECONDS) -> None:
     raise ServerError(f"no Prefect server answers at {url} after {seconds:.0f} s: its log is server.log in its folder")
 
 
-def process_tag() -> str:
-    """Return the tag of this process's flow runs, by which a later command finds the runs of a killed one."""
-    return f"{TAG}{lease_name()}"
+def is_private(url: str | None) -> bool:
+    """Tell whether a server is one that a command of this process has started; it has no pages to look at."""
+    return url in _started
+
+
+def run_tags() -> tuple[str, str]:
+    """Return the tags of this process's flow runs; the second is its lease, by which they are found after a kill."""
+    return TAG, f"{LEASE_TAG}{lease_name()}"
+
+
+def sign(client: "SyncPrefectClient", run: "FlowRun") -> None:
+    """Give a flow run the tags of this process, in the place of those of a process that had it before."""
+    others = {tag for tag in run.tags if not tag.startswith(LEASE_TAG)}
+    signed = sorted(others.union(run_tags()))
+    if signed != sorted(run.tags):
+        client.update_flow_run(run.id, tags=signed)
+        run.tags = signed
 
 
 def wait_for_final_states(seconds: float = FINAL_STATE_SECONDS) -> None:
@@ -223,7 +242,7 @@ def wait_for_final_states(seconds: float = FINAL_STATE_SECONDS) -> None:
     from prefect.logging.handlers import APILogHandler
 
     APILogHandler().flush()  # log lines are sent in batches; send the last one while the server still runs
-    ours = {"tags": {"all_": [process_tag()]}}
+    ours = {"tags": {"all_": [run_tags()[1]]}}
     deadline = time.monotonic() + seconds
     with _client() as client:
         while unfinished := sum(len(runs) for runs in _unfinished_runs(client, ours)):
@@ -270,8 +289,22 @@ def _orphans(client: "SyncPrefectClient") -> "list[FlowRun | TaskRun]":
     tasks, flows = _unfinished_runs(client, {})
     of_tasks = FlowRunFilter.model_validate({"id": {"any_": list({run.flow_run_id for run in tasks})}})
     parents = _readable(partial(client.read_flow_runs, flow_run_filter=of_tasks)) if tasks else []
-    killed = {run.id for run in (*flows, *parents) if any(has_ended(tag.removeprefix(TAG)) for tag in run.tags)}
+    killed = {run.id for run in (*flows, *parents) if _is_orphan(run) or _is_over(run)}
     return [*(run for run in tasks if run.flow_run_id in killed), *(run for run in flows if run.id in killed)]
+
+
+def _is_over(run: "FlowRun") -> bool:
+    """Tell whether a run of ours has ended for good, so that a task run still going on in its record does not."""
+    return TAG in run.tags and run.end_time is not None and time.time() - run.end_time.timestamp() > SETTLED_SECONDS
+
+
+def _is_orphan(run: "FlowRun") -> bool:
+    """Tell whether the process of a run has ended.
+
+    Before a worker's run begins, a process of it is still to come: it may carry the lease of the one before.
+    """
+    is_to_come = run.deployment_id and run.state_type and run.state_type.value in set(UNFINISHED) - set(BEGUN)
+    return not is_to_come and any(has_ended(tag.removeprefix(LEASE_TAG)) for tag in run.tags)
 
 
 def _unfinished_runs(

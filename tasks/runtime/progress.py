@@ -14,6 +14,7 @@ from rich.text import Text
 from tasks.runtime.escaping import escape_unprintable
 
 LOGGER = logging.getLogger("medmtl")
+LOGGER.setLevel(logging.INFO)  # also in a run that no command started
 LINE_SECONDS = 10.0  # without a terminal: the least time between two progress lines
 
 
@@ -43,7 +44,7 @@ _bars = rich_bars.Progress(
 )
 
 
-class _PrintableFormatter(logging.Formatter):
+class PrintableFormatter(logging.Formatter):
     """Shows characters that a terminal would obey, in names from outside, as their escapes."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -51,16 +52,15 @@ class _PrintableFormatter(logging.Formatter):
         return escape_unprintable(super().format(record))
 
 
-def configure_logging(level: int = logging.INFO) -> None:
+def configure_logging() -> None:
     """Send medmtl's log lines to standard error, above the progress bars if there are any."""
     if _console.is_terminal:
         handler: logging.Handler = RichHandler(console=_console, show_path=False, show_level=False, markup=False)
-        handler.setFormatter(_PrintableFormatter("%(message)s", datefmt="%H:%M:%S"))
+        handler.setFormatter(PrintableFormatter("%(message)s", datefmt="%H:%M:%S"))
     else:
         handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(_PrintableFormatter("%(asctime)s  %(message)s", datefmt="%H:%M:%S"))
+        handler.setFormatter(PrintableFormatter("%(asctime)s  %(message)s", datefmt="%H:%M:%S"))
     LOGGER.handlers[:] = [handler]
-    LOGGER.setLevel(level)
     LOGGER.propagate = False
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # no line for each attempt of a client of MLflow
     logging.raiseExceptions = False  # nor for each log line that Prefect's server, once it has ended, cannot take

@@ -12,7 +12,6 @@ import os
 import random
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -25,6 +24,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
+from uuid import UUID
 
 import numpy as np
 import pytest
@@ -60,7 +60,7 @@ WITH_IDS = re.compile(r"m-[0-9a-f]{32}|[0-9a-f]{32}|(?<=stores/)[0-9a-f]{16}")  
 class Start:
     """One start of a study."""
 
-    process: int
+    flow_runs: frozenset[UUID]  # of Prefect, none if it was killed before
     seconds: float
     killed_while: str | None  # a phase; none: not killed
     in_a_write: bool  # the kill left a half-written checkpoint
@@ -87,7 +87,7 @@ class Trial:
         self.starts: list[Start] = []
 
     def start(self, stop: Stop) -> Start:
-        begun = time.monotonic()
+        begun, left, known = time.monotonic(), half_written(self.arms), flow_runs()
         command = [sys.executable, "-m", "flows.cli", "study", "--config", "study.yaml", "--out", "out"]
         with (self.folder / "said").open("wb") as said, self._catching_states():
             process = subprocess.Popen(
@@ -98,8 +98,8 @@ class Trial:
         killed = process.returncode == -signal.SIGKILL
         assert killed or process.returncode == 0, self.said()
         phase = self._phase() if killed else None
-        in_a_write = bool(half_written(self.arms, process.pid))
-        self.starts.append(Start(process.pid, time.monotonic() - begun, phase, in_a_write))
+        in_a_write = bool(half_written(self.arms) - left)
+        self.starts.append(Start(flow_runs() - known, time.monotonic() - begun, phase, in_a_write))
         return self.starts[-1]
 
     def said(self) -> str:
@@ -207,9 +207,9 @@ def arms_done(said: str) -> int:
     return said.count(": test AUC ") + said.count(": reused, trained before")
 
 
-def half_written(arms: Path, process: int) -> list[Path]:
-    """Checkpoints that the process has begun to write; those of processes before it may lie there too."""
-    return list(arms.glob(f"*/checkpoint.pt.*:{process}.unfinished"))
+def half_written(arms: Path) -> set[Path]:
+    """Checkpoints that a process has begun to write; those of killed processes lie there until the next write."""
+    return set(arms.glob("*/checkpoint.pt.*.unfinished"))
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -275,9 +275,9 @@ def kill_after(seconds: float, process: "subprocess.Popen[bytes]") -> None:
 
 def kill_in_a_write(arms: Path, number: int, process: "subprocess.Popen[bytes]") -> None:
     """Kill the process while the checkpoint of that number, counted from 1, is being written."""
-    being_written: set[Path] = set()
+    being_written = half_written(arms)
     while process.poll() is None:
-        now = set(half_written(arms, process.pid)) if arms.is_dir() else set()
+        now = half_written(arms)
         number -= len(now - being_written)
         being_written = now
         if number <= 0:
@@ -286,23 +286,30 @@ def kill_in_a_write(arms: Path, number: int, process: "subprocess.Popen[bytes]")
         time.sleep(0.0005)
 
 
-def prefect_states(process: int) -> tuple[list[str], list[str]]:
-    """The states of the flow runs of a process, and of their task runs."""
-    tag = f"process:{socket.gethostname()}:{process}"
+def flow_runs() -> frozenset[UUID]:
     with get_client(sync_client=True) as client:
-        flows = client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate({"tags": {"all_": [tag]}}))
-        of_these = TaskRunFilter.model_validate({"flow_run_id": {"any_": [run.id for run in flows]}})
-        tasks = client.read_task_runs(task_run_filter=of_these) if flows else []
+        return frozenset(run.id for run in client.read_flow_runs())
+
+
+def prefect_states(known: frozenset[UUID]) -> tuple[list[str], list[str]]:
+    """The states of some flow runs, and of their task runs."""
+    these = {"any_": list(known)}
+    with get_client(sync_client=True) as client:
+        flows = client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate({"id": these})) if known else []
+        of_these = TaskRunFilter.model_validate({"flow_run_id": these})
+        tasks = client.read_task_runs(task_run_filter=of_these) if known else []
     return [str(run.state and run.state.type.value) for run in flows], [
         str(r.state and r.state.type.value) for r in tasks
     ]
 
 
-def check_prefect(starts: list[Start]) -> None:
+def check_prefect(starts: list[Start], home: Path) -> None:
     if starts[-1].killed_while:
-        mark_orphans_crashed()  # as the next command would, whatever it does
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("MEDMTL_HOME", str(home))
+            mark_orphans_crashed()  # as the next command would, whatever it does
     for start in starts:
-        flows, tasks = prefect_states(start.process)
+        flows, tasks = prefect_states(start.flow_runs)
         if start.killed_while:
             assert set(flows) <= {"CRASHED", "COMPLETED"}, start
             assert set(tasks) <= {"CRASHED", "COMPLETED"}, start
@@ -359,7 +366,7 @@ def compare(trial: Trial, states: dict[tuple[str, int], set[str]], record: dict[
     found = trial.record()
     for name, expected in record.items():
         assert found[name] == expected, name
-    check_prefect(trial.starts)
+    check_prefect(trial.starts, trial.home)
 
 
 def tell(kills: list[Start], trials: int, seconds: float) -> None:

@@ -47,6 +47,16 @@ def test_a_process_lives_as_long_as_it_holds_its_lease_and_is_dead_after_any_end
     assert leases() <= {lease_name().partition(":")[2]}
 
 
+def test_a_new_lease_clears_away_those_of_the_dead() -> None:
+    (dead, _), (living, name) = holder(), holder()
+    dead.kill()
+    dead.wait()
+    own = lease_name()
+    assert leases() == {each.partition(":")[2] for each in (name, own)}
+    living.kill()
+    living.wait()
+
+
 def test_a_process_has_one_lease_in_a_home_and_lives_for_itself_too() -> None:
     assert lease_name() == lease_name()
     assert not has_ended(lease_name())

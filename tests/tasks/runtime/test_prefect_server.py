@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -19,7 +18,7 @@ COMMAND = textwrap.dedent("""
     from pathlib import Path
     from tasks.runtime.env_defaults import set_env_defaults
     set_env_defaults()
-    from tasks.runtime.prefect_server import mark_orphans_crashed, prefect_server, process_tag, wait_until_up
+    from tasks.runtime.prefect_server import mark_orphans_crashed, prefect_server, run_tags, wait_until_up
     with prefect_server(Path(sys.argv[1])) as url:
         from prefect import flow, get_client, tags, task
         wait_until_up(url)
@@ -41,7 +40,7 @@ COMMAND = textwrap.dedent("""
         def steps():
             return [step(number) for number in range(5)]
 
-        with tags(process_tag()):
+        with tags(*run_tags()):
             steps()
 """)
 
@@ -97,13 +96,12 @@ def spoil(folder: Path, statement: str, *values: str) -> None:
         database.commit()
 
 
-HOST = socket.gethostname()
 SPOILED = {
     "a seed that the server cannot give out": ("parameters = ?", json.dumps({"settings": {"seed": 2**64}})),
     "parameters that are no JSON": ("parameters = ?", "{"),
     "a state that there is not": ("state_type = ?", "NONSENSE"),
     "tags that are none": ("tags = ?", "7"),
-    "a process that cannot be": ("tags = ?", json.dumps([f"process:{HOST}:{n}" for n in (2**64, "²", "", "0", "-1")])),
+    "a process that cannot be": ("tags = ?", json.dumps([f"lease:{n}" for n in ("", ":", "²", "../../x", "0" * 33)])),
     "a time that is none": ("start_time = ?", "yesterday"),
 }
 

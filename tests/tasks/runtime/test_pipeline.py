@@ -1,4 +1,4 @@
-"""Prefect's logs keep the line of an error that a person can correct; of a bug they keep the traceback."""
+"""What Prefect shows of a run: its name, its lines, and of an error that a person can correct no more than its line."""
 
 import logging
 import sys
@@ -7,13 +7,12 @@ import pytest
 
 from data_prep.errors import DataError
 from models.errors import SettingError
-from tasks.runtime.run_logs import LOGGERS, keep_causes_out
+from tasks.runtime.pipeline import PREFECT_RUN_LOGGERS
 
 
-@pytest.mark.parametrize("name", LOGGERS)
+@pytest.mark.parametrize("name", PREFECT_RUN_LOGGERS)
 @pytest.mark.parametrize("kind", [DataError, SettingError, RuntimeError])
 def test_the_cause_of_what_a_person_can_correct_is_not_kept(name: str, kind: type[Exception]) -> None:
-    keep_causes_out()
     logger = logging.getLogger(name)
     try:
         raise kind("row 3 has no image") from OSError(2, "no such file", "Doe^Jane.dcm")
