@@ -12,13 +12,13 @@ import zipfile
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any, ClassVar, Self, TypeVar
 
-import mlflow
 import numpy as np
 import torch
 from filelock import FileLock, Timeout
@@ -27,12 +27,13 @@ from pydantic import BaseModel, ConfigDict
 
 from data_prep.errors import DataError
 from tasks.arms import mlflow_runs
-from tasks.arms.checkpoint_writer import AsyncCheckpointWriter
+from tasks.arms.checkpoint_writer import UNSENT, AsyncCheckpointWriter, Unsent
 from tasks.arms.runner import Device, uses_gpu
 from tasks.records.arms import ArmRecord, ConditionRecord
 from tasks.runtime.atomic_files import read_state, write_atomically
 from tasks.runtime.home import home
 from tasks.runtime.interrupts import interruptible
+from tasks.runtime.part_errors import is_away
 from tasks.runtime.progress import LOGGER, progress
 from tasks.runtime.readers_writer_lock import shared
 
@@ -97,8 +98,13 @@ class BaseArm(BaseModel):
 
     @property
     def title(self) -> str:
-        """The factors and the seed, as shown in MLflow, in Prefect and on the terminal."""
+        """The factors and the seed, as shown in MLflow (with data and date), in Prefect and on the terminal."""
         return f"{' · '.join(self.factors.values())} · seed {self.seed}"
+
+    @property
+    def data_title(self) -> str:
+        """The data in a few words, for the name of the arm's MLflow run; empty if the factors say it."""
+        return ""
 
     @property
     def paired_seed(self) -> int:
@@ -220,7 +226,8 @@ def _reuse_or_train(
         tags = {mlflow_runs.ARM_TAG: arm.hash, "medmtl.kind": "arm"} | (
             {mlflow_runs.PARENT_TAG: parent} if parent else {}
         )
-        run_id = mlflow_runs.create_run(experiment_id, arm.title, tags, arm.parameters())
+        name = " · ".join(filter(None, (arm.data_title, arm.title, f"{datetime.now():%Y-%m-%d %H:%M}")))
+        run_id = mlflow_runs.create_run(experiment_id, name, tags, arm.parameters())
     with mlflow_runs.active_run(run_id), progress(arm.title) as update, shared() as pause_for_exclusive:
 
         def on_step(done: int, total: int) -> None:
@@ -245,7 +252,7 @@ def _reuse_or_train(
 class ResumableEpochs:
     """An arm's epochs: resumed from the checkpoint, and each new epoch saved while the next one trains.
 
-    As a context manager, it waits at the end until the last epoch is written.
+    As a context manager, it waits at the end until the last epoch is written and all metrics are sent.
 
     Attributes:
         state: the training state from which to resume, or None at the start.
@@ -254,7 +261,6 @@ class ResumableEpochs:
 
     def __init__(self, arm: BaseArm, run_id: str) -> None:
         self._start = time.perf_counter()
-        self._run_id, self._writer = run_id, AsyncCheckpointWriter(run_id, arm.checkpoint)
         saved = read_state(arm.checkpoint)
         self.state: dict[str, Any] | None = saved["fit"] if saved else None
         self._earlier_seconds: float = saved["seconds"] if saved else 0.0
@@ -262,8 +268,11 @@ class ResumableEpochs:
         self.resumed_epochs = len(self._timestamps_ms)
         if saved:
             LOGGER.info("%s: goes on after epoch %d of %d", arm.title, self.resumed_epochs, arm.epochs)
-            # again, because a kill may have come between the checkpoint and its metrics
-            mlflow_runs.log_metrics(run_id, saved["metrics"], self.resumed_epochs, self._timestamps_ms[-1])
+        self._writer = AsyncCheckpointWriter(run_id, arm.checkpoint, self._unsent(saved) if saved else None)
+
+    def _unsent(self, saved: Mapping[str, Any]) -> Unsent:
+        """Return the metrics to send again, of a checkpoint of an older version those of its last epoch."""
+        return saved[UNSENT] if UNSENT in saved else {self.resumed_epochs: (self._timestamps_ms[-1], saved["metrics"])}
 
     def __enter__(self) -> Self:
         self._writer.__enter__()
@@ -283,7 +292,7 @@ class ResumableEpochs:
             state: the training state; it must not change after this call.
         """
         self._timestamps_ms.append(time.time_ns() // 1_000_000)
-        saved = {"fit": state, "timestamps_ms": list(self._timestamps_ms), "metrics": metrics, "seconds": self.seconds}
+        saved = {"fit": state, "timestamps_ms": list(self._timestamps_ms), "seconds": self.seconds}
         self._writer.save(saved, metrics, epoch, self._timestamps_ms[-1])
 
     @property
@@ -319,8 +328,8 @@ def log_results(
     mlflow_runs.log_metrics(run_id, known, record.best_epoch or 0, timestamp_ms)
     write_atomically(arm.folder / RECORD, record.model_dump_json(indent=1).encode())
     np.savez(arm.folder / PREDICTIONS, allow_pickle=False, **arrays)
-    mlflow.log_artifact(str(arm.folder / PREDICTIONS), "arm")
-    mlflow.log_artifact(str(arm.folder / RECORD), "arm")
+    mlflow_runs.log_artifact(str(arm.folder / PREDICTIONS), "arm")
+    mlflow_runs.log_artifact(str(arm.folder / RECORD), "arm")
 
 
 def read_arm(ref: ArmRef) -> tuple[ArmRecord, dict[str, np.ndarray]]:
@@ -331,12 +340,13 @@ def read_arm(ref: ArmRef) -> tuple[ArmRecord, dict[str, np.ndarray]]:
     """
     try:
         with TemporaryDirectory() as temporary:
-            artifacts = mlflow.artifacts.download_artifacts(run_id=ref.run_id, artifact_path="arm", dst_path=temporary)
-            folder = Path(artifacts)
+            folder = mlflow_runs.download(ref.run_id, "arm", temporary)
             record = ArmRecord.model_validate_json((folder / RECORD).read_text(encoding="utf-8"))
             with np.load(folder / PREDICTIONS, allow_pickle=False) as arrays:
                 return record.model_copy(update={"reused": ref.reused}), dict(arrays)
     except (MlflowException, OSError, ValueError, zipfile.BadZipFile) as error:
+        if is_away(error):
+            raise
         why = str(error).partition("\n")[0]
         raise DataError(
             f"MLflow has run {ref.run_id} but not its files, or not whole ({why}): delete the run in MLflow to train "

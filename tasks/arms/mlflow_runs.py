@@ -5,13 +5,14 @@ An arm's hash is a tag of its run, by which any study on the same MLflow store f
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import mlflow
 from filelock import FileLock
@@ -19,14 +20,16 @@ from mlflow.data.meta_dataset import MetaDataset
 from mlflow.data.sources import LocalArtifactDatasetSource
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.tracking import MlflowClient
+from prefect.runtime import flow_run
 from pydantic import BaseModel
 
 from data_prep.errors import DataError
+from tasks.arms.liveness import has_died, renewed, signature
+from tasks.arms.outages import patient
 from tasks.records.study import RunsRecord
 from tasks.runtime.escaping import LONGEST_KEY, escape_key, escape_unprintable
 from tasks.runtime.home import home
 from tasks.runtime.part_errors import reason
-from tasks.runtime.processes import has_exited, process_name
 from tasks.runtime.progress import LOGGER
 from tasks.runtime.servers import SQLITE, sqlite_path
 from tasks.runtime.sqlite_check import MLFLOW, check_database
@@ -35,12 +38,29 @@ EXPERIMENT = "medmtl"
 ARM_TAG = "medmtl.arm"
 STUDY_TAG = "medmtl.study"
 PARENT_TAG = "mlflow.parentRunId"  # MLflow's own tag for nested runs
-PROCESS_TAG = "medmtl.process"
+CREATED_TAG = "medmtl.created"  # a random number, by which a run is found whose id got lost on the way
+PREFECT_TAG = "medmtl.prefect_run"
+NOTE_TAG = "mlflow.note.content"  # MLflow shows it as the description of a run, in Markdown
+LONGEST_NOTE = 8000  # characters of a tag
 ORPHANS = 200  # runs of killed commands that one start looks at
 BATCH, PARAMS_BATCH = 1000, 100  # the most metrics, and parameters, that MLflow accepts in one call
 DIGEST = 32  # characters of a content hash that fit into MLflow's dataset table
 
 
+log_artifact = patient(mlflow.log_artifact)
+log_dict = patient(mlflow.log_dict)
+log_text = patient(mlflow.log_text)
+set_tags = patient(mlflow.set_tags)
+
+
+@patient
+def download(run_id: str | None, artifact: str, folder: Path | str | None = None) -> Path:
+    """Download an artifact of a run, a file or a folder, to a folder (a temporary one by default); return its path."""
+    destination = None if folder is None else str(folder)
+    return Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=artifact, dst_path=destination))
+
+
+@patient
 def connect() -> str:
     """Connect MLflow to the store of `home()`, and return the id of medmtl's experiment.
 
@@ -69,6 +89,7 @@ def connect() -> str:
     return experiment_id
 
 
+@patient
 def find_run(experiment_id: str, tag: str, value: str) -> Run | None:
     """Find the newest run, finished or not, whose tag has this value (an arm's or a study's hash); else None."""
     runs = MlflowClient().search_runs(
@@ -79,11 +100,17 @@ def find_run(experiment_id: str, tag: str, value: str) -> Run | None:
 
 def create_run(experiment_id: str, name: str, tags: Mapping[str, str], params: Mapping[str, Any]) -> str:
     """Create a run with tags and parameters (nested mappings are flattened with dots), and return its id."""
-    client = MlflowClient()
-    run = client.create_run(experiment_id, run_name=_shown(name), tags={**tags, PROCESS_TAG: process_name()})
-    return resume_run(run, params)
+    tags = {**tags, **signature(), **_prefect_tags(), CREATED_TAG: uuid4().hex}
+    return resume_run(_create(experiment_id, name, tags), params)
 
 
+@patient
+def _create(experiment_id: str, name: str, tags: Mapping[str, str]) -> Run:
+    known = find_run(experiment_id, CREATED_TAG, tags[CREATED_TAG])
+    return known or MlflowClient().create_run(experiment_id, run_name=_shown(name), tags=dict(tags))
+
+
+@patient
 def resume_run(run: Run, params: Mapping[str, Any]) -> str:
     """Log the parameters that an unfinished run does not have yet, because of a kill; return the run's id."""
     missing = [Param(key, str(value)) for key, value in flatten(params).items() if key not in run.data.params]
@@ -118,20 +145,43 @@ def study_run(title: str, settings: BaseModel) -> Iterator[str]:
 def active_run(run_id: str) -> Iterator[None]:
     """Make a run the active one; it ends FINISHED, FAILED after an exception, KILLED after Ctrl-C or SIGTERM.
 
-    `mlflow.start_run` as a context manager would end it FAILED in the last case too.
+    `mlflow.start_run` as a context manager would end it FAILED in the last case too. A run that cannot be ended because
+    MLflow's server is away ends KILLED at the start of the next command.
     """
-    client = MlflowClient()
-    client.log_batch(run_id, tags=[RunTag(PROCESS_TAG, process_name())])
+    _start(run_id)
+    with renewed(run_id):
+        try:
+            yield
+        except Exception:
+            _try_to_end(run_id, "FAILED", patient(_end))
+            raise
+        except BaseException:
+            _try_to_end(run_id, "KILLED", _end)  # who stops a command does not want to wait
+            raise
+        patient(_end)(run_id, "FINISHED")
+
+
+@patient
+def _start(run_id: str) -> None:
+    tags = signature() | _prefect_tags()
+    MlflowClient().log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
     mlflow.start_run(run_id=run_id, nested=True)
+
+
+def _end(run_id: str, status: str) -> None:
+    active = mlflow.active_run()
+    if active is not None and active.info.run_id == run_id:
+        mlflow.end_run(status)  # after this the run before is the active one, also if the server is away
+    else:
+        MlflowClient().set_terminated(run_id, status)
+
+
+def _try_to_end(run_id: str, status: str, end: Callable[[str, str], None]) -> None:
+    """End a run after an error, which a failure to do so must not hide."""
     try:
-        yield
-    except Exception:
-        mlflow.end_run("FAILED")
-        raise
-    except BaseException:
-        mlflow.end_run("KILLED")
-        raise
-    mlflow.end_run("FINISHED")
+        end(run_id, status)
+    except Exception as error:
+        LOGGER.info("MLflow %s: run %s is shown as running until the next command", reason(error), run_id[:8])
 
 
 def runs_record() -> RunsRecord:
@@ -139,17 +189,45 @@ def runs_record() -> RunsRecord:
 
     Contains no password, and no path of this machine.
     """
-    uri = home().tracking_uri
-    parts = urlsplit(uri)
-    if parts.scheme in ("http", "https"):
-        server = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
+    if (server := _server()) is not None:
         return RunsRecord(address=f"{server}/#/experiments/{connect()}/runs/")
     # MLflow itself sets MLFLOW_TRACKING_URI when it connects, so that it is set does not mean that the user set it
-    is_default = uri == f"sqlite:///{home().root / 'mlflow.db'}"
+    is_default = home().tracking_uri == f"sqlite:///{home().root / 'mlflow.db'}"
     store = "sqlite:///${MEDMTL_HOME:-$HOME/.medmtl}/mlflow.db" if is_default else "$MLFLOW_TRACKING_URI"
     return RunsRecord(command=f'mlflow ui --backend-store-uri "{store}"')
 
 
+def run_url(run_id: str) -> str | None:
+    """Return the address of a run's page on the MLflow server, without a password; None: the store has no server."""
+    server = _server()
+    return None if server is None else f"{server}/{run_anchor(experiment_of(run_id), run_id)}"
+
+
+def run_anchor(experiment_id: str, run_id: str) -> str:
+    """Return the address of a run's page relative to MLflow's own pages."""
+    return f"#/experiments/{experiment_id}/runs/{run_id}"
+
+
+@patient
+def experiment_of(run_id: str) -> str:
+    """Return the id of the experiment that a run is in."""
+    return str(MlflowClient().get_run(run_id).info.experiment_id)
+
+
+def _server() -> str | None:
+    parts = urlsplit(home().tracking_uri)
+    if parts.scheme not in ("http", "https"):
+        return None
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
+
+
+@patient
+def set_note(run_id: str, note: str) -> None:
+    """Set the description of a run, Markdown of at most `LONGEST_NOTE` characters that MLflow shows above all else."""
+    MlflowClient().set_tag(run_id, NOTE_TAG, note)
+
+
+@patient
 def log_metrics(run_id: str, metrics: Mapping[str, float], step: int, timestamp_ms: int) -> None:
     """Log metrics in batches, each under the key of its name (`tasks.runtime.escaping`). NaN is left out.
 
@@ -160,12 +238,18 @@ def log_metrics(run_id: str, metrics: Mapping[str, float], step: int, timestamp_
         MlflowClient().log_batch(run_id, metrics=rows[start : start + BATCH])
 
 
+@patient
 def log_dataset(name: str, path: Path, digest: str, context: str) -> None:
     """Log the files of a dataset and their content hash as an input of the active run; the context is its use."""
     source = LocalArtifactDatasetSource(path.as_uri())
     dataset = MetaDataset(source, name=_shown(name), digest=digest.removeprefix("sha256:")[:DIGEST])
     with FileLock(home().root / "mlflow.lock"):  # two arms at once would both create the row, and one would fail
         mlflow.log_input(dataset, context=context)
+
+
+def _prefect_tags() -> dict[str, str]:
+    """Return the tag that names the flow run of Prefect in which this is called, if it is in one."""
+    return {PREFECT_TAG: flow_run.id} if flow_run.id else {}
 
 
 def _shown(name: str) -> str:
@@ -206,7 +290,7 @@ def _end_orphans(client: MlflowClient, experiment_id: str) -> None:
     """Old records never stop a command: runs that cannot be read or ended stay as they are."""
     try:
         for run in client.search_runs([experiment_id], "attributes.status = 'RUNNING'", max_results=ORPHANS):
-            if has_exited(run.data.tags.get(PROCESS_TAG, "")):
+            if has_died(run.data.tags):
                 client.set_terminated(run.info.run_id, "KILLED")
     except Exception as error:
         _say_once(f"MLflow {reason(error)}: some runs of killed commands keep their state")

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-import mlflow
 import numpy as np
 from numpy.typing import NDArray
 
@@ -112,7 +111,7 @@ class ClassKind(Kind[ClassArm, ClassInputs, ClassFitted]):
         test = TaskTest(inputs.test.targets.numpy()[:, 0], names, (METRIC,))
         value, influence = task_score(test, predictions)
         log_model(inputs.network, inputs.store.classes)
-        mlflow.set_tags({"medmtl.compilation": fitted.compilation, "medmtl.placement": fitted.placement})
+        mlflow_runs.set_tags({"medmtl.compilation": fitted.compilation, "medmtl.placement": fitted.placement})
         steps = steps_per_epoch(len(inputs.train), arm.training.batch_size)
         facts = {"training_seconds": sum(report.seconds for report in fitted.history)} | _learnt(inputs)
         if fitted.test_scores:

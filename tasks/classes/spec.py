@@ -3,6 +3,7 @@
 from typing import Any, ClassVar
 
 from data_prep.labels.class_split import ClassSplitSettings
+from data_prep.store.store import Store
 from models.augmentation.natural_images import NaturalPolicySettings
 from models.augmentation.policies import NO_POLICY
 from models.networks.multitask import NetworkSettings
@@ -39,6 +40,11 @@ class ClassArm(BaseArm):
     network: NetworkSettings
     training: TrainingSettings
     score_tests: bool
+
+    @property
+    def data_title(self) -> str:
+        """See the base class."""
+        return f"{self.store.name} {Store.open(self.store.path).size} px"
 
     @property
     def epochs(self) -> int:

@@ -1,18 +1,19 @@
 """A whole study, from its plan to its report."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
 from tasks.arms.base import ArmRef, ArmT
-from tasks.arms.mlflow_runs import study_run
+from tasks.arms.mlflow_runs import LONGEST_NOTE, experiment_of, run_anchor, set_note, study_run
 from tasks.arms.runner import RunnerSettings
 from tasks.engine.compare import compare_arms
 from tasks.engine.kind import Kind
 from tasks.engine.plan import Plan
 from tasks.engine.publish import publish
-from tasks.engine.training import train_plan
+from tasks.engine.training import Outcome, train_plan
 
 
 def run_study(
@@ -41,5 +42,24 @@ def run_study(
     """
     with study_run(title, settings) as run_id:
         outcome = train_plan(kind, plan, run_id, runner)
+        set_note(run_id, arms_note(plan, outcome, experiment_of(run_id)))
         results = compare_arms(kind, plan, outcome, settings.model_dump(mode="json"), begun, folder)
         return publish(kind, results, run_id), outcome.finished
+
+
+def arms_note(plan: Plan[Any], outcome: Outcome, experiment_id: str) -> str:
+    """Return the study's arms as a table in Markdown with links to their MLflow runs, also to those of other studies.
+
+    MLflow lists under a study only the runs of the arms that it trained itself.
+    """
+    note, left = "| arm | |\n|---|---|", len(plan.arms)
+    for arm in plan.arms:
+        title = re.sub(r"([^\w\s])", r"\\\1", arm.title)
+        ref = outcome.finished.get(arm.hash)
+        done = "did not finish" if ref is None else "reused" if ref.reused else "trained"
+        row = f"\n| {title if ref is None else f'[{title}]({run_anchor(experiment_id, ref.run_id)})'} | {done} |"
+        rest = f"\n\n{left} more arms are in the report."
+        if len(note) + len(row) + len(rest) > LONGEST_NOTE:
+            return note + rest
+        note, left = note + row, left - 1
+    return note

@@ -4,12 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from mlflow.exceptions import MlflowException
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.context import TagsContext
 from prefect.futures import as_completed
-from prefect.states import State
 
 from models.errors import DivergenceError
 from models.training.peak_memory import PeakMemory
@@ -20,7 +18,6 @@ from tasks.engine.plan import Plan, resolve_sources
 from tasks.records.arms import ArmRecord, LabelRecord
 from tasks.records.scores import MeanRecord, score_records
 from tasks.runtime.interrupts import interrupt_all, interruptible
-from tasks.runtime.part_errors import is_gone
 from tasks.runtime.progress import LOGGER, progress
 
 _WITHOUT_SOURCE = "the arm whose network it needs did not finish"
@@ -38,19 +35,10 @@ class Outcome(NamedTuple):
     failed: list[ArmRecord]
 
 
-def _is_transient(_task: Any, _run: Any, state: State[Any]) -> bool:
-    """Tell whether another try can help: MLflow's server may be busy, and an arm resumes from its checkpoint."""
-    error = state.result(raise_on_failure=False)
-    return isinstance(error, (MlflowException, ConnectionError)) and not is_gone(error)
-
-
 @task(
     name="train arm",
     task_run_name="{arm.title}",
     cache_policy=NO_CACHE,  # finished arms are found in MLflow
-    retries=2,
-    retry_delay_seconds=[2, 20],
-    retry_condition_fn=_is_transient,
 )
 def train_arm(kind: Kind[ArmT, Any, Any], arm: ArmT, parent: str | None = None) -> ArmRef:
     """Train an arm, score it on its test items and log the results; reuse an arm that finished before.

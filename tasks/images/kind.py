@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-import mlflow
 import numpy as np
 from numpy.typing import NDArray
 
@@ -122,8 +121,8 @@ class ImageKind(Kind[ImageArm, ImageInputs, ImageFitted]):
         if arm.method == SOURCE:
             keep_network(arm, inputs.network.checkpoint())
         log_model(inputs.network)
-        mlflow.log_artifact(str(arm.mask.path), "noise")
-        mlflow.set_tags({"medmtl.compilation": fitted.compilation, "medmtl.placement": fitted.placement})
+        mlflow_runs.log_artifact(str(arm.mask.path), "noise")
+        mlflow_runs.set_tags({"medmtl.compilation": fitted.compilation, "medmtl.placement": fitted.placement})
         steps = steps_per_epoch(len(inputs.train), arm.training.batch_size)
         costs = {
             "step_seconds": float(np.median([report.seconds for report in fitted.history])) / steps,

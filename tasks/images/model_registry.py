@@ -19,6 +19,8 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from models.networks.multitask import MultiTaskNetwork, Probabilities
+from tasks.arms.mlflow_runs import log_dict
+from tasks.arms.outages import patient
 from tasks.runtime.escaping import escape_key
 from tasks.runtime.progress import LOGGER
 from tasks.runtime.readers_writer_lock import exclusive
@@ -26,8 +28,11 @@ from tasks.runtime.readers_writer_lock import exclusive
 NAME = "model"
 MODEL_FACTS = "medmtl.json"
 CHAMPION, CHALLENGER = "champion", "challenger"  # aliases in the registry, see `tasks.images.promotion`
+PROMOTION_TAG = "medmtl.promotion"  # of a version: what became of it as a challenger
+_TREATED = {CHAMPION, CHALLENGER, PROMOTION_TAG}
 
 
+@patient
 def log_model(network: MultiTaskNetwork, classes: Sequence[str] = ()) -> None:
     """Log a trained network as a model of the active MLflow run.
 
@@ -63,7 +68,7 @@ def log_model(network: MultiTaskNetwork, classes: Sequence[str] = ()) -> None:
             metadata={name: json.dumps(values) for name, values in names.items()},
             validate_serving_input=False,  # it would load the model again while all other arms wait
         )
-    mlflow.log_dict(facts, MODEL_FACTS)
+    log_dict(facts, MODEL_FACTS)
 
 
 def example_input(channels: int, size: int) -> np.ndarray:
@@ -80,26 +85,35 @@ def registered_name(name: str) -> str:
 
 
 @task(name="register model", cache_policy=NO_CACHE)
+@patient
 def register_model(run_id: str, name: str) -> str:
     """Register a finished arm's model as a new version of `name` and as its challenger; once for each MLflow run.
 
-    The registered model is created if there is none of this name, see `registered_name`.
+    The registered model is created if there is none of this name, see `registered_name`. A challenger that was never
+    evaluated gets a tag that says which version took its place.
 
     Returns:
         The version.
     """
     client, name = MlflowClient(), registered_name(name)
-    for existing in client.search_model_versions(f"name = '{name}'"):
-        if existing.run_id == run_id:
-            LOGGER.info("model: already registered as %s version %s", name, existing.version)
-            return str(existing.version)
+    versions = sorted(client.search_model_versions(f"name = '{name}'"), key=lambda each: int(each.version))
+    known = next((each for each in versions if each.run_id == run_id), None)
+    if known is not None and (known.version != versions[-1].version or {*known.aliases, *known.tags} & _TREATED):
+        LOGGER.info("model: already registered as %s version %s", name, known.version)
+        return str(known.version)
     if not client.search_registered_models(f"name = '{name}'"):
         client.create_registered_model(name)
-    (model_id,) = (model.model_id for model in _models_of(run_id))
-    created = client.create_model_version(name, f"models:/{model_id}", run_id=run_id, model_id=model_id)
-    client.set_registered_model_alias(name, CHALLENGER, created.version)
-    LOGGER.info("model: registered as %s version %s, alias %s", name, created.version, CHALLENGER)
-    return str(created.version)
+    if known is None:
+        (model_id,) = (model.model_id for model in _models_of(run_id))
+        known = client.create_model_version(name, f"models:/{model_id}", run_id=run_id, model_id=model_id)
+    for other in versions:
+        if CHALLENGER in other.aliases and PROMOTION_TAG not in other.tags:
+            why = f"not evaluated: version {known.version} took its place"
+            client.set_model_version_tag(name, other.version, PROMOTION_TAG, why)
+            LOGGER.info("model: %s version %s was %s", name, other.version, why)
+    client.set_registered_model_alias(name, CHALLENGER, known.version)
+    LOGGER.info("model: registered as %s version %s, alias %s", name, known.version, CHALLENGER)
+    return str(known.version)
 
 
 def _models_of(run_id: str) -> list[LoggedModel]:
@@ -109,6 +123,7 @@ def _models_of(run_id: str) -> list[LoggedModel]:
     return list(client.search_logged_models([experiment_id], f"source_run_id = '{run_id}'"))
 
 
+@patient
 def best_arm(run_ids: Sequence[str]) -> str:
     """Return the run whose best epoch has the highest mean validation AUC; the first one if several are equal."""
     client = MlflowClient()

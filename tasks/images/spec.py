@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 from data_prep.labels.splits import SplitSettings
 from data_prep.noise.registry import NoiseMask, NoiseSettings, NoNoise
+from data_prep.store.store import Store
 from models.augmentation.policies import NO_POLICY, PolicySettings
 from models.networks.multitask import NetworkSettings
 from models.training.image_training import TrainingSettings
@@ -44,6 +45,11 @@ class ImageArm(BaseArm):
     """How the training images are augmented; `training` has the epochs that the policy makes of the study's."""
     network: NetworkSettings
     training: TrainingSettings
+
+    @property
+    def data_title(self) -> str:
+        """See the base class."""
+        return f"{self.store.name} {Store.open(self.store.path).size} px"
 
     @property
     def epochs(self) -> int:

@@ -18,11 +18,13 @@ DEFAULTS = {
     "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
     "MLFLOW_LOGGING_LEVEL": "ERROR",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    # A server that has ended is said after seconds: by default MLflow's client would try for four minutes, and
-    # Prefect's for one. A user whose servers restart now and then may want more patience
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    # Prefect's client gives up a dead server after seconds: by default it would try for a minute. A user whose servers
+    # restart now and then may want more patience
     "PREFECT_CLIENT_MAX_RETRIES": "2",
+    # MLflow's client tries once, without a word of its own: `tasks.arms.outages` waits for its server, says so, and
+    # repeats whole steps that look first, so that a lost answer makes no second run or model
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     # By default, idle OpenMP threads spin 300,000 times. That makes training up to ten times slower beside another
     # busy process; no spinning at all costs a third to a half of the speed on a quiet machine (conv4, 64 px, two cores)
     "GOMP_SPINCOUNT": "10000",

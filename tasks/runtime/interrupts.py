@@ -7,6 +7,7 @@ calls `raise_if_stopped` at every step, in whatever thread it runs.
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -50,6 +51,18 @@ def interruptible() -> Iterator[Callable[[], None]]:
 def interrupt_all() -> None:
     """Make `raise_if_stopped` raise in every thread other than the main one."""
     _stopped.set()
+
+
+def sleep(seconds: float) -> None:
+    """Sleep; a stop of the main thread, as `interruptible` has it, ends that at once in every thread.
+
+    Raises:
+        KeyboardInterrupt: the main thread was stopped, and this is another one.
+    """
+    if threading.current_thread() is threading.main_thread():
+        time.sleep(seconds)  # the handler of the signal raises
+    elif _stopped.wait(seconds):
+        raise KeyboardInterrupt
 
 
 def _handle(handler: Any, number: int, frame: FrameType | None) -> None:

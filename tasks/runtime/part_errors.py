@@ -6,6 +6,7 @@ Exceptions are recognised by the names of their classes, so that no part is impo
 import os
 import re
 import shutil
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,6 +26,9 @@ REASONS = (
     ("Disconnect|RemoteProtocolError|BadStatusLine|Aborted|ConnectionReset", "breaks off its answers"),
 )
 """What the names and messages of errors show, and what to say of the server; the first that fits."""
+AWAY = frozenset({"ConnectionError", "TimeoutError", "Timeout", "ChunkedEncodingError", "ProtocolError", "gaierror"})
+AWAY |= {"RetryError", "OperationalError"}  # a server that answers nothing but errors, and a database that is away
+BUSY = (408, 429)  # statuses of a server that wants to be asked again
 FULL_MB = 20
 LONGEST = 300  # characters of a message of a part
 
@@ -63,9 +67,19 @@ def reason(error: BaseException) -> str:
     return known or f"{'answers with an error' if answered else 'does not answer'} ({_first_line(chain[-1])})"
 
 
-def is_gone(error: BaseException) -> bool:
-    """Tell whether a server is not there at all, so that another attempt is in vain."""
-    return reason(error) == NOT_THERE
+def is_away(error: BaseException) -> bool:
+    """Tell whether a server, or the database behind it, is away or busy for now, so that another attempt may succeed.
+
+    That is a connection that fails or breaks off, no answer in time, and an answer of status 5xx, 408 or 429. What a
+    server says about a request, and errors of our own, are not.
+    """
+    chain = list(_chain(error))
+    if ours := [each for each in chain if isinstance(each, sqlite3.Error)]:
+        return any(getattr(each, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY for each in ours)
+    told = (each.get_http_status_code() for each in chain if type(each).__name__ == "RestException")  # type: ignore[attr-defined]
+    if statuses := list(filter(None, (*map(_status, chain), *told))):
+        return any(status >= 500 or status in BUSY for status in statuses)
+    return any(kind.__name__ in AWAY for each in chain for kind in type(each).__mro__)
 
 
 def without_password(url: str) -> str:

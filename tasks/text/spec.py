@@ -58,6 +58,11 @@ class TextArm(BaseArm):
     keep_network: bool = False
 
     @property
+    def data_title(self) -> str:
+        """See the base class."""
+        return self.data.corpus
+
+    @property
     def epochs(self) -> int:
         """See the base class."""
         return self.training.epochs

@@ -52,7 +52,7 @@ runner: {{arms_at_once: 2, threads: 1}}
 KILLS_OF_A_STUDY = 6  # at most, before it may end
 MOST_MISSES = 5  # on a fast disk a write may always be over before it is seen
 BESIDE_ARMS = 5  # to start and to report takes about as long as so many arms
-MEASURED = re.compile(r"seconds|per_second|timestamps_ms|memory|^mlflow_run_id$|^reused$")  # all else is equal
+MEASURED = re.compile(r"seconds|per_second|timestamps_ms|memory|^mlflow_run_id$|^reused$|^unsent$")  # all else is equal
 WITH_IDS = re.compile(r"m-[0-9a-f]{32}|[0-9a-f]{32}|(?<=stores/)[0-9a-f]{16}")  # of models, runs, stores
 
 
@@ -169,9 +169,9 @@ class Trial:
         """All that must be as an undisturbed study leaves it, but for the training states."""
         results = json.loads((self.folder / "out" / "results.json").read_text())
         kept = ("config", "data", "arms", "comparisons")
-        runs = {run.info.run_name: self._run(run) for run in self.runs("arm")}
+        runs = {undated(run): self._run(run) for run in self.runs("arm")}
         return {
-            "runs": Counter(run.info.run_name for run in self.runs("arm")),
+            "runs": Counter(map(undated, self.runs("arm"))),
             "results": bits({key: results[key] for key in kept}),
             "study": [self._run(run) for run in self.runs("study")],
             "files": self._files(),
@@ -201,6 +201,11 @@ class Trial:
         paths = [path.relative_to(self.folder) for part in ("home", "out") for path in (self.folder / part).rglob("*")]
         kept = [path for path in paths if "models" not in path.parts or known & set(path.parts)]
         return sorted(WITH_IDS.sub("*", str(path)) for path in kept)
+
+
+def undated(run: Run) -> str:
+    """The name of a run without the date at its end."""
+    return str(run.info.run_name).rpartition(" · ")[0]
 
 
 def arms_done(said: str) -> int:

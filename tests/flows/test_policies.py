@@ -1,5 +1,6 @@
 """A study of augmentation policies, small: what it trains, compares, logs and reports."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -58,9 +59,8 @@ def test_a_study_of_policies_compares_them_and_keeps_what_was_chosen(medmtl_home
     for arm in results.arms:
         run = arms[arm.hash]
         assert run.data.params["policy.kind"] == arm.policy.partition("(")[0]
-        assert run.info.run_name == " · ".join(
-            [arm.method, "clean", *([arm.policy] if arm.policy != "none" else []), "seed 0"]
-        )
+        title = " · ".join([arm.method, "clean", *([arm.policy] if arm.policy != "none" else []), "seed 0"])
+        assert re.fullmatch(rf"phantom \d+ px · {re.escape(title)} · \d{{4}}-\d\d-\d\d \d\d:\d\d", run.info.run_name)
         history = MlflowClient().get_metric_history(run.info.run_id, "val_auc_mean")
         assert [point.step for point in history] == list(range(1, 1 + len(arm.weights)))
     first = numbers_of(results_of(Path("out")))

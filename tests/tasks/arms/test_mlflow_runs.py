@@ -1,7 +1,6 @@
 """MLflow's record of a run is right however the run ended."""
 
 import os
-import socket
 import sqlite3
 import subprocess
 import threading
@@ -18,8 +17,10 @@ from mlflow.tracking import MlflowClient
 
 from data_prep.errors import DataError
 from tasks.arms import mlflow_runs
+from tasks.arms.liveness import PROCESS_TAG
 from tasks.runtime.escaping import escape_key
 from tasks.runtime.home import home
+from tasks.runtime.lease import lease_name
 
 
 @pytest.fixture
@@ -54,9 +55,9 @@ def test_a_run_of_a_process_that_is_gone_is_marked_killed_at_the_next_start(
     experiment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ours = mlflow_runs.create_run(experiment, "ours", {}, {})
-    monkeypatch.setattr(mlflow_runs, "process_name", lambda: "gone")
+    gone = f"{lease_name().partition(':')[0]}:{0:016x}"
+    monkeypatch.setattr(mlflow_runs, "signature", lambda: {PROCESS_TAG: gone})
     orphan = mlflow_runs.create_run(experiment, "orphan", {}, {})
-    monkeypatch.setattr(mlflow_runs, "has_exited", lambda process: process == "gone")
     mlflow_runs.connect()
     assert (status(ours), status(orphan)) == ("RUNNING", "KILLED")
 
@@ -184,8 +185,10 @@ SPOILED = st.sampled_from(
         ("UPDATE runs SET name = ?", None),
         ("UPDATE runs SET user_id = ?", None),
         ("UPDATE runs SET end_time = ?", "later"),
-        ("UPDATE tags SET value = ? WHERE key = 'medmtl.process'", f"{socket.gethostname()}:{2**64}"),
-        ("UPDATE tags SET value = ? WHERE key = 'medmtl.process'", f"{socket.gethostname()}:²"),
+        ("UPDATE tags SET value = ? WHERE key = 'medmtl.process'", f"{'0' * 16}:../{'0' * 13}"),
+        ("UPDATE tags SET value = ? WHERE key = 'medmtl.process'", "²:²"),
+        ("UPDATE tags SET value = ? WHERE key = 'medmtl.alive'", "²"),
+        ("UPDATE tags SET value = ? WHERE key = 'medmtl.alive'", "9" * 5000),
         ("UPDATE params SET value = ?", str(2**64)),
         ("UPDATE runs SET lifecycle_stage = ?", "nonsense"),
         ("UPDATE runs SET source_type = ?", "NONSENSE"),
