@@ -16,6 +16,7 @@ from typing import Any
 import click
 from pydantic import BaseModel
 
+from flows.clean import clean
 from flows.settings import PATH, compose, describe, error_line, find_flag
 from tasks.runtime.part_errors import explain
 
@@ -141,6 +142,7 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
 
 for name, (summary, flags) in COMMANDS.items():
     medmtl.add_command(FlowCommand(name, summary, flags))
+medmtl.add_command(clean)
 
 
 @medmtl.command()

@@ -1,0 +1,1 @@
+"""Operating the pipeline: what a person runs now and then beside it."""
