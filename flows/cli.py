@@ -1,4 +1,4 @@
-"""The command line: `medmtl study`, `train`, `evaluate`, `ingest`, `classify`, `sentiment`, `glue`, `theory`, `doctor`.
+"""The command line: a command for each flow (`medmtl study`, `train`, `evaluate`, ...), `deploy` and `doctor`.
 
 Flags set common settings; all other settings come from the YAML file given with --config (flags win). Heavy packages
 are imported only after the command is known, so that `medmtl --help` answers at once.
@@ -17,6 +17,7 @@ import click
 from pydantic import BaseModel
 
 from flows.clean import clean
+from flows.deploy import deploy
 from flows.settings import PATH, compose, describe, error_line, find_flag
 from tasks.runtime.part_errors import explain
 
@@ -142,7 +143,8 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
 
 for name, (summary, flags) in COMMANDS.items():
     medmtl.add_command(FlowCommand(name, summary, flags))
-medmtl.add_command(clean)
+for command in (clean, deploy):
+    medmtl.add_command(command)
 
 
 @medmtl.command()

@@ -25,6 +25,7 @@ DEFAULTS = {
     # repeats whole steps that look first, so that a lost answer makes no second run or model
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # seconds; a server of `medmtl deploy` takes 75 of silence for death
     # By default, idle OpenMP threads spin 300,000 times. That makes training up to ten times slower beside another
     # busy process; no spinning at all costs a third to a half of the speed on a quiet machine (conv4, 64 px, two cores)
     "GOMP_SPINCOUNT": "10000",
