@@ -1,0 +1,54 @@
+"""Runs of deployments that take seconds, and what must be recorded of them."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from mlflow.entities import Run
+from mlflow.tracking import MlflowClient
+
+from tasks.arms.mlflow_runs import ARM_TAG
+from tests.stack.stack import Stack
+
+EPOCHS = 4
+
+
+def training(out: Path, name: str, **changes: Any) -> dict[str, Any]:
+    """Parameters of `train/train`: a small phantom, a small network."""
+    settings = {
+        "data": {"size": 32, "phantom": {"patients": 60, "size": 64}},
+        "split": {"shares": [0.5, 0.2, 0.3]},
+        "training": {"epochs": EPOCHS},
+        "model_name": name,
+        "device": "cpu",
+    }
+    return {"out": str(out), "settings": settings | changes}
+
+
+def arms(stack: Stack) -> list[Run]:
+    """MLflow's runs of arms, finished or not."""
+    client = MlflowClient(stack.mlflow.url)
+    experiments = [each.experiment_id for each in client.search_experiments()]
+    return [run for run in client.search_runs(experiments, max_results=1000) if ARM_TAG in run.data.tags]
+
+
+def check_arms(stack: Stack, epochs: int = EPOCHS) -> None:
+    """No arm has two runs; those that are finished have each metric of an epoch once for each epoch."""
+    found = arms(stack)
+    assert found, "no arm is recorded"
+    several = [arm for arm, number in Counter(run.data.tags[ARM_TAG] for run in found).items() if number > 1]
+    assert not several, f"arms with several runs: {several}"
+    for run in found:
+        if run.info.status == "FINISHED":
+            check_steps(stack, run, epochs)
+
+
+def check_steps(stack: Stack, run: Run, epochs: int) -> None:
+    rows = stack.postgres.query("mlflow", f"SELECT key, step FROM metrics WHERE run_uuid = '{run.info.run_id}'")
+    seen = Counter(rows)
+    repeated = {row for row, number in seen.items() if number > 1}
+    assert not repeated, f"logged several times: {sorted(repeated)[:5]}"
+    of_epochs = {key for key, _ in seen if len([1 for other, _ in seen if other == key]) > 1}
+    assert of_epochs, "no metric has several steps"
+    missing = {(key, step) for key in of_epochs for step in range(1, epochs + 1)} - set(seen)
+    assert not missing, f"lost: {sorted(missing)[:5]}"
