@@ -1,21 +1,72 @@
 """Deployed runs on the servers that a hospital has: PostgreSQL, MLflow with served artifacts, Prefect, a worker."""
 
+import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlencode
 
 import pytest
 from mlflow.tracking import MlflowClient
 
+from tests.stack.browser import Browser
 from tests.stack.stack import Stack
 from tests.stack.tiny import arms, check_arms, training
 
 pytestmark = pytest.mark.slow
 
 
-def test_a_deployed_training_ends_completed_with_every_metric_in_postgresql(deployed: Stack, tmp_path: Path) -> None:
-    run = deployed.submit("train/train", training(tmp_path / "out", "smoke"))
-    assert deployed.wait_for(run)["state_type"] == "COMPLETED", deployed.what_was_said(run)
-    check_arms(deployed)
-    assert {run.info.status for run in arms(deployed)} == {"FINISHED"}
-    version = MlflowClient(deployed.mlflow.url).get_model_version_by_alias("smoke", "challenger")
+class Trained(NamedTuple):
+    stack: Stack
+    runs: tuple[str, str]  # two runs of the deployment `train/train`, of two methods
+    out: Path
+
+
+@pytest.fixture(scope="module")
+def trained(deployed: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
+    out = tmp_path_factory.mktemp("out")
+    first = deployed.submit("train/train", training(out / "uniform", "trained"))
+    second = deployed.submit("train/train", training(out / "svd", "trained", method={"kind": "svd"}))
+    for run in (first, second):
+        assert deployed.wait_for(run)["state_type"] == "COMPLETED", deployed.what_was_said(run)
+    yield Trained(deployed, (first, second), out)
+
+
+def test_a_deployed_training_ends_completed_with_every_metric_in_postgresql(trained: Trained) -> None:
+    check_arms(trained.stack)
+    assert [run.info.status for run in arms(trained.stack)] == ["FINISHED", "FINISHED"]
+    version = MlflowClient(trained.stack.mlflow.url).get_model_version_by_alias("trained", "challenger")
     assert version.status == "READY"
-    assert (tmp_path / "out" / "report.html").exists()
+    for method in ("uniform", "svd"):
+        assert (trained.out / method / "report.html").exists()
+
+
+def test_the_form_of_a_deployment_shows_each_setting_with_its_meaning(trained: Trained, browser: Browser) -> None:
+    known = trained.stack.prefect.ask("GET", "deployments/name/train/train")
+    address = f"{trained.stack.prefect.url}/deployments/deployment/{known['id']}/run"
+    browser.open(address, "Settings of a single training", "side of the decoded images, pixels", "the task weighting")
+    browser.screenshot("form")
+    assert not browser.refused
+
+
+def test_the_page_of_a_run_shows_its_log_and_its_artifacts(trained: Trained, browser: Browser) -> None:
+    pages, run = trained.stack.prefect.url, trained.runs[0]
+    browser.open(f"{pages}/runs/flow-run/{run}", "Completed", "Task runs", "Beginning flow run")
+    browser.screenshot("run")
+    (checks,) = (each for each in trained.stack.artifacts(run) if each["key"] == "checks")
+    browser.open(f"{pages}/artifacts/artifact/{checks['id']}", "checks of the store", "no image twice")
+    browser.screenshot("artifact")
+    assert not browser.refused
+
+
+def test_mlflow_shows_an_arm_and_compares_two(trained: Trained, browser: Browser) -> None:
+    pages, found = trained.stack.mlflow.url, {run.info.run_name: run.info for run in arms(trained.stack)}
+    (experiment,) = {info.experiment_id for info in found.values()}
+    svd = next(info for name, info in found.items() if "svd" in name)
+    browser.open(f"{pages}/#/experiments/{experiment}/runs/{svd.run_id}", svd.run_name, "test_auc_mean", "best_epoch")
+    browser.screenshot("mlflow run")
+    both = json.dumps([info.run_id for info in found.values()])
+    query = urlencode({"runs": both, "experiments": json.dumps([experiment])})
+    browser.open(f"{pages}/#/compare-runs?{query}", "Comparing 2 Runs from 1 Experiment", *found, "method.kind")
+    browser.screenshot("mlflow comparison")
+    assert not browser.refused
