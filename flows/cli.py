@@ -18,6 +18,7 @@ from pydantic import BaseModel
 
 from flows.clean import clean
 from flows.deploy import deploy
+from flows.promote import promote, rollback
 from flows.settings import PATH, compose, describe, error_line, find_flag
 from tasks.runtime.part_errors import explain
 
@@ -143,7 +144,7 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
 
 for name, (summary, flags) in COMMANDS.items():
     medmtl.add_command(FlowCommand(name, summary, flags))
-for command in (clean, deploy):
+for command in (promote, rollback, clean, deploy):
     medmtl.add_command(command)
 
 

@@ -9,7 +9,8 @@ from flows.ingest import prepare_store
 from flows.settings import FlowSettings
 from tasks.data.ingest import DataSettings
 from tasks.images.evaluation_report import report_evaluation
-from tasks.images.promotion import PromotionSettings, check_registered, evaluate_models
+from tasks.images.gate import GateSettings
+from tasks.images.promotion import check_registered, evaluate_models
 from tasks.runtime.pipeline import pipeline
 from tasks.runtime.run_folder import prepare_run_folder
 from tasks.runtime.settings import ModelName
@@ -21,7 +22,7 @@ class EvaluateSettings(FlowSettings):
     data: DataSettings = Field(DataSettings(), description="images and labels")
     split: SplitSettings = Field(SplitSettings(), description="the split with which the models were trained")
     model_name: ModelName = Field("medmtl", description="name of the model in MLflow's registry")
-    promotion: PromotionSettings = Field(PromotionSettings(), description="when the challenger becomes champion")
+    promotion: GateSettings = Field(GateSettings(), description="when the challenger becomes champion")
 
     @property
     def title(self) -> str:

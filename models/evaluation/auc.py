@@ -124,12 +124,15 @@ def score(targets: NDArray[np.int8], scores: NDArray, patients: NDArray, labels:
 _NO_VARIATION = "no interval: all scores are equal"
 
 
-def scorable_labels(targets: NDArray[np.int8], numbers: NDArray[np.int64]) -> tuple[list[int], dict[int, str]]:
-    """Find the labels with at least `MIN_PATIENTS` patients with and without the finding.
+def scorable_labels(
+    targets: NDArray[np.int8], numbers: NDArray[np.int64], least: int = MIN_PATIENTS
+) -> tuple[list[int], dict[int, str]]:
+    """Find the labels with at least `least` patients with and without the finding.
 
     Args:
         targets: (n, k) int8: 1 present, 0 absent, -1 unknown.
         numbers: (n,), the images' patients by `number_patients`.
+        least: number of patients, at least `MIN_PATIENTS`.
 
     Returns:
         The columns of these labels, and the reason for each other column.
@@ -137,12 +140,12 @@ def scorable_labels(targets: NDArray[np.int8], numbers: NDArray[np.int64]) -> tu
     columns, reasons = [], {}
     for j in range(targets.shape[1]):
         with_finding, without = _count_patients(targets[:, j], numbers)
-        if min(with_finding, without) >= MIN_PATIENTS:
+        if min(with_finding, without) >= least:
             columns.append(j)
         elif not with_finding or not without:
             reasons[j] = "no positive image" if not with_finding else "no negative image"
         else:
-            reasons[j] = _name_rarer(with_finding, without, MIN_PATIENTS)
+            reasons[j] = _name_rarer(with_finding, without, least)
     return columns, reasons
 
 

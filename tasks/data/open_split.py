@@ -21,10 +21,20 @@ def open_split(ref: StoreRef, split: SplitSettings | ClassSplitSettings) -> tupl
     Raises:
         DataError: the store cannot be opened, holds other content than `ref` says, or cannot be split so.
     """
+    store = open_store(ref)
+    return store, _split(store, split)
+
+
+def open_store(ref: StoreRef) -> Store:
+    """Open a store; asked again in this process, return the same object.
+
+    Raises:
+        DataError: the store cannot be opened, or holds other content than `ref` says.
+    """
     store = Store.open(ref.path)
     if store.fingerprint != ref.fingerprint:
         raise DataError(f"{ref.path}: the store was built anew with other content meanwhile; run again")
-    return store, _split(store, split)
+    return store
 
 
 @lru_cache(REMEMBERED)

@@ -25,12 +25,12 @@ def report_evaluation(results: EvaluationResults, folder: Path) -> Path:
     write_results(results, folder / RESULTS)
     contents = {
         "results": results,
-        "columns": [(model, part, part_name) for model in results.models for part, part_name in _PARTS.items()],
+        "columns": [(model, part, _PARTS[part]) for model in results.models for part in model.scores],
         "rows": _rows(results),
         "config": json.dumps(results.config, indent=2, ensure_ascii=False),
     }
     page = write_page("evaluation.html.j2", contents, (np.empty((0, 1, 1), np.uint8), ()), folder / REPORT)
-    link = f"{results.reason}\n\n<{page.as_uri()}>"
+    link = f"{results.verdict.reason}\n\n<{page.as_uri()}>"
     create_markdown_artifact(link, key="evaluation", description="whether the challenger was promoted")
     LOGGER.info("report: %s", page)
     return page
@@ -40,6 +40,7 @@ def _rows(results: EvaluationResults) -> list[tuple[str, list[ScoreRecord | None
     """Return a row per label and one for the mean, with each model's score on each part of the split."""
     labels = dict.fromkeys(label for model in results.models for label in model.scores["val"])
     rows: list[tuple[str, list[Any]]] = [
-        (label, [model.scores[part].get(label) for model in results.models for part in _PARTS]) for label in labels
+        (label, [model.scores[part].get(label) for model in results.models for part in model.scores])
+        for label in labels
     ]
-    return [*rows, ("mean", [model.mean[part] for model in results.models for part in _PARTS])]
+    return [*rows, ("mean", [model.mean[part] for model in results.models for part in model.scores])]

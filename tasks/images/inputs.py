@@ -12,7 +12,8 @@ from data_prep.labels.splits import PARTS, Split
 from data_prep.noise.registry import NoiseMask
 from data_prep.store.store import Store
 from models.data.image_batches import Examples, StoredPixels, examples
-from models.evaluation.leakage import hashed_patients
+from models.errors import SettingError
+from models.evaluation.leakage import check_disjoint, hashed_patients
 from models.networks.multitask import MultiTaskNetwork, NetworkSettings, initial_network, pixel_statistics
 from models.training.cross_fit import cross_fit
 from models.training.image_training import feature_pass
@@ -20,6 +21,7 @@ from models.weighting.oracle import realised_noise
 from models.weighting.registry import Weighting, make_weighting
 from tasks.arms.base import OnStep
 from tasks.data.open_split import REMEMBERED, open_split
+from tasks.images.model_registry import read_network
 from tasks.images.spec import ImageArm
 
 
@@ -49,9 +51,10 @@ def load_image_inputs(arm: ImageArm) -> ImageInputs:
     """Open and split the store and create the network; no pixel is read but for the first arm of a split.
 
     Raises:
-        DataError: the store or the weights file cannot be read.
-        SettingError: the network's settings do not fit the images or the weights file, or the method's settings do
-            not fit the labels.
+        DataError: the store or the weights file cannot be read, or MLflow has not the network that the arm starts from.
+        SettingError: the network's settings do not fit the images, the weights file or the network that the arm starts
+            from, that network was trained on validation or test patients, or the method's settings do not fit the
+            labels.
     """
     store, split = open_split(arm.store, arm.split)
     mask = NoiseMask.load(arm.mask.path)
@@ -74,9 +77,45 @@ def load_image_inputs(arm: ImageArm) -> ImageInputs:
         statistics=statistics,
         targets=train.targets,
     )
+    if arm.start.arm is not None:
+        start_from(network, str(arm.start.arm.run_id))
+        for scored_on in (val.patients, test.patients):
+            check_disjoint(network.trained_on, scored_on)
     label_noise = realised_noise(torch.from_numpy(mask.clean), torch.from_numpy(mask.targets))
     weighting = make_weighting(arm.method, len(arm.labels), seed=arm.seed, label_noise=label_noise)
     return ImageInputs(store, split, mask, train, val, test, network, weighting)
+
+
+def start_from(network: MultiTaskNetwork, run_id: str) -> None:
+    """Give a network the weights of a finished arm's, with its normalisation of pixels and its training patients.
+
+    Args:
+        network: of the same labels, size and architecture; it changes in place.
+        run_id: of the finished arm's MLflow run.
+
+    Raises:
+        DataError: MLflow has no model of the run.
+        SettingError: the network does not fit.
+    """
+    facts, weights = read_network(run_id)
+    expected = network.state_dict()
+    first = next(
+        (name for name in expected if name not in weights or weights[name].shape != expected[name].shape), None
+    )
+    problem = None
+    if tuple(facts["labels"]) != network.labels:
+        problem = f"its labels are {', '.join(facts['labels'])}, and not {', '.join(network.labels)}"
+    elif facts["size"] != network.size:
+        problem = f"it takes images of {facts['size']} px, and not of {network.size} px"
+    elif first is not None or len(weights) > len(expected):
+        problem = f"it is another network (first difference: {first or (set(weights) - set(expected)).pop()})"
+    if problem:
+        raise SettingError(
+            f"training cannot start from the network of run {run_id}: {problem}; start anew, or give the settings with "
+            "which that one was trained"
+        )
+    network.load_state_dict(weights)
+    network.trained_on = tuple(facts["trained_on"])
 
 
 def start_weighting(arm: ImageArm, inputs: ImageInputs, source: MultiTaskNetwork | None, on_step: OnStep) -> None:

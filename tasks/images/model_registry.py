@@ -8,16 +8,24 @@ import warnings
 from collections.abc import Sequence
 from copy import deepcopy
 from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
 
 import mlflow
 import numpy as np
+import torch
 from mlflow.entities import LoggedModel
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.tracking import MlflowClient
 from mlflow.types import Schema, TensorSpec
 from prefect import task
 from prefect.cache_policies import NO_CACHE
+from torch import Tensor
 
+from data_prep.errors import DataError
 from models.networks.multitask import MultiTaskNetwork, Probabilities
 from tasks.arms.mlflow_runs import log_dict
 from tasks.arms.outages import patient
@@ -27,9 +35,11 @@ from tasks.runtime.readers_writer_lock import exclusive
 
 NAME = "model"
 MODEL_FACTS = "medmtl.json"
-CHAMPION, CHALLENGER = "champion", "challenger"  # aliases in the registry, see `tasks.images.promotion`
-PROMOTION_TAG = "medmtl.promotion"  # of a version: what became of it as a challenger
-_TREATED = {CHAMPION, CHALLENGER, PROMOTION_TAG}
+CHAMPION: Final = "champion"  # an alias in the registry, see `tasks.images.promotion`
+CHALLENGER: Final = "challenger"  # another
+DECISION_TAG = "medmtl.decision"  # of a version: what the gate decided; without it, it was never evaluated
+REASON_TAG = "medmtl.promotion"  # of a version: the reason, in a sentence
+_TREATED = {CHAMPION, CHALLENGER, DECISION_TAG, REASON_TAG}
 
 
 @patient
@@ -95,25 +105,63 @@ def register_model(run_id: str, name: str) -> str:
     Returns:
         The version.
     """
-    client, name = MlflowClient(), registered_name(name)
-    versions = sorted(client.search_model_versions(f"name = '{name}'"), key=lambda each: int(each.version))
+    client, registered = MlflowClient(), registered_name(name)
+    versions = sorted(client.search_model_versions(f"name = '{registered}'"), key=lambda each: int(each.version))
     known = next((each for each in versions if each.run_id == run_id), None)
     if known is not None and (known.version != versions[-1].version or {*known.aliases, *known.tags} & _TREATED):
         LOGGER.info("model: already registered as %s version %s", name, known.version)
         return str(known.version)
-    if not client.search_registered_models(f"name = '{name}'"):
-        client.create_registered_model(name)
+    if not client.search_registered_models(f"name = '{registered}'"):
+        client.create_registered_model(registered)
     if known is None:
-        (model_id,) = (model.model_id for model in _models_of(run_id))
-        known = client.create_model_version(name, f"models:/{model_id}", run_id=run_id, model_id=model_id)
-    for other in versions:
-        if CHALLENGER in other.aliases and PROMOTION_TAG not in other.tags:
-            why = f"not evaluated: version {known.version} took its place"
-            client.set_model_version_tag(name, other.version, PROMOTION_TAG, why)
-            LOGGER.info("model: %s version %s was %s", name, other.version, why)
-    client.set_registered_model_alias(name, CHALLENGER, known.version)
-    LOGGER.info("model: registered as %s version %s, alias %s", name, known.version, CHALLENGER)
+        model_id = model_of(run_id)
+        known = client.create_model_version(registered, f"models:/{model_id}", run_id=run_id, model_id=model_id)
+    if replaced := find_version(name, CHALLENGER):
+        state = "waited for approval" if replaced.tags.get(DECISION_TAG) == "waiting" else "was not promoted"
+        if DECISION_TAG not in replaced.tags:
+            state, why = "was never evaluated", f"not evaluated: version {known.version} took its place"
+            client.set_model_version_tag(registered, replaced.version, REASON_TAG, why)
+        LOGGER.info("model: version %s, which %s, is no longer the %s", replaced.version, state, CHALLENGER)
+    client.set_registered_model_alias(registered, CHALLENGER, known.version)
+    LOGGER.info("model: registered as %s version %s, alias %s", registered, known.version, CHALLENGER)
     return str(known.version)
+
+
+def find_version(name: str, alias: str) -> ModelVersion | None:
+    """Return the version of the model `name` that has an alias; None if none has, or there is no such model."""
+    try:
+        return MlflowClient().get_model_version_by_alias(registered_name(name), alias)
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):  # no such model; no such alias
+            return None
+        raise
+
+
+def model_of(run_id: str) -> str:
+    """Return MLflow's id of the model that a finished run logged."""
+    (model_id,) = (model.model_id for model in _models_of(run_id))
+    return str(model_id)
+
+
+def read_network(run_id: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Read the network in the model that a finished run logged.
+
+    Returns:
+        The facts that were logged with it (labels, size, trained_on), and its weights under the network's own names.
+
+    Raises:
+        DataError: MLflow does not have it.
+    """
+    try:
+        facts = mlflow.artifacts.load_dict(f"runs:/{run_id}/{MODEL_FACTS}")
+        with TemporaryDirectory() as folder:
+            model = mlflow.artifacts.download_artifacts(f"models:/{model_of(run_id)}", dst_path=folder)
+            (program,) = (Path(model) / "data").glob("*.pt2")
+            weights = torch.export.load(program).state_dict
+    except (MlflowException, OSError, ValueError) as error:
+        why = str(error).partition("\n")[0]
+        raise DataError(f"MLflow has no network of run {run_id} ({why}): start from another, or anew") from error
+    return facts, {name.removeprefix("network."): value for name, value in weights.items()}
 
 
 def _models_of(run_id: str) -> list[LoggedModel]:

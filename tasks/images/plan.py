@@ -34,7 +34,7 @@ from tasks.data.ingest import StoreRef
 from tasks.data.open_split import open_split
 from tasks.engine.plan import Contrast, Plan, against_baseline
 from tasks.images.policy_contrasts import interactions, policy_contrasts
-from tasks.images.spec import ImageArm, MaskRef
+from tasks.images.spec import ANEW, ImageArm, MaskRef, Start
 from tasks.runtime.progress import LOGGER
 
 MOST_ARMS = 100_000
@@ -60,6 +60,7 @@ class ImagePlanSettings(BaseModel):
         floor: whether the baselines together are also trained with as many other seeds (A/A).
         device: of all arms.
         threads: of each arm.
+        start: of all arms: where their initial weights come from.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -77,6 +78,7 @@ class ImagePlanSettings(BaseModel):
     floor: bool
     device: Device
     threads: int
+    start: Start = ANEW
 
 
 @task(name="plan arms", cache_policy=NO_CACHE)
@@ -158,7 +160,7 @@ def _draw_mask(condition: Condition, targets: NDArray[np.int8], seed: int, folde
 
 def _arms(settings: ImagePlanSettings, common: Mapping[str, Any], seed: int) -> list[ImageArm]:
     """Return the arms of one seed and condition, in the order of the policies and methods, and the noise floor."""
-    shared = {name: getattr(settings, name) for name in ("split", "device", "threads")} | dict(common)
+    shared = {name: getattr(settings, name) for name in ("split", "device", "threads", "start")} | dict(common)
 
     def arm(method: WeightingSettings, policy: PolicySettings, **more: Any) -> ImageArm:
         of_arm = {"network": method.network(settings.network), "training": training_under(policy, settings.training)}

@@ -12,7 +12,7 @@ from models.augmentation.policies import NO_POLICY, PolicySettings
 from models.networks.multitask import NetworkSettings
 from models.training.image_training import TrainingSettings
 from models.weighting.registry import WeightingSettings
-from tasks.arms.base import BaseArm
+from tasks.arms.base import BaseArm, Source
 from tasks.data.ingest import StoreRef
 from tasks.records.arms import ConditionRecord, NoiseOnLabel
 
@@ -28,11 +28,32 @@ class MaskRef(BaseModel):
     fingerprint: str
 
 
+class Start(BaseModel):
+    """Where an arm's initial weights come from.
+
+    Attributes:
+        arm: a finished arm, from whose network this one starts; None: the weights are drawn from the seed, or are
+            pretrained ones if the network's settings ask for these.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    arm: Source | None = None
+
+    @property
+    def name(self) -> str:
+        """The level of the factor."""
+        return "anew" if self.arm is None else f"from {self.arm.hash[:8]}"
+
+
+ANEW = Start()
+
+
 class ImageArm(BaseArm):
     """Everything that determines the result of an image arm, and where its inputs are."""
 
     version: ClassVar[int] = ARM_VERSION
-    factor_fields: ClassVar[tuple[str, ...]] = ("method", "condition", "policy")
+    factor_fields: ClassVar[tuple[str, ...]] = ("method", "condition", "policy", "start")
 
     store: StoreRef
     split: SplitSettings
@@ -45,6 +66,7 @@ class ImageArm(BaseArm):
     """How the training images are augmented; `training` has the epochs that the policy makes of the study's."""
     network: NetworkSettings
     training: TrainingSettings
+    start: Start = ANEW
 
     @property
     def data_title(self) -> str:
@@ -84,5 +106,13 @@ class ImageArm(BaseArm):
 
     def parameters(self) -> dict[str, Any]:
         """See the base class."""
-        shown = self.model_dump(mode="json", exclude={"store", "mask", "split_fingerprint", "source", "floor_of"})
+        hidden = {
+            "store",
+            "mask",
+            "split_fingerprint",
+            "source",
+            "floor_of",
+            *(["start"] if self.start == ANEW else []),
+        }
+        shown = self.model_dump(mode="json", exclude=hidden)
         return shown | {"data": {"name": self.store.name, "fingerprint": self.store.fingerprint}}

@@ -14,9 +14,10 @@ from data_prep.labels.splits import SplitSettings
 from models.networks.multitask import MultiTaskNetwork, NetworkSettings, initial_network
 from tasks.arms import mlflow_runs
 from tasks.images import model_registry
+from tasks.images.gate import GateSettings
 from tasks.images.inputs import load_image_inputs
 from tasks.images.model_registry import log_model, register_model
-from tasks.images.promotion import PromotionSettings, evaluate_models
+from tasks.images.promotion import evaluate_models
 from tests.tasks.images.test_inputs import arm
 
 pytestmark = pytest.mark.slow
@@ -99,10 +100,10 @@ def test_a_model_of_any_name_is_registered_and_found_again_under_it(tmp_path: Pa
     planned = arm(tmp_path, 0, ("Mass", "Nodule"))
     run_id = logged(load_image_inputs(planned).network)
     assert register_model.fn(run_id, name) == register_model.fn(run_id, name) == "1"
-    split, rule = SplitSettings(seed=1), PromotionSettings()
+    split, rule = SplitSettings(seed=1), GateSettings()
     results = evaluate_models.fn(name, planned.store, split, rule, {})
-    assert (results.promoted, results.model_name) == (True, name)
+    assert (results.verdict.decision, results.model_name) == ("refused", name)  # fifteen patients are too few
     (version,) = MlflowClient().search_model_versions("")
-    assert version.tags["medmtl.promotion"] == results.reason
+    assert version.tags["medmtl.promotion"] == results.verdict.reason
     with pytest.raises(DataError, match="no registered model"):
         evaluate_models.fn(f"{name} ", planned.store, split, rule, {})

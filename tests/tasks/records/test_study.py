@@ -12,6 +12,7 @@ from data_prep.errors import DataError
 from models.evaluation.auc import Score
 from models.evaluation.paired import Comparison
 from tasks.data.ingest_report import IngestResults
+from tasks.images.gate import NO_CHALLENGER
 from tasks.images.promotion import EvaluationResults
 from tasks.records.arms import ArmRecord, Condition, WeightsRecord
 from tasks.records.base import write_results
@@ -150,17 +151,17 @@ def test_nan_hidden_in_the_config_is_refused_and_the_old_file_stays(tmp_path: Pa
 def test_what_an_ingest_and_an_evaluation_found_is_written_by_the_same_rules(tmp_path: Path) -> None:
     path = tmp_path / "results.json"
     found = EvaluationResults(
-        config={}, model_name="é", data="sha256:0", split="sha256:1", models=(), promoted=False, reason="none"
+        config={}, model_name="é", data="sha256:0", split="sha256:1", models=(), verdict=NO_CHALLENGER
     )
     write_results(found, path)
-    assert json.loads(path.read_text())["schema"] == "medmtl/evaluation/1"
+    assert json.loads(path.read_text())["schema"] == "medmtl/evaluation/2"
     assert "é" in path.read_text(encoding="utf-8")
     data = fake_study().data.model_dump(include=set(StoreRecord.model_fields))
     more = {"path": "p", "reused": False, "images": 1, "patients": 1, "positives": {}, "unknown": {}, "megabytes": 1.0}
     ingest = IngestResults(config={"size": float("nan")}, version="0", data={**data, **more}, seconds=1.0)
     with pytest.raises(ValueError, match="JSON compliant"):
         write_results(ingest, path)
-    assert json.loads(path.read_text())["schema"] == "medmtl/evaluation/1"
+    assert json.loads(path.read_text())["schema"] == "medmtl/evaluation/2"
 
 
 def test_results_from_before_arms_had_a_cost_can_be_read(tmp_path: Path) -> None:
