@@ -25,7 +25,7 @@ from pydantic import BaseModel
 
 from data_prep.errors import DataError
 from tasks.arms.liveness import has_died, renewed, signature
-from tasks.arms.outages import patient
+from tasks.arms.outages import outlasts_outages
 from tasks.records.study import RunsRecord
 from tasks.runtime.escaping import LONGEST_KEY, escape_key, escape_unprintable
 from tasks.runtime.home import home
@@ -47,20 +47,20 @@ BATCH, PARAMS_BATCH = 1000, 100  # the most metrics, and parameters, that MLflow
 DIGEST = 32  # characters of a content hash that fit into MLflow's dataset table
 
 
-log_artifact = patient(mlflow.log_artifact)
-log_dict = patient(mlflow.log_dict)
-log_text = patient(mlflow.log_text)
-set_tags = patient(mlflow.set_tags)
+log_artifact = outlasts_outages(mlflow.log_artifact)
+log_dict = outlasts_outages(mlflow.log_dict)
+log_text = outlasts_outages(mlflow.log_text)
+set_tags = outlasts_outages(mlflow.set_tags)
 
 
-@patient
+@outlasts_outages
 def download(run_id: str | None, artifact: str, folder: Path | str | None = None) -> Path:
     """Download an artifact of a run, a file or a folder, to a folder (a temporary one by default); return its path."""
     destination = None if folder is None else str(folder)
     return Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=artifact, dst_path=destination))
 
 
-@patient
+@outlasts_outages
 def connect() -> str:
     """Connect MLflow to the store of `home()`, and return the id of medmtl's experiment.
 
@@ -89,7 +89,7 @@ def connect() -> str:
     return experiment_id
 
 
-@patient
+@outlasts_outages
 def find_run(experiment_id: str, tag: str, value: str) -> Run | None:
     """Find the newest run, finished or not, whose tag has this value (an arm's or a study's hash); else None."""
     runs = MlflowClient().search_runs(
@@ -104,13 +104,13 @@ def create_run(experiment_id: str, name: str, tags: Mapping[str, str], params: M
     return resume_run(_create(experiment_id, name, tags), params)
 
 
-@patient
+@outlasts_outages
 def _create(experiment_id: str, name: str, tags: Mapping[str, str]) -> Run:
     known = find_run(experiment_id, CREATED_TAG, tags[CREATED_TAG])
     return known or MlflowClient().create_run(experiment_id, run_name=_shown(name), tags=dict(tags))
 
 
-@patient
+@outlasts_outages
 def resume_run(run: Run, params: Mapping[str, Any]) -> str:
     """Log the parameters that an unfinished run does not have yet, because of a kill; return the run's id."""
     missing = [Param(key, str(value)) for key, value in flatten(params).items() if key not in run.data.params]
@@ -153,15 +153,15 @@ def active_run(run_id: str) -> Iterator[None]:
         try:
             yield
         except Exception:
-            _try_to_end(run_id, "FAILED", patient(_end))
+            _try_to_end(run_id, "FAILED", outlasts_outages(_end))
             raise
         except BaseException:
             _try_to_end(run_id, "KILLED", _end)  # who stops a command does not want to wait
             raise
-        patient(_end)(run_id, "FINISHED")
+        outlasts_outages(_end)(run_id, "FINISHED")
 
 
-@patient
+@outlasts_outages
 def _start(run_id: str) -> None:
     tags = signature() | _prefect_tags()
     MlflowClient().log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
@@ -208,7 +208,7 @@ def run_anchor(experiment_id: str, run_id: str) -> str:
     return f"#/experiments/{experiment_id}/runs/{run_id}"
 
 
-@patient
+@outlasts_outages
 def experiment_of(run_id: str) -> str:
     """Return the id of the experiment that a run is in."""
     return str(MlflowClient().get_run(run_id).info.experiment_id)
@@ -221,13 +221,13 @@ def _server() -> str | None:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
 
 
-@patient
+@outlasts_outages
 def set_note(run_id: str, note: str) -> None:
     """Set the description of a run, Markdown of at most `LONGEST_NOTE` characters that MLflow shows above all else."""
     MlflowClient().set_tag(run_id, NOTE_TAG, note)
 
 
-@patient
+@outlasts_outages
 def log_metrics(run_id: str, metrics: Mapping[str, float], step: int, timestamp_ms: int) -> None:
     """Log metrics in batches, each under the key of its name (`tasks.runtime.escaping`). NaN is left out.
 
@@ -238,7 +238,7 @@ def log_metrics(run_id: str, metrics: Mapping[str, float], step: int, timestamp_
         MlflowClient().log_batch(run_id, metrics=rows[start : start + BATCH])
 
 
-@patient
+@outlasts_outages
 def log_dataset(name: str, path: Path, digest: str, context: str) -> None:
     """Log the files of a dataset and their content hash as an input of the active run; the context is its use."""
     source = LocalArtifactDatasetSource(path.as_uri())

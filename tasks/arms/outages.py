@@ -54,7 +54,7 @@ class _Outage:
 _outage = _Outage()
 
 
-def patient(call: Callable[P, R]) -> Callable[P, R]:
+def outlasts_outages(call: Callable[P, R]) -> Callable[P, R]:
     """Make a function wait out an outage of MLflow: it is called again until MLflow answers, or it has been away long.
 
     The function must do no more when it is called twice than once, since an answer can be lost after the work is done:

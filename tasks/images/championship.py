@@ -18,11 +18,13 @@ from mlflow.tracking import MlflowClient
 from data_prep.errors import DataError, did_you_mean
 from tasks.arms import mlflow_runs
 from tasks.arms.base import Source
+from tasks.arms.outages import outlasts_outages
 from tasks.images.model_registry import (
     CHALLENGER,
     CHAMPION,
     DECISION_TAG,
     MODEL_FACTS,
+    REASON_TAG,
     find_version,
     registered_name,
 )
@@ -119,6 +121,7 @@ def roll_back(name: str) -> str:
     )
 
 
+@outlasts_outages
 def champion_start(name: str) -> Start:
     """Return the start from the champion's network, or `ANEW` if there is no champion.
 

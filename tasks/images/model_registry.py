@@ -28,7 +28,7 @@ from torch import Tensor
 from data_prep.errors import DataError
 from models.networks.multitask import MultiTaskNetwork, Probabilities
 from tasks.arms.mlflow_runs import log_dict
-from tasks.arms.outages import patient
+from tasks.arms.outages import outlasts_outages
 from tasks.runtime.escaping import escape_key
 from tasks.runtime.progress import LOGGER
 from tasks.runtime.readers_writer_lock import exclusive
@@ -42,7 +42,7 @@ REASON_TAG = "medmtl.promotion"  # of a version: the reason, in a sentence
 _TREATED = {CHAMPION, CHALLENGER, DECISION_TAG, REASON_TAG}
 
 
-@patient
+@outlasts_outages
 def log_model(network: MultiTaskNetwork, classes: Sequence[str] = ()) -> None:
     """Log a trained network as a model of the active MLflow run.
 
@@ -95,7 +95,7 @@ def registered_name(name: str) -> str:
 
 
 @task(name="register model", cache_policy=NO_CACHE)
-@patient
+@outlasts_outages
 def register_model(run_id: str, name: str) -> str:
     """Register a finished arm's model as a new version of `name` and as its challenger; once for each MLflow run.
 
@@ -127,6 +127,7 @@ def register_model(run_id: str, name: str) -> str:
     return str(known.version)
 
 
+@outlasts_outages
 def find_version(name: str, alias: str) -> ModelVersion | None:
     """Return the version of the model `name` that has an alias; None if none has, or there is no such model."""
     try:
@@ -143,6 +144,7 @@ def model_of(run_id: str) -> str:
     return str(model_id)
 
 
+@outlasts_outages
 def read_network(run_id: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Read the network in the model that a finished run logged.
 
@@ -171,7 +173,7 @@ def _models_of(run_id: str) -> list[LoggedModel]:
     return list(client.search_logged_models([experiment_id], f"source_run_id = '{run_id}'"))
 
 
-@patient
+@outlasts_outages
 def best_arm(run_ids: Sequence[str]) -> str:
     """Return the run whose best epoch has the highest mean validation AUC; the first one if several are equal."""
     client = MlflowClient()

@@ -27,6 +27,7 @@ from data_prep.store.store import Store
 from models.evaluation.auc import score
 from models.evaluation.leakage import check_disjoint, hashed_patients
 from tasks.arms import mlflow_runs
+from tasks.arms.outages import outlasts_outages
 from tasks.data.ingest import StoreRef
 from tasks.data.open_split import open_split, open_store
 from tasks.images.championship import (
@@ -43,6 +44,7 @@ from tasks.images.model_registry import (
     CHAMPION,
     DECISION_TAG,
     MODEL_FACTS,
+    REASON_TAG,
     find_version,
     model_of,
     register_model,
@@ -143,6 +145,7 @@ class _Model:
                 update(min(start + _BATCH_SIZE, len(rows)), len(rows))
         return predicted
 
+    @outlasts_outages
     def _load(self) -> Any:
         if not self._program:
             try:
@@ -254,6 +257,7 @@ def check_registered(name: str) -> None:
         raise DataError(no_such_model(name))
 
 
+@outlasts_outages
 def _models(name: str, candidate: Candidate | None, scores: ChampionScores | None) -> dict[str, _Model]:
     """Find the models by role, the champion first; of a candidate that is the champion already, the one before it."""
     champion, challenger = (find_version(name, role) for role in (CHAMPION, CHALLENGER))
@@ -327,6 +331,7 @@ def _evidence(
     )
 
 
+@outlasts_outages
 def _settle(name: str, challenger: _Model, evidence: Evidence, verdict: Verdict, candidate: Candidate | None) -> _Model:
     """Do in MLflow what the verdict says, keep it as tags, and notify; return the challenger with its version."""
     client, registered = MlflowClient(), registered_name(name)
