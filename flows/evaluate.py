@@ -36,7 +36,5 @@ def evaluate(settings: EvaluateSettings = EvaluateSettings(), out: Path | None =
     folder = prepare_run_folder(out, "evaluate", settings, force)
     check_registered(settings.model_name)
     store = prepare_store(settings.data)
-    results = evaluate_models(
-        settings.model_name, store, settings.split, settings.promotion, settings.model_dump(mode="json")
-    )
-    return report_evaluation(results, folder)
+    found = evaluate_models(settings.model_name, store, settings.split, settings.promotion)
+    return report_evaluation(found, settings.model_name, settings.model_dump(mode="json"), folder)

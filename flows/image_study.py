@@ -15,27 +15,23 @@ from models.augmentation.label_keeping import check_radiographs
 from models.augmentation.policies import NO_POLICY, PolicySettings
 from models.training.image_training import check_training
 from models.weighting.registry import WeightingSettings
-from tasks.data.ingest import DataSettings, check_images
+from tasks.data.ingest import DataSettings, StoreRef, check_images
 from tasks.data.open_split import open_split
 from tasks.engine.plan import Plan
 from tasks.images.adjudication import check_adjudicated
 from tasks.images.kind import ImageKind
 from tasks.images.plan import ImagePlanSettings, plan_images, training_under, with_sources
-from tasks.images.spec import ImageArm
+from tasks.images.spec import ANEW, ImageArm, Start
+from tasks.records.data import CheckRecord
 from tasks.runtime.settings import AbsolutePath
 
 
-class ImageStudySettings(NetworkStudySettings):
-    """Settings that the image flows share."""
+class ImageTrainingSettings(NetworkStudySettings):
+    """Settings that all flows share that train networks on images."""
 
     command: ClassVar[str]
 
     data: DataSettings = Field(DataSettings(), description="images and labels")
-    adjudicated: AbsolutePath | None = Field(
-        None,
-        description="table of radiologist-adjudicated labels; test images in it are scored with the data's labels "
-        "and with these",
-    )
     split: SplitSettings = Field(SplitSettings(), description="split of the patients into train, validation and test")
 
     @model_validator(mode="before")
@@ -65,6 +61,16 @@ class ImageStudySettings(NetworkStudySettings):
                 check_training(method, training_under(policy, self.training), self.network)
 
 
+class ImageStudySettings(ImageTrainingSettings):
+    """Settings of the flows that report on test images (study, train)."""
+
+    adjudicated: AbsolutePath | None = Field(
+        None,
+        description="table of radiologist-adjudicated labels; test images in it are scored with the data's labels "
+        "and with these",
+    )
+
+
 class Varied(NamedTuple):
     """What a study varies; its arms are methods x policies x noise conditions x seeds.
 
@@ -75,6 +81,7 @@ class Varied(NamedTuple):
         seeds: number of seeds, counted up from the settings' seed.
         floor: whether the baseline is also trained with other seeds (A/A).
         baseline_policy: name of the policy that the others are compared with.
+        start: where the initial weights come from.
     """
 
     methods: tuple[WeightingSettings, ...]
@@ -83,6 +90,7 @@ class Varied(NamedTuple):
     seeds: int = 1
     floor: bool = False
     baseline_policy: str = NO_POLICY.name
+    start: Start = ANEW
 
     @property
     def baseline(self) -> str:
@@ -90,7 +98,7 @@ class Varied(NamedTuple):
         names = [method.name for method in with_sources(self.methods)]
         return "uniform" if "uniform" in names else names[0]
 
-    def describe(self, settings: ImageStudySettings, noise: str) -> str:
+    def describe(self, settings: ImageTrainingSettings, noise: str) -> str:
         """Describe a study in one line, for the name of its MLflow run; without a policy if that is none."""
         compared = [_names(self.methods, "methods")]
         if self.policies != (NO_POLICY,):
@@ -118,6 +126,27 @@ def plan_image_study(settings: ImageStudySettings, folder: Path, varied: Varied)
     checks = check_images(store, settings.data.expected_images)
     if settings.adjudicated:
         check_adjudicated(settings.adjudicated, *open_split(store, settings.split))
+    return plan_on_store(settings, store, checks, folder, varied, settings.adjudicated)
+
+
+def plan_on_store(
+    settings: ImageTrainingSettings,
+    store: StoreRef,
+    checks: tuple[CheckRecord, ...],
+    folder: Path,
+    varied: Varied,
+    adjudicated: Path | None = None,
+) -> tuple[ImageKind, Plan[ImageArm]]:
+    """Plan the arms on a store that was prepared and checked.
+
+    Args:
+        settings: of the trainings.
+        store: the images and labels.
+        checks: of the store.
+        folder: that the noise masks are written to.
+        varied: what the arms differ in.
+        adjudicated: table of adjudicated labels with which the test images are scored too.
+    """
     of_plan = ImagePlanSettings(
         split=settings.split,
         baseline=varied.baseline,
@@ -128,5 +157,5 @@ def plan_image_study(settings: ImageStudySettings, folder: Path, varied: Varied)
         threads=settings.runner.threads_per_arm(settings.device),
         **varied._asdict(),
     )
-    kind = ImageKind(store, settings.split, checks, settings.adjudicated, settings.command)
+    kind = ImageKind(store, settings.split, checks, adjudicated, settings.command)
     return kind, plan_images(store, of_plan, folder / "noise")

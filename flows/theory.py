@@ -11,7 +11,7 @@ from pydantic import Field
 
 from data_prep.settings import Seed
 from flows.settings import FlowSettings
-from tasks.arms.mlflow_runs import study_run
+from tasks.arms.mlflow_runs import parent_run
 from tasks.runtime.pipeline import pipeline
 from tasks.runtime.run_folder import prepare_run_folder
 from tasks.runtime.settings import AbsolutePath
@@ -62,7 +62,7 @@ def theory(settings: TheorySettings = TheorySettings(), out: Path | None = None,
     digits = read_digits(settings.digits) if settings.digits else None
     computations = transfer_computations(settings.experiments, seeds, seeds_of_slow)
     computations |= augmentation_computations(settings.augmentation, digits, seeds)
-    with study_run(settings.title, settings) as run_id:
+    with parent_run("study", settings.title, settings) as run_id:
         results, reused = compute(computations)
         config = settings.model_dump(mode="json")
         return report_theory(results, reused, settings.experiments, digits, config, run_id, begun, folder)

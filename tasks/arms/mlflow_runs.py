@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -120,10 +120,16 @@ def resume_run(run: Run, params: Mapping[str, Any]) -> str:
 
 
 @contextmanager
-def study_run(title: str, settings: BaseModel) -> Iterator[str]:
-    """Open the parent run of a study: the unfinished one with the same settings, or a new one called title and date.
+def parent_run(
+    kind: Literal["study", "night"], title: str, settings: BaseModel, tags: Mapping[str, str] | None = None
+) -> Iterator[str]:
+    """Open the run of a study or a night: the unfinished one of the same settings, or a new one with title and date.
 
-    The settings are logged as parameters.
+    Args:
+        kind: of the run.
+        title: begins its name.
+        settings: are logged as parameters.
+        tags: further tags.
 
     Yields:
         The id of the run, which is the active one meanwhile.
@@ -136,7 +142,7 @@ def study_run(title: str, settings: BaseModel) -> Iterator[str]:
         run_id = resume_run(known, config)
     else:
         name = f"{title} · {datetime.now():%Y-%m-%d %H:%M}"
-        run_id = create_run(experiment_id, name, {STUDY_TAG: identity, "medmtl.kind": "study"}, config)
+        run_id = create_run(experiment_id, name, {STUDY_TAG: identity, "medmtl.kind": kind, **(tags or {})}, config)
     with active_run(run_id):
         yield run_id
 

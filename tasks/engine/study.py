@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from tasks.arms.base import ArmRef, ArmT
-from tasks.arms.mlflow_runs import LONGEST_NOTE, experiment_of, run_anchor, set_note, study_run
+from tasks.arms.mlflow_runs import LONGEST_NOTE, experiment_of, parent_run, run_anchor, set_note
 from tasks.arms.runner import RunnerSettings
 from tasks.engine.compare import compare_arms
 from tasks.engine.kind import Kind
@@ -40,7 +40,7 @@ def run_study(
     Returns:
         The path of the report, and the finished arms by their hashes.
     """
-    with study_run(title, settings) as run_id:
+    with parent_run("study", title, settings) as run_id:
         outcome = train_plan(kind, plan, run_id, runner)
         set_note(run_id, arms_note(plan, outcome, experiment_of(run_id)))
         results = compare_arms(kind, plan, outcome, settings.model_dump(mode="json"), begun, folder)

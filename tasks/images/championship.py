@@ -121,6 +121,12 @@ def roll_back(name: str) -> str:
     )
 
 
+def champion_version(name: str) -> str | None:
+    """Return the version of the champion; None if there is none."""
+    champion = find_version(name, CHAMPION)
+    return None if champion is None else str(champion.version)
+
+
 @outlasts_outages
 def champion_start(name: str) -> Start:
     """Return the start from the champion's network, or `ANEW` if there is no champion.

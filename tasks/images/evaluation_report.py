@@ -1,6 +1,7 @@
 """Report of a model evaluation: results.json for programs, report.html for people."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
-from tasks.images.promotion import EvaluationResults
+from tasks.images.promotion import EvaluationRecord, EvaluationResults, ModelRecord
 from tasks.records.base import write_results
 from tasks.records.scores import ScoreRecord
 from tasks.reporting.page import write_page
@@ -20,15 +21,20 @@ _PARTS = {"val": "validation", "test": "test"}
 
 
 @task(name="write evaluation report", cache_policy=NO_CACHE)
-def report_evaluation(results: EvaluationResults, folder: Path) -> Path:
-    """Write results.json and report.html into `folder` and return the path of report.html."""
+def report_evaluation(found: EvaluationRecord, model_name: str, config: dict[str, Any], folder: Path) -> Path:
+    """Write results.json and report.html into `folder` and return the path of report.html.
+
+    Args:
+        found: the scores and the verdict.
+        model_name: in MLflow's registry.
+        config: the complete settings.
+        folder: for the files.
+    """
+    results = EvaluationResults(config=config, model_name=model_name, **dict(found))
     write_results(results, folder / RESULTS)
-    contents = {
-        "results": results,
-        "columns": [(model, part, _PARTS[part]) for model in results.models for part in model.scores],
-        "rows": _rows(results),
-        "config": json.dumps(results.config, indent=2, ensure_ascii=False),
-    }
+    columns, rows = score_table(results.models)
+    shown = json.dumps(results.config, indent=2, ensure_ascii=False)
+    contents = {"results": results, "columns": columns, "rows": rows, "config": shown}
     page = write_page("evaluation.html.j2", contents, (np.empty((0, 1, 1), np.uint8), ()), folder / REPORT)
     link = f"{results.verdict.reason}\n\n<{page.as_uri()}>"
     create_markdown_artifact(link, key="evaluation", description="whether the challenger was promoted")
@@ -36,11 +42,10 @@ def report_evaluation(results: EvaluationResults, folder: Path) -> Path:
     return page
 
 
-def _rows(results: EvaluationResults) -> list[tuple[str, list[ScoreRecord | None]]]:
-    """Return a row per label and one for the mean, with each model's score on each part of the split."""
-    labels = dict.fromkeys(label for model in results.models for label in model.scores["val"])
-    rows: list[tuple[str, list[Any]]] = [
-        (label, [model.scores[part].get(label) for model in results.models for part in model.scores])
-        for label in labels
-    ]
-    return [*rows, ("mean", [model.mean[part] for model in results.models for part in model.scores])]
+def score_table(models: Sequence[ModelRecord]) -> tuple[list[str], list[tuple[str, list[ScoreRecord | None]]]]:
+    """Make a table of scores: the heads of its columns, a model and a part each, and its rows, the mean last."""
+    columns = [(model, part) for model in models for part in model.scores]
+    heads = [f"{model.role} {model.version or f'of run {model.run_id[:8]}'}, {_PARTS[part]}" for model, part in columns]
+    labels = dict.fromkeys(label for model, part in columns for label in model.scores[part])
+    rows = [(label, [model.scores[part].get(label) for model, part in columns]) for label in labels]
+    return heads, [*rows, ("mean", [model.mean[part] for model, part in columns])]

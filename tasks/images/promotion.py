@@ -67,12 +67,9 @@ class ModelRecord(Record):
     mean: dict[str, MeanRecord] = Field(description="part of the split that was scored -> mean AUC")
 
 
-class EvaluationResults(Record):
-    """The contents of an evaluation's results.json."""
+class EvaluationRecord(Record):
+    """A comparison of a challenger with the champion, and the verdict."""
 
-    schema_: Literal["medmtl/evaluation/2"] = Field("medmtl/evaluation/2", serialization_alias="schema")
-    config: dict[str, Any]
-    model_name: str
     data: str = Field(description="'sha256:...' of the store")
     split: str = Field(description="'sha256:...' of the split")
     models: tuple[ModelRecord, ...]
@@ -82,6 +79,14 @@ class EvaluationResults(Record):
     lo: float | None = None
     hi: float | None = None
     verdict: Verdict
+
+
+class EvaluationResults(EvaluationRecord):
+    """The contents of an evaluation's results.json."""
+
+    schema_: Literal["medmtl/evaluation/2"] = Field("medmtl/evaluation/2", serialization_alias="schema")
+    config: dict[str, Any]
+    model_name: str
 
 
 @dataclass(frozen=True)
@@ -162,11 +167,10 @@ def evaluate_models(
     ref: StoreRef,
     split: SplitSettings,
     rule: GateSettings,
-    config: dict[str, Any],
     candidate: Candidate | None = None,
     alarms: Sequence[str] = (),
     champion: ChampionScores | None = None,
-) -> EvaluationResults:
+) -> EvaluationRecord:
     """Score the champion of `name` and a challenger, and promote the challenger if the rule allows it.
 
     The verdict is kept as tags. A candidate is registered only if it passes, and then is the champion, or the
@@ -178,7 +182,6 @@ def evaluate_models(
         ref: the images and labels.
         split: of the patients, the one with which the models were trained.
         rule: of the gate.
-        config: the complete settings, for the results.
         candidate: the challenger; None: the version that has this alias in the registry.
         alarms: of a drift of the data, a sentence each; any blocks.
         champion: what `score_champion` returned for these images, so that none is predicted twice.
@@ -204,9 +207,7 @@ def evaluate_models(
     tested = models.keys() if candidate is None else {CHALLENGER} if verdict.decision == "promoted" else ()
     records = tuple(_record(model, store, parts, predicted[role], role in tested) for role, model in models.items())
     difference = evidence and evidence.difference
-    return EvaluationResults(
-        config=config,
-        model_name=name,
+    return EvaluationRecord(
         data=store.fingerprint,
         split=parts.fingerprint,
         models=records,

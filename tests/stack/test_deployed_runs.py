@@ -1,7 +1,6 @@
 """Deployed runs on the servers that a hospital has: PostgreSQL, MLflow with served artifacts, Prefect, a worker."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlencode
@@ -23,13 +22,13 @@ class Trained(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def trained(deployed: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
+def trained(deployed: Stack, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     out = tmp_path_factory.mktemp("out")
     first = deployed.submit("train/train", training(out / "uniform", "trained"))
     second = deployed.submit("train/train", training(out / "svd", "trained", method={"kind": "svd"}))
     for run in (first, second):
         assert deployed.wait_for(run)["state_type"] == "COMPLETED", deployed.what_was_said(run)
-    yield Trained(deployed, (first, second), out)
+    return Trained(deployed, (first, second), out)
 
 
 def test_a_deployed_training_ends_completed_with_every_metric_in_postgresql(trained: Trained) -> None:

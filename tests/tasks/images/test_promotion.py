@@ -22,7 +22,7 @@ from tasks.data.open_split import open_split
 from tasks.images import championship, promotion
 from tasks.images.gate import GateSettings
 from tasks.images.model_registry import CHALLENGER, CHAMPION, MODEL_FACTS, find_version, register_model
-from tasks.images.promotion import Candidate, EvaluationResults, evaluate_models, score_champion
+from tasks.images.promotion import Candidate, EvaluationRecord, evaluate_models, score_champion
 from tasks.images.spec import ANEW
 
 pytestmark = pytest.mark.slow
@@ -98,8 +98,8 @@ def trained(ref: StoreRef, home: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
         MlflowClient().delete_registered_model(known.name)
 
 
-def evaluated(ref: StoreRef, run_id: str | None, rule: GateSettings = AUTOMATIC, **more: Any) -> EvaluationResults:
-    return evaluate_models.fn(NAME, ref, SPLIT, rule, {}, Candidate(run_id) if run_id else None, **more)
+def evaluated(ref: StoreRef, run_id: str | None, rule: GateSettings = AUTOMATIC, **more: Any) -> EvaluationRecord:
+    return evaluate_models.fn(NAME, ref, SPLIT, rule, Candidate(run_id) if run_id else None, **more)
 
 
 def aliases() -> tuple[str | None, str | None]:
