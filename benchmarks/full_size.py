@@ -129,7 +129,8 @@ def make_store(work: Path) -> None:
     from data_prep.store.build import WrittenShards, open_or_build
     from data_prep.store.from_archives import ArchiveFiles, ArchiveSource
     from data_prep.store.recipe import Recipe, store_key
-    from data_prep.store.writer import SHARD_IMAGES, StoreWriter
+    from data_prep.store.shards import SHARD_IMAGES
+    from data_prep.store.writer import StoreWriter
 
     published = work / "published"
     published.mkdir(parents=True, exist_ok=True)
@@ -161,7 +162,8 @@ def make_store(work: Path) -> None:
             with store.shard(len(names)) as shard:
                 for image, of_image in zip(names, pixels, strict=True):
                     shard.append(image, of_image, hashlib.sha256(of_image).hexdigest(), "0" * 64)
-        return {"items": IMAGES, "images_without_row": 0, "rows_without_image": 0}, []
+        counts = {"items": IMAGES, "images_without_row": 0, "rows_without_image": 0}
+        return WrittenShards(counts, store.finished)
 
     open_or_build(Recipe.of(source, SIZE, b"", SHARD_IMAGES), path, 0.05, write_shards)
 

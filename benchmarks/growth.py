@@ -217,7 +217,7 @@ def prepare_images(n: int, folder: Path) -> Steps:
 
     def decode() -> None:
         items = ((f"{i}.png", files[i % DISTINCT]) for i in range(n))
-        decoded = sum(item.pixels is not None for _, item in decode_items(items, SIDE, 2, n))
+        decoded = sum(item.pixels is not None for _, item in decode_items(items, SIDE, 2))
         assert decoded == n, decoded
 
     return {"decode": decode}

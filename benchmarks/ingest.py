@@ -45,7 +45,7 @@ from data_prep.labels.table import read_labels
 from data_prep.sources.archives import ReadProgress, open_archive, select_images
 from data_prep.store.decode_items import decode_item, start_worker
 from data_prep.store.from_archives import ArchiveFiles, ArchiveSource, build_from_archives
-from data_prep.store.writer import ShardWriter
+from data_prep.store.shards import ShardWriter
 
 Reader = Callable[[bytes, int], Any]
 

@@ -76,6 +76,7 @@ def decode_dicom(data: bytes, size: int, chest: bool = False) -> Radiograph:
     Raises:
         DataError: the file is damaged, not a radiograph, not of the chest, in colour, or too large, or has several
             frames.
+        MemoryError: there is not enough memory.
     """
     try:
         dataset = read_attributes(data)
@@ -84,11 +85,11 @@ def decode_dicom(data: bytes, size: int, chest: bool = False) -> Radiograph:
         _check_image(dataset)
         pixels = resize_to_square(render(dataset), size)
         check_picture(pixels)
-        return Radiograph(pixels, _view(dataset), str(value_of(dataset, "PatientID") or "").strip())
-    except DataError:
+        patient = str(value_of(dataset, "PatientID") or "").strip()
+        rows, columns = (whole_number_of(dataset, name) for name in ("Rows", "Columns"))
+        return Radiograph(pixels, _view(dataset), patient, rows, columns)
+    except (DataError, MemoryError):
         raise
-    except MemoryError as error:
-        raise DataError("decoding needs more memory than is allowed") from error
     except RecursionError as error:
         raise DataError("damaged: sequences are nested too deeply") from error
     except Exception as error:  # on damaged files pydicom raises many types, and quotes the file's content

@@ -30,7 +30,11 @@ def decode_picture(data: bytes, size: int, channels: int) -> np.ndarray:
     Raises:
         DataError: the file has another format, or is too large, truncated or damaged, or its pixels are all alike.
     """
-    file, is_png = read_picture(data)
+    return decode_read_picture(*read_picture(data), size, channels)
+
+
+def decode_read_picture(file: PictureFile, is_png: bool, size: int, channels: int) -> np.ndarray:
+    """Decode a file that `read_picture` has read; see `decode_picture`."""
     image = square_pixels(_decode_png(file) if is_png else _decode_jpeg(file), file.pixel_aspect)
     pixels = resize_to_square(_middle(turn(image, file.orientation) if file.orientation > 1 else image), size)
     if pixels.min() == pixels.max():

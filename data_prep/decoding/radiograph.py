@@ -21,11 +21,15 @@ class Radiograph:
         view: one of VIEWS; "" if the file does not name it.
         patient_id: the patient identifier in the file, "" if there is none. Never write it anywhere; write its
             opaque key instead.
+        rows: of the image in the file, in pixels, before it is turned or scaled; 0 if it is not known.
+        columns: likewise.
     """
 
     pixels: np.ndarray
     view: str = ""
     patient_id: str = ""
+    rows: int = 0
+    columns: int = 0
 
 
 def is_dicom(head: bytes) -> bool:

@@ -37,7 +37,11 @@ def decode(data: bytes, size: int) -> np.ndarray:
     Raises:
         DataError: the file has another format, or is too large, truncated or damaged, or shows no radiograph.
     """
-    file, is_png = read_picture(data)
+    return decode_read(*read_picture(data), size)
+
+
+def decode_read(file: PictureFile, is_png: bool, size: int) -> np.ndarray:
+    """Decode a file that `read_picture` has read; see `decode`."""
     decode_file = _decode_png if is_png else _decode_jpeg
     pixels = turn(resize_to_square(square_pixels(decode_file(file), file.pixel_aspect), size), file.orientation)
     check_picture(pixels)

@@ -8,8 +8,9 @@ that they answer is trusted: an answer has a length that is checked before it is
 wrong, so that a false one costs one image too.
 
     request   a line of JSON: [name of the function, size, options, length]; the file
-    answer    status, 1 byte; length, 8 bytes; a reason (UTF-8), or the view (1 byte, its place in VIEWS), the pixels
-              ((s, s) uint8, or (c, s, s) with the option "channels") and the patient identifier (UTF-8)
+    answer    status, 1 byte; length, 8 bytes; a reason (UTF-8), or the view (1 byte, its place in VIEWS), rows and
+              columns of the image in the file (4 bytes each), the pixels ((s, s) uint8, or (c, s, s) with the option
+              "channels") and the patient identifier (UTF-8)
 """
 
 import atexit
@@ -31,9 +32,9 @@ from typing import IO
 
 import numpy as np
 
-from data_prep.decoding.picture import decode_picture
+from data_prep.decoding.picture import decode_read_picture
 from data_prep.decoding.radiograph import VIEWS, Radiograph, holds_dicom
-from data_prep.decoding.raster import MAX_BYTES, decode
+from data_prep.decoding.raster import MAX_BYTES, MAX_PIXELS, decode_read, read_picture
 from data_prep.errors import DataError
 
 MEMORY_BYTES = 2**30  # for decoding one file: 4096 x 4096 pixels are converted to 64-bit numbers
@@ -44,11 +45,16 @@ _START_WORKER_SECONDS = 120  # importing the decoders takes half a second, from 
 _SPARE_SECONDS = 15  # beyond those of a file; then the worker itself hangs
 _MAX_TEXT_BYTES = 2048  # of a reason or a patient identifier
 _MAX_REASON, _MAX_PATIENT_ID = 500, 256  # characters
-_DONE, _REFUSED = range(2)
+_DONE, _REFUSED, _STOPPED = range(3)
 _LOST = b"the process that decodes untrusted files ended twice, or answered wrongly, at this file"
 _RESPONSE_HEADER = struct.Struct(">BQ")
+_FACTS = struct.Struct(">BII")  # of a radiograph: view, rows, columns
 
 Decoder = Callable[[bytes], Radiograph]
+
+
+class DecodingStoppedError(DataError):
+    """A limit or a crash ended the decoding of a file; another try may succeed, as on a machine with less to do."""
 
 
 def safe_decode(
@@ -80,12 +86,15 @@ def safe_decode(
 
 def decode_png_or_jpeg(data: bytes, size: int) -> Radiograph:
     """Decode a PNG or JPEG file, which names neither view nor patient."""
-    return Radiograph(decode(data, size))
+    file, is_png = read_picture(data)
+    return Radiograph(decode_read(file, is_png, size), rows=file.height, columns=file.width)
 
 
 def decode_any_picture(data: bytes, size: int, channels: int) -> Radiograph:
     """Decode a PNG or JPEG file of anything, with one channel or three."""
-    return Radiograph(decode_picture(data, size, channels))
+    file, is_png = read_picture(data)
+    pixels = decode_read_picture(file, is_png, size, channels)
+    return Radiograph(pixels, rows=file.height, columns=file.width)
 
 
 @functools.lru_cache(maxsize=1)
@@ -113,7 +122,8 @@ class Sandbox:
         `options` are passed to the function.
 
         Raises:
-            DataError: the decoder rejected the file, exceeded a limit or crashed.
+            DataError: the decoder rejected the file.
+            DecodingStoppedError: it exceeded a limit or crashed.
             RuntimeError: the worker does not start.
         """
         request = json.dumps([function, size, options, len(data)]).encode() + b"\n"
@@ -121,10 +131,10 @@ class Sandbox:
         limit = _answer_limit(shape)
         with self._lock:
             status, content = (
-                self._request(request, data, limit) or self._request(request, data, limit) or (_REFUSED, _LOST)
+                self._request(request, data, limit) or self._request(request, data, limit) or (_STOPPED, _LOST)
             )
         if status != _DONE:
-            raise DataError(_one_line(content))
+            raise (DataError if status == _REFUSED else DecodingStoppedError)(_one_line(content))
         return _radiograph(content, shape)
 
     def close(self) -> None:
@@ -187,16 +197,19 @@ def _answer_shape(size: int, options: Mapping[str, int]) -> tuple[int, ...]:
 
 
 def _answer_limit(shape: tuple[int, ...]) -> int:
-    return 1 + math.prod(shape) + _MAX_TEXT_BYTES
+    return _FACTS.size + math.prod(shape) + _MAX_TEXT_BYTES
 
 
 def _radiograph(content: bytes, shape: tuple[int, ...]) -> Radiograph:
     """Read what a decoder answered; whatever bytes these are, they give a radiograph or a DataError."""
-    end = 1 + math.prod(shape)
-    if len(content) < end or content[0] >= len(VIEWS):
-        raise DataError(_LOST.decode())
-    pixels = np.frombuffer(content, np.uint8, end - 1, offset=1).reshape(shape)
-    return Radiograph(pixels, VIEWS[content[0]], content[end:].decode("utf-8", "backslashreplace"))
+    end = _FACTS.size + math.prod(shape)
+    if len(content) < end:
+        raise DecodingStoppedError(_LOST.decode())
+    view, rows, columns = _FACTS.unpack_from(content)
+    if view >= len(VIEWS) or rows * columns > MAX_PIXELS:
+        raise DecodingStoppedError(_LOST.decode())
+    pixels = np.frombuffer(content, np.uint8, math.prod(shape), offset=_FACTS.size).reshape(shape)
+    return Radiograph(pixels, VIEWS[view], content[end:].decode("utf-8", "backslashreplace"), rows, columns)
 
 
 def _one_line(reason: bytes) -> str:
@@ -253,12 +266,12 @@ def _run_in_child(
     _, ended = os.waitpid(child, 0)
     number = os.WTERMSIG(ended) if os.WIFSIGNALED(ended) else 0
     if number == signal.SIGXCPU:
-        return _REFUSED, f"decoding takes more than {cpu_seconds} seconds of processor time".encode()
+        return _STOPPED, f"decoding takes more than {cpu_seconds} seconds of processor time".encode()
     if number == signal.SIGALRM:
-        return _REFUSED, f"decoding takes more than {wall_seconds} seconds".encode()
+        return _STOPPED, f"decoding takes more than {wall_seconds} seconds".encode()
     if number or not content:
         how = signal.Signals(number).name if number else "no response"
-        return _REFUSED, f"the decoder crashed ({how})".encode()
+        return _STOPPED, f"the decoder crashed ({how})".encode()
     return content[0], content[1:]
 
 
@@ -287,11 +300,12 @@ def _respond(decoder: Decoder, data: bytes) -> tuple[int, bytes]:
     try:
         found = decoder(data)
         patient = found.patient_id[:_MAX_PATIENT_ID].encode("utf-8", "backslashreplace")
-        return _DONE, bytes([VIEWS.index(found.view)]) + found.pixels.tobytes() + patient
+        facts = _FACTS.pack(VIEWS.index(found.view), found.rows, found.columns)
+        return _DONE, facts + found.pixels.tobytes() + patient
     except DataError as error:
         return _REFUSED, str(error).encode("utf-8", "backslashreplace")[:_MAX_TEXT_BYTES]
     except MemoryError:
-        return _REFUSED, b"decoding needs more memory than is allowed"
+        return _STOPPED, b"decoding needs more memory than is allowed"
 
 
 if __name__ == "__main__":

@@ -39,6 +39,14 @@ def opaque_name(image: str, population: str, key: bytes) -> str:
     return _keyed_hash(f"{population}\0image\0{image}", key) + ".dcm"
 
 
+def opaque_path(path: str, population: str, key: bytes) -> str:
+    """Return the opaque key of a file by its path, 32 hexadecimal digits; a path may name a patient.
+
+    The key of a public population is hashed with `PUBLIC_KEY`, as its patients are.
+    """
+    return _keyed_hash(f"{population}\0path\0{path}", key)
+
+
 def _keyed_hash(text: str, key: bytes) -> str:
     """Hash any text, one that is no valid Unicode too: files of strangers name patients with half a character."""
     return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=16, key=key).hexdigest()

@@ -7,7 +7,7 @@ of patients, the table and the manifest. What differs between sources is how the
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +21,28 @@ from data_prep.labels.patients import compare_patient_ids, opaque_name, patient_
 from data_prep.labels.table import LabelTable
 from data_prep.store.decode_items import DecodedItem
 from data_prep.store.recipe import Recipe
+from data_prep.store.shards import ShardRecord, ShardWriter, os_errors_explained
 from data_prep.store.store import Store
-from data_prep.store.writer import ShardRecord, ShardSequence, ShardWriter, StoreWriter, os_errors_explained, tidy
+from data_prep.store.writer import StoreWriter, tidy
 
 UNREADABLE_LIMIT = 0.05  # share of the items
 
 Progress = Callable[[int, int], None]
 
 
-WrittenShards = tuple[dict[str, Any], Sequence[ShardSequence]]
-"""Entries of the manifest about the source ("items" and others); the store's parts, none if it was written as one."""
+@dataclass(frozen=True)
+class WrittenShards:
+    """The shards of a store.
+
+    Attributes:
+        counts: entries of the manifest about the source ("items" and others).
+        records: of the shards, in their order.
+        rows: (n,) int64, the place of each of the records' images among those of all shards; None: their order.
+    """
+
+    counts: dict[str, Any]
+    records: Sequence[ShardRecord]
+    rows: np.ndarray | None = None
 
 
 def open_or_build(
@@ -51,10 +63,9 @@ def open_or_build(
         if path.exists():
             return _reuse(path, recipe, unreadable_limit)
         writer = StoreWriter(path, recipe.size, recipe.content, recipe.channels)
-        counts, parts = write_shards(writer)
-        records = [record for part in parts or [writer] for record in part.finished]
-        table, source = _table_of(records, recipe), recipe.source
-        patients = [patient for record in records for patient in record.patients]
+        written = write_shards(writer)
+        table, source = _table_of(written.records, recipe), recipe.source
+        patients = [patient for record in written.records for patient in record.patients]
         known, joined = compare_patient_ids(patients, table.patients)
         facts = {
             "population": source.population,
@@ -64,23 +75,22 @@ def open_or_build(
                 "layout": source.table.layout,
                 "ignored_columns": dict(source.table.ignored),
             },
-            **counts,
+            **written.counts,
             "patients_in_files": {"images": known, "joined": joined},
         }
-        return writer.finish(table, facts, parts)
+        return writer.finish(table, facts, written.records, written.rows)
 
 
-def add_item(shard: ShardWriter, image: str, item: DecodedItem, population: str, secret: bytes) -> None:
+def add_item(shard: ShardWriter, name: str, item: DecodedItem, population: str, secret: bytes) -> None:
     """Append a decoded item to a shard, or quarantine it if it could not be read.
 
-    The name of a DICOM file and the patient it gives become opaque keys.
+    The patient that a DICOM file gives becomes an opaque key; so must its `name` be.
     """
-    name = opaque_name(image, population, secret) if item.dicom else image
     if item.pixels is None:
         shard.quarantine(name, item.reason)
         return
     patient = str(patient_keys(np.array([item.patient_id]), population, secret)[0]) if item.patient_id else ""
-    shard.append(name, item.pixels, item.pixels_sha256, item.source_sha256, item.view, patient)
+    shard.append(name, item.pixels, item.pixels_sha256, item.source_sha256, item.view, patient, item.original)
 
 
 def check_unreadable(unreadable: Sequence[tuple[str, str]], limit: float, total: int) -> None:

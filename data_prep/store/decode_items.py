@@ -24,9 +24,8 @@ import numpy as np
 
 from data_prep.decoding.radiograph import holds_dicom
 from data_prep.decoding.raster import MAX_BYTES
-from data_prep.decoding.sandbox import CPU_SECONDS, MEMORY_BYTES, safe_decode, used_memory
+from data_prep.decoding.sandbox import CPU_SECONDS, MEMORY_BYTES, DecodingStoppedError, safe_decode, used_memory
 from data_prep.errors import DataError
-from data_prep.labels.safe_names import is_harmless
 from data_prep.regular_file import read_regular
 
 if TYPE_CHECKING:  # a process that decodes reads no tables
@@ -34,7 +33,7 @@ if TYPE_CHECKING:  # a process that decodes reads no tables
 
 _BATCH_IMAGES = 16  # a worker gets at once: at 1024 px 0.2 s of work against a millisecond of transfer
 _WORKER_BYTES = 2 * MEMORY_BYTES  # of a worker process, beyond its own: one file, and the batch that it has decoded
-_POOL_PAYS = 3.0  # seconds of decoding from which starting processes (1 s) is worth it
+_POOL_PAYS = 3.0  # seconds of decoding after which starting processes (1 s) is worth it
 
 
 @dataclass(frozen=True)
@@ -43,8 +42,10 @@ class DecodedItem:
 
     Attributes:
         pixels: (s, s) uint8, of a picture in colour (3, s, s); or None if the item cannot be read, for `reason`.
-        source_sha256: of the content of the file, which also gives `view` and `patient_id`.
-        dicom: whether it may be a DICOM file, whose name may identify the patient.
+        source_sha256: of the content of the file, which also gives the rest; "" where another try may give something
+            else: the file could not be read, or its decoding was stopped.
+        dicom: whether it is a DICOM file by its content.
+        original: rows and columns of the image in the file, in pixels; zeros if they are not known.
     """
 
     pixels: np.ndarray | None
@@ -54,6 +55,7 @@ class DecodedItem:
     view: str = ""
     patient_id: str = ""
     dicom: bool = False
+    original: tuple[int, int] = (0, 0)
 
 
 _Batch: TypeAlias = "list[Item]"
@@ -65,30 +67,29 @@ def decode_items(
     items: "Iterable[Item]",
     size: int,
     workers: int,
-    total: int,
     chest: bool = False,
     picture_channels: int | None = None,
 ) -> Generator[tuple[str, DecodedItem]]:
     """Decode `items` in their order; never more than a few batches per worker are in memory.
 
     Items are decoded in isolation (see `data_prep.decoding.sandbox`) or in worker processes, so that a decoder that
-    crashes does not end this process. There are `workers` processes if all `total` items are enough work for them.
+    crashes does not end this process. There are `workers` processes once the first items took so long that there may
+    be enough work for them.
     `chest` and `picture_channels` as in `data_prep.decoding.sandbox.safe_decode`.
 
     Yields:
         Name and decoded item, of s = `size`.
     """
-    batches = _batches(items)
+    waiting = batches(items)
     decode = partial(_decode_batch, size=size, chest=chest, picture_channels=picture_channels)
-    started = time.perf_counter()
-    first = decode(next(batches, []), isolate=True)
-    expected_seconds = (time.perf_counter() - started) * total / _BATCH_IMAGES
-    yield from first
-    if expected_seconds > _POOL_PAYS:
-        yield from _decode_in_processes(batches, decode, workers)
-    else:
-        for batch in batches:
-            yield from decode(batch, isolate=True)
+    seconds = 0.0  # of decoding: that items come slowly is no reason for processes
+    for batch in waiting:
+        begun = time.perf_counter()
+        decoded = decode(batch, isolate=True)
+        seconds += time.perf_counter() - begun
+        yield from decoded
+        if seconds > _POOL_PAYS:
+            yield from _decode_in_processes(waiting, decode, workers)
 
 
 def decode_item(
@@ -104,25 +105,28 @@ def decode_item(
     With `isolate`, it is decoded in a process of its own, so that a crash does not end this one. `chest` and
     `picture_channels` as in `data_prep.decoding.sandbox.safe_decode`.
     """
-    dicom = not is_harmless(item.name if isinstance(item, Path) else image)  # a name without a suffix may be one
+    dicom, digest = False, ""
     try:
         data = item if isinstance(item, bytes) else read_regular(item, MAX_BYTES)
-        dicom = dicom or holds_dicom(data)
+        dicom, digest = holds_dicom(data), hashlib.sha256(data).hexdigest()
         with nullcontext() if isolate else _limited_time():
             radiograph = safe_decode(data, size, isolate=isolate, chest=chest, picture_channels=picture_channels)
     except MemoryError:
         return DecodedItem(None, "decoding needs more memory than is allowed", dicom=dicom)
-    except DataError as error:
+    except DecodingStoppedError as error:
         return DecodedItem(None, str(error), dicom=dicom)
+    except DataError as error:
+        return DecodedItem(None, str(error), source_sha256=digest, dicom=dicom)
     except OSError as error:
         return DecodedItem(None, f"cannot be read ({error.strerror})", dicom=dicom)
     return DecodedItem(
         radiograph.pixels,
         pixels_sha256=hashlib.sha256(radiograph.pixels.data).hexdigest(),
-        source_sha256=hashlib.sha256(data).hexdigest(),
+        source_sha256=digest,
         view=radiograph.view,
         patient_id=radiograph.patient_id,
         dicom=dicom,
+        original=(radiograph.rows, radiograph.columns),
     )
 
 
@@ -176,7 +180,8 @@ def _pool(workers: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=start_worker)
 
 
-def _batches(items: "Iterable[Item]") -> Iterator[_Batch]:
+def batches(items: "Iterable[Item]") -> Iterator[_Batch]:
+    """Cut items into batches, each as many as a worker gets at once."""
     stream = iter(items)
     while batch := list(itertools.islice(stream, _BATCH_IMAGES)):
         yield batch

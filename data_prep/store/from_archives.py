@@ -29,15 +29,9 @@ from data_prep.sources.source import LabelledSource, content_hash, population_of
 from data_prep.store.build import UNREADABLE_LIMIT, Progress, WrittenShards, add_item, check_unreadable, open_or_build
 from data_prep.store.decode_items import decode_item, start_worker
 from data_prep.store.recipe import Recipe
+from data_prep.store.shards import SHARD_IMAGES, ShardRecord, ShardSequence, ShardWriter, part_prefix
 from data_prep.store.store import Store
-from data_prep.store.writer import (
-    SHARD_IMAGES,
-    ShardRecord,
-    ShardSequence,
-    ShardWriter,
-    StoreWriter,
-    part_prefix,
-)
+from data_prep.store.writer import StoreWriter
 
 DOWNLOADS_AHEAD = 2  # archives that may wait on disk, fetched, beside those being decoded
 _SILENCE_SECONDS = 300  # a process that reports nothing for so long is killed; a sandboxed image takes 270 s at most
@@ -313,7 +307,8 @@ def _fill(shard: ShardWriter, items: Iterator[ArchiveItem], job: _Job, suspects:
             shard.skip(image, reason)
             continue
         item = decode_item(image, data, job.size, isolate=image in suspects, chest=job.chest)
-        add_item(shard, image, item, job.population, job.secret)
+        named = image if is_harmless(image) and not item.dicom else opaque_name(image, job.population, job.secret)
+        add_item(shard, named, item, job.population, job.secret)
         images += 1
         if images == job.shard_images:
             return True
@@ -366,4 +361,4 @@ def _count(source: ArchiveSource, parts: list[ShardSequence], unreadable_limit: 
             for archive, shards in zip(source.archives, parts, strict=True)
         ],
     }
-    return counts, parts
+    return WrittenShards(counts, records)

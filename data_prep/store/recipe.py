@@ -14,8 +14,8 @@ from data_prep.decoding.raster import DECODE_VERSION
 from data_prep.errors import DataError
 from data_prep.labels.patients import PUBLIC_KEY, check_secret, key_fingerprint
 from data_prep.sources.source import LabelledSource
-from data_prep.store.store import schema_of
-from data_prep.store.writer import SHARD_IMAGES
+from data_prep.store.shards import SHARD_IMAGES
+from data_prep.store.store import json_digest, schema_of
 
 MIN_SIZE, MAX_SIZE = 8, 4096  # pixels
 
@@ -62,6 +62,12 @@ class Recipe:
             "patient_key": key_fingerprint(self.secret),
             "shard_images": self.shard_images,
         }
+
+    @cached_property
+    def pixels_key(self) -> str:
+        """16 hexadecimal digits, the same for recipes by which a file's content gives the same pixels and patient."""
+        of_the_table = {"schema", "source", "labels", "shard_images"}
+        return json_digest({name: value for name, value in self.content.items() if name not in of_the_table})[:16]
 
 
 def store_key(source: LabelledSource, size: int, key: bytes) -> str:

@@ -6,6 +6,7 @@ n images, k labels, s side of an image in pixels.
     table.csv           one row per image: image, patient (opaque key), view, then each label with 1, 0 or nothing
     pixels-00000.npy    (rows, s, s) uint8, the first shard's images in the order of the table; and so on
                         (pixels-PPP-00000.npy in a store that was written in parts, one per archive)
+    sizes.npy           (n, 2) int32, rows and columns of each original image; a store of an older version has none
 
 That is schema ``medmtl/store/1``, of grey images with binary labels. Schema ``medmtl/store/2`` is of all others. Its
 manifest names in "holds" what the store holds; what is not named is absent, and a name that is not known is ignored:
@@ -16,6 +17,12 @@ manifest names in "holds" what the store holds; what is not named is absent, and
     labels      the last k columns
     classes     column "class" with an index into the manifest's "classes", instead of labels
     parts       column "part", "train" or "test" as the data give it
+
+Stores share shards with the pool that they were built from, as hard links (`data_prep.store.pool`). So a shard may
+hold images that are not of the store, or in another order. Then the schema is ``medmtl/store/3``, which is the second
+with one file more, and which versions that do not know it refuse:
+
+    rows.npy            (n,) int64, the place of each image of the table among the images of all shards
 
 This module reads stores; `data_prep.store.writer` writes them.
 """
@@ -36,8 +43,8 @@ from data_prep.errors import DataError
 from data_prep.json_file import read_json
 from data_prep.labels.table import UNKNOWN, LabelTable, read_cells
 
-SCHEMA_1, SCHEMA_2 = SCHEMAS = ("medmtl/store/1", "medmtl/store/2")
-MANIFEST, TABLE = "manifest.json", "table.csv"
+SCHEMA_1, SCHEMA_2, SCHEMA_3 = SCHEMAS = ("medmtl/store/1", "medmtl/store/2", "medmtl/store/3")
+MANIFEST, TABLE, SIZES, ROWS = "manifest.json", "table.csv", "sizes.npy", "rows.npy"
 PIXELS, PATIENTS, VIEWS, LABELS, CLASSES, PARTS = "pixels", "patients", "views", "labels", "classes", "parts"
 COLUMNS = {PATIENTS: "patient", VIEWS: "view", CLASSES: "class", PARTS: "part"}
 """The column of the table in which a part of the store stands."""
@@ -66,18 +73,21 @@ def image_shape(size: int, channels: int) -> tuple[int, ...]:
 
 
 def schema_of(table: LabelTable, channels: int) -> str:
-    """Return the schema of a store: the first for all that it can hold, as its name is in their fingerprints."""
+    """Return the schema of a store of its own shards: the first where it can be, as its name is in the fingerprints."""
     return SCHEMA_1 if channels == 1 and not table.classes and table.parts is None else SCHEMA_2
 
 
 class Pixels:
     """The memory-mapped images of a store, indexed by row like one (n, s, s) or (n, 3, s, s) uint8 array."""
 
-    def __init__(self, shards: list[np.ndarray], size: int, channels: int = 1) -> None:
-        """Join `shards`, each (rows, s, s) uint8 with s = `size`, or (rows, channels, s, s)."""
+    def __init__(self, shards: list[np.ndarray], size: int, channels: int = 1, rows: np.ndarray | None = None) -> None:
+        """Join `shards`, each (rows, s, s) uint8 with s = `size`, or (rows, channels, s, s).
+
+        `rows`: (n,) int64, the place of each image among those of all shards; None: these images in their order.
+        """
         self._shards = shards
         self._starts = np.cumsum([0, *(len(shard) for shard in shards)])
-        self._rows = np.arange(self._starts[-1])
+        self._rows = np.arange(self._starts[-1]) if rows is None else rows
         self.shape = (len(self._rows), *image_shape(size, channels))
         self.dtype = np.dtype(np.uint8)
 
@@ -93,12 +103,14 @@ class Pixels:
             return np.array(self._shards[shard][wanted - self._starts[shard]])
         images = np.empty((len(wanted), *self.shape[1:]), dtype=np.uint8)
         ascending = bool((np.diff(wanted) >= 0).all())
-        for stored, start, end in zip(self._shards, self._starts, self._starts[1:], strict=False):
+        shards = np.searchsorted(self._starts, wanted, side="right") - 1
+        for shard in np.unique(shards).tolist():
+            stored, start = self._shards[shard], self._starts[shard]
             if ascending:  # the rows of a shard lie together, and are copied once instead of twice
-                first, last = np.searchsorted(wanted, (start, end))
+                first, last = np.searchsorted(shards, (shard, shard + 1))
                 np.take(stored, wanted[first:last] - start, axis=0, out=images[first:last], mode="clip")
             else:
-                in_shard = (wanted >= start) & (wanted < end)
+                in_shard = shards == shard
                 images[in_shard] = stored[wanted[in_shard] - start]
         return images
 
@@ -117,6 +129,7 @@ class Store:
         classes: names of the classes; () where the labels are binary.
         parts: (n,) str, "train" or "test" where the data give a test part; None where they do not.
         views: (n,) str; "PA", "AP", "LATERAL" or "".
+        sizes: (n, 2) int32, rows and columns of each original image, in pixels; None where the store does not say.
         size: s.
         channels: 1 (grey) or 3 (colour).
         population: the group of patients the images come from.
@@ -135,6 +148,7 @@ class Store:
     classes: tuple[str, ...]
     parts: np.ndarray | None
     views: np.ndarray
+    sizes: np.ndarray | None
     size: int
     channels: int
     population: str
@@ -175,10 +189,11 @@ def _open(path: Path, _manifest_sha256: str, _states: tuple[tuple[int, ...] | No
     channels = manifest.get("channels", 1)
     labels = tuple(manifest["labels"]) if {LABELS, CLASSES} & {*held} else ()
     images, columns, targets = _read_table(path, held, len(labels))
-    files = [name for name in names if name.startswith(PIXELS) and PIXELS in held]
+    shards = [np.load(path / name, mmap_mode="r") for name in names if name.startswith(PIXELS) and PIXELS in held]
+    rows = np.load(path / ROWS) if ROWS in names and PIXELS in held else None
     return Store(
         path=path,
-        pixels=Pixels([np.load(path / name, mmap_mode="r") for name in files], manifest["size"], channels),
+        pixels=Pixels(shards, manifest["size"], channels, rows),
         images=images,
         patients=columns.get(PATIENTS, images),
         labels=labels,
@@ -186,6 +201,7 @@ def _open(path: Path, _manifest_sha256: str, _states: tuple[tuple[int, ...] | No
         classes=tuple(manifest["classes"]) if CLASSES in held else (),
         parts=columns.get(PARTS),
         views=columns.get(VIEWS, np.full(len(images), "")),
+        sizes=np.load(path / SIZES) if SIZES in names else None,
         size=manifest["size"],
         channels=channels,
         population=manifest["population"],

@@ -9,23 +9,28 @@ The files of a finished store: see `data_prep.store.store`.
 
 import contextlib
 import csv
-import errno
 import hashlib
 import io
 import json
-import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
-from data_prep.errors import DataError
-from data_prep.json_file import read_json
 from data_prep.labels.patients import number_patients
 from data_prep.labels.table import UNKNOWN, LabelTable
+from data_prep.store.shards import (
+    RECORDS,
+    ShardRecord,
+    ShardSequence,
+    os_errors_explained,
+    part_prefix,
+    read_json_or_none,
+    sync,
+    write_whole,
+)
 from data_prep.store.store import (
     CLASSES,
     COLUMNS,
@@ -35,118 +40,21 @@ from data_prep.store.store import (
     PARTS,
     PATIENTS,
     PIXELS,
+    ROWS,
     SCHEMA_1,
+    SCHEMA_3,
+    SIZES,
     TABLE,
     VIEWS,
     Quarantined,
     Store,
     file_digest,
-    image_shape,
     json_digest,
     schema_of,
 )
 
-SHARD_IMAGES = 4096
-
-_RECIPE, _RECORDS = "recipe.json", "records"
-
-
-@dataclass
-class ShardRecord:
-    """The content of a finished shard; a JSON file beside the shard until the store is finished.
-
-    Attributes:
-        images: names of the rows.
-        pixels: SHA-256 of the pixels of each row.
-        sources: SHA-256 of the file of each row.
-        views: the view that each file gives, "" where it gives none.
-        patients: the patient that each file gives, as an opaque key; "" where it gives none.
-        quarantine: (image, reason) of each image that could not be read.
-        others: (name, reason) of each member that is not an image of the label table, or comes a second time.
-        file: name of the shard's file, None if the shard has no rows; `sha256` likewise.
-    """
-
-    images: list[str] = field(default_factory=list)
-    pixels: list[str] = field(default_factory=list)
-    sources: list[str] = field(default_factory=list)
-    views: list[str] = field(default_factory=list)
-    patients: list[str] = field(default_factory=list)
-    quarantine: list[tuple[str, str]] = field(default_factory=list)
-    others: list[tuple[str, str]] = field(default_factory=list)
-    file: str | None = None
-    sha256: str | None = None
-
-
-class ShardSequence:
-    """The shards of a store, or of one part of it, in order; each is on disk whole or not at all.
-
-    A part has its shards and records under its own prefix, so that several processes can write one part each.
-
-    Attributes:
-        finished: the records of the finished shards, in order; the next shard to write is number len(finished).
-    """
-
-    def __init__(self, folder: Path, size: int, prefix: str = "", channels: int = 1) -> None:
-        """Find the finished shards in `folder`, an unfinished store; a damaged shard and all after it do not count."""
-        self._folder, self.size, self._prefix, self.channels = folder, size, prefix, channels
-        self._end = folder / _RECORDS / f"{prefix}end.json"
-        try:
-            names = sorted((folder / _RECORDS).glob(f"{prefix}?????.json"))
-            records = [ShardRecord(**read_json(name)) for name in names]
-        except ValueError:
-            records = []
-        whole = [record.file is None or file_digest(folder / record.file) == record.sha256 for record in records]
-        self.finished = records[: whole.index(False)] if False in whole else records
-
-    @contextlib.contextmanager
-    def shard(self, rows: int, index: int | None = None) -> Iterator["ShardWriter"]:
-        """Open the next shard, of at most `rows` images; leaving the context without an error finishes it.
-
-        With `index`, it replaces that finished shard.
-        """
-        index = len(self.finished) if index is None else index
-        file = self._folder / f"{PIXELS}-{self._prefix}{index:05d}.npy"
-        with ShardWriter(file, rows, image_shape(self.size, self.channels)) as writer:
-            yield writer
-            with os_errors_explained(self._folder):
-                record = writer.finish()
-                _write(self._folder / _RECORDS / f"{self._prefix}{index:05d}.json", json.dumps(vars(record)))
-        self.finished[index : index + 1] = [record]
-
-    def drop(self, index: int, reasons: Mapping[str, str]) -> None:
-        """Write shard `index` anew without the images in `reasons` (image -> reason), which are skipped."""
-        record = self.finished[index]
-        if record.file is None:
-            raise ValueError(f"shard {index} holds no image")
-        pixels = np.load(self._folder / record.file, mmap_mode="r")
-        with self.shard(len(pixels), index) as writer:
-            writer.record.quarantine.extend(record.quarantine)
-            writer.record.others.extend(record.others)
-            columns = zip(record.pixels, record.sources, record.views, record.patients, strict=True)
-            for image, row, values in zip(record.images, pixels, columns, strict=True):
-                if image in reasons:
-                    writer.skip(image, reasons[image])
-                else:
-                    writer.append(image, row, *values)
-
-    @property
-    def end_record(self) -> dict[str, Any] | None:
-        """The record that `end` wrote, or None while more shards may come."""
-        record: dict[str, Any] | None = _read_json(self._end)
-        return record
-
-    def end(self, counts: Mapping[str, Any]) -> None:
-        """Record that no shard is missing, with `counts` of what was read."""
-        with os_errors_explained(self._folder):
-            _write(self._end, json.dumps({**counts, "shards": len(self.finished)}))
-
-    def clear(self) -> None:
-        """Discard the records of all shards, so that they are written again."""
-        with os_errors_explained(self._folder):
-            self._end.unlink(missing_ok=True)
-            for record in reversed(range(len(self.finished))):
-                (self._folder / _RECORDS / f"{self._prefix}{record:05d}.json").unlink(missing_ok=True)
-        self.finished = []
+_RECIPE = "recipe.json"
+_RECORD_FORM = 2  # of the records: those of the first form hold no sizes
 
 
 class StoreWriter(ShardSequence):
@@ -163,61 +71,85 @@ class StoreWriter(ShardSequence):
         """
         self.path, self.recipe = path, dict(recipe)
         self.partial = path.with_name(path.name + ".partial")
+        begun = {**self.recipe, "record_form": _RECORD_FORM}
         with os_errors_explained(path):
-            if _read_json(self.partial / _RECIPE) != self.recipe:
+            if read_json_or_none(self.partial / _RECIPE) != begun:
                 shutil.rmtree(self.partial, ignore_errors=True)
-                (self.partial / _RECORDS).mkdir(parents=True)
-                _write(self.partial / _RECIPE, json.dumps(self.recipe))
+                (self.partial / RECORDS).mkdir(parents=True)
+                write_whole(self.partial / _RECIPE, json.dumps(begun).encode())
             super().__init__(self.partial, size, channels=channels)
 
     def part(self, number: int) -> ShardSequence:
         """Return the shards of part `number` of a store that is written in several; see `part_prefix`."""
         return ShardSequence(self.partial, self.size, part_prefix(number), self.channels)
 
-    def finish(self, table: LabelTable, facts: Mapping[str, Any], parts: Sequence[ShardSequence] = ()) -> Store:
+    def finish(
+        self,
+        table: LabelTable,
+        facts: Mapping[str, Any],
+        records: Sequence[ShardRecord] | None = None,
+        rows: np.ndarray | None = None,
+    ) -> Store:
         """Write table and manifest, give the folder its final name, and open the store.
 
         Args:
-            table: the rows of all finished shards in order, with opaque patient keys.
+            table: the rows of all records in order, with opaque patient keys.
             facts: further entries of the manifest (population, counts of the source, ...).
-            parts: in their order, if the store was written in parts.
+            records: of the shards in the folder; None: of those that were written as one part.
+            rows: (n,) int64, the place of each row of the table among the images of all shards; None: its own place.
         """
-        records = [record for part in parts or [self] for record in part.finished]
+        records = self.finished if records is None else records
         unreadable = [entry for record in records for entry in record.quarantine]
         others = [entry for record in records for entry in record.others]
         held = HELD_BY_1 if schema_of(table, self.channels) == SCHEMA_1 else _held(table)
+        sizes = np.array([size for record in records for size in record.sizes], np.int32).reshape(-1, 2)
+        contents = {
+            TABLE: _table_text(table, held).encode(),
+            **({SIZES: _npy(sizes)} if sizes.all() else {}),
+            **({} if rows is None else {ROWS: _npy(rows)}),
+        }
         with os_errors_explained(self.path):
-            _write(self.partial / TABLE, _table_text(table, held))
+            for name, content in contents.items():
+                write_whole(self.partial / name, content)
             files = {record.file: record.sha256 for record in records if record.file is not None}
             manifest = {
-                **self._schema(table, held, [digest for record in records for digest in record.pixels]),
+                **self._schema(table, held, [digest for record in records for digest in record.pixels], rows),
                 "size": self.size,
                 "images": len(table.images),
                 "patients": len(set(table.patients.tolist())),
                 "labels": list(table.labels),
                 **facts,
                 "same_pixels": find_same_pixels(records, table.patients),
-                "sources_sha256": json_digest([r.sources for r in records]),
+                "sources_sha256": json_digest([record.sources for record in records if record.images]),
                 "quarantine": [Quarantined(*entry)._asdict() for entry in [*unreadable, *others]],
-                "files": {TABLE: file_digest(self.partial / TABLE), **files},
+                "files": {**{name: file_digest(self.partial / name) for name in contents}, **files},
                 "recipe": self.recipe,
             }
             manifest["sha256"] = json_digest(manifest)
-            _write(self.partial / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False))
+            write_whole(self.partial / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False).encode())
             for left in (*self.partial.glob("*.tmp"), *self.partial.glob("*lock")):
                 left.unlink()
             self.partial.rename(self.path)
-            _sync(self.path.parent)
+            sync(self.path.parent)
             tidy(self.path)
         return Store.open(self.path)
 
-    def _schema(self, table: LabelTable, held: Sequence[str], pixels_sha256: list[str]) -> dict[str, Any]:
-        """Return the entries of the manifest that say what the store holds, in the form of its schema."""
-        if (schema := schema_of(table, self.channels)) == SCHEMA_1:
-            return {"schema": schema, "fingerprint": _fingerprint_of_1(table, self.size, pixels_sha256)}
-        fingerprint = _fingerprint(table, held, [self.size, self.channels, pixels_sha256])
+    def _schema(
+        self, table: LabelTable, held: Sequence[str], pixels_sha256: list[str], rows: np.ndarray | None
+    ) -> dict[str, Any]:
+        """Return the entries of the manifest that say what the store holds, in the form of its schema.
+
+        The fingerprint is of the content: where the images lie makes no difference to it.
+        """
+        schema = schema_of(table, self.channels)
+        if schema == SCHEMA_1:
+            fingerprint = _fingerprint_of_1(table, self.size, pixels_sha256)
+        else:
+            fingerprint = _fingerprint(table, held, [self.size, self.channels, pixels_sha256])
+        if schema == SCHEMA_1 and rows is None:
+            return {"schema": schema, "fingerprint": fingerprint}
         return {
-            "schema": schema,
+            "schema": schema if rows is None else SCHEMA_3,
             "fingerprint": fingerprint,
             "holds": list(held),
             "channels": self.channels,
@@ -241,79 +173,9 @@ def find_same_pixels(records: Sequence[ShardRecord], patients: np.ndarray) -> li
 
 def tidy(path: Path) -> None:
     """Remove from the finished store at `path` the files that were needed to continue; a kill may have left them."""
-    shutil.rmtree(path / _RECORDS, ignore_errors=True)
+    shutil.rmtree(path / RECORDS, ignore_errors=True)
     with contextlib.suppress(OSError):  # a read-only store is as good with it
         (path / _RECIPE).unlink(missing_ok=True)
-
-
-def part_prefix(number: int) -> str:
-    """Return the prefix of the names of all files of part `number`."""
-    return f"{number:03d}-"
-
-
-class ShardWriter:
-    """A writer of one shard: appends images to a file with a temporary name, which `finish` replaces by its own."""
-
-    def __init__(self, file: Path, rows: int, shape: tuple[int, ...]) -> None:
-        """Begin `file`, a shard of at most `rows` images of `shape`, (s, s) or (channels, s, s)."""
-        self.record = ShardRecord()
-        self._file, self._shape = file, shape
-        self._temporary = file.with_suffix(".tmp")
-        self._header_bytes = len(_npy_header(rows, shape))
-        with os_errors_explained(file):
-            self._stream = self._temporary.open("wb")
-            self._stream.write(b"\0" * self._header_bytes)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close the file, and remove it unless `finish` was called."""
-        with contextlib.suppress(OSError):  # a full disk has been reported by the write already
-            self._stream.close()
-        self._temporary.unlink(missing_ok=True)
-
-    def append(
-        self, image: str, pixels: np.ndarray, pixels_sha256: str, source_sha256: str, view: str = "", patient: str = ""
-    ) -> None:
-        """Add one image of the shard's shape, uint8, with the SHA-256 of its pixels and file; see `ShardRecord`."""
-        with os_errors_explained(self._file):
-            self._stream.write(pixels.data)
-        self.record.images.append(image)
-        self.record.pixels.append(pixels_sha256)
-        self.record.sources.append(source_sha256)
-        self.record.views.append(view)
-        self.record.patients.append(patient)
-
-    def quarantine(self, image: str, reason: str) -> None:
-        """Record an image that cannot be read, with the reason."""
-        self.record.quarantine.append((image, reason))
-
-    def skip(self, name: str, reason: str) -> None:
-        """Record something that is not an image to be read, with the reason."""
-        self.record.others.append((name, reason))
-
-    def finish(self) -> ShardRecord:
-        """Write the header, now that the number of rows is known, and give the file its name."""
-        if not self.record.images:
-            return self.record
-        header = _npy_header(len(self.record.images), self._shape)
-        self._stream.seek(0)
-        self._stream.write(header.ljust(self._header_bytes))
-        self._stream.flush()
-        os.fsync(self._stream.fileno())
-        self._temporary.replace(self._file)
-        _sync(self._file.parent)
-        self.record.file, self.record.sha256 = self._file.name, file_digest(self._file)
-        return self.record
-
-
-def _npy_header(rows: int, shape: tuple[int, ...]) -> bytes:
-    """Return the header of an .npy file of (rows, *shape) uint8: 128 bytes for any shard."""
-    stream = io.BytesIO()
-    description = {"descr": "|u1", "fortran_order": False, "shape": (rows, *shape)}
-    np.lib.format.write_array_header_1_0(stream, description)
-    return stream.getvalue()
 
 
 def _held(table: LabelTable) -> list[str]:
@@ -375,43 +237,8 @@ def _fingerprint_of_1(table: LabelTable, size: int, pixels_sha256: list[str]) ->
     return "sha256:" + hash_.hexdigest()
 
 
-@contextlib.contextmanager
-def os_errors_explained(path: Path) -> Iterator[None]:
-    """Turn an OSError while writing into a DataError that names `path` and the remedy."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            remedy = "free some space and run again: finished shards are kept"
-        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            remedy = "choose a folder that can be written"
-        else:
-            remedy = "repair it, or choose another folder"
-        raise DataError(f"{path}: the store cannot be written ({error.strerror or error}); {remedy}") from error
-
-
-def _read_json(file: Path) -> Any:
-    """Return the content of `file`, or None if it is not there or damaged."""
-    try:
-        return read_json(file)
-    except (FileNotFoundError, ValueError):
-        return None
-
-
-def _write(file: Path, text: str) -> None:
-    """Write `file` so that it exists whole or not at all, even after a power failure."""
-    temporary = file.with_name(file.name + ".tmp")
-    with temporary.open("w", encoding="utf-8", newline="") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(file)
-    _sync(file.parent)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _npy(array: np.ndarray) -> bytes:
+    """Return the content of an .npy file."""
+    stream = io.BytesIO()
+    np.save(stream, array, allow_pickle=False)
+    return stream.getvalue()

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator
 from data_prep.sources.classes import NAMED_SETS, open_classes
 from data_prep.store.build import UNREADABLE_LIMIT
 from data_prep.store.from_source import build_store
+from data_prep.store.pool import PixelPool
 from data_prep.store.recipe import store_key
 from data_prep.store.store import Store
 from tasks.data.ingest import StoreRef
@@ -61,7 +62,7 @@ def prepare_classes(data: ClassDataSettings) -> StoreRef:
     """
     source = open_classes(data.source, data.folder)
     path = home().stores / store_key(source, data.pixels, home().patient_key)
-    reused = path.exists()
+    reused, pool = path.exists(), PixelPool(home().pixels, say=LOGGER.info)
     with progress("decoding images") as update:
         store = build_store(
             source,
@@ -71,15 +72,23 @@ def prepare_classes(data: ClassDataSettings) -> StoreRef:
             workers=processors(),
             progress=update,
             unreadable_limit=data.unreadable_limit,
+            pool=pool,
         )
-    _log(store, reused)
-    return StoreRef(name=data.name, path=store.path, fingerprint=store.fingerprint, reused=reused)
+    ref = StoreRef(
+        name=data.name,
+        path=store.path,
+        fingerprint=store.fingerprint,
+        reused=reused,
+        decoded=pool.decoded,
+        reused_images=pool.reused,
+    )
+    _log(ref, store)
+    return ref
 
 
-def _log(store: Store, reused: bool) -> None:
+def _log(ref: StoreRef, store: Store) -> None:
     kind = "colour" if store.channels == 3 else "grey"
-    content = f"{len(store.images)} {kind} images of {store.size} px, {len(store.classes)} classes"
-    LOGGER.info("store: %s (%s) %s", "reused, nothing decoded:" if reused else "decoded into", content, store.path)
+    ref.log(f"{len(store.images)} {kind} images of {store.size} px, {len(store.classes)} classes")
     for remark in store.manifest["remarks"]:
         LOGGER.info(remark)
     if store.quarantine:

@@ -26,6 +26,7 @@ from data_prep.sources.medmnist import CHESTMNIST, MedMnistSource, file_name
 from data_prep.store.build import UNREADABLE_LIMIT
 from data_prep.store.checks import Expected, check_store, require, table
 from data_prep.store.from_source import build_store
+from data_prep.store.pool import PixelPool
 from data_prep.store.recipe import store_key
 from data_prep.store.store import Store
 from tasks.data.archives import ArchiveSettings, prepare_archive_store
@@ -79,7 +80,13 @@ class DataSettings(Settings):
 
 
 class StoreRef(BaseModel):
-    """The path of a store and the hash of its content."""
+    """The path of a store and the hash of its content.
+
+    Attributes:
+        reused: the store was there already; then nothing was decoded.
+        decoded: number of images that were decoded for it, those that cannot be read included.
+        reused_images: number of images that were not, because their files had been decoded before.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -87,6 +94,13 @@ class StoreRef(BaseModel):
     path: Path
     fingerprint: str
     reused: bool
+    decoded: int = 0
+    reused_images: int = 0
+
+    def log(self, content: str) -> None:
+        """Say where the store is, how much of its `content` was decoded now, and how much before."""
+        new = f"decoded {self.decoded} new images, {self.reused_images} reused:"
+        LOGGER.info("store: %s (%s) %s", "reused, nothing decoded:" if self.reused else new, content, self.path)
 
 
 @task(name="render phantom", cache_policy=NO_CACHE)
@@ -155,24 +169,27 @@ def decode_archives(data: DataSettings) -> StoreRef:
         DataError: see `prepare_archive_store`.
     """
     vouch = {"chest": data.chest_radiographs, "allow_missing": data.allow_missing}
-    return _ref(data, *prepare_archive_store(data.archives, data.labels, data.size, data.unreadable_limit, **vouch))
+    store, reused = prepare_archive_store(data.archives, data.labels, data.size, data.unreadable_limit, **vouch)
+    return _ref(data, store, reused, decoded=0 if reused else store.manifest["items"])
 
 
 def _decode(data: DataSettings, source: FolderSource | MedMnistSource) -> StoreRef:
     key = home().patient_key
     path = home().stores / store_key(source, data.size, key)
-    reused = path.exists()
-    decode = partial(build_store, source, path, data.size, key=key, unreadable_limit=data.unreadable_limit)
+    reused, pool = path.exists(), PixelPool(home().pixels, say=LOGGER.info)
+    decode = partial(build_store, source, path, data.size, key=key, unreadable_limit=data.unreadable_limit, pool=pool)
     with progress("decoding images") as update:
-        return _ref(data, decode(workers=processors(), progress=update), reused)
+        store = decode(workers=processors(), progress=update)
+    return _ref(data, store, reused, decoded=pool.decoded, reused_images=pool.reused)
 
 
-def _ref(data: DataSettings, store: Store, reused: bool) -> StoreRef:
-    content = f"{len(store.images)} images of {store.size} px, {len(store.quarantine)} quarantined"
-    LOGGER.info("store: %s (%s) %s", "reused, nothing decoded:" if reused else "decoded into", content, store.path)
+def _ref(data: DataSettings, store: Store, reused: bool, **images: int) -> StoreRef:
+    """Return a store's reference, with the numbers of `images` that were decoded and reused; say what it holds."""
+    ref = StoreRef(name=data.name, path=store.path, fingerprint=store.fingerprint, reused=reused, **images)
+    ref.log(f"{len(store.images)} images of {store.size} px, {len(store.quarantine)} quarantined")
     for line in _left_out(store):
         LOGGER.info(line)
-    return StoreRef(name=data.name, path=store.path, fingerprint=store.fingerprint, reused=reused)
+    return ref
 
 
 def _left_out(store: Store) -> Iterator[str]:

@@ -24,11 +24,13 @@ class DecodedRecord(StoreRecord):
 
     path: str
     reused: bool = Field(description="the store was there already")
+    decoded: Count = Field(0, description="number of images that were decoded for it, unreadable ones included")
+    reused_images: Count = Field(0, description="number of images whose files had been decoded before")
     images: Count
     patients: Count
     positives: dict[str, Count] = Field(description="label -> number of positive images")
     unknown: dict[str, Count] = Field(description="label -> number of images whose label is unknown")
-    megabytes: float = Field(description="size of the store on disk, 10^6 bytes")
+    megabytes: float = Field(description="size of the store's files, 10^6 bytes; shared pixels count in each store")
 
 
 class IngestResults(Record):
@@ -73,6 +75,8 @@ def _store_record(ref: StoreRef, store: Store, checks: tuple[CheckRecord, ...]) 
         checks,
         path=str(ref.path),
         reused=ref.reused,
+        decoded=ref.decoded,
+        reused_images=ref.reused_images,
         images=len(store.images),
         patients=len(np.unique(store.patients)),
         positives=count(1),

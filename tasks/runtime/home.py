@@ -25,6 +25,7 @@ class Home:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.phantoms = root / "phantoms"  # rendered phantoms, one folder per hash of their settings
+        self.pixels = root / "pixels"  # decoded pixels that stores share, one folder per way of decoding
         self.stores = root / "stores"  # stores of decoded images, one folder per hash of their inputs
         self.arms = root / "arms"  # checkpoints of unfinished arms; a finished arm is kept in MLflow only
         self.nights = root / "nights"  # of each series of the nightly pipeline, when its images were first seen

@@ -16,6 +16,7 @@ from pydicom.dataset import Dataset
 from data_prep.decoding.body_part import VOUCH
 from data_prep.sources.folder import FolderSource
 from data_prep.store.from_source import build_store
+from data_prep.store.pool import PixelPool
 from data_prep.store.store import Store
 from tests.data_prep.dicom_files import dicom_bytes, dicom_dataset
 
@@ -130,7 +131,8 @@ def test_no_canary_gets_into_a_store_or_what_a_killed_build_leaves(hospital: Pat
             assert (tmp_path / "store.partial").exists()
             assert not found_in(tmp_path, *digests())
 
-    store = build_store(source, path, 16, key=SECRET, shard_images=16, unreadable_limit=0.2, progress=look)
+    pool = PixelPool(tmp_path / "pool", shard_images=16)
+    store = build_store(source, path, 16, key=SECRET, pool=pool, unreadable_limit=0.2, progress=look)
     assert len(store.images) == 55
     assert not found_in(tmp_path, *digests())
     assert sorted(entry.reason for entry in store.quarantine) == [

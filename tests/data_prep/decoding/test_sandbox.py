@@ -1,6 +1,7 @@
 """Whatever a decoder does to its process, it costs one file."""
 
 import gc
+import math
 import os
 import signal
 import subprocess
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 
 from data_prep.decoding import sandbox as sandbox_module
 from data_prep.decoding.radiograph import VIEWS
-from data_prep.decoding.raster import decode
+from data_prep.decoding.raster import MAX_PIXELS, decode
 from data_prep.decoding.sandbox import Sandbox, safe_decode
 from data_prep.errors import DataError
 from tests.data_prep.decoding.test_dicom import deflated
@@ -199,15 +200,18 @@ def test_whatever_a_worker_answers_costs_one_image(answer: bytes) -> None:
 
 
 @given(st.binary(max_size=300))
-@example(bytes(17))
-@example(b"\3" + bytes(16) + b"\xff\xed\xa0\x80")
+@example(bytes(9 + 16))
+@example(b"\3" + bytes(8 + 16) + b"\xff\xed\xa0\x80")
+@example(b"\0" + b"\xff" * 8 + bytes(16))
 def test_any_bytes_are_a_radiograph_or_a_reason(content: bytes) -> None:
     try:
         found = sandbox_module._radiograph(content, (4, 4))
     except DataError:
-        assert len(content) < 17 or content[0] > 3
+        sides = int.from_bytes(content[1:5]), int.from_bytes(content[5:9])
+        assert len(content) < 9 + 16 or content[0] > 3 or math.prod(sides) > MAX_PIXELS
     else:
         assert found.pixels.shape == (4, 4)
+        assert found.rows * found.columns <= MAX_PIXELS
         found.patient_id.encode()
 
 

@@ -75,7 +75,7 @@ def marked(png: bytes, mark: bytes) -> bytes:
 @pytest.mark.slow
 @pytest.mark.parametrize(("mark", "count"), [(b"CRASHES", 400), (b"HUNGRY!", 400), (b"ENDLESS", 50)])
 def test_every_tenth_file_breaks_its_worker_and_each_is_named(troubled_decoder: None, mark: bytes, count: int) -> None:
-    found = list(decode_items.decode_items(pictures(count, mark, 10), 16, workers=2, total=count))
+    found = list(decode_items.decode_items(pictures(count, mark, 10), 16, workers=2))
     assert [name for name, _ in found] == [f"{number}.png" for number in range(count)]
     for number, (_, item) in enumerate(found):
         assert item.reason == (REASONS[mark] if number % 10 == 9 else ""), number

@@ -16,6 +16,7 @@ from data_prep.sources.classes import open_classes
 from data_prep.store import decode_items
 from data_prep.store.checks import Expected, check_store, require
 from data_prep.store.from_source import build_store
+from data_prep.store.pool import PixelPool
 from data_prep.store.recipe import store_key
 from data_prep.store.store import Store
 from tests.data_prep.class_files import CLASSES, image_files, png, write_cifar10, write_files, write_mnist, write_tar
@@ -60,9 +61,9 @@ def test_the_store_is_the_same_byte_for_byte_whatever_the_workers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = write_files(tmp_path / "set", image_files(each=10) | {"train/cat/03.png": b"no image"})
-    build(place, tmp_path / "one", shard_images=17)
+    build(place, tmp_path / "one", pool=PixelPool(shard_images=17))
     monkeypatch.setattr(decode_items, "_POOL_PAYS", 0)
-    build(place, tmp_path / "two", workers=2, shard_images=17)
+    build(place, tmp_path / "two", workers=2, pool=PixelPool(shard_images=17))
     assert content(tmp_path / "one") == content(tmp_path / "two")
 
 
@@ -70,13 +71,14 @@ KILLED_BUILD = """
 import os, signal, sys
 from pathlib import Path
 from data_prep.store.from_source import build_store
+from data_prep.store.pool import PixelPool
 from data_prep.sources.classes import open_classes
 
 def kill(done, total):
     if done == 13:
         os.kill(os.getpid(), signal.SIGKILL)
 
-build_store(open_classes(sys.argv[1]), Path(sys.argv[2]), 10, key=b"", shard_images=5, progress=kill)
+build_store(open_classes(sys.argv[1]), Path(sys.argv[2]), 10, key=b"", pool=PixelPool(shard_images=5), progress=kill)
 """
 
 
@@ -95,9 +97,11 @@ def test_a_killed_build_goes_on_after_its_last_finished_shard(tmp_path: Path, fo
     calls: list[int] = []
     source = open_classes(str(place))
     progress = lambda done, total: calls.append(done)  # noqa: E731
-    build_store(source, tmp_path / "store", 10, key=b"", shard_images=5, progress=progress)
-    assert calls == list(range(10, len(source) + 1))
-    build(place, tmp_path / "whole", shard_images=5)
+    pool = PixelPool(shard_images=5)
+    build_store(source, tmp_path / "store", 10, key=b"", pool=pool, progress=progress)
+    assert calls == list(range(len(source) + 1))
+    assert (pool.reused, pool.decoded) == (10, len(source) - 10)
+    build(place, tmp_path / "whole", pool=PixelPool(shard_images=5))
     assert content(tmp_path / "store") == content(tmp_path / "whole")
 
 
@@ -113,10 +117,10 @@ def test_a_full_disk_is_one_line_and_finished_shards_are_kept(tmp_path: Path, mo
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
         with pytest.raises(DataError, match=r"No space left on device.; free some space and run again"):
-            build(place, tmp_path / "store", shard_images=5)
-    assert len(list((tmp_path / "store.partial").glob("pixels-*.npy"))) >= 1
-    build(place, tmp_path / "store", shard_images=5)
-    build(place, tmp_path / "whole", shard_images=5)
+            build(place, tmp_path / "store", pool=PixelPool(shard_images=5))
+    assert len(list((tmp_path / "store.partial").rglob("*.npy"))) >= 1
+    build(place, tmp_path / "store", pool=PixelPool(shard_images=5))
+    build(place, tmp_path / "whole", pool=PixelPool(shard_images=5))
     assert content(tmp_path / "store") == content(tmp_path / "whole")
 
 

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from data_prep.decoding import sandbox
@@ -21,6 +22,7 @@ from data_prep.errors import DataError
 from data_prep.sources.folder import FolderSource
 from data_prep.store import decode_items
 from data_prep.store.from_source import build_store
+from data_prep.store.pool import PixelPool
 from data_prep.store.recipe import store_key
 from data_prep.store.store import Store
 
@@ -63,6 +65,7 @@ def test_the_store_holds_each_image_with_its_row(source: FolderSource, tmp_path:
         assert (store.pixels[row] == decode(file.read_bytes(), 10)).all()
         assert (store.targets[row] == source.table.targets[at]).all()
         assert store.views[row] == source.table.views[at]
+    assert (np.array_equal(store.sizes, np.full((20, 2), 20)), store.sizes.dtype) == (True, np.int32)  # type: ignore[arg-type, union-attr]
     assert len(set(store.patients.tolist())) == 5
     assert len(set(store.patients[:4].tolist())) == 1
     assert store.manifest["items"] == 20
@@ -74,9 +77,9 @@ def test_the_store_is_the_same_byte_for_byte_whatever_the_workers(
 ) -> None:
     source = FolderSource.open(nih_folder(patients=50))
     source.files[7][1].write_bytes(b"no image")
-    build_store(source, tmp_path / "one", 10, key=b"", shard_images=70)
+    build_store(source, tmp_path / "one", 10, key=b"", pool=PixelPool(shard_images=70))
     monkeypatch.setattr(decode_items, "_POOL_PAYS", 0)
-    build_store(source, tmp_path / "two", 10, key=b"", workers=2, shard_images=70)
+    build_store(source, tmp_path / "two", 10, key=b"", workers=2, pool=PixelPool(shard_images=70))
     assert content(tmp_path / "one") == content(tmp_path / "two")
 
 
@@ -106,13 +109,15 @@ KILLED_BUILD = """
 import os, signal, sys
 from pathlib import Path
 from data_prep.store.from_source import build_store
+from data_prep.store.pool import PixelPool
 from data_prep.sources.folder import FolderSource
 
 def kill(done, total):
     if done == 13:
         os.kill(os.getpid(), signal.SIGKILL)
 
-build_store(FolderSource.open(Path(sys.argv[1])), Path(sys.argv[2]), 10, key=b"", shard_images=5, progress=kill)
+source, pool = FolderSource.open(Path(sys.argv[1])), PixelPool(shard_images=5)
+build_store(source, Path(sys.argv[2]), 10, key=b"", pool=pool, progress=kill)
 """
 
 
@@ -125,10 +130,12 @@ def test_a_killed_build_goes_on_without_decoding_a_finished_image_again(
     assert not path.exists()
     calls: list[tuple[int, int]] = []
     source = FolderSource.open(folder)
-    build_store(source, path, 10, key=b"", shard_images=5, progress=lambda done, total: calls.append((done, total)))
+    pool = PixelPool(shard_images=5)
+    build_store(source, path, 10, key=b"", pool=pool, progress=lambda done, total: calls.append((done, total)))
     assert [data for data in decoded] == [file.read_bytes() for _, file in source.files[10:]]
-    assert calls == [(done, 20) for done in range(10, 21)]
-    build_store(source, tmp_path / "whole", 10, key=b"", shard_images=5)
+    assert calls == [(done, 20) for done in range(21)]
+    assert (pool.reused, pool.decoded) == (10, 10)
+    build_store(source, tmp_path / "whole", 10, key=b"", pool=PixelPool(shard_images=5))
     assert content(path) == content(tmp_path / "whole")
 
 
@@ -140,10 +147,10 @@ def test_ctrl_c_leaves_no_store_and_the_finished_shards(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        build_store(source, tmp_path / "store", 10, key=b"", shard_images=5, progress=stop)
+        build_store(source, tmp_path / "store", 10, key=b"", pool=PixelPool(shard_images=5), progress=stop)
     assert not (tmp_path / "store").exists()
     decoded.clear()
-    build_store(source, tmp_path / "store", 10, key=b"", shard_images=5)
+    build_store(source, tmp_path / "store", 10, key=b"", pool=PixelPool(shard_images=5))
     assert len(decoded) == 10
 
 
