@@ -32,7 +32,7 @@ FEWEST_NIGHTS = 5
 
 _RARE = 5  # images on both sides together: two or more categories with fewer are one
 _OTHERS = "others"
-_DRAWS = 99_999  # tables; the smallest p-value is 1e-5, below 0.01 divided by any number of tests that a night has
+_DRAWS = 49_999  # tables; the smallest p-value is 2e-5, an alarm at 0.01 among up to 500 tests
 _SEED = 0  # of the draws, which are the same every time
 
 

@@ -254,7 +254,8 @@ def _compare_grey_levels(store: Store, sides: _Sides) -> Iterator[_Test]:
     """Compare what describes the grey levels of an image; only images that are compared are read."""
     described = np.full((len(store.images), len(_GREY_LEVELS)), np.nan)
     for rows in sides.rows:
-        for chunk in np.split(rows, range(_CHUNK, len(rows), _CHUNK)):
+        for start in range(0, len(rows), _CHUNK):
+            chunk = rows[start : start + _CHUNK]
             described[chunk] = _describe(store.pixels[chunk])
     for (name, unit), values in zip(_GREY_LEVELS.items(), described.T, strict=True):
         yield _Test("grey", name, sides.compare_values(values), unit)
