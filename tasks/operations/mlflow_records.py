@@ -23,8 +23,8 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from mlflow.tracking import MlflowClient
 from mlflow.tracking._tracking_service.utils import _get_store
 
-from tasks.arms.mlflow_runs import EXPERIMENT, PARENT_TAG, PROCESS_TAG
-from tasks.runtime.lease import has_ended
+from tasks.arms.liveness import has_died
+from tasks.arms.mlflow_runs import EXPERIMENT, PARENT_TAG
 from tasks.runtime.run_folder import RESULTS
 
 CLEANED_TAG = "medmtl.cleaned"  # of a run that `clean` deleted: after a kill, the next one collects it
@@ -176,7 +176,7 @@ class MlflowRecords:
 
 def is_over(run: Run) -> bool:
     """Tell whether a run has ended, or its process has."""
-    return run.info.status not in ("RUNNING", "SCHEDULED") or has_ended(run.data.tags.get(PROCESS_TAG, ""))
+    return run.info.status not in ("RUNNING", "SCHEDULED") or has_died(run.data.tags)
 
 
 def ended(run: Run) -> float:
