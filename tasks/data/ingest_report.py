@@ -14,8 +14,8 @@ from data_prep.store.store import Store
 from tasks.data.ingest import StoreRef
 from tasks.records.base import Count, Record, write_results
 from tasks.records.data import CheckRecord, StoreRecord
+from tasks.reporting.log_report import markdown_table, show_report
 from tasks.reporting.page import example_images, write_page
-from tasks.runtime.progress import LOGGER
 from tasks.runtime.run_folder import REPORT, RESULTS
 
 
@@ -61,8 +61,15 @@ def report_ingest(
         "config": json.dumps(config, indent=2, ensure_ascii=False),
     }
     page = write_page("ingest.html.j2", contents, example_images(store, np.arange(len(store.images))), folder / REPORT)
-    LOGGER.info("report: %s", page)
+    show_report(page, _summary(results.data))
     return page
+
+
+def _summary(data: DecodedRecord) -> str:
+    """Return what was decoded, in Markdown."""
+    size = f"{data.images} images of {data.patients} patients, {data.size} px"
+    rows = [[label, str(data.positives[label]), str(data.unknown[label])] for label in data.positives]
+    return f"## {size}\n\n{markdown_table(['label', 'positive images', 'unknown'], rows)}"
 
 
 def _store_record(ref: StoreRef, store: Store, checks: tuple[CheckRecord, ...]) -> DecodedRecord:

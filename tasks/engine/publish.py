@@ -16,9 +16,10 @@ from tasks.engine.kind import Kind
 from tasks.records.arms import Condition
 from tasks.records.comparisons import ComparisonRecord
 from tasks.records.interaction_text import floor_of
+from tasks.records.scores import ScoreRecord
 from tasks.records.study import StudyResults, read_results
-from tasks.records.summary_text import Verdict, describe_condition, describe_held, join_names, verdict
-from tasks.reporting.log_report import log_report
+from tasks.records.summary_text import Verdict, describe_condition, describe_held, join_names, verdict, with_interval
+from tasks.reporting.log_report import escape_markdown, log_report, markdown_table
 from tasks.reporting.page import thousands, write_page
 from tasks.runtime.run_folder import REPORT
 
@@ -43,8 +44,30 @@ def publish(kind: Kind[Any, Any, Any], results: Path, run_id: str) -> Path:
         for arm in study.arms
         if arm.mean.value is not None
     }
-    log_report(report, figures, scores, run_id)
+    log_report(report, figures, scores, run_id, summarise(kind, study))
     return report
+
+
+def summarise(kind: Kind[Any, Any, Any], results: StudyResults) -> str:
+    """Return what a study found, in Markdown: its question, its answer, and the table of its comparisons or arms."""
+    metric = kind.report.metric_title(results)
+    if results.comparisons:
+        heads = ["condition", "compared", "with", f"difference in {metric}", ""]
+        rows = [
+            [c.condition.name + describe_held(c.held), c.method, c.baseline, with_interval(c), verdict(c).value]
+            for c in results.comparisons
+        ]
+    else:
+        heads = ["arm", "seed", f"mean {metric}"]
+        rows = [[", ".join(arm.factors.values()), str(arm.seed), _score_text(arm.mean)] for arm in results.arms]
+    answer = "\n\n".join(map(escape_markdown, kind.report.answer(results)))
+    return f"## {escape_markdown(kind.report.question(results))}\n\n{answer}\n\n{markdown_table(heads, rows)}"
+
+
+def _score_text(score: ScoreRecord) -> str:
+    if score.value is None or score.lo is None or score.hi is None:
+        return "–" if score.value is None else f"{score.value:.3f}"
+    return f"{score.value:.3f} [{score.lo:.3f}, {score.hi:.3f}]"
 
 
 def write_report(

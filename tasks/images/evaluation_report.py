@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 from prefect import task
-from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from tasks.images.promotion import EvaluationRecord, EvaluationResults, ModelRecord
 from tasks.records.base import write_results
 from tasks.records.scores import ScoreRecord
+from tasks.reporting.log_report import escape_markdown, markdown_table, show_report
 from tasks.reporting.page import write_page
-from tasks.runtime.progress import LOGGER
 from tasks.runtime.run_folder import REPORT, RESULTS
 
 _PARTS = {"val": "validation", "test": "test"}
@@ -36,10 +35,15 @@ def report_evaluation(found: EvaluationRecord, model_name: str, config: dict[str
     shown = json.dumps(results.config, indent=2, ensure_ascii=False)
     contents = {"results": results, "columns": columns, "rows": rows, "config": shown}
     page = write_page("evaluation.html.j2", contents, (np.empty((0, 1, 1), np.uint8), ()), folder / REPORT)
-    link = f"{results.verdict.reason}\n\n<{page.as_uri()}>"
-    create_markdown_artifact(link, key="evaluation", description="whether the challenger was promoted")
-    LOGGER.info("report: %s", page)
+    show_report(page, _summary(results))
     return page
+
+
+def _summary(results: EvaluationResults) -> str:
+    """Return the decision and the conditions that it follows from, in Markdown."""
+    rows = [[c.name, c.found, c.wanted, "yes" if c.holds else "no"] for c in results.verdict.conditions]
+    table = f"\n\n{markdown_table(['condition', 'found', 'wanted', 'holds'], rows)}" if rows else ""
+    return f"## {escape_markdown(results.model_name)}: {escape_markdown(results.verdict.reason)}{table}"
 
 
 def score_table(models: Sequence[ModelRecord]) -> tuple[list[str], list[tuple[str, list[ScoreRecord | None]]]]:

@@ -15,7 +15,7 @@ from models.theory.linear_tasks import SOURCES
 from models.theory.transfer_map import GRID
 from tasks.arms import mlflow_runs
 from tasks.records.base import write_results
-from tasks.reporting.log_report import log_report
+from tasks.reporting.log_report import escape_markdown, log_report, markdown_table
 from tasks.reporting.page import write_page
 from tasks.runtime.progress import LOGGER
 from tasks.runtime.run_folder import REPORT, RESULTS
@@ -77,7 +77,14 @@ def report_theory(
     _log_results(results)
     for line in augmentation_lines(results.augmentation):
         LOGGER.info("%s", line)
-    log_report(page, {}, {}, run_id)
+    heads = ["method", "source", *(f"{n} samples" for n in _source_samples(results))]
+    rows = [
+        [solver, f"task {source}", *map(change_text, changes)]
+        for solver, table in _figure_3_tables(results)
+        for source, changes in table
+    ]
+    found = "\n\n".join(map(escape_markdown, results.answer))
+    log_report(page, {}, {}, run_id, f"## {results.question}\n\n{found}\n\n{markdown_table(heads, rows)}")
     return page
 
 
