@@ -303,7 +303,8 @@ def _is_orphan(run: "FlowRun") -> bool:
 
     Before a worker's run begins, a process of it is still to come: it may carry the lease of the one before.
     """
-    is_to_come = run.deployment_id and run.state_type and run.state_type.value in set(UNFINISHED) - set(BEGUN)
+    has_begun = run.state is None or run.state.is_final() or run.state.type.value in BEGUN
+    is_to_come = run.deployment_id and not has_begun
     return not is_to_come and any(has_ended(tag.removeprefix(LEASE_TAG)) for tag in run.tags)
 
 

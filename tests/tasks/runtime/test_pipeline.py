@@ -2,12 +2,17 @@
 
 import logging
 import sys
+import threading
+from typing import Any
+from uuid import uuid4
 
 import pytest
+from prefect.logging.handlers import APILogHandler, set_api_log_sink
 
 from data_prep.errors import DataError
 from models.errors import SettingError
-from tasks.runtime.pipeline import PREFECT_RUN_LOGGERS
+from tasks.runtime.pipeline import PREFECT_RUN_LOGGERS, _log_into
+from tasks.runtime.progress import LOGGER
 
 
 @pytest.mark.parametrize("name", PREFECT_RUN_LOGGERS)
@@ -22,3 +27,25 @@ def test_the_cause_of_what_a_person_can_correct_is_not_kept(name: str, kind: typ
     text = logging.Formatter().format(record)
     assert "the run failed: row 3 has no image" in text
     assert ("Doe^Jane" in text) == (kind is RuntimeError)
+
+
+def test_every_line_goes_to_the_log_of_the_run_also_from_a_thread_that_knows_of_no_run() -> None:
+    sent: list[dict[str, Any]] = []
+    run = uuid4()
+    set_api_log_sink(sent.append)
+    of_prefect = APILogHandler()  # as PREFECT_LOGGING_EXTRA_LOGGERS adds it
+    LOGGER.addHandler(of_prefect)
+    try:
+        with _log_into(run):
+            LOGGER.info("%d images", 3)
+            thread = threading.Thread(target=LOGGER.info, args=("a name with \x1b[2J",))
+            thread.start()
+            thread.join()
+        LOGGER.info("after the run")
+    finally:
+        LOGGER.removeHandler(of_prefect)
+        set_api_log_sink(None)
+    assert [(line["flow_run_id"], line["message"]) for line in sent] == [
+        (str(run), "3 images"),
+        (str(run), r"a name with \x1b[2J"),
+    ]

@@ -9,9 +9,19 @@ import subprocess
 import sys
 import textwrap
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
 
 import pytest
+
+from tasks.runtime import prefect_server
+from tasks.runtime.lease import lease_name
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.filters import FlowRunFilter
+    from prefect.client.schemas.objects import FlowRun, State, TaskRun
 
 COMMAND = textwrap.dedent("""
     import os, sys, time
@@ -129,3 +139,90 @@ def test_one_record_that_cannot_be_read_hides_no_other(tmp_path: Path) -> None:
     )
     assert run(tmp_path, "whole").returncode == 0
     assert states(tmp_path, "flow") == ["COMPLETED", "CRASHED", "CRASHED", "RUNNING"]
+
+
+class Record:
+    """Prefect's record of some runs, as its client reads and changes it."""
+
+    def __init__(self, flows: "list[FlowRun]", tasks: "list[TaskRun]") -> None:
+        self.flows, self.tasks, self.crashed = flows, tasks, set[UUID]()
+
+    def read_flow_runs(self, flow_run_filter: "FlowRunFilter", **_: object) -> "list[FlowRun]":
+        wanted = flow_run_filter.state and flow_run_filter.state.type and flow_run_filter.state.type.any_
+        return [run for run in self.flows if not wanted or (run.state and run.state.type in wanted)]
+
+    def read_task_runs(self, **_: object) -> "list[TaskRun]":
+        return self.tasks
+
+    def set_flow_run_state(self, run: UUID, *_: object, **__: object) -> None:
+        self.crashed.add(run)
+
+    set_task_run_state = set_flow_run_state
+
+    def update_flow_run(self, run: UUID, tags: list[str]) -> None:
+        (found,) = (each for each in self.flows if each.id == run)
+        found.tags = tags
+
+    def __enter__(self) -> "Record":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+def dead() -> str:
+    return f"lease:{lease_name().partition(':')[0]}:{'0' * 16}"
+
+
+def run_of(lease: str, state: "State", **more: Any) -> "FlowRun":
+    from prefect.client.schemas.objects import FlowRun
+
+    return FlowRun(flow_id=uuid4(), tags=["medmtl", lease], state=state, **more)
+
+
+@pytest.mark.parametrize("state", ["Pending", "Running", "Cancelling"])
+@pytest.mark.parametrize("of_a_worker", [False, True])
+def test_runs_of_dead_processes_crash_and_those_whose_process_is_still_to_come_do_not(
+    state: str, of_a_worker: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prefect import states
+
+    now = getattr(states, state)()
+    deployment = {"deployment_id": uuid4()} if of_a_worker else {}
+    dead_one, living, elsewhere = (
+        run_of(lease, now, **deployment) for lease in (dead(), f"lease:{lease_name()}", f"lease:{'a' * 16}:{'0' * 16}")
+    )
+    record = Record([dead_one, living, elsewhere], [])
+    monkeypatch.setattr(prefect_server, "_client", lambda: record)
+    is_to_come = of_a_worker and state == "Pending"  # a person has started it again
+    assert prefect_server.mark_orphans_crashed() == len(record.crashed)
+    assert record.crashed == (set() if is_to_come else {dead_one.id})
+
+
+def test_what_still_runs_in_the_record_of_a_run_that_is_over_crashes_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    from prefect.client.schemas.objects import TaskRun
+    from prefect.states import Crashed, Running
+
+    def task_of(run: "FlowRun") -> "TaskRun":
+        return TaskRun(flow_run_id=run.id, task_key="step", dynamic_key="0", state=Running())
+
+    now = datetime.now(UTC)
+    elsewhere = f"lease:{'a' * 16}:{'0' * 16}"
+    long_over = run_of(elsewhere, Crashed(), end_time=now - timedelta(minutes=2))
+    just_over = run_of(elsewhere, Crashed(), end_time=now)
+    tasks = [task_of(long_over), task_of(just_over)]
+    record = Record([long_over, just_over], tasks)
+    monkeypatch.setattr(prefect_server, "_client", lambda: record)
+    assert prefect_server.mark_orphans_crashed() == 1
+    assert record.crashed == {tasks[0].id}
+
+
+def test_a_run_that_is_started_again_carries_the_lease_of_its_process_now_and_keeps_its_other_tags() -> None:
+    from prefect.states import Running
+
+    run = run_of(dead(), Running())
+    run.tags.append("nightly")
+    record: Any = Record([run], [])
+    for _ in range(2):
+        prefect_server.sign(record, run)
+        assert sorted(run.tags) == sorted(["nightly", "medmtl", f"lease:{lease_name()}"])
