@@ -20,7 +20,7 @@ from mlflow.data.meta_dataset import MetaDataset
 from mlflow.data.sources import LocalArtifactDatasetSource
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.tracking import MlflowClient
-from prefect.runtime import flow_run
+from prefect.artifacts import create_link_artifact
 from pydantic import BaseModel
 
 from data_prep.errors import DataError
@@ -30,6 +30,7 @@ from tasks.records.study import RunsRecord
 from tasks.runtime.escaping import LONGEST_KEY, escape_key, escape_unprintable
 from tasks.runtime.home import home
 from tasks.runtime.part_errors import reason
+from tasks.runtime.pipeline import prefect_run_link
 from tasks.runtime.progress import LOGGER
 from tasks.runtime.servers import SQLITE, sqlite_path
 from tasks.runtime.sqlite_check import MLFLOW, check_database
@@ -41,7 +42,7 @@ PARENT_TAG = "mlflow.parentRunId"  # MLflow's own tag for nested runs
 CREATED_TAG = "medmtl.created"  # a random number, by which a run is found whose id got lost on the way
 PREFECT_TAG = "medmtl.prefect_run"
 NOTE_TAG = "mlflow.note.content"  # MLflow shows it as the description of a run, in Markdown
-LONGEST_NOTE = 8000  # characters of a tag
+LONGEST_NOTE = 7500  # characters; of 8000 that MLflow keeps
 ORPHANS = 200  # runs of killed commands that one start looks at
 BATCH, PARAMS_BATCH = 1000, 100  # the most metrics, and parameters, that MLflow accepts in one call
 DIGEST = 32  # characters of a content hash that fit into MLflow's dataset table
@@ -100,7 +101,8 @@ def find_run(experiment_id: str, tag: str, value: str) -> Run | None:
 
 def create_run(experiment_id: str, name: str, tags: Mapping[str, str], params: Mapping[str, Any]) -> str:
     """Create a run with tags and parameters (nested mappings are flattened with dots), and return its id."""
-    tags = {**tags, **signature(), **_prefect_tags(), CREATED_TAG: uuid4().hex}
+    note = {NOTE_TAG: line} if (line := _prefect_note()) else {}
+    tags = {**tags, **signature(), **_prefect_tags(), **note, CREATED_TAG: uuid4().hex}
     return resume_run(_create(experiment_id, name, tags), params)
 
 
@@ -144,6 +146,7 @@ def parent_run(
         name = f"{title} · {datetime.now():%Y-%m-%d %H:%M}"
         run_id = create_run(experiment_id, name, {STUDY_TAG: identity, "medmtl.kind": kind, **(tags or {})}, config)
     with active_run(run_id):
+        link_from_prefect(run_id)
         yield run_id
 
 
@@ -209,6 +212,12 @@ def run_url(run_id: str) -> str | None:
     return None if server is None else f"{server}/{run_anchor(experiment_of(run_id), run_id)}"
 
 
+def link_from_prefect(run_id: str) -> None:
+    """Give the Prefect run in which this is called, if it is in one, a link to a run's page on the MLflow server."""
+    if prefect_run_link() and (page := run_url(run_id)):
+        create_link_artifact(page, key="mlflow-run", link_text="MLflow's page of the run", description="the MLflow run")
+
+
 def run_anchor(experiment_id: str, run_id: str) -> str:
     """Return the address of a run's page relative to MLflow's own pages."""
     return f"#/experiments/{experiment_id}/runs/{run_id}"
@@ -220,6 +229,12 @@ def experiment_of(run_id: str) -> str:
     return str(MlflowClient().get_run(run_id).info.experiment_id)
 
 
+@outlasts_outages
+def start_time_ms(run_id: str) -> int:
+    """Return when a run was created, Unix time in milliseconds."""
+    return int(MlflowClient().get_run(run_id).info.start_time)
+
+
 def _server() -> str | None:
     parts = urlsplit(home().tracking_uri)
     if parts.scheme not in ("http", "https"):
@@ -229,8 +244,11 @@ def _server() -> str | None:
 
 @outlasts_outages
 def set_note(run_id: str, note: str) -> None:
-    """Set the description of a run, Markdown of at most `LONGEST_NOTE` characters that MLflow shows above all else."""
-    MlflowClient().set_tag(run_id, NOTE_TAG, note)
+    """Set the description of a run, Markdown of at most `LONGEST_NOTE` characters that MLflow shows above all else.
+
+    Before it stands the link to the page of the flow run of Prefect, if there is one.
+    """
+    MlflowClient().set_tag(run_id, NOTE_TAG, "\n\n".join(filter(None, (_prefect_note(), note))))
 
 
 @outlasts_outages
@@ -255,7 +273,14 @@ def log_dataset(name: str, path: Path, digest: str, context: str) -> None:
 
 def _prefect_tags() -> dict[str, str]:
     """Return the tag that names the flow run of Prefect in which this is called, if it is in one."""
-    return {PREFECT_TAG: flow_run.id} if flow_run.id else {}
+    link = prefect_run_link()
+    return {PREFECT_TAG: link[0]} if link else {}
+
+
+def _prefect_note() -> str:
+    """Return a link to the page of that flow run in Markdown; nothing if it has none."""
+    link = prefect_run_link()
+    return f"[Prefect's page of the run]({link[1]})" if link and link[1] else ""
 
 
 def _shown(name: str) -> str:

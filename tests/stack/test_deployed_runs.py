@@ -1,6 +1,7 @@
 """Deployed runs on the servers that a hospital has: PostgreSQL, MLflow with served artifacts, Prefect, a worker."""
 
 import json
+import re
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlencode
@@ -69,3 +70,36 @@ def test_mlflow_shows_an_arm_and_compares_two(trained: Trained, browser: Browser
     browser.open(f"{pages}/#/compare-runs?{query}", "Comparing 2 Runs from 1 Experiment", *found, "method.kind")
     browser.screenshot("mlflow comparison")
     assert not browser.refused
+
+
+def test_the_lines_of_medmtl_stand_in_the_log_of_the_run_which_is_named_after_its_settings(trained: Trained) -> None:
+    run = trained.stack.flow_runs(id={"any_": [trained.runs[1]]})[0]
+    assert re.fullmatch(r"train · phantom 32 px · \w+ · svd.* · seed 0 · \d{4}-\d\d-\d\d \d\d:\d\d", run["name"])
+    assert "medmtl" in run["tags"]
+    assert [tag for tag in run["tags"] if tag.startswith("lease:")]
+    lines = trained.stack.log_lines(trained.runs[1])
+    for line in ("labels: ", "checks: all ", ": test AUC ", "report: "):
+        assert [said for said in lines if line in said and said.count("medmtl") <= 1], line
+    assert len([said for said in lines if "checks: all " in said]) == 1
+
+
+def test_the_run_s_artifact_says_what_the_report_says_and_links_to_it_and_mlflow_links_back(
+    trained: Trained, browser: Browser
+) -> None:
+    pages, run = trained.stack.prefect.url, trained.runs[1]
+    artifacts = {each["key"]: each for each in trained.stack.artifacts(run)}
+    assert "file:" not in json.dumps(artifacts)
+    (link,) = re.findall(r"\[The whole report\]\((.*)\)", artifacts["report"]["data"])
+    browser.open(
+        f"{pages}/artifacts/artifact/{artifacts['report']['id']}", "How well does svd rank", "The whole report"
+    )
+    browser.screenshot("artifact of the report")
+    browser.open(link, "report.html")
+    browser.page.frame_locator("iframe").get_by_text("How well does svd rank").first.wait_for()
+    browser.screenshot("report in mlflow")
+    (page,) = re.findall(r"\((http.*)\)", artifacts["mlflow-run"]["data"])
+    browser.open(page, "Prefect's page of the run")
+    browser.screenshot("mlflow run of the training")
+    browser.page.get_by_text("Prefect's page of the run").first.click()
+    browser.page.wait_for_timeout(3000)
+    browser.screenshot("clicked")
