@@ -30,6 +30,7 @@ class Service:
 
     name = ""
     user: str | None = None  # whose process it is; None: ours
+    has_family = True  # whether the processes that it starts die with it
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -37,7 +38,6 @@ class Service:
         self.port = free_port()
         self.password = secrets.token_hex(16)
         self.process: subprocess.Popen[bytes] | None = None
-        self._family: list[int] = []  # processes of a killed one, which may need a moment to end
 
     def command(self) -> list[str]:
         raise NotImplementedError
@@ -52,7 +52,6 @@ class Service:
     def start(self) -> None:
         """Start it; it answers later: see `wait_until_up`."""
         assert self.process is None, f"{self.name} runs already"
-        _wait_until_gone(self._family)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [*_dying_with_us(self.user), *self.command()],
@@ -75,16 +74,11 @@ class Service:
     def kill(self) -> None:
         """SIGKILL, as a power cut or the kernel's out-of-memory killer would."""
         assert self.process is not None
-        self._family = descendants(self.process.pid)
+        family = descendants(self.process.pid) if self.has_family else []
         self.process.kill()
-        self._kill_family()
         self.process.wait()
         self.process = None
-
-    def _kill_family(self) -> None:
-        for each in self._family:
-            with suppress(ProcessLookupError):
-                os.kill(each, signal.SIGKILL)
+        kill_processes(family)
 
     def stop(self) -> None:
         """End it in its own way, and by force after half a minute; fine also if it has ended."""

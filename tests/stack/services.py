@@ -72,9 +72,6 @@ class Postgres(Service):
             return False
         return True
 
-    def _kill_family(self) -> None:
-        """Leave its children: they end when they find their postmaster dead."""
-
     def query(self, database: str, statement: str) -> list[tuple[Any, ...]]:
         """Run one statement, and return the rows of one that has some."""
         import psycopg2
@@ -171,9 +168,10 @@ class PrefectServer(Service):
 
 
 class Worker(Service):
-    """A worker of the pool `local`, whose runs are processes on this machine."""
+    """A worker of the pool `local`, whose runs are processes on this machine; they go on when it is killed."""
 
     name = "worker"
+    has_family = False
 
     def __init__(self, folder: Path, variables: dict[str, str]) -> None:
         super().__init__(folder)
@@ -191,9 +189,6 @@ class Worker(Service):
     def start(self) -> None:
         self.log.unlink(missing_ok=True)
         super().start()
-
-    def _kill_family(self) -> None:
-        """Leave the flows that it has started, as a kill of a worker does."""
 
 
 def answers(url: str) -> bool:

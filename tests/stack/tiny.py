@@ -52,3 +52,14 @@ def check_steps(stack: Stack, run: Run, epochs: int) -> None:
     assert of_epochs, "no metric has several steps"
     missing = {(key, step) for key in of_epochs for step in range(1, epochs + 1)} - set(seen)
     assert not missing, f"lost: {sorted(missing)[:5]}"
+
+
+def unfinished_runs(stack: Stack) -> list[str]:
+    """Flow runs, task runs and MLflow's runs without a final state, while none of ours runs."""
+    states = "('RUNNING', 'PENDING', 'CANCELLING')"
+    asked = [
+        ("prefect", f"SELECT 'flow run ' || name FROM flow_run WHERE state_type::text IN {states}"),
+        ("prefect", f"SELECT 'task run ' || name FROM task_run WHERE state_type::text IN {states}"),
+        ("mlflow", "SELECT 'MLflow run ' || name FROM runs WHERE status = 'RUNNING'"),
+    ]
+    return [str(name) for database, query in asked for (name,) in stack.postgres.query(database, query)]
