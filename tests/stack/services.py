@@ -107,13 +107,16 @@ class MlflowServer(Service):
         self._database = database
 
     def command(self) -> list[str]:
-        store = ["--backend-store-uri", self._database, "--artifacts-destination", str(self.artifacts)]
         listen = ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
-        return [sys.executable, "-m", "mlflow", "server", *store, *listen]
+        return [sys.executable, "-m", "mlflow", "server", "--artifacts-destination", str(self.artifacts), *listen]
 
     def environment(self) -> dict[str, str]:
-        # jobs are for traces and evaluations of language models; their processes cost seconds at the start
-        return {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        return {
+            "MLFLOW_BACKEND_STORE_URI": self._database,  # with its password, which an argument would show to everybody
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            # jobs are for traces and evaluations of language models; their processes cost seconds at the start
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        }
 
     def is_up(self) -> bool:
         return answers(f"{self.url}/health")

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from tests.stack.service import ROOT, Service, kill_processes, marked
 from tests.stack.services import MlflowServer, Postgres, PrefectServer, Worker, postgres_program
 from tests.stack.webhook import Webhook
@@ -94,10 +96,13 @@ class Stack:
         assert done.returncode == 0, f"{command} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
         return done.stdout + done.stderr
 
-    def deploy(self, *names: str) -> None:
-        """Make the pool, and register deployments of prefect.yaml."""
-        self.run_command("prefect", "work-pool", "create", "local", "--type", "process", "--overwrite")
-        self.run_command("prefect", "--no-prompt", "deploy", *(part for name in names for part in ("--name", name)))
+    def deploy(self, *names: str) -> str:
+        """Register deployments of prefect.yaml and all that watches over them; the webhook gets the notifications."""
+        content = yaml.safe_load((ROOT / "prefect.yaml").read_text())
+        content["deployments"] = [entry for entry in content["deployments"] if entry["name"] in names]
+        file = self.folder / "prefect.yaml"
+        file.write_text(yaml.safe_dump(content))
+        return self.run_command("flows.cli", "deploy", "--file", str(file), "--webhook", self.webhook.url)
 
     def submit(self, deployment: str, parameters: Mapping[str, Any]) -> str:
         """Ask for a run of a deployment ('flow/name'); return the run's id."""
