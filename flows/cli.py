@@ -107,6 +107,23 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
         "Score the registered champion and challenger, and promote the challenger if the rule allows.",
         (*DATA_FLAGS, "--split", "--model", "--promote"),
     ),
+    "nightly": (
+        "Run a night: take in new images, look for drift, train a challenger, and promote it if the rule allows.",
+        (
+            *DATA_FLAGS,
+            "--backbone",
+            "--method",
+            "--policy",
+            "--epochs",
+            "--seed",
+            "--device",
+            "--start",
+            "--model",
+            "--promote",
+            "--approve",
+            "--night",
+        ),
+    ),
     "classify": (
         "Compare augmentation policies in image classification: policies x wrong labels x lengths of training x seeds.",
         (

@@ -103,6 +103,17 @@ FLAGS = {
         "Make the challenger the champion if it is better, or not worse than the margin, or never.",
         click.Choice(["better", "not_worse", "never"]),
     ),
+    "--approve": Flag(
+        "promotion.approve",
+        "What passes the rule becomes the champion, or waits for medmtl promote.",
+        click.Choice(["automatic", "manual"]),
+    ),
+    "--start": Flag(
+        "start",
+        "Train the challenger from new weights, or from those of the champion.",
+        click.Choice(["anew", "champion"]),
+    ),
+    "--night": Flag("night", "Date of the night, as 2026-11-30 [today]."),
     "--seeds": Flag("seeds", "Number of seeds, counted up from --seed; everything is repeated with each seed.", int),
     "--method": Flag("method.kind", "A task weighting: uniform, svd, ... (repeatable in a study).", multiple=True),
     "--policy": Flag(

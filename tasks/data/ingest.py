@@ -99,8 +99,8 @@ class StoreRef(BaseModel):
 
     def log(self, content: str) -> None:
         """Say where the store is, how much of its `content` was decoded now, and how much before."""
-        new = f"decoded {self.decoded} new images, {self.reused_images} reused:"
-        LOGGER.info("store: %s (%s) %s", "reused, nothing decoded:" if self.reused else new, content, self.path)
+        new = f"{self.decoded} new images decoded, {self.reused_images} reused"
+        LOGGER.info("store: %s; %s, in %s", "reused, nothing decoded" if self.reused else new, content, self.path)
 
 
 @task(name="render phantom", cache_policy=NO_CACHE)

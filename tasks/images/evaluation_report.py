@@ -9,6 +9,7 @@ import numpy as np
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from tasks.images.gate import Verdict
 from tasks.images.promotion import EvaluationRecord, EvaluationResults, ModelRecord
 from tasks.records.base import write_results
 from tasks.records.scores import ScoreRecord
@@ -35,15 +36,15 @@ def report_evaluation(found: EvaluationRecord, model_name: str, config: dict[str
     shown = json.dumps(results.config, indent=2, ensure_ascii=False)
     contents = {"results": results, "columns": columns, "rows": rows, "config": shown}
     page = write_page("evaluation.html.j2", contents, (np.empty((0, 1, 1), np.uint8), ()), folder / REPORT)
-    show_report(page, _summary(results))
+    decision = f"## {escape_markdown(model_name)}: {escape_markdown(found.verdict.reason)}"
+    show_report(page, f"{decision}\n\n{conditions_table(found.verdict)}")
     return page
 
 
-def _summary(results: EvaluationResults) -> str:
-    """Return the decision and the conditions that it follows from, in Markdown."""
-    rows = [[c.name, c.found, c.wanted, "yes" if c.holds else "no"] for c in results.verdict.conditions]
-    table = f"\n\n{markdown_table(['condition', 'found', 'wanted', 'holds'], rows)}" if rows else ""
-    return f"## {escape_markdown(results.model_name)}: {escape_markdown(results.verdict.reason)}{table}"
+def conditions_table(verdict: Verdict) -> str:
+    """Return the conditions that a verdict follows from as a table in Markdown."""
+    rows = [[c.name, c.found, c.wanted, "yes" if c.holds else "no"] for c in verdict.conditions]
+    return markdown_table(["condition", "found", "wanted", "holds"], rows) if rows else ""
 
 
 def score_table(models: Sequence[ModelRecord]) -> tuple[list[str], list[tuple[str, list[ScoreRecord | None]]]]:

@@ -60,7 +60,7 @@ def prepare_run_folder(out: Path | None, kind: str, settings: BaseModel, force: 
 
 def prepare_night_folder(series: Path, night: date, settings: BaseModel, force: bool) -> Path:
     """Create and return the folder of a night in that of its series: as `prepare_run_folder`, but one for each date."""
-    return _prepare(series / night.isoformat(), settings, force)
+    return _prepare(_absolute(series) / night.isoformat(), settings, force)
 
 
 def point_latest(folder: Path) -> None:
@@ -82,10 +82,14 @@ def point_latest(folder: Path) -> None:
 def name_run_folder(out: Path | None, kind: str, settings: BaseModel) -> Path:
     """Return the folder of a run by hand, or of the series of a scheduled one; see `prepare_run_folder`."""
     default = Path("runs") / f"{kind}-{hashlib.sha256(as_yaml(settings).encode()).hexdigest()[:8]}"
+    return _absolute(out or default)
+
+
+def _absolute(folder: Path) -> Path:
     try:
-        return (out or default).expanduser().absolute()
+        return folder.expanduser().absolute()
     except RuntimeError as error:  # the home of a user whom there is not
-        raise DataError(f"cannot write {out} ({error}): choose another folder with --out") from error
+        raise DataError(f"cannot write {folder} ({error}): choose another folder with --out") from error
 
 
 def scheduled_night() -> date | None:
