@@ -198,14 +198,14 @@ class _Sides:
         first = np.full(len(came), date.max.toordinal())
         np.minimum.at(first, patients, came)
         first = first[patients]  # the night on which each image's patient first came
-        self._visits = [np.c_[patients, came][of] for of in self._split(came)]
         self.returning = int((self._split(came)[1] & (first < came)).sum())
-        self.patients, self.rows = [], []
-        for of in self._split(first):
+        self.patients, self.rows, self._visits = [], [], []
+        for of in self._split(came):
             rows = np.flatnonzero(of & (came == first))
             drawn = one_image_per_patient(patients[rows], store.images[rows], MOST_PATIENTS)
-            self.rows.append(rows[drawn])
             self.patients.append(len(np.unique(patients[rows])))
+            self.rows.append(rows[drawn])
+            self._visits.append(np.c_[patients, came][of])
 
     def _split(self, days: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """Return which days (ordinals) belong to the reference, and which are the night."""
@@ -244,9 +244,8 @@ def _compare_count(arrivals: Mapping[str, date], night: date, nights: Sequence[d
 
 def _compare_sizes(store: Store, sides: _Sides) -> Iterator[_Test]:
     """Compare height and width of the original images."""
-    sizes = getattr(store, "sizes", None)
     for axis, name in enumerate(("height", "width")):
-        values = np.full(len(store.images), np.nan) if sizes is None else sizes[:, axis].astype(np.float64)
+        values = np.full(len(store.images), np.nan) if store.sizes is None else store.sizes[:, axis].astype(np.float64)
         yield _Test("resolution", name, sides.compare_values(values), "px")
 
 
