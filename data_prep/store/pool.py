@@ -248,20 +248,16 @@ def remove_unused(root: Path, say: Say) -> list[UnusedShard]:
     """
     removed = []
     for folder in _folders(root):
-        lock = filelock.FileLock(folder / _LOCK)
         try:
-            lock.acquire(timeout=0)
+            with filelock.FileLock(folder / _LOCK, timeout=0), os_errors_explained(folder):
+                for shard in _unused(folder):
+                    shard.file.with_suffix(".json").unlink(missing_ok=True)
+                    shard.file.unlink()
+                    removed.append(shard)
+                for left in folder.glob("*.tmp"):
+                    left.unlink()
         except filelock.Timeout:
             say(f"unused pixels are left in {folder}: another run decodes images there now")
-            continue
-        with lock, os_errors_explained(folder):
-            lock.release()  # of the two times that it is held now
-            for shard in _unused(folder):
-                shard.file.with_suffix(".json").unlink(missing_ok=True)
-                shard.file.unlink()
-                removed.append(shard)
-            for left in folder.glob("*.tmp"):
-                left.unlink()
     return removed
 
 

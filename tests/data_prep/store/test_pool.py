@@ -172,7 +172,7 @@ build_store(source, Path(sys.argv[1]) / sys.argv[2], 8, key=b"0123456789abcdef",
 """
 
 
-@pytest.mark.parametrize("writes", [1, 7, 24, 34])
+@pytest.mark.parametrize("writes", [1, 7, 24, 37])
 def test_a_build_killed_at_any_write_damages_nothing_and_is_done_by_the_next(tmp_path: Path, writes: int) -> None:
     folder = Folder(tmp_path / "folder", {f"{number:02d}.png": (3 * number + 1, 0) for number in range(10)})
     first = folder.build(tmp_path / "first", PixelPool(tmp_path / "pool", shard_images=4))
