@@ -20,8 +20,8 @@ import yaml
 from mlflow.tracking import MlflowClient
 from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import DeploymentFilter
 from prefect.client.schemas.objects import FlowRun
-from prefect.client.schemas.sorting import FlowRunSort
 from prefect.events import Event
 from prefect.events.clients import get_events_client
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
@@ -209,13 +209,8 @@ def prefect_worker() -> Iterator[None]:
             worker.wait()
 
 
-def newest_runs() -> list[FlowRun]:
-    with get_client(sync_client=True) as client:
-        return client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC)
-
-
 @pytest.mark.slow
-def test_a_schedule_fires_without_a_hand_and_a_manual_run_takes_json(tmp_path: Path) -> None:
+def test_a_schedule_fires_without_a_hand_and_a_manual_run_takes_json(client: SyncPrefectClient, tmp_path: Path) -> None:
     # one that is due in a moment, and then not before a day has passed
     content = yaml.safe_load((ROOT / "prefect.yaml").read_text())
     study = next(entry for entry in content["deployments"] if entry["name"] == "study")
@@ -233,10 +228,12 @@ def test_a_schedule_fires_without_a_hand_and_a_manual_run_takes_json(tmp_path: P
     prefect("deployment", "run", "train/train", "--params", json.dumps(by_hand))
 
     with prefect_worker():
-        scheduled, manual = wait_for_one_of_each()
+        scheduled, manual = first_finished(client, "soon"), first_finished(client, "train")
+    assert scheduled.auto_scheduled
+    assert not manual.auto_scheduled
     assert scheduled.state_name == manual.state_name == "Completed", (scheduled.state, manual.state)
     assert manual.parameters["settings"]["method"]["kind"] == "svd"
-    for folder in ("scheduled", "by hand"):
+    for folder in ("scheduled/latest", "by hand"):
         assert (tmp_path / folder / "report.html").exists()
     experiment = mlflow_runs.connect()
     states = [run.info.status for run in MlflowClient().search_runs([experiment], "tags.`medmtl.kind` = 'study'")]
@@ -244,17 +241,16 @@ def test_a_schedule_fires_without_a_hand_and_a_manual_run_takes_json(tmp_path: P
     assert "FAILED" not in states
 
 
-def wait_for_one_of_each() -> tuple[FlowRun, FlowRun]:
-    """The first scheduled and the first manual run that are over."""
+def first_finished(client: SyncPrefectClient, deployment: str) -> FlowRun:
+    """The first run of a deployment that is over."""
+    of_it = DeploymentFilter.model_validate({"name": {"any_": [deployment]}})
     deadline = time.monotonic() + 600
     while time.monotonic() < deadline:
-        over = [run for run in newest_runs() if run.state and run.state.is_final()]
-        scheduled = [run for run in over if run.auto_scheduled]
-        manual = [run for run in over if not run.auto_scheduled]
-        if scheduled and manual:
-            return scheduled[0], manual[0]
+        runs = client.read_flow_runs(deployment_filter=of_it)
+        if over := [run for run in runs if run.state and run.state.is_final()]:
+            return over[0]
         time.sleep(1)
-    pytest.fail(f"after ten minutes: {[(run.name, run.state_name) for run in newest_runs()]}")
+    pytest.fail(f"after ten minutes: {[(run.name, run.state_name) for run in runs]}")
 
 
 BEATING = """
