@@ -56,4 +56,4 @@ def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def escape_markdown(text: str) -> str:
     """Return plain text in Markdown: a name from outside becomes no link and no HTML."""
-    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", " ".join(text.split()))
+    return re.sub(r"([\\`*_{}\[\]<>#+\-.!|~&:@=$])", r"\\\1", " ".join(text.split()))

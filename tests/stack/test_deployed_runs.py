@@ -91,11 +91,11 @@ def test_the_run_s_artifact_says_what_the_report_says_and_links_to_it_and_mlflow
     assert "file:" not in json.dumps(artifacts)
     (link,) = re.findall(r"\[The whole report\]\((.*)\)", artifacts["report"]["data"])
     browser.open(
-        f"{pages}/artifacts/artifact/{artifacts['report']['id']}", "How well does svd rank", "The whole report"
+        f"{pages}/artifacts/artifact/{artifacts['report']['id']}", "rank the test images", "The whole report"
     )
     browser.screenshot("artifact of the report")
     browser.open(link, "report.html")
-    browser.page.frame_locator("iframe").get_by_text("How well does svd rank").first.wait_for()
+    browser.page.frame_locator("iframe").get_by_text("rank the test images").first.wait_for()
     browser.screenshot("report in mlflow")
     (page,) = re.findall(r"\((http.*)\)", artifacts["mlflow-run"]["data"])
     browser.open(page, "Prefect's page of the run")
