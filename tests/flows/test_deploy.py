@@ -233,7 +233,7 @@ def test_a_schedule_fires_without_a_hand_and_a_manual_run_takes_json(client: Syn
     assert not manual.auto_scheduled
     assert scheduled.state_name == manual.state_name == "Completed", (scheduled.state, manual.state)
     assert manual.parameters["settings"]["method"]["kind"] == "svd"
-    for folder in ("scheduled/latest", "by hand"):
+    for folder in ("scheduled/latest", "by hand"):  # a scheduled run has a folder for its night
         assert (tmp_path / folder / "report.html").exists()
     experiment = mlflow_runs.connect()
     states = [run.info.status for run in MlflowClient().search_runs([experiment], "tags.`medmtl.kind` = 'study'")]

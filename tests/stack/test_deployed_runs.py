@@ -90,9 +90,7 @@ def test_the_run_s_artifact_says_what_the_report_says_and_links_to_it_and_mlflow
     artifacts = {each["key"]: each for each in trained.stack.artifacts(run)}
     assert "file:" not in json.dumps(artifacts)
     (link,) = re.findall(r"\[The whole report\]\((.*)\)", artifacts["report"]["data"])
-    browser.open(
-        f"{pages}/artifacts/artifact/{artifacts['report']['id']}", "rank the test images", "The whole report"
-    )
+    browser.open(f"{pages}/artifacts/artifact/{artifacts['report']['id']}", "rank the test images", "The whole report")
     browser.screenshot("artifact of the report")
     browser.open(link, "report.html")
     browser.page.frame_locator("iframe").get_by_text("rank the test images").first.wait_for()
