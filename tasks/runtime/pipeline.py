@@ -99,9 +99,10 @@ def _arguments(body: Callable[..., Any], *args: Any, **kwargs: Any) -> dict[str,
 
 @contextmanager
 def _prepared() -> Iterator[None]:
-    """Do what comes before the flow's own work; the part of another run does without, since that one has done it."""
+    """Do what comes before the flow's own work, unless another run in this process, of which this is a part, has."""
     context = FlowRunContext.get()
-    if context is None or context.flow_run is None or context.flow_run.parent_task_run_id:
+    is_part = any(isinstance(handler, _RunLog) for handler in LOGGER.handlers)
+    if is_part or context is None or context.flow_run is None:
         yield
         return
     before = os.umask(0o077)  # what is made from patients is for its owner only
