@@ -15,7 +15,7 @@ from tasks.operations.clean_databases import find_databases
 from tasks.operations.clean_leftovers import find_leftovers
 from tasks.operations.clean_mlflow import find_models, find_nights, needed_by_studies, read_nights
 from tasks.operations.clean_prefect import find_flow_runs, prefect_client
-from tasks.operations.clean_stores import find_builds, find_stores, store_locks
+from tasks.operations.clean_stores import find_builds, find_pixels, find_stores, store_locks
 from tasks.operations.mlflow_records import MlflowRecords, is_over
 from tasks.operations.removable import IN_USE, CleanSettings, Finding
 from tasks.runtime.home import Home, home
@@ -110,9 +110,10 @@ def _findings(folder: Home, limits: CleanSettings, prefect: "SyncPrefectClient |
         yield finding
         yield find_models(records, gone, limits)
     yield arms
-    stores, _ = find_stores(folder, [*running, *unfinished], limits)
+    stores, removed = find_stores(folder, [*running, *unfinished], limits)
     yield stores
-    yield find_builds(folder, limits)
+    yield (builds := find_builds(folder, limits))
+    yield find_pixels(folder, removed, builds.kept.total() > 0, limits)
     yield find_leftovers(folder, lambda: [*checkpoint_locks(folder), *store_locks(folder)], limits)
     if prefect:
         yield find_flow_runs(prefect, limits)

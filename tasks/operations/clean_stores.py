@@ -1,14 +1,15 @@
 """Clean stores, builds of stores that were stopped, and decoded pixels that no store uses; all can be made again."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from mlflow.entities import Run
 
 from data_prep.json_file import read_json
+from data_prep.store.pool import remove_unused
 from data_prep.store.store import MANIFEST
 from tasks.arms.mlflow_runs import DIGEST
 from tasks.operations.removable import (
@@ -17,6 +18,7 @@ from tasks.operations.removable import (
     REMOVED,
     CleanSettings,
     Finding,
+    files_in,
     is_locked,
     last_change,
     own_bytes,
@@ -24,8 +26,10 @@ from tasks.operations.removable import (
     remove_locked,
 )
 from tasks.runtime.home import Home
+from tasks.runtime.progress import LOGGER
 
 PARTIAL = ".partial"
+USED, OF_BUILD = "used by a store", "needed by an unfinished build"
 DAMAGED = "with a manifest that cannot be read"
 
 
@@ -77,6 +81,30 @@ def find_builds(home: Home, limits: CleanSettings) -> Finding:
             why = IN_USE if is_locked(lock) else young
             finding.add(why, partial(own_bytes, path), partial(remove_locked, path, lock))
     return finding
+
+
+def find_pixels(home: Home, gone: Sequence[Path], building: bool, limits: CleanSettings) -> Finding:
+    """Find the files of decoded pixels that no store uses.
+
+    Args:
+        home: MEDMTL_HOME.
+        gone: folders of the stores to remove, which are still there in a dry run.
+        building: unfinished builds stay, which use what they have decoded when they go on.
+        limits: tell whether this is a dry run.
+    """
+    finding = Finding("files of decoded pixels")
+    links = Counter(state.st_ino for path in gone if limits.dry_run for state in files_in(path))
+    removed = cache(lambda: {shard.file for shard in remove_unused(home.pixels, LOGGER.info)})
+    for file in sorted(home.pixels.rglob("*.npy")):
+        state = file.stat()
+        in_use = USED if state.st_nlink - links[state.st_ino] > 1 else None
+        why = in_use or (OF_BUILD if building else None)
+        finding.add(why, partial(int, state.st_size), partial(_is_in, file, removed))
+    return finding
+
+
+def _is_in(file: Path, files: Callable[[], set[Path]]) -> bool:
+    return file in files()
 
 
 def store_locks(home: Home) -> list[Path]:

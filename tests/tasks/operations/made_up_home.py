@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mlflow.entities import LoggedModelStatus
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.tracking import MlflowClient
 
 from tasks.arms import mlflow_runs
@@ -54,9 +55,8 @@ class MadeUpHome:
     def model(self, run_id: str, ready: bool = True) -> str:
         """A logged model of a run, with a file; an incomplete one unless it is ready."""
         made = self.client.create_logged_model(self.experiment, "model", source_run_id=run_id)
-        folder = Path(made.artifact_location.removeprefix("file://"))
-        folder.mkdir(parents=True)
-        (folder / "weights").write_bytes(FILE_BYTES * b"w")
+        (self.root / "weights").write_bytes(FILE_BYTES * b"w")
+        get_artifact_repository(made.artifact_location).log_artifact(str(self.root / "weights"))
         if ready:
             self.client.finalize_logged_model(made.model_id, LoggedModelStatus.READY)
         return str(made.model_id)

@@ -18,7 +18,7 @@ from tasks.operations.removable import CleanSettings
 from tasks.runtime.home import home
 from tests.tasks.operations.made_up_home import FILE_BYTES, MadeUpHome, aged
 
-ARMS, STORES = "checkpoints of arms", "stores"
+ARMS, STORES, PIXELS = "checkpoints of arms", "stores", "files of decoded pixels"
 HOLDER = """
 import os, sys
 from tasks.runtime.lease import lease_name
@@ -118,15 +118,36 @@ def test_the_newest_stores_of_each_source_stay_and_those_of_unfinished_arms(made
     assert made_up.clean(keep=2, older_than=35)[STORES].removed == 2
 
 
-def test_pixels_that_another_store_has_too_do_not_count_as_freed(made_up: MadeUpHome) -> None:
-    one, other = made_up.store("one", days=30), made_up.store("other", days=40)
-    (other / "pixels-00000.npy").unlink()
-    os.link(one / "pixels-00000.npy", other / "pixels-00000.npy")
-    aged(other, 40)
-    found = made_up.clean(keep=1)[STORES]
-    assert found.removed == 1
-    assert found.size < FILE_BYTES
-    assert (one / "pixels-00000.npy").read_bytes() == FILE_BYTES * b"p"
+def test_decoded_pixels_go_with_the_last_store_that_uses_them(made_up: MadeUpHome) -> None:
+    pool = made_up.root / "pixels" / "way"
+    pool.mkdir(parents=True)
+    (pool / "lock").touch()
+    stores = [made_up.store("newest", days=1), made_up.store("older", days=30), made_up.store("oldest", days=40)]
+    for name, users in (("00000", stores), ("00001", stores[1:]), ("00002", [])):
+        (pool / f"{name}.npy").write_bytes(FILE_BYTES * b"p")
+        (pool / f"{name}.json").write_text("{}")
+        for store in users:
+            os.link(pool / f"{name}.npy", store / f"{name}.npy")
+    for store, days in zip(stores, (1, 30, 40), strict=True):
+        aged(store, days)
+    build = made_up.root / "stores" / "new.partial"
+    build.mkdir()
+    assert made_up.clean(dry_run=True)[PIXELS].kept == {"used by a store": 1, "needed by an unfinished build": 2}
+    build.rmdir()
+
+    would = made_up.clean(dry_run=True)
+    assert len(list(pool.iterdir())) == 7
+    with FileLock(pool / "lock"):  # a build is using the pool
+        done = made_up.clean()
+        assert (done[STORES].removed, done[PIXELS].removed, done[PIXELS].kept["in use"]) == (2, 0, 2)
+    assert (would[STORES].removed, would[STORES].size) == (2, done[STORES].size)
+    done = made_up.clean()
+    assert (
+        (done[PIXELS].removed, done[PIXELS].size) == (would[PIXELS].removed, would[PIXELS].size) == (2, 2 * FILE_BYTES)
+    )
+    assert {path.name for path in pool.iterdir()} == {"lock", "00000.npy", "00000.json"}
+    assert (stores[0] / "00000.npy").read_bytes() == FILE_BYTES * b"p"
+    assert made_up.clean()[PIXELS].removed == 0
 
 
 def test_stopped_builds_and_leftovers_go_when_they_are_old_and_free(made_up: MadeUpHome) -> None:

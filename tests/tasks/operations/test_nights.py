@@ -2,7 +2,7 @@
 
 import time
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.operations.nights import Night, why_nights_stay
@@ -21,24 +21,26 @@ def some_nights(draw: st.DrawFn) -> list[Night]:
         owner = draw(st.none() | st.integers(0, count - 1))
         if owner is not None:
             families[owner].add(arm)
-    days_ago = st.none() | st.integers(0, 40)
+    days_ago = st.sampled_from([None, 5, 10, 35, 36, 37, 38, 39, 40])  # most are old, so that what else holds decides
     return [
         Night(
             f"night{number}",
-            draw(st.sampled_from(["lungs", "hands"])),
+            draw(st.sampled_from(["lungs", "lungs", "hands"])),
             draw(st.sampled_from(DATES)),
             None if (days := draw(days_ago)) is None else time.time() - (days + 0.5) * DAY_SECONDS,
             frozenset(families[number]),
-            draw(st.frozensets(st.sampled_from(ARMS), max_size=3)),
+            draw(st.frozensets(st.sampled_from(ARMS), max_size=2)),
         )
         for number in range(count)
     ]
 
 
-SETTINGS = st.builds(CleanSettings, keep=st.integers(1, 4), older_than=st.integers(0, 30).map(float))
+FEW_ARMS = st.frozensets(st.sampled_from(ARMS), max_size=2)
+SETTINGS = st.builds(CleanSettings, keep=st.integers(1, 3), older_than=st.sampled_from([0.0, 7.0, 20.0]))
 
 
-@given(some_nights(), SETTINGS, st.frozensets(st.sampled_from(ARMS)), st.frozensets(st.sampled_from(ARMS)))
+@settings(max_examples=300)
+@given(some_nights(), SETTINGS, FEW_ARMS, FEW_ARMS)
 def test_a_night_goes_if_and_only_if_it_is_neither_new_nor_young_nor_needed_by_what_stays(
     nights: list[Night], limits: CleanSettings, registered: frozenset[str], of_studies: frozenset[str]
 ) -> None:
