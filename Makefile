@@ -1,7 +1,7 @@
 # make study   the robustness study on phantom radiographs, set-up included; it names its report
 # make test    the quick tests; make slow, make lint and make types are the rest of what CI runs
-# make long    tests that take minutes each: thirty kills, thousands of simulated studies, of damaged files; then the
-#              quick tests with other drawn examples
+# make long    tests that take minutes each: kills of studies and of servers, thousands of simulated studies, of damaged
+#              files; then the quick tests with other drawn examples
 # make clones  places of the product that are alike, by pylint (pip install pylint), from 5 lines on
 # make lock    recompile requirements.lock after a change to pyproject.toml
 

@@ -1,6 +1,7 @@
 """A Prefect server and a small phantom that the flow tests of one process share."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -44,11 +45,23 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="session")
+def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's database before the first run; to make one takes MLflow one to two seconds."""
+    from mlflow.tracking import MlflowClient
+
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
 @pytest.fixture
-def medmtl_home(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A fresh MEDMTL_HOME, with the shared Prefect server."""
+def medmtl_home(server: str, empty_mlflow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A MEDMTL_HOME without any runs or data, with the shared Prefect server."""
     monkeypatch.setenv("PREFECT_API_URL", server)  # for processes that a test starts
     monkeypatch.setenv("MEDMTL_HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir(mode=0o700)
+    shutil.copyfile(empty_mlflow, tmp_path / "home" / "mlflow.db")
     monkeypatch.chdir(tmp_path)
     return tmp_path / "home"
 
