@@ -73,7 +73,7 @@ def promote(name: str, number: str | None = None) -> str:
         DataError: there is no such version, its model is not in MLflow, or none waits for approval.
     """
     mlflow_runs.connect()
-    version = _waiting(name) if number is None else _numbered(name, number)
+    version = _waiting(name) if number is None else numbered_version(name, number)
     champion = find_version(name, CHAMPION)
     if champion is not None and champion.version == version.version:
         return f"{name} version {version.version} is the champion already; nothing changed"
@@ -105,7 +105,7 @@ def roll_back(name: str) -> str:
     while before:
         number = before.pop()
         try:
-            version = _numbered(name, number)
+            version = numbered_version(name, number)
             _check_usable(name, version)
         except DataError as error:
             LOGGER.info("version %s is passed over: %s", number, error)
@@ -187,7 +187,12 @@ def _waiting(name: str) -> ModelVersion:
     return version
 
 
-def _numbered(name: str, number: str) -> ModelVersion:
+def numbered_version(name: str, number: str) -> ModelVersion:
+    """Return a version of the model `name`.
+
+    Raises:
+        DataError: there is no such version.
+    """
     try:
         return MlflowClient().get_model_version(registered_name(name), number)
     except MlflowException as error:

@@ -176,7 +176,7 @@ def judge(settings: GateSettings, evidence: Evidence, alarms: Sequence[str] = ()
     else:
         delta = evidence.difference
         measured = f"{_interval(delta.delta, delta.lo, delta.hi, '+.4f')} compared with version {evidence.champion}"
-    reason = f"{words}: mean validation AUC {counted} {measured}"
+    reason = f"{words}: mean validation AUC {counted} is {measured}"
     return Verdict(decision=decision, reason=reason, conditions=conditions)
 
 

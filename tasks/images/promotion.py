@@ -37,6 +37,7 @@ from tasks.images.championship import (
     champions_before,
     make_champion,
     no_such_model,
+    numbered_version,
 )
 from tasks.images.gate import NO_CHALLENGER, Evidence, GateSettings, Predicted, Verdict, gather, judge
 from tasks.images.model_registry import (
@@ -264,7 +265,7 @@ def _models(name: str, candidate: Candidate | None, scores: ChampionScores | Non
     champion, challenger = (find_version(name, role) for role in (CHAMPION, CHALLENGER))
     if candidate is not None and champion is not None and champion.run_id == candidate.run_id:
         before = champions_before(champion)
-        champion = MlflowClient().get_model_version(registered_name(name), before[-1]) if before else None
+        champion = numbered_version(name, before[-1]) if before else None
     models = {}
     if champion is not None:
         models[CHAMPION] = _registered(name, CHAMPION, champion)

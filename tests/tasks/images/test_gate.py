@@ -90,7 +90,7 @@ def test_a_first_champion_needs_labels_enough_a_mean_above_chance_and_no_alarm(
     assert ("mean validation AUC" in failing(verdict)) == (lo != 0.51)
     if verdict.passes:
         assert verdict.reason == (
-            "promoted: mean validation AUC over 2 of 4 labels 0.800 [0.510, 0.900]; there was no champion"
+            "promoted: mean validation AUC over 2 of 4 labels is 0.800 [0.510, 0.900]; there was no champion"
         )
 
 

@@ -158,6 +158,27 @@ def test_a_candidate_is_registered_only_if_it_passes_and_again_it_is_the_same(
     assert [sorted(model.scores) for model in found.models] == [["val"], ["test", "val"]]
 
 
+def test_a_promotion_and_a_wait_are_notified_once_each_and_only_within_a_flow_run(
+    ref: StoreRef, trained: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[Any] = []
+    monkeypatch.setattr(promotion, "emit_event", lambda *event, **more: events.append((*event, more["payload"])))
+    evaluated(ref, trained(1.0))
+    assert events == []
+    second, third = Candidate(trained(2.5), "2026-11-26"), Candidate(trained(5.0), "2026-11-27")
+    refused = Candidate(trained(0.0))
+    monkeypatch.setenv("PREFECT__RUNTIME__FLOW_RUN__ID", "a flow run")
+    for candidate, rule in ((second, AUTOMATIC), (refused, AUTOMATIC), (third, MANUAL)):
+        evaluate_models.fn(NAME, ref, SPLIT, rule, candidate)
+    names, resources, payloads = zip(*events, strict=True)
+    assert names == ("medmtl.model.promoted", "medmtl.model.waiting")
+    resource = {"prefect.resource.id": "medmtl.model.a model", "prefect.resource.name": NAME}
+    assert resources == (resource, resource)
+    assert [payload["night"] for payload in payloads] == ["2026-11-26", "2026-11-27"]
+    assert payloads[0]["summary"].startswith("a model version 2: promoted: mean validation AUC over 2 of 2 labels is +")
+    assert payloads[1]["summary"].startswith("a model version 3: waiting for approval: mean validation AUC ")
+
+
 def test_a_night_predicts_no_image_twice_with_the_champion_and_none_of_its_training_patients(
     ref: StoreRef, trained: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
