@@ -44,7 +44,7 @@ def failing(verdict: Verdict) -> set[str]:
     counted=st.integers(0, 4),
     delta=st.floats(-0.2, 0.2),
     half=st.floats(0.001, 0.2),
-    p_values=st.lists(st.floats(0, 1), max_size=4),
+    p_values=st.lists(st.sampled_from([0.0, 0.012, 0.014, 0.02, 0.03, 0.04, 0.06, 0.9]), max_size=4),
     alarms=st.lists(st.text(min_size=1), max_size=5),
 )
 def test_a_challenger_of_a_champion_passes_exactly_if_every_condition_holds(
@@ -106,6 +106,18 @@ def test_a_difference_without_an_interval_does_not_pass(delta: float | None) -> 
     verdict = judge(GateSettings(rule="not_worse"), evidence(4, compared(delta)))
     assert failing(verdict) == {"mean validation AUC"}
     assert "no interval: made up" in verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("p", "labels", "worse"), [(0.04, 1, True), (0.06, 1, False), (0.012, 4, True), (0.014, 4, False)]
+)
+def test_a_label_is_clearly_worse_by_a_p_value_that_is_adjusted_for_the_labels(
+    p: float, labels: int, worse: bool
+) -> None:
+    by_label = [compared(-0.1, 0.09, p), *[compared(0.1, 0.2, 0.3)] * (labels - 1)]
+    assert failing(judge(GateSettings(), evidence(4, compared(0.1, 0.05), by_label))) == (
+        {"labels clearly worse"} if worse else set()
+    )
 
 
 def test_a_label_on_which_all_patients_agree_that_it_is_worse_is_clearly_worse() -> None:
