@@ -116,7 +116,6 @@ def find_drift(
     scores = None if champion is None else (champion.labels, champion.probabilities)
     arrivals = _arrivals(night, store)
     record = check_drift(store, arrivals, night.date, reference_until, scores, settings, nights)
-    LOGGER.info("drift: %s", record.summary)
     if record.alarms:
         tell(DRIFT_EVENT, night, record.summary)
     return record

@@ -23,7 +23,7 @@ class ArrivalsRecord(Record):
     new_quarantined: Count = Field(description="files first seen on this night that were set aside")
     by_part: dict[str, Count] = Field(description="part of the split -> patients")
     new_by_part: dict[str, Count] = Field(description="part of the split -> patients whom no earlier night had")
-    decoded: Count = Field(description="files that were decoded on this night; all others were decoded before")
+    decoded: Count = Field(description="files that this run decoded; all others were decoded before")
 
 
 class ChampionRecord(Record):

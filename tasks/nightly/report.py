@@ -84,7 +84,7 @@ def _summary(results: NightResults) -> str:
         parts.append(conditions_table(results.evaluation.verdict))
     if results.drift:
         parts.append(f"**Drift.** {escape_markdown(results.drift.summary)}")
-    heads = ["new images", "images", "patients", "decoded tonight", "champion now"]
+    heads = ["new images", "images", "patients", "decoded by this run", "champion now"]
     arrivals = results.arrivals
     counts = [arrivals.new_images, arrivals.images, arrivals.patients, arrivals.decoded]
     parts.append(markdown_table(heads, [[*map(thousands, counts), results.champion_after or "none"]]))
