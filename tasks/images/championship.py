@@ -29,6 +29,7 @@ from tasks.images.model_registry import (
     registered_name,
 )
 from tasks.images.spec import ANEW, Start
+from tasks.runtime.part_errors import is_away
 from tasks.runtime.progress import LOGGER
 
 COMPARED_TAG, BEFORE_TAG = "medmtl.compared_with", "medmtl.champions_before"
@@ -142,6 +143,8 @@ def champion_start(name: str) -> Start:
     try:
         tags = MlflowClient().get_run(champion.run_id).data.tags
     except MlflowException as error:
+        if is_away(error):
+            raise
         raise DataError(_not_ours(name, champion)) from error
     if mlflow_runs.ARM_TAG not in tags:
         raise DataError(_not_ours(name, champion))
@@ -206,6 +209,8 @@ def _check_usable(name: str, version: ModelVersion) -> None:
     try:
         mlflow.artifacts.load_dict(f"runs:/{version.run_id}/{MODEL_FACTS}")
     except (MlflowException, OSError) as error:
+        if is_away(error):
+            raise
         why = str(error).partition("\n")[0]
         raise DataError(
             f"the files of {name} version {version.version} are not in MLflow ({why}): promote another version"

@@ -30,6 +30,7 @@ from models.networks.multitask import MultiTaskNetwork, Probabilities
 from tasks.arms.mlflow_runs import log_dict
 from tasks.arms.outages import outlasts_outages
 from tasks.runtime.escaping import escape_key
+from tasks.runtime.part_errors import is_away
 from tasks.runtime.progress import LOGGER
 from tasks.runtime.readers_writer_lock import exclusive
 
@@ -39,7 +40,6 @@ CHAMPION: Final = "champion"  # an alias in the registry, see `tasks.images.prom
 CHALLENGER: Final = "challenger"  # another
 DECISION_TAG = "medmtl.decision"  # of a version: what the gate decided; without it, it was never evaluated
 REASON_TAG = "medmtl.promotion"  # of a version: the reason, in a sentence
-_TREATED = {CHAMPION, CHALLENGER, DECISION_TAG, REASON_TAG}
 
 
 @outlasts_outages
@@ -106,25 +106,28 @@ def register_model(run_id: str, name: str) -> str:
         The version.
     """
     client, registered = MlflowClient(), registered_name(name)
-    versions = sorted(client.search_model_versions(f"name = '{registered}'"), key=lambda each: int(each.version))
-    known = next((each for each in versions if each.run_id == run_id), None)
-    if known is not None and (known.version != versions[-1].version or {*known.aliases, *known.tags} & _TREATED):
-        LOGGER.info("model: already registered as %s version %s", name, known.version)
-        return str(known.version)
     if not client.search_registered_models(f"name = '{registered}'"):
         client.create_registered_model(registered)
+    in_use = {int(version) for version in client.get_registered_model(registered).aliases.values()}
+    versions = {int(each.version): each for each in client.search_model_versions(f"name = '{registered}'")}
+    known = next((version for version, each in versions.items() if each.run_id == run_id), None)
+    if known is not None and (known < max(versions) or known in in_use or REASON_TAG in versions[known].tags):
+        LOGGER.info("model: already registered as %s version %d", registered, known)
+        return str(known)
     if known is None:
         model_id = model_of(run_id)
-        known = client.create_model_version(registered, f"models:/{model_id}", run_id=run_id, model_id=model_id)
+        created = client.create_model_version(registered, f"models:/{model_id}", run_id=run_id, model_id=model_id)
+        known = int(created.version)
+    # what follows is also done for a version whose registration was cut off here
     if replaced := find_version(name, CHALLENGER):
         state = "waited for approval" if replaced.tags.get(DECISION_TAG) == "waiting" else "was not promoted"
-        if DECISION_TAG not in replaced.tags:
-            state, why = "was never evaluated", f"not evaluated: version {known.version} took its place"
+        if REASON_TAG not in replaced.tags:
+            state, why = "was never evaluated", f"not evaluated: version {known} took its place"
             client.set_model_version_tag(registered, replaced.version, REASON_TAG, why)
         LOGGER.info("model: version %s, which %s, is no longer the %s", replaced.version, state, CHALLENGER)
-    client.set_registered_model_alias(registered, CHALLENGER, known.version)
-    LOGGER.info("model: registered as %s version %s, alias %s", registered, known.version, CHALLENGER)
-    return str(known.version)
+    client.set_registered_model_alias(registered, CHALLENGER, str(known))
+    LOGGER.info("model: registered as %s version %d, alias %s", registered, known, CHALLENGER)
+    return str(known)
 
 
 @outlasts_outages
@@ -161,6 +164,8 @@ def read_network(run_id: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
             (program,) = (Path(model) / "data").glob("*.pt2")
             weights = torch.export.load(program).state_dict
     except (MlflowException, OSError, ValueError) as error:
+        if is_away(error):
+            raise
         why = str(error).partition("\n")[0]
         raise DataError(f"MLflow has no network of run {run_id} ({why}): start from another, or anew") from error
     return facts, {name.removeprefix("network."): value for name, value in weights.items()}

@@ -53,6 +53,7 @@ from tasks.images.model_registry import (
 )
 from tasks.records.base import Record
 from tasks.records.scores import MeanRecord, ScoreRecord, score_records
+from tasks.runtime.part_errors import is_away
 from tasks.runtime.progress import LOGGER, progress
 
 _BATCH_SIZE = 256  # images
@@ -158,6 +159,8 @@ class _Model:
                 with tempfile.TemporaryDirectory() as folder:
                     self._program.append(mlflow.pyfunc.load_model(self.uri, dst_path=folder))
             except (MlflowException, OSError) as error:
+                if is_away(error):
+                    raise
                 raise DataError(f"the {self.title} cannot be loaded ({error}): train or register it again") from error
         return self._program[0]
 
@@ -287,6 +290,8 @@ def _model(role: Literal["champion", "challenger"], version: str | None, run_id:
     try:
         facts = mlflow.artifacts.load_dict(f"runs:/{run_id}/{MODEL_FACTS}")
     except (MlflowException, OSError) as error:
+        if is_away(error):
+            raise
         which = f"version {version}" if version else f"of run {run_id}"
         raise DataError(f"the {role} {which} cannot be loaded ({error}): train or register it again") from error
     return _Model(role, version, run_id, uri, tuple(facts["labels"]), facts["size"], frozenset(facts["trained_on"]))

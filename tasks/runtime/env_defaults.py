@@ -18,6 +18,7 @@ DEFAULTS = {
     "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
     "MLFLOW_LOGGING_LEVEL": "ERROR",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # two lines for each run that ends on a server
     # Prefect's client gives up a dead server after seconds: by default it would try for a minute. A user whose servers
     # restart now and then may want more patience
     "PREFECT_CLIENT_MAX_RETRIES": "2",

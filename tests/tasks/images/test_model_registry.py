@@ -101,9 +101,9 @@ def test_a_model_of_any_name_is_registered_and_found_again_under_it(tmp_path: Pa
     run_id = logged(load_image_inputs(planned).network)
     assert register_model.fn(run_id, name) == register_model.fn(run_id, name) == "1"
     split, rule = SplitSettings(seed=1), GateSettings()
-    results = evaluate_models.fn(name, planned.store, split, rule, {})
-    assert (results.verdict.decision, results.model_name) == ("refused", name)  # fifteen patients are too few
+    results = evaluate_models.fn(name, planned.store, split, rule)
+    assert results.verdict.decision == "refused"  # fifteen patients are too few
     (version,) = MlflowClient().search_model_versions("")
     assert version.tags["medmtl.promotion"] == results.verdict.reason
     with pytest.raises(DataError, match="no registered model"):
-        evaluate_models.fn(f"{name} ", planned.store, split, rule, {})
+        evaluate_models.fn(f"{name} ", planned.store, split, rule)
