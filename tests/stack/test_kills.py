@@ -1,4 +1,4 @@
-"""Every part killed at every moment: the next run of the deployment ends the work, and all is recorded once."""
+"""Every part killed at every moment of a night: the next run ends the night, and all is recorded once."""
 
 import time
 import zlib
@@ -10,7 +10,7 @@ import pytest
 
 from tests.stack.service import kill_processes
 from tests.stack.stack import FINAL, Stack, wait_until
-from tests.stack.tiny import check_arms, training, unfinished_runs
+from tests.stack.tiny import check_arms, night, unfinished_runs
 
 PARTS = ("mlflow", "postgres", "prefect", "worker", "flow")
 MOMENTS = ("starting", "training", "ending")
@@ -26,14 +26,16 @@ class Work(NamedTuple):
     deployment: str
     parameters: dict[str, Any]
     epochs: int  # of each arm that it trains
+    since_ms: int  # when it was asked for
 
 
 @pytest.fixture
 def work(tmp_path: Path, request: pytest.FixtureRequest) -> Work:
-    """A training of some seconds that no other test has done."""
-    seed = zlib.crc32(request.node.name.encode()) % 100_000
+    """A night with a training of some seconds that no other test has done."""
+    number = zlib.crc32(request.node.name.encode()) % 100_000
     slow = {"epochs": EPOCHS, "batch_size": 4}
-    return Work("train/train", training(tmp_path / "out", "killed", training=slow, seed=seed), EPOCHS)
+    parameters = night(tmp_path / "out", f"killed_{number}", training=slow, seed=number)
+    return Work("nightly/nightly", parameters, EPOCHS, int(time.time() * 1000))
 
 
 def kill(stack: Stack, part: str, run: str) -> None:
@@ -63,13 +65,12 @@ def steps(stack: Stack, since_ms: int) -> int:
     return int(found)
 
 
-def moment(stack: Stack, name: str, run: str, epochs: int) -> Callable[[], bool]:
+def moment(stack: Stack, name: str, run: str, work: Work) -> Callable[[], bool]:
     """Whether a run is at a moment, or over."""
-    since = int(time.time() * 1000)
     begun: dict[str, Callable[[], bool]] = {
         "starting": lambda: state(stack, run) == "RUNNING",
-        "training": lambda: steps(stack, since) >= epochs // 2,
-        "ending": lambda: steps(stack, since) >= epochs,
+        "training": lambda: steps(stack, work.since_ms) >= work.epochs // 2,
+        "ending": lambda: steps(stack, work.since_ms) >= work.epochs,
     }
     return lambda: begun[name]() or is_over(stack, run)
 
@@ -82,20 +83,19 @@ def finish(stack: Stack, work: Work, run: str) -> None:
     assert stack.wait_for(last)["state_type"] == "COMPLETED", stack.what_was_said(last)
     left = DEAD_SECONDS - (time.monotonic() - died)
     wait_until(lambda: not unfinished_runs(stack), "final states of all runs", left)
-    check_arms(stack, work.epochs)
+    check_arms(stack, work.since_ms, work.epochs)
 
 
 @pytest.mark.slow
-def test_each_part_is_killed_once_within_one_training_and_the_next_run_ends_it(deployed: Stack, work: Work) -> None:
+def test_each_part_is_killed_once_within_one_night_and_the_next_run_ends_it(deployed: Stack, work: Work) -> None:
     run = deployed.submit(work.deployment, work.parameters)
-    since = int(time.time() * 1000)
     for number, part in enumerate(PARTS, 1):
         wanted = work.epochs * number // (len(PARTS) + 1)
-        while steps(deployed, since) < wanted:
+        while steps(deployed, work.since_ms) < wanted:
             if is_over(deployed, run):
                 run = deployed.submit(work.deployment, work.parameters)
             time.sleep(0.2)
-        print(f"kill {part} after epoch {steps(deployed, since)}: {state(deployed, run)}")
+        print(f"kill {part} after epoch {steps(deployed, work.since_ms)}: {state(deployed, run)}")
         kill(deployed, part, run)
         deployed.start_again()
     finish(deployed, work, run)
@@ -104,9 +104,9 @@ def test_each_part_is_killed_once_within_one_training_and_the_next_run_ends_it(d
 @pytest.mark.long
 @pytest.mark.parametrize("when", MOMENTS)
 @pytest.mark.parametrize("part", PARTS)
-def test_a_part_is_killed_and_the_next_run_ends_the_work(deployed: Stack, work: Work, part: str, when: str) -> None:
+def test_a_part_is_killed_and_the_next_run_ends_the_night(deployed: Stack, work: Work, part: str, when: str) -> None:
     run = deployed.submit(work.deployment, work.parameters)
-    wait_until(moment(deployed, when, run, work.epochs), when, RUN_SECONDS)
+    wait_until(moment(deployed, when, run, work), when, RUN_SECONDS)
     kill(deployed, part, run)
     time.sleep(DOWN_SECONDS)
     deployed.start_again()

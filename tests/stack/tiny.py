@@ -13,34 +13,41 @@ from tests.stack.stack import Stack
 EPOCHS = 4
 
 
+SETTINGS: dict[str, Any] = {
+    "data": {"size": 32, "phantom": {"patients": 60, "size": 64}},
+    "split": {"shares": [0.5, 0.2, 0.3]},
+    "training": {"epochs": EPOCHS},
+    "device": "cpu",
+}
+
+
 def training(out: Path, name: str, **changes: Any) -> dict[str, Any]:
-    """Parameters of `train/train`: a small phantom, a small network."""
-    settings = {
-        "data": {"size": 32, "phantom": {"patients": 60, "size": 64}},
-        "split": {"shares": [0.5, 0.2, 0.3]},
-        "training": {"epochs": EPOCHS},
-        "model_name": name,
-        "device": "cpu",
-    }
-    return {"out": str(out), "settings": settings | changes}
+    """Parameters of `train/train`: a small phantom, a small network, a model of that name."""
+    return {"out": str(out), "settings": SETTINGS | {"model_name": name} | changes}
 
 
-def arms(stack: Stack) -> list[Run]:
-    """MLflow's runs of arms, finished or not."""
+def night(out: Path, name: str, **changes: Any) -> dict[str, Any]:
+    """Parameters of `nightly/nightly`: the first night of a series of that name, on the same phantom."""
+    return training(out, name, night="2026-11-02", **changes)
+
+
+def arms(stack: Stack, since_ms: int) -> list[Run]:
+    """MLflow's runs of arms that were begun since then, finished or not."""
     client = MlflowClient(stack.mlflow.url)
     experiments = [each.experiment_id for each in client.search_experiments()]
-    return [run for run in client.search_runs(experiments, max_results=1000) if ARM_TAG in run.data.tags]
+    found = client.search_runs(experiments, f"attributes.start_time >= {since_ms}", max_results=1000)
+    return [run for run in found if ARM_TAG in run.data.tags]
 
 
-def check_arms(stack: Stack, epochs: int = EPOCHS) -> None:
-    """No arm has two runs; those that are finished have each metric of an epoch once for each epoch."""
-    found = arms(stack)
+def check_arms(stack: Stack, since_ms: int, epochs: int = EPOCHS) -> None:
+    """No arm has two runs, and all are finished, with each metric of an epoch once for each epoch."""
+    found = arms(stack, since_ms)
     assert found, "no arm is recorded"
     several = [arm for arm, number in Counter(run.data.tags[ARM_TAG] for run in found).items() if number > 1]
     assert not several, f"arms with several runs: {several}"
+    assert {run.info.status for run in found} == {"FINISHED"}
     for run in found:
-        if run.info.status == "FINISHED":
-            check_steps(stack, run, epochs)
+        check_steps(stack, run, epochs)
 
 
 def check_steps(stack: Stack, run: Run, epochs: int) -> None:
