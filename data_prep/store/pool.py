@@ -15,7 +15,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -231,11 +231,6 @@ class UnusedShard(NamedTuple):
     bytes: int
 
 
-def unused_shards(root: Path) -> list[UnusedShard]:
-    """Find the shards of the pool at `root` to which no store has a link."""
-    return [shard for folder in _folders(root) for shard in _unused(folder)]
-
-
 def remove_unused(root: Path, say: Say) -> list[UnusedShard]:
     """Remove the shards of the pool at `root` to which no store has a link, and return them.
 
@@ -247,7 +242,7 @@ def remove_unused(root: Path, say: Say) -> list[UnusedShard]:
         DataError: a shard cannot be removed.
     """
     removed = []
-    for folder in _folders(root):
+    for folder in sorted(lock.parent for lock in root.glob(f"*/{_LOCK}")):
         try:
             with filelock.FileLock(folder / _LOCK, timeout=0), os_errors_explained(folder):
                 for shard in _unused(folder):
@@ -261,15 +256,6 @@ def remove_unused(root: Path, say: Say) -> list[UnusedShard]:
     return removed
 
 
-def _folders(root: Path) -> list[Path]:
-    return sorted(lock.parent for lock in root.glob(f"*/{_LOCK}"))
-
-
 def _unused(folder: Path) -> list[UnusedShard]:
-    found = []
-    for file in sorted(folder.glob("*.npy")):
-        with suppress(FileNotFoundError):  # just now removed by a build
-            state = file.stat()
-            if state.st_nlink == 1:
-                found.append(UnusedShard(file, state.st_size))
-    return found
+    states = {file: file.stat() for file in sorted(folder.glob("*.npy"))}
+    return [UnusedShard(file, state.st_size) for file, state in states.items() if state.st_nlink == 1]

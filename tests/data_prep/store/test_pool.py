@@ -24,7 +24,7 @@ from data_prep.sources.classes import open_classes
 from data_prep.sources.folder import FolderSource
 from data_prep.store import decode_items, file_hashes
 from data_prep.store.from_source import build_store
-from data_prep.store.pool import PixelPool, remove_unused, unused_shards
+from data_prep.store.pool import PixelPool, remove_unused
 from data_prep.store.store import Store
 from tests.data_prep.class_files import image_files, write_files
 from tests.data_prep.dicom_files import dicom_bytes, dicom_dataset
@@ -244,17 +244,17 @@ def test_a_shard_is_unused_when_no_store_has_it_and_can_be_removed_beside_a_buil
     first = folder.build(tmp_path / "first", PixelPool(tmp_path / "pool", shard_images=4))
     folder.images = {name: image for name, image in folder.images.items() if name > "04"}
     second = folder.build(tmp_path / "second", PixelPool(tmp_path / "pool"))
-    assert unused_shards(tmp_path / "pool") == []
-    shutil.rmtree(first.path)
-    (unused,) = unused_shards(tmp_path / "pool")
-    assert (unused.file.name, unused.bytes) == ("00000.npy", 128 + 3 * SIZE**2)
     said: list[str] = []
-    with filelock.FileLock(unused.file.parent / "lock"):
+    assert remove_unused(tmp_path / "pool", said.append) == []
+    shutil.rmtree(first.path)
+    lock = next(tmp_path.glob("pool/*/lock"))
+    with filelock.FileLock(lock):
         assert remove_unused(tmp_path / "pool", said.append) == []
         assert len(said) == 1
-    assert remove_unused(tmp_path / "pool", said.append) == [unused]
-    assert unused_shards(tmp_path / "pool") == remove_unused(tmp_path / "pool", said.append) == []
-    with filelock.FileLock(unused.file.parent / "lock", timeout=0):
+    assert remove_unused(tmp_path / "pool", said.append) == [(lock.parent / "00000.npy", 128 + 3 * SIZE**2)]
+    assert remove_unused(tmp_path / "pool", said.append) == []
+    assert [file.name for file in lock.parent.glob("*.npy")] == ["00001.npy"]
+    with filelock.FileLock(lock, timeout=0):
         pass
     pool = PixelPool(tmp_path / "pool", say=said.append)
     folder.images["00.png"] = (0, 0)
