@@ -41,8 +41,8 @@ def test_a_folder_that_grew_or_got_another_label_decodes_only_what_is_new(
     found = [(ref.decoded, ref.reused_images, ref.reused) for ref in (first, edited, grown, again)]
     assert found == [(20, 0, False), (0, 20, False), (1, 20, False), (0, 0, True)]
     said = [line for line in caplog.messages if line.startswith("store:")]
-    assert said[2].startswith("store: decoded 1 new images, 20 reused: (21 images of 10 px, 0 quarantined)")
-    assert said[3].startswith("store: reused, nothing decoded: (21 images")
+    assert said[2].startswith("store: 1 new images decoded, 20 reused; 21 images of 10 px, 0 quarantined, in ")
+    assert said[3].startswith("store: reused, nothing decoded; 21 images")
     assert len({first.fingerprint, edited.fingerprint, grown.fingerprint}) == 3
     sizes = [file.stat().st_size for file in home().pixels.glob("*/*.npy")]
     assert sorted(sizes) == [128 + 100, 128 + 20 * 100]
