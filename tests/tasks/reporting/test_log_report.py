@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
@@ -22,6 +22,9 @@ def shown(markdown: str) -> str:
     )
 
 
+@example(name="<b>x</b>")
+@example(name="[a](https://b)")
+@example(name="https://b a_b_ *c*")
 @given(name=NAMES | SIGNS)
 def test_a_name_from_outside_is_shown_as_it_is_and_makes_no_link_and_no_html(name: str) -> None:
     assert shown(escape_markdown(name)) == " ".join(name.split())
