@@ -5,6 +5,7 @@ from typing import Literal
 from mlflow.entities import RunTag
 from mlflow.tracking import MlflowClient
 
+from tasks.arms.outages import outlasts_outages
 from tasks.arms.runner import RunnerSettings
 from tasks.engine.plan import Plan
 from tasks.engine.training import train_plan
@@ -16,6 +17,7 @@ from tasks.nightly.records import ChallengerRecord
 START_TAG = "medmtl.start"
 
 
+@outlasts_outages
 def start_of_night(run_id: str, model_name: str, start: Literal["anew", "champion"]) -> Start:
     """Return where the challenger's weights start; the same when a night is started again.
 

@@ -85,6 +85,14 @@ def test_runs_are_shown_by_a_server_or_by_a_command_and_neither_gives_anything_a
     assert (shown.address, shown.command) == ("https://mlflow.example/base/#/experiments/7/runs/", None)
 
 
+def test_a_run_has_a_page_where_mlflow_is_a_server(experiment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = mlflow_runs.create_run(experiment, "arm", {}, {})
+    assert mlflow_runs.run_url(run) is None
+    monkeypatch.setattr(mlflow_runs, "experiment_of", lambda _: "7")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@mlflow.example/base/")
+    assert mlflow_runs.run_url(run) == f"https://mlflow.example/base/#/experiments/7/runs/{run}"
+
+
 def drawn_names(count: int) -> list[str]:
     """Names that differ, of what other systems refuse, fold or take for something else, from a seed."""
     random = np.random.default_rng(0)

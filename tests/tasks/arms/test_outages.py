@@ -304,7 +304,7 @@ IMPATIENT = {
     "tasks/images/promotion.py": {"_model"},  # the same
     # medmtl promote and rollback take a second, and their last call changes all; the nightly's calls wait
     "tasks/images/championship.py": {
-        "make_champion", "roll_back", "no_such_model", "_numbered", "_check_usable", "_note",
+        "make_champion", "roll_back", "no_such_model", "numbered_version", "_check_usable", "_note",
     },
     "tasks/operations/mlflow_records.py": {"__init__", "open", "refers_to"},  # medmtl clean, which is done again
     "tasks/runtime/servers.py": {"_ask_mlflow"},  # the check at the start
