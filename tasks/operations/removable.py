@@ -3,6 +3,7 @@
 import fcntl
 import os
 import shutil
+import stat
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -97,8 +98,8 @@ def last_change(path: Path) -> float:
 
 
 def own_bytes(path: Path) -> int:
-    """Return the bytes that the removal of a file or folder frees: without files that have a name elsewhere too."""
-    return sum(state.st_size for state in files_in(path) if state.st_nlink == 1)
+    """Return the bytes that the removal of a file or folder frees: of the files that have no name elsewhere too."""
+    return sum(each.st_size for each in files_in(path) if stat.S_ISREG(each.st_mode) and each.st_nlink == 1)
 
 
 def is_locked(lock: Path) -> bool:

@@ -141,6 +141,7 @@ def test_decoded_pixels_go_with_the_last_store_that_uses_them(made_up: MadeUpHom
         done = made_up.clean()
         assert (done[STORES].removed, done[PIXELS].removed, done[PIXELS].kept["in use"]) == (2, 0, 2)
     assert (would[STORES].removed, would[STORES].size) == (2, done[STORES].size)
+    assert 2 * FILE_BYTES < done[STORES].size < 3 * FILE_BYTES  # without the pixels that they share
     done = made_up.clean()
     assert (
         (done[PIXELS].removed, done[PIXELS].size) == (would[PIXELS].removed, would[PIXELS].size) == (2, 2 * FILE_BYTES)
