@@ -22,12 +22,12 @@ FIRST_IMAGES, MORE_IMAGES = 600, 40
 
 
 def parameters(folder: Path, out: Path, night: int) -> dict[str, Any]:
-    """Parameters of `nightly/nightly`; from the night BETTER on, the network is trained as long as it needs."""
+    """Parameters of `nightly/nightly`: on the night BETTER someone has the network trained for as long as it needs."""
     settings = {
         "data": {"source": str(folder), "size": 32},
         "split": {"shares": [0.5, 0.4, 0.1]},
-        "training": {"epochs": 12 if night >= BETTER else 1, "batch_size": 32},
-        "promotion": {"least_patients": 5},
+        "training": {"epochs": 12 if night >= BETTER else 2, "batch_size": 32},
+        "promotion": {"least_patients": 5} | ({"rule": "not_worse", "margin": 0.02} if night == BETTER else {}),
         "device": "cpu",
         "model_name": NAME,
         "night": (FIRST + timedelta(night - 1)).isoformat(),
