@@ -59,10 +59,12 @@ class FlowCommand(click.Command):
         from tasks.runtime.home import home
         from tasks.runtime.prefect_server import prefect_server, wait_until_up
         from tasks.runtime.progress import configure_logging
+        from tasks.runtime.servers import check_mlflow
 
         configure_logging()
         home().check_space()  # the server's database needs some
         with prefect_server(home().prefect) as url:
+            check_mlflow(home().tracking_uri)  # the flow does too, but only once the server is up
             model = self.settings()  # imports torch while the server starts
             settings = compose(model, config, {f"--{name.replace('_', '-')}": value for name, value in flags.items()})
             wait_until_up(url)
