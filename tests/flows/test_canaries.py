@@ -16,8 +16,8 @@ import yaml
 from prefect.logging.handlers import APILogWorker
 from pydicom.dataset import Dataset
 
+from data_prep.store.shards import ShardWriter
 from data_prep.store.store import Store
-from data_prep.store.writer import ShardWriter
 from flows.cli import BAD_INPUT, INTERRUPTED, OK, exit_code
 from tests.data_prep.dicom_files import dicom_bytes, dicom_dataset
 from tests.data_prep.test_canaries import CANARIES, DATE, WORD, found_in, plant
