@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from tasks.operations.removable import Finding, is_locked
 from tasks.runtime.home import Home
+from tasks.runtime.lease import lease_name
 from tasks.runtime.progress import LOGGER
 from tasks.runtime.servers import sqlite_path
 
@@ -20,7 +21,9 @@ LEAST_BYTES = 1 << 20
 def find_databases(home: Home) -> Finding:
     """Find the SQLite databases with much free space in them; none is written anew while another command runs."""
     finding = Finding("databases written anew")
-    others = any(is_locked(lease) for lease in (home.root / "leases").glob("*") if lease.suffix != ".lock")
+    own = lease_name().partition(":")[2]
+    leases = (home.root / "leases").glob("*")
+    others = any(is_locked(lease) for lease in leases if lease.suffix != ".lock" and lease.name != own)
     for path in (sqlite_path(home.tracking_uri), home.prefect / "prefect.db"):
         if path and path.is_file() and free_bytes(path) >= LEAST_BYTES:
             finding.add(WHILE_OTHERS if others else None, partial(free_bytes, path), partial(_vacuum, path))

@@ -64,8 +64,11 @@ class MadeUpHome:
     def register(self, run_id: str, model_id: str, name: str = "lungs", by_id: bool = True) -> str:
         if not self.client.search_registered_models(f"name = '{name}'"):
             self.client.create_registered_model(name)
-        known = {"run_id": run_id, "model_id": model_id} if by_id else {}
-        return str(self.client.create_model_version(name, f"models:/{model_id}", **known).version)
+        if by_id:
+            made = self.client.create_model_version(name, f"models:/{model_id}", run_id=run_id, model_id=model_id)
+        else:
+            made = self.client.create_model_version(name, self.client.get_logged_model(model_id).artifact_location)
+        return str(made.version)
 
     def checkpoint(self, arm: str, days: float = 30) -> Path:
         folder = self.root / "arms" / arm

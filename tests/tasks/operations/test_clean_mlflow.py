@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from mlflow.tracking import MlflowClient
+from mlflow.utils.file_utils import local_file_uri_to_path
 
 from tasks.operations import mlflow_records
 from tasks.operations.mlflow_records import MlflowRecords
@@ -28,7 +29,7 @@ def nights_of_all_kinds(home: MadeUpHome) -> tuple[set[str], set[str]]:
     _, arm = night("2026-10-02", stays)
     home.register(arm, home.model(arm))
     _, arm = night("2026-10-03", stays)
-    home.register(arm, home.model(arm), by_id=False)  # as a person does it in MLflow's pages
+    home.register(arm, home.model(arm), by_id=False)  # by its address alone
     refused, arm = night("2026-10-04", goes)
     home.model(arm)
     home.model(refused)
@@ -67,8 +68,8 @@ def test_a_night_that_nothing_needs_goes_with_its_rows_and_files_and_all_else_st
     assert done[NIGHTS].removed == len(goes) / 2
     assert done[NIGHTS].size == freed == (len(goes) + 2) * FILE_BYTES
     for version in made_up.client.search_model_versions():
-        location = made_up.client.get_logged_model(version.source.removeprefix("models:/")).artifact_location
-        assert list(Path(location.removeprefix("file://")).iterdir())
+        source = made_up.client.get_model_version_download_uri(version.name, version.version)
+        assert list(Path(local_file_uri_to_path(source)).iterdir())
     assert all(not row.removed for row in made_up.clean().values())
 
 
