@@ -19,6 +19,7 @@ from prefect import Flow, runtime, tags
 from prefect.context import FlowRunContext, TagsContext, TaskRunContext
 from prefect.logging.handlers import APILogHandler
 from prefect.settings import PREFECT_API_URL
+from prefect.utilities.urls import url_for
 
 from data_prep.errors import DataError
 from models.errors import SettingError
@@ -77,7 +78,9 @@ def prefect_run_link() -> tuple[str, str | None] | None:
     """
     if not (run_id := runtime.flow_run.id):
         return None
-    return str(run_id), None if is_private(PREFECT_API_URL.value()) else without_password(runtime.flow_run.ui_url)
+    # not runtime.flow_run.ui_url, an address of an older version of the pages
+    page = None if is_private(PREFECT_API_URL.value()) else url_for("flow-run", run_id)
+    return str(run_id), page and without_password(page)
 
 
 def _introduce(body: Callable[..., Any]) -> str:
