@@ -130,7 +130,7 @@ def _judge(
     )
     kind, plan = plan_on_store(settings, store, checks, folder, varied)
     challenger = train_challenger(kind, plan, run_id, settings.runner)
-    alarms = tuple(test.sentence for test in drift.alarms) if drift else ()
+    alarms = tuple(test.name for test in drift.alarms) if drift else ()
     evaluation = evaluate_models(
         night.series,
         store,

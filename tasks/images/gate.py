@@ -161,7 +161,7 @@ def judge(settings: GateSettings, evidence: Evidence, alarms: Sequence[str] = ()
     Args:
         settings: the rule.
         evidence: what was measured.
-        alarms: of a drift of the data, a sentence each; any blocks.
+        alarms: of a drift of the data, a few words each; any blocks.
     """
     conditions = tuple(_conditions(settings, evidence, alarms))
     failing = [condition.sentence for condition in conditions if not condition.holds]

@@ -187,7 +187,7 @@ def evaluate_models(
         split: of the patients, the one with which the models were trained.
         rule: of the gate.
         candidate: the challenger; None: the version that has this alias in the registry.
-        alarms: of a drift of the data, a sentence each; any blocks.
+        alarms: of a drift of the data, a few words each; any blocks.
         champion: what `score_champion` returned for these images, so that none is predicted twice.
 
     Raises:
