@@ -82,14 +82,8 @@ def nightly(settings: NightlySettings = NightlySettings(), out: Path | None = No
 
     A night whose images, labels and settings are those of the last one trains nothing. A night that was stopped goes
     on where it was. The pages of earlier nights stay; `latest` beside them is the newest night that has finished.
-
-    Args:
-        settings: of the night.
-        out: folder of the series; by default runs/nightly-NAME, after the model.
-        force: replace a night of the same date that was run with other settings.
-
-    Returns:
-        The path of the night's report.
+    They stand in `out`, the folder of the series, by default runs/nightly-NAME, after the model. With `force`, a night
+    of the same date that was run with other settings is replaced. Returns the path of the night's report.
     """
     begun = time.monotonic()
     night = Night(settings.model_name, settings.night or scheduled_night() or date.today())

@@ -53,7 +53,7 @@ class DriftSettings(Settings):
         "false alarms a year",
     )
     fewest_patients: int = Field(
-        10, ge=2, description="patients that a test needs in the night and in the reference period"
+        10, ge=2, le=1_000_000, description="patients that a test needs in the night and in the reference period"
     )
 
 
