@@ -44,9 +44,8 @@ def evaluated(outcome: str, version: str | None) -> EvaluationRecord:
     challenger = ModelRecord(
         version=version, run_id="run", role="challenger", scores={"val": {"Mass": SCORE}}, mean={"val": MEAN}
     )
-    condition = ConditionRecord(
-        name="labels that count", found="1 of 1", wanted="at least 1", holds=outcome != "refused"
-    )
+    holds = outcome != "refused"
+    condition = ConditionRecord(name="labels that count", found="1 of 1", wanted="at least 1", holds=holds)
     verdict = Verdict(decision=outcome, reason=f"{outcome}: for a reason", conditions=(condition,))
     return EvaluationRecord(data="sha256:d", split="sha256:s", models=(challenger,), verdict=verdict)
 

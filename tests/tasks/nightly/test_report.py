@@ -16,9 +16,7 @@ FIRST_NIGHTS = [night(1, "promoted", champion=None), night(2), night(3, drift=dr
 def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[dict[str, float], str]]:
     """Metrics and summaries that MLflow and Prefect were given."""
     given: list[tuple[dict[str, float], str]] = []
-    monkeypatch.setattr(
-        report, "log_report", lambda page, figures, scores, run, summary: given.append((scores, summary))
-    )
+    monkeypatch.setattr(report, "log_report", lambda _page, _figures, scores, _run, said: given.append((scores, said)))
     return given
 
 
