@@ -17,8 +17,9 @@ study: $(READY)
 test: $(READY)
 	$(BIN)/pytest -q -n 2 -m "not slow and not long"
 
+# three at a time, since many wait for servers; the longest file first
 slow: $(READY)
-	$(BIN)/pytest -q -n 2 --dist loadfile -m slow
+	$(BIN)/pytest -q -n 3 --dist loadfile --no-loadscope-reorder -m "slow and not long" tests/stack tests
 
 long: $(READY)
 	$(BIN)/pytest -q -s -m long --timeout 0 --hypothesis-profile other-examples

@@ -43,8 +43,8 @@ def report_evaluation(found: EvaluationRecord, model_name: str, config: dict[str
 
 def conditions_table(verdict: Verdict) -> str:
     """Return the conditions that a verdict follows from as a table in Markdown."""
-    rows = [[c.name, c.found, c.wanted, "yes" if c.holds else "no"] for c in verdict.conditions]
-    return markdown_table(["condition", "found", "wanted", "holds"], rows) if rows else ""
+    rows = [[c.name, "yes" if c.holds else "no", c.found, c.wanted] for c in verdict.conditions]
+    return markdown_table(["condition", "holds", "found", "wanted"], rows) if rows else ""
 
 
 def score_table(models: Sequence[ModelRecord]) -> tuple[list[str], list[tuple[str, list[ScoreRecord | None]]]]:

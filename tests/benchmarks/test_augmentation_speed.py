@@ -69,7 +69,7 @@ def test_magnitudes_fill_the_range_of_an_operation():
     assert 9 < max(drawn) <= 10
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_command_measures_rates_policies_and_steps(tmp_path: Path):
     small = {"size": 16, "batch": 4, "images": 16, "steps": 1, "threads": 1, "rounds": 1, "backbone": "conv4"}
     flags = [f"--{name}={value}" for name, value in small.items()] + ["--device=cpu", f"--json={tmp_path}/found.json"]

@@ -128,7 +128,7 @@ def test_scores_do_not_depend_on_the_batches() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("against", ["public", "before"])
+@pytest.mark.parametrize("against", ["public", pytest.param("before", marks=pytest.mark.long)])
 def test_the_command_compares_both_over_seeds_and_patients(tmp_path: Path, against: str) -> None:
     out = tmp_path / "found.json"
     command = [sys.executable, "-m", "benchmarks.compare_recipes", f"--against={against}", "--patients=120"]

@@ -33,7 +33,7 @@ def test_misses_are_counted_by_side_by_epochs_and_by_rate() -> None:
     assert rows["after 7 epochs"]["width"] == pytest.approx(0.2)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_trust_is_held_against_the_true_rates_of_a_small_phantom(tmp_path: Path) -> None:
     out = tmp_path / "trust.json"
     command = [sys.executable, "-m", "benchmarks.label_trust", "--masks=2", "--epochs", "1", "2", "--patients=100"]

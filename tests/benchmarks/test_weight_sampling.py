@@ -59,7 +59,7 @@ def test_the_sampling_error_is_a_correlation_over_labels_and_a_deviation_over_sa
     assert (deviation.low, deviation.high) == pytest.approx((deviation.median / 2, deviation.median))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_table_is_measured_on_a_small_phantom(tmp_path: Path) -> None:
     out = tmp_path / "sampling.json"
     command = [sys.executable, "-m", "benchmarks.weight_sampling", "--patients=150", "--epochs=1", "--samples=2"]

@@ -1,6 +1,7 @@
 """After `medmtl clean`, every registered model, report and unfinished arm still works."""
 
 import json
+import re
 from pathlib import Path
 
 import mlflow
@@ -42,7 +43,7 @@ def test_models_reports_and_unfinished_arms_work_after_a_clean(
     assert exit_code(["study", *small, "--out", "study"]) == OK
     said = capfd.readouterr().err
     assert "reused, nothing decoded" in said
-    assert said.count("goes on after epoch 2 of 3") == len(unfinished)
+    assert len(re.findall("goes on after epoch [12] of 3", said)) == len(unfinished)
     assert {arm["status"] for arm in json.loads(Path("study/results.json").read_text())["arms"]} == {"finished"}
 
     with get_client(sync_client=True) as client:

@@ -136,7 +136,9 @@ def test_a_logged_model_gives_the_scored_probabilities_without_this_project(
     np.testing.assert_allclose(np.load("probabilities.npy"), scored["test"], atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])  # SIGKILL: test_kills.py
+@pytest.mark.parametrize(
+    "stop", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)]
+)  # SIGKILL: test_kills.py
 def test_a_stopped_study_goes_on_where_it_was(
     stop: signal.Signals, server: str, medmtl_home: Path, small: list[str], tmp_path: Path
 ) -> None:

@@ -124,6 +124,7 @@ def test_policies_are_trained_compared_and_reported_with_the_noise_floor(small_t
     assert {arm.policy for arm in read_results(Path("flag/results.json")).arms} == {"composed"}
 
 
+@pytest.mark.long
 def test_a_killed_study_on_texts_resumes(
     small_texts: list[str], medmtl_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

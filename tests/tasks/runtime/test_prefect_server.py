@@ -116,7 +116,7 @@ SPOILED = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_old_records_of_any_kind_block_no_start(tmp_path: Path) -> None:
     assert run(tmp_path / "kept", "killed").returncode == -signal.SIGKILL
     for number, (name, (change, value)) in enumerate(SPOILED.items()):
