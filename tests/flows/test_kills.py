@@ -41,7 +41,7 @@ ARMS, EPOCHS = 6, 5
 STUDY = f"""
 data: {{size: 32, phantom: {{patients: 60, size: 64}}}}
 split: {{shares: [0.5, 0.2, 0.3]}}
-training: {{epochs: {EPOCHS}, batch_size: 16}}
+training: {{epochs: {EPOCHS}, batch_size: 4}}  # small steps: each epoch must be long enough to be seen on the disk
 methods: [{{kind: uniform}}, {{kind: svd}}, {{kind: famo}}]
 protocol: {{kind: all, noise: [{{kind: none}}, {{kind: random, rate: 0.2, labels: [Effusion]}}]}}
 seeds: 1
