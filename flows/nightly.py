@@ -100,7 +100,7 @@ def nightly(settings: NightlySettings = NightlySettings(), out: Path | None = No
             judged = Judged()
         else:
             judged = _judge(settings, night, store, checks, earlier, folder, run_id)
-        results = make_results(night, config, begun, store, checks, arrivals, judged)
+        results = make_results(night, config, begun, store, settings.split, checks, arrivals, judged)
         page = report_night(results, folder, run_id)
     point_latest(folder)
     return page

@@ -223,7 +223,7 @@ def _reuse_or_train(
     if known is not None:
         run_id = mlflow_runs.resume_run(known, arm.parameters())
     else:
-        tags = {mlflow_runs.ARM_TAG: arm.hash, "medmtl.kind": "arm"} | (
+        tags = {mlflow_runs.ARM_TAG: arm.hash, mlflow_runs.KIND_TAG: "arm"} | (
             {mlflow_runs.PARENT_TAG: parent} if parent else {}
         )
         name = " · ".join(filter(None, (arm.data_title, arm.title, f"{datetime.now():%Y-%m-%d %H:%M}")))

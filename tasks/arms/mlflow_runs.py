@@ -38,6 +38,8 @@ from tasks.runtime.sqlite_check import MLFLOW, check_database
 EXPERIMENT = "medmtl"
 ARM_TAG = "medmtl.arm"
 STUDY_TAG = "medmtl.study"
+KIND_TAG = "medmtl.kind"  # arm, study, night or profile
+SERIES_TAG, NIGHT_TAG = "medmtl.series", "medmtl.night"  # of a night: the model, and the date
 PARENT_TAG = "mlflow.parentRunId"  # MLflow's own tag for nested runs
 CREATED_TAG = "medmtl.created"  # a random number, by which a run is found whose id got lost on the way
 PREFECT_TAG = "medmtl.prefect_run"
@@ -144,7 +146,7 @@ def parent_run(
         run_id = resume_run(known, config)
     else:
         name = f"{title} · {datetime.now():%Y-%m-%d %H:%M}"
-        run_id = create_run(experiment_id, name, {STUDY_TAG: identity, "medmtl.kind": kind, **(tags or {})}, config)
+        run_id = create_run(experiment_id, name, {STUDY_TAG: identity, KIND_TAG: kind, **(tags or {})}, config)
     with active_run(run_id):
         link_from_prefect(run_id)
         yield run_id

@@ -40,7 +40,7 @@ def profile_arm(arm: ImageArm, folder: Path) -> Path:
     torch.set_num_threads(arm.threads)
     inputs = load_image_inputs(arm)
     title, checkpoint = f"profile · {arm.title}", folder / "checkpoint.pt"
-    run_id = mlflow_runs.create_run(mlflow_runs.connect(), title, {"medmtl.kind": "profile"}, {"arm": arm.hash})
+    run_id = mlflow_runs.create_run(mlflow_runs.connect(), title, {mlflow_runs.KIND_TAG: "profile"}, {"arm": arm.hash})
 
     def save(report: ImageEpochReport, state: dict[str, Any]) -> None:
         writer.save(state, epoch_metrics(arm.labels, report), report.epoch, time.time_ns() // 1_000_000)

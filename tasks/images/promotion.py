@@ -17,7 +17,6 @@ from mlflow.tracking import MlflowClient
 from numpy.typing import NDArray
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from prefect.events import emit_event
 from prefect.runtime import flow_run
 from pydantic import Field
 
@@ -53,6 +52,7 @@ from tasks.images.model_registry import (
 )
 from tasks.records.base import Record
 from tasks.records.scores import MeanRecord, ScoreRecord, score_records
+from tasks.runtime.notify import notify
 from tasks.runtime.part_errors import is_away
 from tasks.runtime.progress import LOGGER, progress
 
@@ -358,25 +358,14 @@ def _settle(name: str, challenger: _Model, evidence: Evidence, verdict: Verdict,
     if verdict.decision == "promoted":
         version = client.get_model_version(registered, str(challenger.version))
         make_champion(name, version, f"medmtl {flow_run.flow_name or 'evaluate'}: {verdict.reason}")
-        _notify(name, "promoted", challenger, verdict, candidate)
     elif verdict.decision == "waiting":
         champion = find_version(name, CHAMPION)
         if champion is None or str(champion.version) != challenger.version:  # it may have been approved meanwhile
             client.set_registered_model_alias(registered, CHALLENGER, str(challenger.version))
-        _notify(name, "waiting", challenger, verdict, candidate)
+    if verdict.passes:
+        summary = f"{name} version {challenger.version}: {verdict.reason}"
+        notify(f"medmtl.model.{verdict.decision}", name, candidate.night if candidate else "", summary)
     return challenger
-
-
-def _notify(name: str, what: str, challenger: _Model, verdict: Verdict, candidate: Candidate | None) -> None:
-    """Emit a Prefect event, of which an automation may make a notification; only within a flow run."""
-    if not flow_run.id:
-        return
-    summary = f"{name} version {challenger.version}: {verdict.reason}"
-    emit_event(
-        f"medmtl.model.{what}",
-        {"prefect.resource.id": f"medmtl.model.{registered_name(name)}", "prefect.resource.name": name},
-        payload={"night": candidate.night if candidate else "", "summary": summary},
-    )
 
 
 def _record(model: _Model, store: Store, split: Split, predicted: NDArray[np.float32], tested: bool) -> ModelRecord:

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from prefect.events import emit_event
 
 from data_prep.labels.splits import PARTS, SplitSettings
 from data_prep.store.store import Store
@@ -20,12 +19,11 @@ from tasks.images.promotion import ChampionScores, EvaluationRecord
 from tasks.nightly.arrivals import add_arrivals, arrivals_file
 from tasks.nightly.champion_score import score_on_first_night
 from tasks.nightly.drift import DriftRecord, DriftSettings, check_drift
-from tasks.nightly.records import ArrivalsRecord, ChallengerRecord, ChampionRecord, NightResults
-from tasks.records.data import CheckRecord, StoreRecord
+from tasks.nightly.records import ArrivalsRecord, ChallengerRecord, ChampionRecord, NightDataRecord, NightResults
+from tasks.records.data import CheckRecord, SplitRecord
+from tasks.runtime.notify import notify
 from tasks.runtime.progress import LOGGER
 from tasks.runtime.versions import git_commit, versions
-
-DRIFT_EVENT = "medmtl.night.drift"
 
 
 class Judged(NamedTuple):
@@ -117,14 +115,8 @@ def find_drift(
     arrivals = _arrivals(night, store)
     record = check_drift(store, arrivals, night.date, reference_until, scores, settings, nights)
     if record.alarms:
-        tell(DRIFT_EVENT, night, record.summary)
+        notify("medmtl.night.drift", night.series, night.date.isoformat(), record.summary)
     return record
-
-
-def tell(event: str, night: Night, summary: str) -> None:
-    """Tell Prefect of something that a person should know, who may be notified of it."""
-    resource = {"prefect.resource.id": f"medmtl.model.{night.series}", "prefect.resource.name": night.series}
-    emit_event(event, resource, payload={"night": night.date.isoformat(), "summary": summary})
 
 
 def make_results(
@@ -132,11 +124,13 @@ def make_results(
     config: Mapping[str, Any],
     begun: float,
     ref: StoreRef,
+    split: SplitSettings,
     checks: tuple[CheckRecord, ...],
     arrivals: ArrivalsRecord,
     judged: Judged,
 ) -> NightResults:
     """Put together the results of a night that began at `time.monotonic()` = `begun`."""
+    store, parts = open_split(ref, split)
     verdict = judged.evaluation.verdict if judged.evaluation else None
     unchanged = "unchanged: the images, the labels and the settings are those of the last night; nothing was trained"
     summary = verdict.reason if verdict else unchanged
@@ -150,7 +144,7 @@ def make_results(
         night=night.date,
         outcome=verdict.decision if verdict else "unchanged",
         summary=f"{summary[0].upper()}{summary[1:]}.",
-        data=StoreRecord.of(ref.name, open_store(ref), checks),
+        data=NightDataRecord.of(ref.name, store, checks, split=SplitRecord.of(parts, store)),
         arrivals=arrivals,
         champion_after=champion_version(night.series),
         seconds=time.monotonic() - begun,

@@ -8,8 +8,6 @@ from pydantic import BaseModel
 from tasks.arms import mlflow_runs
 from tasks.nightly.night import Night
 
-NIGHT_TAG, SERIES_TAG = "medmtl.night", "medmtl.series"
-
 
 @contextmanager
 def night_run(night: Night, title: str, settings: BaseModel) -> Iterator[str]:
@@ -23,6 +21,6 @@ def night_run(night: Night, title: str, settings: BaseModel) -> Iterator[str]:
     Yields:
         The id of the run, which is the active one meanwhile.
     """
-    tags = {SERIES_TAG: night.series, NIGHT_TAG: night.date.isoformat()}
+    tags = {mlflow_runs.SERIES_TAG: night.series, mlflow_runs.NIGHT_TAG: night.date.isoformat()}
     with mlflow_runs.parent_run("night", f"{title} · night {night.date}", settings, tags) as run_id:
         yield run_id

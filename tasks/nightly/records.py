@@ -8,10 +8,16 @@ from pydantic import Field
 from tasks.images.promotion import EvaluationRecord
 from tasks.nightly.drift import DriftRecord
 from tasks.records.base import Count, Record
-from tasks.records.data import StoreRecord
+from tasks.records.data import SplitRecord, StoreRecord
 from tasks.records.scores import MeanRecord
 
 Outcome = Literal["promoted", "waiting", "refused", "unchanged"]
+
+
+class NightDataRecord(StoreRecord):
+    """The images and labels of a night, and their split."""
+
+    split: SplitRecord
 
 
 class ArrivalsRecord(Record):
@@ -39,7 +45,7 @@ class ChallengerRecord(Record):
 
     run_id: str = Field(description="of its MLflow run")
     hash: str = Field(description="of everything its numbers depend on")
-    start: str = Field(description="what its training started from: 'anew', or a version")
+    start: Literal["anew", "champion"] = Field(description="whose weights its training started from")
     reused: bool = Field(description="it was trained before, by a run that was stopped")
 
 
@@ -55,7 +61,7 @@ class NightResults(Record):
     night: date
     outcome: Outcome
     summary: str = Field(description="the outcome in one sentence")
-    data: StoreRecord
+    data: NightDataRecord
     arrivals: ArrivalsRecord
     drift: DriftRecord | None = Field(description="null on the first night of a series, and where nothing changed")
     champion: ChampionRecord | None = Field(description="null where there was no champion, or nothing changed")

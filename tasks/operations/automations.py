@@ -110,7 +110,10 @@ def apply_automation(client: SyncPrefectClient, wanted: AutomationCore) -> Chang
     note = "" if found.enabled else "disabled"
     if found.model_dump(exclude={"id", "enabled"}) == wanted.model_dump(exclude={"enabled"}):
         return Change("unchanged", "automation", wanted.name, note)
-    client.update_automation(found.id, wanted.model_copy(update={"enabled": found.enabled}))
+    # the client sends only what was set: the server misses defaults, and refuses the owner, which is for Prefect Cloud
+    content = wanted.model_dump(exclude={"owner_resource"}) | {"enabled": found.enabled}
+    complete = AutomationCore.model_validate(content)
+    client.update_automation(found.id, complete)
     return Change("updated", "automation", wanted.name, note)
 
 

@@ -19,13 +19,13 @@ from tasks.operations.removable import (
     REMOVED,
     CleanSettings,
     Finding,
-    is_locked,
     last_change,
     own_bytes,
     remove_folder,
     remove_locked,
 )
 from tasks.runtime.home import Home
+from tasks.runtime.lease import is_locked
 
 RESUMABLE = "can be resumed"
 UNKNOWN = "of another MLflow store"

@@ -7,9 +7,9 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
-from tasks.operations.removable import Finding, is_locked
+from tasks.operations.removable import Finding
 from tasks.runtime.home import Home
-from tasks.runtime.lease import lease_name
+from tasks.runtime.lease import is_locked, lease_name
 from tasks.runtime.progress import LOGGER
 from tasks.runtime.servers import sqlite_path
 

@@ -9,13 +9,13 @@ from tasks.operations.removable import (
     IN_USE,
     CleanSettings,
     Finding,
-    is_locked,
     last_change,
     remove_file,
     remove_locked,
 )
 from tasks.runtime.atomic_files import UNFINISHED
 from tasks.runtime.home import Home
+from tasks.runtime.lease import is_locked
 
 LEAST_SECONDS = 3600  # a temporary file of a living process is seconds old
 WITH_TEMPORARIES = ("arms", "stores", "texts", "theory", "tokens")

@@ -5,10 +5,9 @@ from functools import partial
 
 from mlflow.entities import LoggedModel, LoggedModelStatus
 
+from tasks.arms.mlflow_runs import NIGHT_TAG, SERIES_TAG
 from tasks.operations.mlflow_records import (
     CLEANED_TAG,
-    NIGHT_TAG,
-    SERIES_TAG,
     MlflowRecords,
     artifact_bytes,
     ended,

@@ -19,13 +19,13 @@ from tasks.operations.removable import (
     CleanSettings,
     Finding,
     files_in,
-    is_locked,
     last_change,
     own_bytes,
     remove_folder,
     remove_locked,
 )
 from tasks.runtime.home import Home
+from tasks.runtime.lease import is_locked
 from tasks.runtime.progress import LOGGER
 
 PARTIAL = ".partial"

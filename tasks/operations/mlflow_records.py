@@ -24,11 +24,10 @@ from mlflow.tracking import MlflowClient
 from mlflow.tracking._tracking_service.utils import _get_store
 
 from tasks.arms.liveness import has_died
-from tasks.arms.mlflow_runs import EXPERIMENT, PARENT_TAG
+from tasks.arms.mlflow_runs import EXPERIMENT, KIND_TAG, PARENT_TAG
 from tasks.runtime.run_folder import RESULTS
 
 CLEANED_TAG = "medmtl.cleaned"  # of a run that `clean` deleted: after a kill, the next one collects it
-KIND_TAG, SERIES_TAG, NIGHT_TAG = "medmtl.kind", "medmtl.series", "medmtl.night"
 _ID = re.compile("[0-9a-f]{32}")
 _PAGE = 1000
 

@@ -1,6 +1,5 @@
 """What can be removed, and what stays and why: the form in which each part of `medmtl clean` says what it finds."""
 
-import fcntl
 import os
 import shutil
 import stat
@@ -100,21 +99,6 @@ def last_change(path: Path) -> float:
 def own_bytes(path: Path) -> int:
     """Return the bytes that the removal of a file or folder frees: of the files that have no name elsewhere too."""
     return sum(each.st_size for each in files_in(path) if stat.S_ISREG(each.st_mode) and each.st_nlink == 1)
-
-
-def is_locked(lock: Path) -> bool:
-    """Tell whether a process holds a file lock; the file stays as it is."""
-    try:
-        file = os.open(lock, os.O_RDONLY)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(file)
-    return False
 
 
 def remove_locked(path: Path, lock: Path) -> bool:

@@ -55,19 +55,25 @@ def has_ended(name: str) -> bool:
     if found is None or found[1] != _home_id(folder):
         return False
     path = folder / found[2]
+    if is_locked(path):
+        return False
+    path.unlink(missing_ok=True)  # it may be gone: the process ended in order, or was found dead before
+    return True
+
+
+def is_locked(lock: Path) -> bool:
+    """Tell whether a process holds a file lock; the file stays as it is."""
     try:
-        file = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:  # it ended in order, or was found dead before
-        return True
+        file = os.open(lock, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
     try:
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return False
-    else:
-        path.unlink(missing_ok=True)
         return True
     finally:
         os.close(file)
+    return False
 
 
 def _folder() -> Path:

@@ -19,6 +19,8 @@ import pytest
 import yaml
 from mlflow.tracking import MlflowClient
 from prefect import flow
+from prefect.blocks.notifications import CustomWebhookNotificationBlock
+from prefect.blocks.system import Secret
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import DeploymentFilter
 from prefect.client.schemas.objects import FlowRun
@@ -27,6 +29,7 @@ from prefect.events.clients import get_events_client
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 from prefect.states import Crashed, Failed, State
 
+from data_prep.errors import DataError
 from flows.deploy import deploy_file
 from tasks.arms import mlflow_runs
 from tasks.runtime.prefect_server import prefect_server, wait_until_up
@@ -148,6 +151,27 @@ def test_what_a_person_paused_stays_paused_when_its_definition_changes(
     (automation,) = client.read_automations_by_name("medmtl: run failed")
     assert not automation.enabled
     client.resume_automation(automation.id)
+
+
+@pytest.mark.slow
+def test_a_block_that_a_person_made_sends_the_notifications_and_another_kind_of_block_is_refused(
+    client: SyncPrefectClient, receiver: Receiver
+) -> None:
+    CustomWebhookNotificationBlock(name="office", url=receiver.url, json_data={"office": "{{ subject }}"}).save(
+        "office", overwrite=True
+    )
+    Secret(value=CANARY).save("none-of-it", overwrite=True)
+    for place, problem in (("custom-webhook/nobody", "has no such block"), ("secret/none-of-it", "no notifications")):
+        with pytest.raises(DataError, match=f"--notify {place}: .*{problem}"):
+            list(deploy_file(ROOT / "prefect.yaml", None, place))
+    receiver.told.clear()
+    list(deploy_file(ROOT / "prefect.yaml", None, "custom-webhook/office"))
+    finished_run(client, "first", Failed(message=CANARY), tags=["medmtl"])
+    deadline = time.monotonic() + 60
+    while not receiver.told and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert receiver.told == [{"office": "medmtl: run failed"}]
+    deploy(webhook=receiver.url)
 
 
 def finished_run(client: SyncPrefectClient, name: str, state: State[Any], tags: list[str]) -> None:

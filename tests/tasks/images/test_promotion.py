@@ -162,7 +162,9 @@ def test_a_promotion_and_a_wait_are_notified_once_each_and_only_within_a_flow_ru
     ref: StoreRef, trained: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events: list[Any] = []
-    monkeypatch.setattr(promotion, "emit_event", lambda *event, **more: events.append((*event, more["payload"])))
+    monkeypatch.setattr(
+        "tasks.runtime.notify.emit_event", lambda *event, **more: events.append((*event, more["payload"]))
+    )
     evaluated(ref, trained(1.0))
     assert events == []
     second, third = Candidate(trained(2.5), "2026-11-26"), Candidate(trained(5.0), "2026-11-27")

@@ -6,8 +6,8 @@ from typing import Any
 from tasks.images.gate import ConditionRecord, Verdict
 from tasks.images.promotion import EvaluationRecord, ModelRecord
 from tasks.nightly.drift import DriftRecord, DriftTestRecord
-from tasks.nightly.records import ArrivalsRecord, ChallengerRecord, ChampionRecord, NightResults
-from tasks.records.data import StoreRecord
+from tasks.nightly.records import ArrivalsRecord, ChallengerRecord, ChampionRecord, NightDataRecord, NightResults
+from tasks.records.data import SplitRecord
 from tasks.records.scores import MeanRecord, ScoreRecord
 
 FIRST = date(2026, 11, 1)
@@ -28,7 +28,13 @@ def night(number: int, outcome: str = "refused", **changes: Any) -> NightResults
         "night": FIRST + timedelta(number - 1),
         "outcome": outcome,
         "summary": f"Summary of night {number}.",
-        "data": StoreRecord(name="images", fingerprint=f"sha256:{number}", labels=("Mass",)),
+        "data": NightDataRecord(
+            name="images",
+            fingerprint=f"sha256:{number}",
+            labels=("Mass",),
+            same_pixels=(("a.png", "b.png"),),
+            split=SplitRecord(name="hashed", fingerprint="sha256:s", same_pixels=1),
+        ),
         "arrivals": arrivals(40 + number),
         "drift": None,
         "champion": None if number == 1 else ChampionRecord(version="1", mean=MEAN, patients=30),

@@ -36,6 +36,7 @@ def test_the_pages_say_what_happened(tmp_path: Path, told: list[tuple[dict[str, 
     assert "labels that count" in pages[1]
     assert "<b>Drift.</b>" in pages[2]
     assert "All 2 tests" in pages[2]
+    assert all("in the split hashed, 1 of them is in several parts" in page for page in pages)
     assert "nothing changed since the last night" in pages[3]
     assert "<svg" not in pages[0]
     assert all("<svg" in page for page in pages[1:])
