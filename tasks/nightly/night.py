@@ -134,7 +134,8 @@ def make_results(
     verdict = judged.evaluation.verdict if judged.evaluation else None
     unchanged = "unchanged: the images, the labels and the settings are those of the last night; nothing was trained"
     summary = verdict.reason if verdict else unchanged
-    LOGGER.info("night %s: %s", night.date, summary)
+    if not verdict:
+        LOGGER.info("night %s: %s", night.date, summary)
     return NightResults(
         config=dict(config),
         version=version("medmtl"),

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import time
+from abc import ABC, abstractmethod
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,7 +23,7 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
-class Service:
+class Service(ABC):
     """One program. Start it from the main thread: it is killed when the thread that started it ends.
 
     Its output goes to NAME.log in the folder of the stack.
@@ -39,15 +40,17 @@ class Service:
         self.password = secrets.token_hex(16)
         self.process: subprocess.Popen[bytes] | None = None
 
+    @abstractmethod
     def command(self) -> list[str]:
-        raise NotImplementedError
+        """What to start."""
 
     def environment(self) -> dict[str, str]:
         """Variables beside those of the tests."""
         return {}
 
+    @abstractmethod
     def is_up(self) -> bool:
-        raise NotImplementedError
+        """Whether it answers."""
 
     def start(self) -> None:
         """Start it; it answers later: see `wait_until_up`."""
