@@ -41,7 +41,8 @@ from data_prep.sources.matching import match_names
 from data_prep.store.checks import Expected, check_store
 from data_prep.store.decode_items import decode_items
 from data_prep.store.recipe import store_key
-from data_prep.store.store import TABLE, Store
+from data_prep.store.shards import ShardWriter
+from data_prep.store.store import PIXELS, TABLE, Store
 from data_prep.store.writer import StoreWriter
 
 MOST_SLOPE = 1.15
@@ -193,13 +194,15 @@ def prepare_store(n: int, folder: Path) -> Steps:
     """Open a store of tiny images, and check its rules."""
     table = _table(n)
     table = LabelTable(**{**vars(table), "patients": patient_keys(table.patients, "growth", SECRET)})
-    writer, side = StoreWriter(folder / "store", 8, {}), 8
+    side = 8
+    writer = StoreWriter(folder / "store", side, {})
     pixels = np.random.default_rng(3).integers(0, 256, (n, side, side), np.uint8)
-    with writer.shard(n) as shard:
+    with ShardWriter(writer.partial / f"{PIXELS}-00000.npy", n, (side, side)) as shard:
         for name, picture in zip(table.images.tolist(), pixels, strict=True):
             shard.append(name, picture, name, name)
+        record = shard.finish()
     facts = {"items": n, "population": "growth", "patients_in_files": {"images": 0, "joined": 0}}
-    store = writer.finish(table, facts)
+    store = writer.finish(table, facts, [record])
     split = make_split(SplitSettings(), store.images, store.patients)
 
     def open_anew() -> Store:

@@ -8,13 +8,13 @@ import hashlib
 import io
 import os
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from io import FileIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from isal import igzip, igzip_lib
 
@@ -48,22 +48,26 @@ _SPECIAL_TYPES = {
 _TYPES_WITHOUT_DATA = frozenset({b"1", b"2", b"3", b"4", b"5", b"6"})  # whatever size their headers declare
 
 
-class Member(NamedTuple):
+Content = TypeVar("Content")
+"""The content of a member: its bytes, or what stands for them."""
+
+
+class Member(NamedTuple, Generic[Content]):
     """A member of an archive: its path as in the header, and its content, or the reason why it is not read.
 
     A folder has neither content nor reason.
     """
 
     path: str
-    data: bytes | None
+    data: Content | None
     reason: str = ""
 
 
-class ArchiveItem(NamedTuple):
+class ArchiveItem(NamedTuple, Generic[Content]):
     """An image by its name in the label table, with its content; or a skipped member by its path, with the reason."""
 
     image: str
-    data: bytes | None
+    data: Content | None
     reason: str = ""
 
 
@@ -83,7 +87,7 @@ class ReadProgress:
 @contextmanager
 def open_archive(
     path: Path, read_progress: ReadProgress, md5: bool = False, *, most_bytes: int = MAX_BYTES, remedy: str = OF_PARTS
-) -> Iterator[Iterator[Member]]:
+) -> Iterator[Iterator[Member[bytes]]]:
     """Open an archive (tar.gz, or tar) and iterate over its members, reading it once from start to end.
 
     `read_progress` is updated while members are read; with `md5` it has the archive's MD5 sum after the last one. A
@@ -113,7 +117,7 @@ def _open(path: Path) -> FileIO:
         raise DataError(f"{path}: the archive cannot be read ({error.strerror})") from error
 
 
-def select_images(members: Iterator[Member], images: Collection[str]) -> Iterator[ArchiveItem]:
+def select_images(members: Iterable[Member[Content]], images: Collection[str]) -> Iterator[ArchiveItem[Content]]:
     """Select the images that the label table names, and give a reason for every other member except folders.
 
     A member matches one of the names `images` if the path of one ends with the path of the other; see
@@ -226,7 +230,9 @@ class _DecompressedStream:
         return data
 
 
-def _iterate_members(stream: _DecompressedStream, read_progress: ReadProgress, most_bytes: int) -> Iterator[Member]:
+def _iterate_members(
+    stream: _DecompressedStream, read_progress: ReadProgress, most_bytes: int
+) -> Iterator[Member[bytes]]:
     """Iterate over the headers; `pending` holds the extension headers that apply to the next member."""
     pending: dict[str, str] = {}
     while (header := stream.read(_BLOCK)).strip(b"\0"):
@@ -251,7 +257,7 @@ def _iterate_members(stream: _DecompressedStream, read_progress: ReadProgress, m
 
 def _read_member(
     stream: _DecompressedStream, header: bytes, size: int, pending: dict[str, str], most_bytes: int
-) -> Member:
+) -> Member[bytes]:
     member_type = header[156:157]
     path = pending.get("path") or _header_path(header)
     if "size" in pending:

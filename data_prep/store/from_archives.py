@@ -1,35 +1,33 @@
-"""Build a store from archives: a process per archive reads it as a stream and writes its shards.
+"""Build a store from archives: a process per archive reads it as a stream and decodes what the pool does not know.
 
 A build that was killed continues archive by archive: gzip cannot seek, so an unfinished archive is read again from
-its start, but images in finished shards are not decoded again. Which images a shard holds depends on its archive
-alone, so the store is the same, byte for byte, for any number of processes, any order and any number of kills.
+its start, but images in finished shards are not decoded again. Which images a shard holds depends on its archive and
+on what was decoded before, so that a new store is the same, byte for byte, for any number of processes, any order and
+any number of kills.
 """
 
-import itertools
 import multiprocessing
 import threading
-import traceback
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
-from multiprocessing.connection import Connection
 from pathlib import Path
-
-import filelock
 
 from data_prep.errors import DataError
 from data_prep.fetch.remote_file import RemoteFile
 from data_prep.labels.patients import opaque_name
 from data_prep.labels.safe_names import is_harmless, row_name
 from data_prep.labels.table import LabelTable
-from data_prep.sources.archives import NO_ROW, ArchiveItem, ReadProgress, open_archive, select_images
+from data_prep.sources.archives import NO_ROW, select_images
 from data_prep.sources.left_out import MAX_NAMED, LeftOut
 from data_prep.sources.source import LabelledSource, content_hash, population_of
-from data_prep.store.build import UNREADABLE_LIMIT, Progress, WrittenShards, add_item, check_unreadable, open_or_build
-from data_prep.store.decode_items import decode_item, start_worker
+from data_prep.store.archive_index import read_index, shards_prefix, write_index
+from data_prep.store.archive_process import ArchiveJob, Reading, decode_archive
+from data_prep.store.build import UNREADABLE_LIMIT, Progress, WrittenShards, check_unreadable, open_or_build
+from data_prep.store.pool import DecodedFiles, Known, PixelPool
 from data_prep.store.recipe import Recipe
-from data_prep.store.shards import SHARD_IMAGES, ShardRecord, ShardSequence, ShardWriter, part_prefix
+from data_prep.store.shards import RECORDS, ShardRecord
 from data_prep.store.store import Store
 from data_prep.store.writer import StoreWriter
 
@@ -45,13 +43,15 @@ class ArchiveFiles:
 
     Attributes:
         fetch: returns an archive's file; called from several threads. Meanwhile other archives are decoded.
-        discard: called with each archive once its shards are on disk and were checked; may remove its file.
+        discard: called with each archive once its images are on disk and were checked; may remove its file.
         verified: whether an archive's MD5 sum was checked when it was fetched; else it is checked when it is read.
+        expect: called once with all archives that will be fetched, before the first is, if there are any.
     """
 
     fetch: Callable[[RemoteFile], Path]
     discard: Callable[[RemoteFile], None] = lambda archive: None
     verified: Callable[[RemoteFile], bool] = lambda archive: False
+    expect: Callable[[Sequence[RemoteFile]], None] = lambda archives: None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,11 +62,13 @@ class ArchiveSource(LabelledSource):
     without a sum, of the size and time of its file.
 
     Attributes:
+        marks: of each archive, its MD5 sum, or the size and time of its file.
         complete: these are all archives of the table's images, not some.
         allow_missing: more than 1 % of the images may lack a row, and of the rows an image.
     """
 
     archives: tuple[RemoteFile, ...]
+    marks: tuple[str, ...]
     files: ArchiveFiles
     complete: bool = True
     allow_missing: bool = False
@@ -76,10 +78,18 @@ class ArchiveSource(LabelledSource):
         cls, table: LabelTable, archives: tuple[RemoteFile, ...], local: dict[str, Path], files: ArchiveFiles
     ) -> "ArchiveSource":
         """Describe archives; raise DataError if one without a published sum is not in `local` (name -> file)."""
-        marks = [[archive.name, archive.md5 or _size_and_time(archive, local)] for archive in archives]
+        marks = tuple(archive.md5 or _size_and_time(archive, local) for archive in archives)
+        named = [[archive.name, mark] for archive, mark in zip(archives, marks, strict=True)]
         population, public = population_of(table)
-        identity = content_hash([table.sha256, *marks])
-        return cls(table=table, population=population, public=public, identity=identity, archives=archives, files=files)
+        return cls(
+            table=table,
+            population=population,
+            public=public,
+            identity=content_hash([table.sha256, *named]),
+            archives=archives,
+            marks=marks,
+            files=files,
+        )
 
 
 def _size_and_time(archive: RemoteFile, local: dict[str, Path]) -> str:
@@ -100,12 +110,15 @@ def build_from_archives(
     workers: int = 1,
     progress: Progress = lambda done, total: None,
     unreadable_limit: float = UNREADABLE_LIMIT,
-    shard_images: int = SHARD_IMAGES,
+    pool: PixelPool | None = None,
 ) -> Store:
     """Build the store of `source` at `path`, or open the one that was built there from the same source and settings.
 
     Members that are not an image, have no row, come twice or are not plain files go to the quarantine with a reason;
     only images with a row that cannot be decoded count towards `unreadable_limit`.
+
+    An archive of public images is not even read, nor fetched, if the pool knows all of it that the table names; one of
+    other images is read again for another table, as the pool names no file of theirs.
 
     The arguments are those of `build_store`, but each of the `workers` processes works on one archive, and `progress`
     is called with (bytes of archives read, bytes in all; 0 if some length is not known).
@@ -114,57 +127,75 @@ def build_from_archives(
         DataError: as `build_store` does; and, after all other archives are done, if an archive cannot be fetched, is
             damaged, or its MD5 sum is not the published one.
     """
-    recipe = Recipe.of(source, size, key, shard_images)
+    pool = pool or PixelPool()
+    recipe = Recipe.of(source, size, key, pool.shard_images)
 
     def write_shards(writer: StoreWriter) -> WrittenShards:
-        job = _Job(
-            folder=writer.partial,
-            images=frozenset(source.table.images.tolist()),
-            size=size,
-            shard_images=shard_images,
-            population=source.population,
-            secret=recipe.secret,
-            chest=source.chest,
-        )
-        _Builder(source, writer, job, progress).run(workers)
-        parts = [writer.part(number) for number in range(len(source.archives))]
-        _drop_repeated(source.archives, parts)
-        return _count(source, parts, unreadable_limit, recipe.secret)
+        with pool.opened(recipe, writer.partial / RECORDS) as decoded:
+            job = ArchiveJob(
+                folder=decoded.folder,
+                images=frozenset(source.table.images.tolist()),
+                size=size,
+                shard_images=pool.shard_images,
+                population=source.population,
+                secret=recipe.secret,
+                chest=source.chest,
+            )
+            builder = _Builder(source, decoded, job, progress)
+            contents = builder.run(workers)
+            _drop_repeated(source.archives, contents)
+            images = [image for each in contents for image in each.images]
+            pool.decoded += builder.decoded
+            pool.reused += max(0, len(images) - builder.decoded)  # a content of two archives may be decoded twice
+            links, rows = decoded.link([known for _, known in images if not known.reason], writer.partial)
+            content = decoded.content(images)
+        content.others = [other for each in contents for other in each.others]
+        check_unreadable(content.quarantine, unreadable_limit, len(images))
+        counts = _count(source, contents, content, recipe.secret)
+        return WrittenShards(counts, [content, *links], rows)
 
     return open_or_build(recipe, path, unreadable_limit, write_shards)
 
 
-@dataclass(frozen=True)
-class _Job:
-    """The arguments that all processes have in common."""
+@dataclass
+class _Contents:
+    """What an archive holds: members, among them folders; images with a row; (name, reason) of the others."""
 
-    folder: Path
-    images: frozenset[str]
-    size: int
-    shard_images: int
-    population: str
-    secret: bytes
-    chest: bool
+    members: int
+    folders: int
+    images: list[tuple[str, Known]] = field(default_factory=list)
+    others: list[tuple[str, str]] = field(default_factory=list)
 
 
 @dataclass
 class _Builder:
-    """Fetches, decodes and discards archives, several at a time, each in a thread that waits for its process."""
+    """Fetches, decodes and discards archives, several at a time, each in a thread that waits for its process.
+
+    Attributes:
+        contents: of the archives that are done, by their numbers.
+        decoded: number of images that were decoded, those that could not be read included.
+    """
 
     source: ArchiveSource
-    writer: StoreWriter
-    job: _Job
+    pool: DecodedFiles
+    job: ArchiveJob
     progress: Progress
     stopped: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
     positions: Counter[int] = field(default_factory=Counter)
+    contents: dict[int, _Contents] = field(default_factory=dict)
+    decoded: int = 0
 
-    def run(self, workers: int) -> None:
+    def run(self, workers: int) -> list[_Contents]:
         """Process all archives; a DataError about one of them is raised after the others are done."""
         errors: list[DataError] = []
         decoding = threading.BoundedSemaphore(workers)
+        parts = range(len(self.source.archives))
+        if unread := [part for part in parts if not self._is_known(part)]:
+            self.job = replace(self.job, known=self.pool.digests())
+            self.source.files.expect([self.source.archives[part] for part in unread])
         with ThreadPoolExecutor(workers + DOWNLOADS_AHEAD) as threads:
-            futures = [threads.submit(self._process, part, decoding) for part in range(len(self.source.archives))]
+            futures = [threads.submit(self._process, part, decoding) for part in parts]
             try:
                 for future in as_completed(futures):
                     if isinstance(error := future.exception(), DataError):
@@ -178,37 +209,67 @@ class _Builder:
         if errors:
             more = f" (and {len(errors) - 1} more archives)" if len(errors) > 1 else ""
             raise DataError(f"{errors[0]}{more}; what was decoded is kept")
+        return [self.contents[part] for part in parts]
+
+    def _is_known(self, part: int) -> bool:
+        """Look into the pool for all that the table names of an archive."""
+        index = read_index(self.job.folder, self._prefix(part))
+        return index is not None and self._take(part, Reading(index, {}))
+
+    def _take(self, part: int, reading: Reading) -> bool:
+        """Find the images of an archive in the pool; return whether they are all there."""
+        is_folder = [member.data is None and not member.reason for member in reading.members]
+        contents = _Contents(len(is_folder), sum(is_folder))
+        for image, digest, reason in select_images(reading.members, self.job.images):
+            if digest is None:
+                contents.others.append((image, reason))
+                continue
+            with self.lock:
+                known = self.pool.find(digest) or reading.unread.get(digest)
+            if known is None:
+                return False
+            contents.images.append((self._name(image, known), known))
+        self.contents[part] = contents
+        return True
+
+    def _name(self, image: str, known: Known) -> str:
+        harmless = is_harmless(image) and not known.dicom
+        return image if harmless else opaque_name(image, self.job.population, self.job.secret)
 
     def _process(self, part: int, decoding: threading.BoundedSemaphore) -> None:
         archive, files = self.source.archives[part], self.source.files
-        if self.writer.part(part).end_record is None:
+        if part not in self.contents:
             file = files.fetch(archive)
             with decoding:
-                self._decode(part, replace(archive, md5=None) if files.verified(archive) else archive, file)
-        shards = self.writer.part(part)
-        if shards.end_record is None or shards.end_record["shards"] != len(shards.finished):
-            shards.clear()
-            raise DataError(f"{archive.name}: its shards are not what was written; run again")
+                reading = self._decode(part, replace(archive, md5=None) if files.verified(archive) else archive, file)
+            with self.lock:
+                self.decoded += self.pool.update() + len(reading.unread)
+            if not self._take(part, reading):
+                raise DataError(f"{archive.name}: its shards are not what was written; run again")
+            if self.source.public:
+                write_index(self.job.folder, self._prefix(part), reading.members)
         self._report(part, archive.bytes or 0)
         files.discard(archive)
 
-    def _decode(self, part: int, archive: RemoteFile, file: Path) -> None:
+    def _prefix(self, part: int) -> str:
+        return shards_prefix(self.source.marks[part])
+
+    def _decode(self, part: int, archive: RemoteFile, file: Path) -> Reading:
         """Run processes on the archive until one reaches its end; an image that crashed one is isolated in the next."""
         suspects: set[str] = set()
         for _ in range(_MAX_CRASHES):
-            suspect = self._run_process(part, archive, file, suspects)
-            if suspect is None:
-                return
-            suspects.add(suspect)
+            found = self._run_process(part, archive, file, suspects)
+            if isinstance(found, Reading):
+                return found
+            suspects.add(found)
         raise DataError(f"{archive.name}: {_MAX_CRASHES} processes crashed while reading it; leave it out with --parts")
 
-    def _run_process(self, part: int, archive: RemoteFile, file: Path, suspects: set[str]) -> str | None:
-        """Return None when the archive's end was reached, or the image during which the process died."""
+    def _run_process(self, part: int, archive: RemoteFile, file: Path, suspects: set[str]) -> Reading | str:
+        """Return what was found when the archive's end was reached, or the image during which the process died."""
         context = multiprocessing.get_context("spawn")  # not forked: this process has threads
         ours, theirs = context.Pipe(duplex=False)
-        process = context.Process(
-            target=_decode_archive, args=(theirs, self.job, part, archive, file, frozenset(suspects)), daemon=True
-        )
+        args = (theirs, self.job, archive, file, self._prefix(part), frozenset(suspects))
+        process = context.Process(target=decode_archive, args=args, daemon=True)
         process.start()
         theirs.close()
         image, silent_seconds = "", 0.0
@@ -226,7 +287,7 @@ class _Builder:
                 if kind == "broken":
                     raise RuntimeError(f"decoding {archive.name} failed:\n{value}")
                 if kind == "end":
-                    return None
+                    return Reading(*value)
                 image, position = value
                 self._report(part, position)
         except (EOFError, OSError):
@@ -248,88 +309,21 @@ class _Builder:
             self.progress(self.positions.total(), total)
 
 
-def _decode_archive(
-    connection: Connection, job: _Job, part: int, archive: RemoteFile, file: Path, suspects: Collection[str]
-) -> None:
-    """Decode an archive into shards; the main function of a process, which ends when nobody reads `connection`.
-
-    The connection receives ("at", (image, bytes read)) before each image, at last "end", "error" or "broken". The MD5
-    sum of the archive is checked where it has one. Suspects are images to decode in isolation.
-    """
-    start_worker()
-    try:
-        # the process of a killed build may still be writing until it notices
-        with filelock.FileLock(job.folder / f"{part_prefix(part)}lock"):
-            _write_shards(connection, job, part, archive, file, suspects)
-        connection.send(("end", None))
-    except DataError as error:
-        connection.send(("error", str(error)))
-    except BrokenPipeError:
-        return
-    except Exception:
-        connection.send(("broken", traceback.format_exc()))
-
-
-def _write_shards(
-    connection: Connection, job: _Job, part: int, archive: RemoteFile, file: Path, suspects: Collection[str]
-) -> None:
-    shards = ShardSequence(job.folder, job.size, part_prefix(part))
-    state = ReadProgress()
-
-    def reported(items: Iterator[ArchiveItem]) -> Iterator[ArchiveItem]:
-        for item in items:
-            connection.send(("at", (item.image, state.position)))
-            yield item
-
-    with open_archive(file, state, md5=archive.md5 is not None) as members:
-        items = reported(select_images(members, job.images))
-        done = sum(len(record.images) + len(record.quarantine) + len(record.others) for record in shards.finished)
-        for _ in itertools.islice(items, done):
-            pass
-        more = True
-        while more:
-            with shards.shard(job.shard_images) as shard:
-                more = _fill(shard, items, job, suspects)
-    if archive.md5 not in (None, state.md5):
-        shards.clear()
-        raise DataError(f"{file}: MD5 sum {state.md5} instead of {archive.md5}; the file is damaged: fetch it again")
-    shards.end({"members": state.members, "folders": state.folders})
-
-
-def _fill(shard: ShardWriter, items: Iterator[ArchiveItem], job: _Job, suspects: Collection[str]) -> bool:
-    """Decode the next images into `shard`; return False when there are no more.
-
-    Members that are not an image to be read are recorded, but do not count towards the shard's images.
-    """
-    images = 0
-    for image, data, reason in items:
-        if data is None:
-            shard.skip(image, reason)
-            continue
-        item = decode_item(image, data, job.size, isolate=image in suspects, chest=job.chest)
-        named = image if is_harmless(image) and not item.dicom else opaque_name(image, job.population, job.secret)
-        add_item(shard, named, item, job.population, job.secret)
-        images += 1
-        if images == job.shard_images:
-            return True
-    return False
-
-
-def _drop_repeated(archives: tuple[RemoteFile, ...], parts: list[ShardSequence]) -> None:
+def _drop_repeated(archives: tuple[RemoteFile, ...], contents: Sequence[_Contents]) -> None:
     """Keep an image that several archives hold only in the first of them."""
     first: dict[str, str] = {}
-    for archive, shards in zip(archives, parts, strict=True):
-        for index, record in enumerate(shards.finished):
-            again = {image: f"it is in {first[image]} already" for image in record.images if image in first}
-            if again:
-                shards.drop(index, again)
-            first.update(dict.fromkeys(record.images, archive.name))
+    for archive, each in zip(archives, contents, strict=True):
+        readable = [name for name, known in each.images if not known.reason]
+        again = {name for name in readable if name in first}
+        each.images = [(name, known) for name, known in each.images if name not in again]
+        each.others += [(name, f"it is in {first[name]} already") for name in readable if name in again]
+        first |= dict.fromkeys(set(readable) - again, archive.name)
 
 
-def _left_out(source: ArchiveSource, records: list[ShardRecord], secret: bytes) -> LeftOut:
+def _left_out(source: ArchiveSource, content: ShardRecord, secret: bytes) -> LeftOut:
     """Find the images without a row, and the rows without an image; the rows of archives that are not used are none."""
-    unmatched = [name for record in records for name, reason in record.others if reason == NO_ROW]
-    seen = {name for record in records for name in (*record.images, *(image for image, _ in record.quarantine))}
+    unmatched = [name for name, reason in content.others if reason == NO_ROW]
+    seen = {*content.images, *(image for image, _ in content.quarantine)}
     names = source.table.images.tolist() if source.complete else []
     rows = [
         row_name(row, name)
@@ -341,15 +335,19 @@ def _left_out(source: ArchiveSource, records: list[ShardRecord], secret: bytes) 
     )
 
 
-def _count(source: ArchiveSource, parts: list[ShardSequence], unreadable_limit: float, secret: bytes) -> WrittenShards:
-    records = [record for shards in parts for record in shards.finished]
-    unreadable = [entry for record in records for entry in record.quarantine]
-    items = sum(len(record.images) for record in records) + len(unreadable)
-    check_unreadable(unreadable, unreadable_limit, items)
-    left = _left_out(source, records, secret)
+def _count(
+    source: ArchiveSource, contents: Sequence[_Contents], content: ShardRecord, secret: bytes
+) -> dict[str, object]:
+    """Count what was read and left out.
+
+    Raises:
+        DataError: more than 1 % is left out, and the source does not allow it.
+    """
+    items = len(content.images) + len(content.quarantine)
+    left = _left_out(source, content, secret)
     if not source.allow_missing:
         left.check("the archives", items + left.images, len(source.table.images))
-    counts = {
+    return {
         "items": items,
         "images_without_row": left.images,
         "rows_without_image": len(source.table.images) - items,
@@ -357,8 +355,12 @@ def _count(source: ArchiveSource, parts: list[ShardSequence], unreadable_limit: 
         "unmatched_rows": list(left.row_names),
         "remarks": [],
         "archives": [
-            {"name": archive.name, "images": sum(len(r.images) for r in shards.finished), **(shards.end_record or {})}
-            for archive, shards in zip(source.archives, parts, strict=True)
+            {
+                "name": archive.name,
+                "images": sum(not known.reason for _, known in each.images),
+                "members": each.members,
+                "folders": each.folders,
+            }
+            for archive, each in zip(source.archives, contents, strict=True)
         ],
     }
-    return WrittenShards(counts, records)

@@ -111,9 +111,9 @@ class _Intake:
             closing(decode_items(self._unknown(threads), self._recipe.size, workers, *options)) as decoded,
         ):
             while (first := next(decoded, None)) is not None:
-                with self._pool.shard() as (number, shard):
+                with self._pool.shard() as (name, shard):
                     for _, item in chain([first], islice(decoded, self._recipe.shard_images - 1)):
-                        self._add(number, shard, item)
+                        self._add(name, shard, item)
         self._pool.remember_hashes()
         for same, (digest, of_first) in self._same.items():
             known = self._known[of_first]
@@ -145,14 +145,14 @@ class _Intake:
                     self._awaited.append(number)
                     yield image, item
 
-    def _add(self, number: int, shard: ShardWriter, item: DecodedItem) -> None:
+    def _add(self, name: str, shard: ShardWriter, item: DecodedItem) -> None:
         """Add the next decoded item to the pool, unless another try may give something else."""
         self.decoded += 1
         if item.source_sha256:
-            name = pool_name(item.source_sha256, item.dicom)
-            add_item(shard, name, item, self._source.population, self._recipe.secret)
+            named = pool_name(item.source_sha256, item.dicom)
+            add_item(shard, named, item, self._source.population, self._recipe.secret)
         row = -1 if item.pixels is None else len(shard.record.images) - 1
-        known = Known(-1 if item.pixels is None else number, row, item.reason, item.dicom)
+        known = Known("" if item.pixels is None else name, row, item.reason, item.dicom)
         self._settle(self._awaited.popleft(), known)
 
     def _settle(self, item: int, known: Known) -> None:

@@ -6,9 +6,8 @@ s is the side of an image in pixels.
 import contextlib
 import errno
 import io
-import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -17,17 +16,17 @@ import numpy as np
 
 from data_prep.errors import DataError
 from data_prep.json_file import read_json
-from data_prep.store.store import PIXELS, file_digest, image_shape
+from data_prep.store.store import file_digest
 
 SHARD_IMAGES = 4096
 
 RECORDS = "records"
-"""The folder of an unfinished store that holds what is needed to go on with it."""
+"""The folder of an unfinished store that holds its pool, if it has one of its own."""
 
 
 @dataclass
 class ShardRecord:
-    """The content of a finished shard; a JSON file beside the shard until the store is finished.
+    """The content of a finished shard.
 
     Attributes:
         images: names of the rows.
@@ -51,86 +50,6 @@ class ShardRecord:
     others: list[tuple[str, str]] = field(default_factory=list)
     file: str | None = None
     sha256: str | None = None
-
-
-class ShardSequence:
-    """The shards of a store, or of one part of it, in order; each is on disk whole or not at all.
-
-    A part has its shards and records under its own prefix, so that several processes can write one part each.
-
-    Attributes:
-        finished: the records of the finished shards, in order; the next shard to write is number len(finished).
-    """
-
-    def __init__(self, folder: Path, size: int, prefix: str = "", channels: int = 1) -> None:
-        """Find the finished shards in `folder`, an unfinished store; a damaged shard and all after it do not count."""
-        self._folder, self.size, self._prefix, self.channels = folder, size, prefix, channels
-        self._end = folder / RECORDS / f"{prefix}end.json"
-        try:
-            names = sorted((folder / RECORDS).glob(f"{prefix}?????.json"))
-            records = [ShardRecord(**read_json(name)) for name in names]
-        except ValueError:
-            records = []
-        whole = [record.file is None or file_digest(folder / record.file) == record.sha256 for record in records]
-        self.finished = records[: whole.index(False)] if False in whole else records
-
-    @contextlib.contextmanager
-    def shard(self, rows: int, index: int | None = None) -> Iterator["ShardWriter"]:
-        """Open the next shard, of at most `rows` images; leaving the context without an error finishes it.
-
-        With `index`, it replaces that finished shard.
-        """
-        index = len(self.finished) if index is None else index
-        file = self._folder / f"{PIXELS}-{self._prefix}{index:05d}.npy"
-        with ShardWriter(file, rows, image_shape(self.size, self.channels)) as writer:
-            yield writer
-            with os_errors_explained(self._folder):
-                record = writer.finish()
-                write_whole(self._record_file(index), json.dumps(vars(record)).encode())
-        self.finished[index : index + 1] = [record]
-
-    def drop(self, index: int, reasons: Mapping[str, str]) -> None:
-        """Write shard `index` anew without the images in `reasons` (image -> reason), which are skipped."""
-        record = self.finished[index]
-        if record.file is None:
-            raise ValueError(f"shard {index} holds no image")
-        pixels = np.load(self._folder / record.file, mmap_mode="r")
-        with self.shard(len(pixels), index) as writer:
-            writer.record.quarantine.extend(record.quarantine)
-            writer.record.others.extend(record.others)
-            columns = zip(record.pixels, record.sources, record.views, record.patients, record.sizes, strict=True)
-            for image, row, values in zip(record.images, pixels, columns, strict=True):
-                if image in reasons:
-                    writer.skip(image, reasons[image])
-                else:
-                    writer.append(image, row, *values)
-
-    @property
-    def end_record(self) -> dict[str, Any] | None:
-        """The record that `end` wrote, or None while more shards may come."""
-        record: dict[str, Any] | None = read_json_or_none(self._end)
-        return record
-
-    def end(self, counts: Mapping[str, Any]) -> None:
-        """Record that no shard is missing, with `counts` of what was read."""
-        with os_errors_explained(self._folder):
-            write_whole(self._end, json.dumps({**counts, "shards": len(self.finished)}).encode())
-
-    def clear(self) -> None:
-        """Discard the records of all shards, so that they are written again."""
-        with os_errors_explained(self._folder):
-            self._end.unlink(missing_ok=True)
-            for record in reversed(range(len(self.finished))):
-                self._record_file(record).unlink(missing_ok=True)
-        self.finished = []
-
-    def _record_file(self, index: int) -> Path:
-        return self._folder / RECORDS / f"{self._prefix}{index:05d}.json"
-
-
-def part_prefix(number: int) -> str:
-    """Return the prefix of the names of all files of part `number`."""
-    return f"{number:03d}-"
 
 
 class ShardWriter:
@@ -179,21 +98,18 @@ class ShardWriter:
         """Record an image that cannot be read, with the reason."""
         self.record.quarantine.append((image, reason))
 
-    def skip(self, name: str, reason: str) -> None:
-        """Record something that is not an image to be read, with the reason."""
-        self.record.others.append((name, reason))
-
     def finish(self) -> ShardRecord:
         """Write the header, now that the number of rows is known, and give the file its name."""
         if not self.record.images:
             return self.record
         header = _npy_header(len(self.record.images), self._shape)
-        self._stream.seek(0)
-        self._stream.write(header.ljust(self._header_bytes))
-        self._stream.flush()
-        os.fsync(self._stream.fileno())
-        self._temporary.replace(self._file)
-        sync(self._file.parent)
+        with os_errors_explained(self._file):
+            self._stream.seek(0)
+            self._stream.write(header.ljust(self._header_bytes))
+            self._stream.flush()
+            os.fsync(self._stream.fileno())
+            self._temporary.replace(self._file)
+            sync(self._file.parent)
         self.record.file, self.record.sha256 = self._file.name, file_digest(self._file)
         return self.record
 

@@ -1,9 +1,8 @@
-"""Write a store shard by shard, so that a killed writer can continue.
+"""Write a store: its table and manifest beside its shards.
 
 n images, k labels, s side of an image in pixels.
 
-Shards are written in ``<store>.partial``, each to a temporary name first, with a record of its content; a shard with
-a record is finished and survives a kill. The folder gets its final name last, so a store exists whole or not at all.
+A store is prepared in ``<store>.partial``, which gets its final name last, so that it exists whole or not at all.
 The files of a finished store: see `data_prep.store.store`.
 """
 
@@ -24,9 +23,7 @@ from data_prep.labels.table import UNKNOWN, LabelTable
 from data_prep.store.shards import (
     RECORDS,
     ShardRecord,
-    ShardSequence,
     os_errors_explained,
-    part_prefix,
     read_json_or_none,
     sync,
     write_whole,
@@ -54,13 +51,14 @@ from data_prep.store.store import (
 )
 
 _RECIPE = "recipe.json"
-_RECORD_FORM = 2  # of the records: those of the first form hold no sizes
 
 
-class StoreWriter(ShardSequence):
-    """A writer of a store, shard by shard; it continues where an earlier writer of the same recipe was stopped.
+class StoreWriter:
+    """A writer of a store; it continues where an earlier writer of the same recipe was stopped.
 
-    It is the sequence of the shards of a store that is written as one part.
+    Attributes:
+        path: of the store.
+        partial: the folder of the unfinished store, which must hold the shards when it is finished.
     """
 
     def __init__(self, path: Path, size: int, recipe: Mapping[str, Any], channels: int = 1) -> None:
@@ -69,25 +67,19 @@ class StoreWriter(ShardSequence):
         Raises:
             DataError: the folder cannot be written.
         """
-        self.path, self.recipe = path, dict(recipe)
+        self.path, self._size, self._recipe, self._channels = path, size, dict(recipe), channels
         self.partial = path.with_name(path.name + ".partial")
-        begun = {**self.recipe, "record_form": _RECORD_FORM}
         with os_errors_explained(path):
-            if read_json_or_none(self.partial / _RECIPE) != begun:
+            if read_json_or_none(self.partial / _RECIPE) != self._recipe:
                 shutil.rmtree(self.partial, ignore_errors=True)
                 (self.partial / RECORDS).mkdir(parents=True)
-                write_whole(self.partial / _RECIPE, json.dumps(begun).encode())
-            super().__init__(self.partial, size, channels=channels)
-
-    def part(self, number: int) -> ShardSequence:
-        """Return the shards of part `number` of a store that is written in several; see `part_prefix`."""
-        return ShardSequence(self.partial, self.size, part_prefix(number), self.channels)
+                write_whole(self.partial / _RECIPE, json.dumps(self._recipe).encode())
 
     def finish(
         self,
         table: LabelTable,
         facts: Mapping[str, Any],
-        records: Sequence[ShardRecord] | None = None,
+        records: Sequence[ShardRecord],
         rows: np.ndarray | None = None,
     ) -> Store:
         """Write table and manifest, give the folder its final name, and open the store.
@@ -95,13 +87,12 @@ class StoreWriter(ShardSequence):
         Args:
             table: the rows of all records in order, with opaque patient keys.
             facts: further entries of the manifest (population, counts of the source, ...).
-            records: of the shards in the folder; None: of those that were written as one part.
+            records: of the shards in the folder.
             rows: (n,) int64, the place of each row of the table among the images of all shards; None: its own place.
         """
-        records = self.finished if records is None else records
         unreadable = [entry for record in records for entry in record.quarantine]
         others = [entry for record in records for entry in record.others]
-        held = HELD_BY_1 if schema_of(table, self.channels) == SCHEMA_1 else _held(table)
+        held = HELD_BY_1 if schema_of(table, self._channels) == SCHEMA_1 else _held(table)
         sizes = np.array([size for record in records for size in record.sizes], np.int32).reshape(-1, 2)
         contents = {
             TABLE: _table_text(table, held).encode(),
@@ -114,7 +105,7 @@ class StoreWriter(ShardSequence):
             files = {record.file: record.sha256 for record in records if record.file is not None}
             manifest = {
                 **self._schema(table, held, [digest for record in records for digest in record.pixels], rows),
-                "size": self.size,
+                "size": self._size,
                 "images": len(table.images),
                 "patients": len(set(table.patients.tolist())),
                 "labels": list(table.labels),
@@ -123,7 +114,7 @@ class StoreWriter(ShardSequence):
                 "sources_sha256": json_digest([record.sources for record in records if record.images]),
                 "quarantine": [Quarantined(*entry)._asdict() for entry in [*unreadable, *others]],
                 "files": {**{name: file_digest(self.partial / name) for name in contents}, **files},
-                "recipe": self.recipe,
+                "recipe": self._recipe,
             }
             manifest["sha256"] = json_digest(manifest)
             write_whole(self.partial / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False).encode())
@@ -141,18 +132,18 @@ class StoreWriter(ShardSequence):
 
         The fingerprint is of the content: where the images lie makes no difference to it.
         """
-        schema = schema_of(table, self.channels)
+        schema = schema_of(table, self._channels)
         if schema == SCHEMA_1:
-            fingerprint = _fingerprint_of_1(table, self.size, pixels_sha256)
+            fingerprint = _fingerprint_of_1(table, self._size, pixels_sha256)
         else:
-            fingerprint = _fingerprint(table, held, [self.size, self.channels, pixels_sha256])
+            fingerprint = _fingerprint(table, held, [self._size, self._channels, pixels_sha256])
         if schema == SCHEMA_1 and rows is None:
             return {"schema": schema, "fingerprint": fingerprint}
         return {
             "schema": schema if rows is None else SCHEMA_3,
             "fingerprint": fingerprint,
             "holds": list(held),
-            "channels": self.channels,
+            "channels": self._channels,
             "classes": list(table.classes),
         }
 

@@ -1,6 +1,7 @@
 """Archives of images: taken from a folder or downloaded, decoded one by one into a store, then deleted if wanted."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ from data_prep.sources.chestxray14 import (
     read_manifest,
 )
 from data_prep.store.from_archives import ArchiveFiles, ArchiveSource, build_from_archives
+from data_prep.store.pool import PixelPool
 from data_prep.store.recipe import store_key
 from data_prep.store.store import Store
 from tasks.data.label_settings import LabelSettings
@@ -88,6 +90,7 @@ def prepare_archive_store(
     labels: LabelSettings,
     size: int,
     unreadable_limit: float,
+    pool: PixelPool,
     *,
     chest: bool,
     allow_missing: bool,
@@ -99,6 +102,7 @@ def prepare_archive_store(
         labels: the label table, if not the manifest's, and its columns.
         size: side of the images, pixels.
         unreadable_limit: the share of images that may be unreadable.
+        pool: decoded pixels that stores share.
         chest: the user vouches that DICOM files show the chest, see `LabelledSource`.
         allow_missing: more than 1 % of the images may lack a row, and of the rows an image.
 
@@ -117,7 +121,12 @@ def prepare_archive_store(
         provider = _FileProvider(settings, found, downloader)
         table = _table(manifest, provider, labels)
         # the downloader checks the MD5 sums of the archives that it fetches
-        files = ArchiveFiles(provider.fetch, provider.discard, verified=lambda archive: archive.name not in found)
+        files = ArchiveFiles(
+            provider.fetch,
+            expect=partial(_check_disk, provider, len(table.images) * size**2),
+            discard=provider.discard,
+            verified=lambda archive: archive.name not in found,
+        )
         source = replace(
             ArchiveSource.of(table, archives, found, files),
             chest=chest,
@@ -127,8 +136,8 @@ def prepare_archive_store(
         path = home().stores / store_key(source, size, key)
         reused = path.exists()
         if not reused:
-            _check_disk_and_fetch_lists(provider, manifest, archives, len(table.images) * size**2)
-        build = partial(build_from_archives, source, path, size, key=key, unreadable_limit=unreadable_limit)
+            _fetch_lists(provider, manifest)
+        build = partial(build_from_archives, source, path, size, key=key, unreadable_limit=unreadable_limit, pool=pool)
         with progress("decoding archives", of_bytes=True) as update:
             store = build(workers=processors(), progress=update)
     return store, reused
@@ -151,10 +160,15 @@ def _table(manifest: Manifest, provider: _FileProvider, labels: LabelSettings) -
     return read_labels(provider.fetch(manifest.table), labels.columns)
 
 
-def _check_disk_and_fetch_lists(
-    provider: _FileProvider, manifest: Manifest, archives: tuple[RemoteFile, ...], store_bytes: int
-) -> None:
-    """Check the free disk space, then download the lists; do nothing if the user named a folder."""
+def _fetch_lists(provider: _FileProvider, manifest: Manifest) -> None:
+    """Download the lists; do nothing if the user named a folder."""
+    if not provider.settings.folder:
+        for file in manifest.lists:
+            LOGGER.info("list: %s", provider.fetch(file))
+
+
+def _check_disk(provider: _FileProvider, store_bytes: int, archives: Sequence[RemoteFile]) -> None:
+    """Check that the disk has room for the archives that will be downloaded, and for the store."""
     if provider.settings.folder:
         return
     folder = provider.downloader.folder
@@ -163,8 +177,6 @@ def _check_disk_and_fetch_lists(
     archive_bytes = sum(sorted(missing)[-processors() - 2 :]) if provider.settings.discard else sum(missing)
     folder.mkdir(parents=True, exist_ok=True)
     check_free_space(folder / "archives", archive_bytes + store_bytes)
-    for file in manifest.lists:
-        LOGGER.info("list: %s", provider.fetch(file))
 
 
 def _checks(settings: ArchiveSettings) -> dict[str, partial[None]]:

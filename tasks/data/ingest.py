@@ -168,9 +168,10 @@ def decode_archives(data: DataSettings) -> StoreRef:
     Raises:
         DataError: see `prepare_archive_store`.
     """
+    pool = PixelPool(home().pixels, say=LOGGER.info)
     vouch = {"chest": data.chest_radiographs, "allow_missing": data.allow_missing}
-    store, reused = prepare_archive_store(data.archives, data.labels, data.size, data.unreadable_limit, **vouch)
-    return _ref(data, store, reused, decoded=0 if reused else store.manifest["items"])
+    store, reused = prepare_archive_store(data.archives, data.labels, data.size, data.unreadable_limit, pool, **vouch)
+    return _ref(data, store, reused, decoded=pool.decoded, reused_images=pool.reused)
 
 
 def _decode(data: DataSettings, source: FolderSource | MedMnistSource) -> StoreRef:

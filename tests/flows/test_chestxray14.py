@@ -57,3 +57,12 @@ def test_from_archives_to_a_registered_model(
     assert sum(trained["data"]["n"].values()) == 216
     assert [arm["status"] for arm in trained["arms"]] == ["finished"]
     assert mlflow.pyfunc.load_model("models:/medmtl/1") is not None
+
+    edited = archives / "edited.csv"
+    table = archives / "Data_Entry_2017_v2020.csv"
+    edited.write_text(table.read_text().replace("Mass", "Nodule"))
+    for archive in archives.glob("*.gz"):
+        archive.unlink()
+    capfd.readouterr()
+    assert exit_code(["ingest", *data, "--size", "64", "--labels", str(edited), "--out", "edited"]) == OK
+    assert "0 new images decoded, 216 reused" in capfd.readouterr().err

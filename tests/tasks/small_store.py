@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.labels.table import LabelTable
-from data_prep.store.writer import StoreWriter
 from tasks.data.ingest import StoreRef
+from tests.data_prep.store.written import write_store
 
 N, SIZE = 30, 32
 LABELS = ("Mass", "Nodule")
@@ -15,10 +15,7 @@ LABELS = ("Mass", "Nodule")
 def write_small_store(path: Path) -> StoreRef:
     generator = np.random.default_rng(0)
     images = np.array([f"{row}.png" for row in range(N)])
-    writer = StoreWriter(path, SIZE, {})
-    with writer.shard(N) as shard:
-        for image in images.tolist():
-            shard.append(image, generator.integers(0, 256, (SIZE, SIZE), dtype=np.uint8), f"pixels of {image}", "")
+    pixels = generator.integers(0, 256, (N, SIZE, SIZE), dtype=np.uint8)
     table = LabelTable(
         images=images,
         patients=np.array([f"key{row // 2}" for row in range(N)]),
@@ -28,5 +25,5 @@ def write_small_store(path: Path) -> StoreRef:
         layout="columns",
         sha256="0" * 64,
     )
-    store = writer.finish(table, {"population": "here"})
+    store = write_store(path, table, pixels, {"population": "here"})
     return StoreRef(name="made up", path=store.path, fingerprint=store.fingerprint, reused=False)

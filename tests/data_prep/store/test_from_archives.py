@@ -20,11 +20,14 @@ import pytest
 from data_prep.errors import DataError
 from data_prep.fetch.remote_file import RemoteFile
 from data_prep.labels.table import read_labels
-from data_prep.sources.archives import NO_ROW
+from data_prep.sources.archives import NO_ROW, Member
 from data_prep.sources.folder import FolderSource
 from data_prep.store import from_archives
+from data_prep.store.archive_index import shards_prefix
+from data_prep.store.archive_process import Reading
 from data_prep.store.from_archives import ArchiveFiles, ArchiveSource, build_from_archives
 from data_prep.store.from_source import build_store
+from data_prep.store.pool import PixelPool
 from data_prep.store.store import Store
 from tests.data_prep.conftest import write_nih_table
 from tests.data_prep.hostile_tar import hostile_members, member, write_tar
@@ -70,7 +73,7 @@ class Archives:
         return self.folder / archive.name
 
     def build(self, path: Path, **options: object) -> Store:
-        settings = {"key": b"", "shard_images": 5, **options}
+        settings = {"key": b"", "pool": PixelPool(shard_images=5), **options}
         return build_from_archives(self.source(), path, 10, **settings)  # type: ignore[arg-type]
 
 
@@ -83,10 +86,10 @@ def test_more_than_one_percent_without_a_counterpart_stops_the_build_and_what_wa
     said = r"2 of 36 images have no row in the label table \('images/.*png'\).*1 of 35 rows have no image \(row 35 "
     for _ in range(2):
         with pytest.raises(DataError, match=said + r".*limit is 1%.*--allow-missing"):
-            build_from_archives(strict, tmp_path / "store", 10, key=b"", shard_images=5)
+            build_from_archives(strict, tmp_path / "store", 10, key=b"", pool=PixelPool(shard_images=5))
     some = replace(strict, archives=strict.archives[:1], complete=False)
     assert len(build_from_archives(some, tmp_path / "some", 10, key=b"").images) == 12
-    store = build_from_archives(archives.source(), tmp_path / "store", 10, key=b"", shard_images=5)
+    store = build_from_archives(archives.source(), tmp_path / "store", 10, key=b"", pool=PixelPool(shard_images=5))
     assert (store.manifest["images_without_row"], store.manifest["rows_without_image"]) == (2, 1)
     assert len(store.manifest["unmatched_images"]) == 2
     assert store.manifest["unmatched_rows"][0].startswith("row 35 ")
@@ -116,7 +119,7 @@ def test_the_store_holds_what_a_folder_of_the_same_images_gives(archives: Archiv
         assert np.array_equal(getattr(store, name), getattr(reference, name)[order]), name
     assert np.array_equal(store.pixels[:], reference.pixels[np.array(order)])
     assert store.manifest["archives"][0] == {
-        "name": "images_001.tar.gz", "images": 12, "members": 12, "folders": 0, "shards": 3,
+        "name": "images_001.tar.gz", "images": 12, "members": 12, "folders": 0,
     }  # fmt: skip
     assert (store.manifest["items"], store.manifest["images_without_row"]) == (36, 0)
 
@@ -131,7 +134,7 @@ def test_a_second_build_reads_no_archive(archives: Archives, tmp_path: Path) -> 
     source, first = archives.source(), archives.build(tmp_path / "store")
     for file in archives.files:
         file.unlink()
-    again = build_from_archives(source, tmp_path / "store", 10, key=b"", shard_images=5)
+    again = build_from_archives(source, tmp_path / "store", 10, key=b"", pool=PixelPool(shard_images=5))
     assert again.fingerprint == first.fingerprint
 
 
@@ -185,7 +188,7 @@ def test_a_damaged_archive_is_named_after_the_others_are_done(archives: Archives
     else:
         archives.files[0].write_bytes(whole[:-20] if damage == "cut" else b"<html>")
     calls = []
-    build = {"key": b"", "shard_images": 5, "progress": lambda done, total: calls.append((done, total))}
+    build = {"key": b"", "pool": PixelPool(shard_images=5), "progress": lambda done, total: calls.append((done, total))}
     with pytest.raises(
         DataError, match=r"images_001.tar.gz: (MD5 sum|damaged).*fetch it again.*what was decoded is kept"
     ):
@@ -213,12 +216,13 @@ def test_archives_are_discarded_once_their_shards_were_checked(archives: Archive
     seen: list[tuple[str, bool]] = []
 
     def discard(archive: RemoteFile) -> None:
-        part = archives.files.index(archives.folder / archive.name)
-        done = list((tmp_path / "store.partial" / "records").glob(f"{part:03d}-end.json"))
-        seen.append((archive.name, bool(done)))
+        prefix = shards_prefix(described(archives.folder / archive.name).md5 or "")
+        done = sorted((tmp_path / "store.partial" / "records").glob(f"*/{prefix}*.npy"))
+        seen.append((archive.name, sum(len(np.load(file)) for file in done) == 12))
         (archives.folder / archive.name).unlink()
 
-    build_from_archives(archives.source(files=ArchiveFiles(archives.fetch, discard)), path, 10, key=b"", shard_images=5)
+    source = archives.source(files=ArchiveFiles(archives.fetch, discard))
+    build_from_archives(source, path, 10, key=b"", pool=PixelPool(shard_images=5))
     assert sorted(seen) == [(file.name, True) for file in archives.files]
 
 
@@ -249,10 +253,12 @@ def test_a_crash_of_the_decoder_costs_one_image(
     (tmp_path / "site" / "sitecustomize.py").write_text(DECODER_THAT_CRASHES)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
     monkeypatch.syspath_prepend(tmp_path / "site")
-    store = archives.build(tmp_path / "store", unreadable_limit=0.1)
+    pool = PixelPool(shard_images=5)
+    store = archives.build(tmp_path / "store", unreadable_limit=0.1, pool=pool)
     crashed = "the decoder crashed (SIGSEGV)"
     assert [tuple(entry) for entry in store.quarantine] == [(NAMES[1], crashed), (NAMES[19], crashed)]
     assert len(store.images) == 34
+    assert pool.decoded == 36, "nothing was decoded twice"
 
 
 def test_a_process_that_falls_silent_is_ended(
@@ -268,7 +274,9 @@ def test_a_process_that_falls_silent_is_ended(
 
     def watch(self: from_archives._Builder, part: int, archive: RemoteFile, file: Path, suspects: set[str]) -> object:
         runs.append(set(suspects))
-        return None if suspects else run(self, part, archive, file, suspects)
+        return (
+            Reading([Member(NAMES[0], "no such content")], {}) if suspects else run(self, part, archive, file, suspects)
+        )
 
     monkeypatch.setattr(from_archives._Builder, "_run_process", watch)
     image = pictures()[NAMES[0]]
@@ -285,6 +293,7 @@ from pathlib import Path
 from data_prep.store.from_archives import ArchiveFiles, ArchiveSource, build_from_archives
 from data_prep.labels.table import read_labels
 from data_prep.fetch.remote_file import RemoteFile
+from data_prep.store.pool import PixelPool
 from hashlib import md5
 
 def main():
@@ -294,7 +303,7 @@ def main():
     access = ArchiveFiles(lambda archive: folder / archive.name)
     source = replace(ArchiveSource.of(read_labels(next(folder.glob("*.csv*"))), files, {}, access), complete=False)
     print("ready", flush=True)
-    build_from_archives(source, Path(sys.argv[2]), size, key=b"", workers=2, shard_images=shard)
+    build_from_archives(source, Path(sys.argv[2]), size, key=b"", workers=2, pool=PixelPool(shard_images=shard))
 
 if __name__ == "__main__":
     main()

@@ -213,7 +213,7 @@ def test_a_damaged_or_missing_shard_is_said_and_its_images_alone_are_decoded_aga
     assert pool.decoded == 4
     if (damage, suffix) != (Path.unlink, "json"):
         assert len(said) == 1
-        assert "shard 1 of the pool of pixels is left out" in said[0]
+        assert "shard 00001 of the pool of pixels is left out" in said[0]
     again = PixelPool(tmp_path / "pool", say=said.append)
     folder.images["00.png"] = (0, 1)
     folder.build(tmp_path / "second", again)

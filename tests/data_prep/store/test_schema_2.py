@@ -14,7 +14,7 @@ from data_prep.labels.table import LabelTable
 from data_prep.store import store as store_module
 from data_prep.store.checks import check_store
 from data_prep.store.store import Store, file_digest, json_digest
-from data_prep.store.writer import StoreWriter
+from tests.data_prep.store.written import write_store
 
 SIZE, N = 8, 10
 RNG = np.random.default_rng(0)
@@ -44,12 +44,8 @@ BINARY = replace(
 
 
 def write(path: Path, table: LabelTable = CLASSES, pixels: np.ndarray = COLOUR, shard: int = 4) -> Store:
-    writer = StoreWriter(path, SIZE, {"shard": shard}, 3 if pixels.ndim == 4 else 1)
-    for start in range(len(writer.finished) * shard, N, shard):
-        with writer.shard(shard) as opened:
-            for row in range(start, min(start + shard, N)):
-                opened.append(str(table.images[row]), pixels[row], f"pixels {pixels[row].sum()}", f"file {row}")
-    return writer.finish(table, {"population": "here", "items": N, "patients_in_files": {"images": 0, "joined": 0}})
+    facts = {"population": "here", "items": N, "patients_in_files": {"images": 0, "joined": 0}}
+    return write_store(path, table, pixels, facts, shard)
 
 
 def rewrite(path: Path, change: Callable[[dict[str, Any]], None], table: str | None = None) -> None:
@@ -172,18 +168,6 @@ def test_a_changed_file_is_named_with_the_remedy(tmp_path: Path, name: str) -> N
     (path / name).write_bytes(content)
     with pytest.raises(DataError, match=rf"{name} is (damaged|not what was written).*delete the folder and run again"):
         Store.open(path)
-
-
-def test_a_stopped_writer_goes_on_after_its_last_finished_shard(tmp_path: Path) -> None:
-    whole = write(tmp_path / "whole")
-    writer = StoreWriter(tmp_path / "store", SIZE, {"shard": 4}, 3)
-    with writer.shard(4) as shard:
-        for row in range(4):
-            shard.append(str(NAMES[row]), COLOUR[row], f"pixels {COLOUR[row].sum()}", f"file {row}")
-    del writer
-    write(tmp_path / "store")
-    for file in whole.path.iterdir():
-        assert file.read_bytes() == (tmp_path / "store" / file.name).read_bytes()
 
 
 def test_the_rules_of_classes_are_broken_by_what_they_are_there_for(tmp_path: Path) -> None:

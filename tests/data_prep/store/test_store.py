@@ -17,8 +17,10 @@ from hypothesis import strategies as st
 from data_prep.errors import DataError
 from data_prep.labels.table import LabelTable
 from data_prep.store import store as store_module
+from data_prep.store.shards import ShardWriter
 from data_prep.store.store import Pixels, Store, file_digest
 from data_prep.store.writer import StoreWriter
+from tests.data_prep.store.written import write_shard, write_store
 
 SIZE = 8
 N = 10
@@ -36,17 +38,8 @@ TABLE = LabelTable(
 )
 
 
-def write_shard(writer: StoreWriter, rows: range, table: LabelTable = TABLE, pixels: np.ndarray = PIXELS) -> None:
-    with writer.shard(len(rows)) as shard:
-        for row in rows:
-            shard.append(str(table.images[row]), pixels[row], f"pixels {pixels[row].sum()}", f"file {row}")
-
-
 def write(path: Path, table: LabelTable = TABLE, pixels: np.ndarray = PIXELS, shard: int = 4) -> Store:
-    writer = StoreWriter(path, SIZE, {"shard": shard})
-    for start in range(0, N, shard):
-        write_shard(writer, range(start, min(start + shard, N)), table, pixels)
-    return writer.finish(table, {"population": "here"})
+    return write_store(path, table, pixels, {"population": "here"}, shard)
 
 
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=4), st.data())
@@ -203,43 +196,22 @@ def test_a_store_of_another_schema_and_a_folder_that_is_none_are_refused(tmp_pat
         Store.open(tmp_path)
 
 
-def test_a_stopped_writer_goes_on_after_its_last_finished_shard(tmp_path: Path) -> None:
-    whole = write(tmp_path / "whole")
-    writer = StoreWriter(tmp_path / "store", SIZE, {"shard": 4})
-    write_shard(writer, range(4))
-
-    def stop_in_the_middle() -> None:
-        with writer.shard(4) as shard:
-            shard.append("half a shard", PIXELS[4], "", "")
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        stop_in_the_middle()
-    assert not (tmp_path / "store").exists()
-    again = StoreWriter(tmp_path / "store", SIZE, {"shard": 4})
-    assert [record.images for record in again.finished] == [TABLE.images[:4].tolist()]
-    write_shard(again, range(4, 8))
-    write_shard(again, range(8, 10))
-    again.finish(TABLE, {"population": "here"})
-    for file in whole.path.iterdir():
-        assert file.read_bytes() == (tmp_path / "store" / file.name).read_bytes()
-
-
-def test_finished_shards_of_another_recipe_or_of_other_content_are_not_taken_up(tmp_path: Path) -> None:
-    writer = StoreWriter(tmp_path / "store", SIZE, {"shard": 4})
-    write_shard(writer, range(4))
-    write_shard(writer, range(4, 8))
-    (writer.partial / "pixels-00001.npy").write_bytes(b"damaged")
-    assert len(StoreWriter(tmp_path / "store", SIZE, {"shard": 4}).finished) == 1
-    assert StoreWriter(tmp_path / "store", SIZE, {"shard": 5}).finished == []
+def test_what_a_writer_of_another_recipe_left_is_removed(tmp_path: Path) -> None:
+    left = StoreWriter(tmp_path / "store", SIZE, {"shard": 4}).partial / "left"
+    left.write_text("")
+    StoreWriter(tmp_path / "store", SIZE, {"shard": 4})
+    assert left.exists()
+    StoreWriter(tmp_path / "store", SIZE, {"shard": 5})
+    assert not left.exists()
 
 
 def test_a_shard_whose_images_were_all_quarantined_has_no_file(tmp_path: Path) -> None:
     writer = StoreWriter(tmp_path / "store", SIZE, {})
-    with writer.shard(1) as shard:
+    with ShardWriter(writer.partial / "pixels-00000.npy", 1, (SIZE, SIZE)) as shard:
         shard.quarantine("bad.png", "empty file")
-    write_shard(writer, range(N))
-    store = writer.finish(TABLE, {"population": "here"})
+        bad = shard.finish()
+    good = write_shard(writer.partial / "pixels-00001.npy", TABLE, PIXELS, range(N))
+    store = writer.finish(TABLE, {"population": "here"}, [bad, good])
     assert store.quarantine == (("bad.png", "empty file"),)
     assert len(store.pixels) == N
 
@@ -257,7 +229,6 @@ def test_a_disk_that_refuses_is_a_data_error_with_path_and_remedy(
 ) -> None:
     path = tmp_path / "store"
     writer = StoreWriter(path, SIZE, {"shard": 4})
-    write_shard(writer, range(4))
 
     def refuse(_: int) -> None:
         raise OSError(code, os.strerror(code))
@@ -265,10 +236,9 @@ def test_a_disk_that_refuses_is_a_data_error_with_path_and_remedy(
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", refuse)
         with pytest.raises(DataError, match=rf"{path}.*cannot be written.*{remedy}"):
-            write_shard(writer, range(4, 8))
+            write_shard(writer.partial / "pixels-00000.npy", TABLE, PIXELS, range(4))
     assert not path.exists()
     assert not list(tmp_path.rglob("*.tmp"))
-    assert len(StoreWriter(path, SIZE, {"shard": 4}).finished) == 1
 
 
 def test_a_place_that_cannot_hold_a_folder_is_a_data_error(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from data_prep.errors import DataError
+from data_prep.store.pool import PixelPool
 from data_prep.store.store import Store
 from tasks.data.archives import ArchiveSettings, prepare_archive_store
 from tasks.data.label_settings import LabelSettings
@@ -42,8 +43,9 @@ def write_manifest(path: Path, data: Path, url: str = "") -> Path:
 def prepare(
     settings: ArchiveSettings, labels: Path | None = None, size: int = 8, allow_missing: bool = False
 ) -> tuple[Store, bool]:
+    pool = PixelPool(home().pixels)
     return prepare_archive_store(
-        settings, LabelSettings(table=labels), size, 0.05, chest=False, allow_missing=allow_missing
+        settings, LabelSettings(table=labels), size, 0.05, pool, chest=False, allow_missing=allow_missing
     )
 
 
@@ -80,6 +82,12 @@ def test_archives_are_downloaded_decoded_and_let_go(data: Path, tmp_path: Path) 
         again, reused = prepare(ArchiveSettings(manifest=manifest, discard=True), allow_missing=True)
         assert reused
         assert len(one.ranges) == asked == 3
+        edited = tmp_path / "edited.csv"
+        edited.write_text((data / "table.csv").read_text().replace("Hernia", "Nodule"))
+        other, reused = prepare(ArchiveSettings(manifest=manifest, discard=True), edited, allow_missing=True)
+        assert not reused
+        assert "Nodule" in other.labels
+        assert len(one.ranges) == asked, "another table decodes nothing, so that nothing is downloaded"
     shutil.rmtree(fetched.path)
     at_hand, _ = prepare(ArchiveSettings(folder=data, manifest=manifest), allow_missing=True)
     assert at_hand.path == fetched.path

@@ -13,7 +13,6 @@ from data_prep.errors import DataError
 from data_prep.labels.splits import SplitSettings
 from data_prep.labels.table import LabelTable
 from data_prep.store.store import Pixels, Store
-from data_prep.store.writer import StoreWriter
 from models.errors import SettingError
 from models.evaluation.leakage import hashed_patients
 from tasks.arms import mlflow_runs
@@ -24,6 +23,7 @@ from tasks.images.gate import GateSettings
 from tasks.images.model_registry import CHALLENGER, CHAMPION, MODEL_FACTS, find_version, register_model
 from tasks.images.promotion import Candidate, EvaluationRecord, evaluate_models, score_champion
 from tasks.images.spec import ANEW
+from tests.data_prep.store.written import write_store
 
 pytestmark = pytest.mark.slow
 
@@ -36,12 +36,8 @@ AUTOMATIC, MANUAL = GateSettings(), GateSettings(approve="manual")
 def ref(tmp_path: Path) -> StoreRef:
     """A store of 300 images of 150 patients; the first pixel of an image is its row."""
     images = np.array([f"{row:03}.png" for row in range(N)])
-    writer = StoreWriter(tmp_path / "store", SIZE, {})
-    with writer.shard(N) as shard:
-        for row, image in enumerate(images.tolist()):
-            pixels = np.full((SIZE, SIZE), row % 256, np.uint8)
-            pixels[0, 0] = row // 256
-            shard.append(image, pixels, f"pixels of {image}", "")
+    pixels = np.repeat((np.arange(N) % 256).astype(np.uint8), SIZE * SIZE).reshape(N, SIZE, SIZE)
+    pixels[:, 0, 0] = np.arange(N) // 256
     table = LabelTable(
         images=images,
         patients=np.array([f"key{row // 2}" for row in range(N)]),
@@ -51,7 +47,7 @@ def ref(tmp_path: Path) -> StoreRef:
         layout="columns",
         sha256="0" * 64,
     )
-    store = writer.finish(table, {"population": "here"})
+    store = write_store(tmp_path / "store", table, pixels, {"population": "here"})
     return StoreRef(name="made up", path=store.path, fingerprint=store.fingerprint, reused=False)
 
 
