@@ -42,7 +42,7 @@ from PIL import Image
 from data_prep.decoding.raster import decode
 from data_prep.fetch.remote_file import RemoteFile
 from data_prep.labels.table import read_labels
-from data_prep.sources.archives import ReadProgress, open_archive, select_images
+from data_prep.sources.archives import ImageSelection, ReadProgress, open_archive
 from data_prep.store.decode_items import decode_item, start_worker
 from data_prep.store.from_archives import ArchiveFiles, ArchiveSource, build_from_archives
 from data_prep.store.shards import ShardWriter
@@ -138,7 +138,7 @@ def _ingest(size: int) -> None:
     with tempfile.TemporaryDirectory() as folder, open_archive(_archive, ReadProgress()) as members:
         names = {Path(f"{index:08d}_000.png").name for index in range(len(_files))}
         with ShardWriter(Path(folder) / "pixels.npy", len(_files), size) as shard:
-            for image, data, _ in select_images(members, names):
+            for image, data, _ in ImageSelection(names).select(members):
                 item = decode_item(image, data or b"", size, isolate=False)
                 if item.pixels is not None:
                     shard.append(image, item.pixels, item.pixels_sha256, item.source_sha256)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.fuzzing.case import Case, Format, Random, chance, pick
-from data_prep.sources.archives import ReadProgress, open_archive, select_images
+from data_prep.sources.archives import ImageSelection, ReadProgress, open_archive
 
 BLOCK = 512
 EXTENSIONS = (b"x", b"g", b"L", b"K")
@@ -335,7 +335,7 @@ def read(case: Case) -> dict[str, bytes]:
         path = Path(folder, "images.tar.gz")
         path.write_bytes(case.data)
         with open_archive(path, ReadProgress(), md5=True) as members:
-            items = list(select_images(members, frozenset(case.asked)))
+            items = list(ImageSelection(case.asked).select(members))
     for item in items:
         if item.data is None and not (item.reason.isprintable() and item.image.isprintable()):
             raise ValueError(f"{item.image!r}: {item.reason!r} cannot be printed")

@@ -11,7 +11,6 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, partial
 from io import FileIO
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -117,38 +116,45 @@ def _open(path: Path) -> FileIO:
         raise DataError(f"{path}: the archive cannot be read ({error.strerror})") from error
 
 
-def select_images(members: Iterable[Member[Content]], images: Collection[str]) -> Iterator[ArchiveItem[Content]]:
-    """Select the images that the label table names, and give a reason for every other member except folders.
+class ImageSelection:
+    """Selects the images that a label table names; one thread at a time may use it."""
 
-    A member matches one of the names `images` if the path of one ends with the path of the other; see
-    `data_prep.sources.matching`.
+    def __init__(self, images: Collection[str]) -> None:
+        """Prepare for the names `images` of the table's rows."""
+        self._rows = sorted(images)
+        self._index = NameIndex(self._rows)
+        self._found: dict[str, list[int]] = {}
 
-    Yields:
-        Every member that is not a folder. An image is selected once; a repetition is skipped with a reason.
-    """
-    rows = sorted(images)
-    row_of = cache(partial(_rows_of, NameIndex(rows)))
-    seen: set[int] = set()
-    for number, (path, data, reason) in enumerate(members, start=1):
-        if data is None and not reason:
-            continue
-        found = [] if reason else row_of(path)
-        reason = reason or _reason_against(path, found, seen, rows)
-        if reason:
-            yield ArchiveItem(printable(path) if is_harmless(path) else f"member {number}", None, reason)
-        else:
-            seen.update(found)
-            yield ArchiveItem(rows[found[0]], data)
+    def select(self, members: Iterable[Member[Content]]) -> Iterator[ArchiveItem[Content]]:
+        """Select the images of an archive, and give a reason for every other member except folders.
 
+        A member matches a row if the path of one ends with the path of the other; see `data_prep.sources.matching`.
 
-def _rows_of(index: NameIndex, path: str) -> list[int]:
-    """Return the rows that a member may be meant by, best those that have its suffix.
+        Yields:
+            Every member that is not a folder. An image is selected once; a repetition is skipped with a reason.
+        """
+        seen: set[int] = set()
+        for number, (path, data, reason) in enumerate(members, start=1):
+            if data is None and not reason:
+                continue
+            found = [] if reason else self._rows_of(path)
+            reason = reason or _reason_against(path, found, seen, self._rows)
+            if reason:
+                yield ArchiveItem(printable(path) if is_harmless(path) else f"member {number}", None, reason)
+            else:
+                seen.update(found)
+                yield ArchiveItem(self._rows[found[0]], data)
 
-    A row with another suffix does not count: the member that has it may come later.
-    """
-    name = parse_name(path)
-    same_suffix = index.meant(index.fitting(name, SAME_SUFFIX), path)
-    return same_suffix or index.meant(index.fitting(name, ONE_SUFFIX), path)
+    def _rows_of(self, path: str) -> list[int]:
+        """Return the rows that a member may be meant by, best those that have its suffix.
+
+        A row with another suffix does not count: the member that has it may come later.
+        """
+        if path not in self._found:
+            name, index = parse_name(path), self._index
+            same_suffix = index.meant(index.fitting(name, SAME_SUFFIX), path)
+            self._found[path] = same_suffix or index.meant(index.fitting(name, ONE_SUFFIX), path)
+        return self._found[path]
 
 
 def _reason_against(path: str, found: list[int], seen: Collection[int], rows: list[str]) -> str:

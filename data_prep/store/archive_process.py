@@ -13,7 +13,7 @@ import filelock
 
 from data_prep.errors import DataError
 from data_prep.fetch.remote_file import RemoteFile
-from data_prep.sources.archives import Member, ReadProgress, open_archive, select_images
+from data_prep.sources.archives import ImageSelection, Member, ReadProgress, open_archive
 from data_prep.store.archive_index import Index, archive_lock
 from data_prep.store.build import add_item
 from data_prep.store.decode_items import decode_item, start_worker
@@ -124,7 +124,7 @@ class _Reader:
 
     def _unknown(self, members: Iterable[Member[bytes]], known: set[str]) -> Iterator[tuple[str, _File]]:
         """Yield the images with a row whose content is not `known`, each content once."""
-        for image, data, _ in select_images(self._indexed(members), self._job.images):
+        for image, data, _ in ImageSelection(self._job.images).select(self._indexed(members)):
             self._connection.send(("at", (image, self.state.position)))
             if data is not None and data.digest not in known:
                 known.add(data.digest)

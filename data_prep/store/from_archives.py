@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 from data_prep.errors import DataError
@@ -19,7 +20,7 @@ from data_prep.fetch.remote_file import RemoteFile
 from data_prep.labels.patients import opaque_name
 from data_prep.labels.safe_names import is_harmless, row_name
 from data_prep.labels.table import LabelTable
-from data_prep.sources.archives import NO_ROW, select_images
+from data_prep.sources.archives import NO_ROW, ImageSelection
 from data_prep.sources.left_out import MAX_NAMED, LeftOut
 from data_prep.sources.source import LabelledSource, content_hash, population_of
 from data_prep.store.archive_index import read_index, shards_prefix, write_index
@@ -186,6 +187,11 @@ class _Builder:
     contents: dict[int, _Contents] = field(default_factory=dict)
     decoded: int = 0
 
+    @cached_property
+    def selection(self) -> ImageSelection:
+        """The rows of the label table, which are looked up in each archive."""
+        return ImageSelection(self.job.images)
+
     def run(self, workers: int) -> list[_Contents]:
         """Process all archives; a DataError about one of them is raised after the others are done."""
         errors: list[DataError] = []
@@ -220,15 +226,14 @@ class _Builder:
         """Find the images of an archive in the pool; return whether they are all there."""
         is_folder = [member.data is None and not member.reason for member in reading.members]
         contents = _Contents(len(is_folder), sum(is_folder))
-        for image, digest, reason in select_images(reading.members, self.job.images):
-            if digest is None:
-                contents.others.append((image, reason))
-                continue
-            with self.lock:
-                known = self.pool.find(digest) or reading.unread.get(digest)
-            if known is None:
-                return False
-            contents.images.append((self._name(image, known), known))
+        with self.lock:
+            for image, digest, reason in self.selection.select(reading.members):
+                if digest is None:
+                    contents.others.append((image, reason))
+                elif known := self.pool.find(digest) or reading.unread.get(digest):
+                    contents.images.append((self._name(image, known), known))
+                else:
+                    return False
         self.contents[part] = contents
         return True
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from data_prep.errors import DataError
 from data_prep.sources import archives
-from data_prep.sources.archives import NO_ROW, ArchiveItem, Member, ReadProgress, open_archive, select_images
+from data_prep.sources.archives import NO_ROW, ArchiveItem, ImageSelection, Member, ReadProgress, open_archive
 from tests.data_prep.hostile_tar import BOMB, gzipped, hostile_members, member, tar_header, write_tar
 
 NAMES = [f"0000000{patient}_000.png" for patient in range(1, 9)]
@@ -54,7 +54,7 @@ def test_of_a_hostile_archive_every_member_is_accounted_for(tmp_path: Path) -> N
     assert 100 * path.stat().st_size < BOMB
     read_progress = ReadProgress()
     with open_archive(path, read_progress) as members:
-        picked = list(select_images(members, frozenset(NAMES)))
+        picked = list(ImageSelection(NAMES).select(members))
     good = [found for found in picked if found.data is not None]
     assert good == [
         ArchiveItem(NAMES[0], b"picture"), ArchiveItem(NAMES[1], b"picture"), ArchiveItem(NAMES[2], b"no picture"),
@@ -162,7 +162,7 @@ def test_several_gzip_members_are_one_archive(tmp_path: Path) -> None:
 def test_members_match_rows_as_files_do(rows: list[str], form: str, folder: str) -> None:
     paths = [unicodedata.normalize(form, folder + row.replace(".PNG", ".png")) for row in rows]
     paths = [path if "." in path[-4:] else path + ".dcm" for path in paths]
-    picked = select_images(iter([Member(path, path.encode()) for path in paths]), rows)
+    picked = ImageSelection(rows).select([Member(path, path.encode()) for path in paths])
     assert [(found.image, found.data) for found in picked] == [
         (row, path.encode()) for row, path in zip(rows, paths, strict=True)
     ]
@@ -170,7 +170,7 @@ def test_members_match_rows_as_files_do(rows: list[str], form: str, folder: str)
 
 def test_a_member_that_may_be_two_rows_is_left_out_and_dicom_files_are_not_named() -> None:
     members = [Member("x.png", b"1"), Member("Doe^Jane.dcm", b"2"), Member("notes of Doe.txt", b"3"), Member("y", None)]
-    picked = list(select_images(iter([*members, Member("w.png", b"4")]), ["a/x.png", "b/x.png", "w.jpg"]))
+    picked = list(ImageSelection(["a/x.png", "b/x.png", "w.jpg"]).select([*members, Member("w.png", b"4")]))
     assert picked == [
         ArchiveItem("x.png", None, "several rows in the label table may mean it"),
         ArchiveItem("member 2", None, NO_ROW),
