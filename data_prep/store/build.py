@@ -5,8 +5,9 @@ of patients, the table and the manifest. What differs between sources is how the
 `data_prep.store.from_source` and `data_prep.store.from_archives`.
 """
 
+import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,8 @@ def check_unreadable(unreadable: Sequence[tuple[str, str]], limit: float, total:
 
 def _reuse(path: Path, recipe: Recipe, unreadable_limit: float) -> Store:
     tidy(path)
+    with suppress(OSError):  # of another user, or on a disk that cannot be written
+        os.utime(path)  # the time of its last use
     store = Store.open(path)
     if store.manifest["recipe"] != recipe.content:
         raise DataError(f"{path}: holds a store of other data or settings; choose another folder, or delete it")

@@ -26,7 +26,7 @@ class CleanSettings(Settings):
     keep: int = Field(
         7, ge=1, le=100_000, description="newest nights of each series, stores of each source and runs of each flow"
     )
-    older_than: float = Field(14, ge=0, le=100_000, description="days since the last change or end")
+    older_than: float = Field(14, ge=0, le=100_000, description="days since the last change, use or end")
     dry_run: bool = Field(False, description="say what would be removed, and remove nothing")
 
     @property

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import signal
 import struct
 import subprocess
@@ -86,9 +87,11 @@ def test_the_store_is_the_same_byte_for_byte_whatever_the_workers(
 def test_a_second_build_decodes_nothing(source: FolderSource, tmp_path: Path, decoded: list[bytes]) -> None:
     first = build_store(source, tmp_path / "store", 10, key=b"")
     assert len(decoded) == 20
+    os.utime(first.path, (0, 0))
     second = build_store(source, tmp_path / "store", 10, key=b"")
     assert len(decoded) == 20
     assert second.fingerprint == first.fingerprint
+    assert first.path.stat().st_mtime > 0, "it has the time of its last use"
 
 
 def test_two_builders_of_one_path_decode_once(source: FolderSource, tmp_path: Path, decoded: list[bytes]) -> None:
