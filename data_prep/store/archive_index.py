@@ -1,7 +1,7 @@
-"""Index of an archive in a pool of pixels: what it holds, so that with another table it need not be read again.
+"""Index of an archive: what it holds, so that it need not be read again when the pool has its images.
 
-An index names the members of the archive. So there is one only of archives of public images, all PNG or JPEG files:
-a member of another may be named after a patient.
+An index names the members of the archive, which may be named after patients. So that of private images is not kept
+longer than their store is unfinished; and there is none of an archive that holds other files than PNG and JPEG.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ def shards_prefix(identity: str) -> str:
 
 
 def read_index(folder: Path, prefix: str) -> Index | None:
-    """Return the index of an archive in a folder of a pool; None if there is none, or it is damaged."""
+    """Return the index of an archive in a folder; None if there is none, or it is damaged."""
     found = read_json_or_none(folder / f"{prefix}{_ENDING}")
     is_whole = isinstance(found, dict) and found.get("sha256") == json_digest(found.get("members"))
     return [Member(*member) for member in found["members"]] if is_whole else None

@@ -142,7 +142,9 @@ def build_from_archives(
                 secret=recipe.secret,
                 chest=source.chest,
             )
-            builder = _Builder(source, decoded, job, progress)
+            # the names of private files end with the build
+            indexes = decoded.folder if source.public else writer.partial / RECORDS
+            builder = _Builder(source, decoded, job, indexes, progress)
             contents = builder.run(workers)
             _drop_repeated(source.archives, contents)
             images = [image for each in contents for image in each.images]
@@ -173,6 +175,7 @@ class _Builder:
     """Fetches, decodes and discards archives, several at a time, each in a thread that waits for its process.
 
     Attributes:
+        indexes: folder of the indexes of archives.
         contents: of the archives that are done, by their numbers.
         decoded: number of images that were decoded, those that could not be read included.
     """
@@ -180,6 +183,7 @@ class _Builder:
     source: ArchiveSource
     pool: DecodedFiles
     job: ArchiveJob
+    indexes: Path
     progress: Progress
     stopped: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -219,7 +223,7 @@ class _Builder:
 
     def _is_known(self, part: int) -> bool:
         """Look into the pool for all that the table names of an archive."""
-        index = read_index(self.job.folder, self._prefix(part))
+        index = read_index(self.indexes, self._prefix(part))
         return index is not None and self._take(part, Reading(index, {}))
 
     def _take(self, part: int, reading: Reading) -> bool:
@@ -251,8 +255,7 @@ class _Builder:
                 self.decoded += self.pool.update() + len(reading.unread)
             if not self._take(part, reading):
                 raise DataError(f"{archive.name}: its shards are not what was written; run again")
-            if self.source.public:
-                write_index(self.job.folder, self._prefix(part), reading.members)
+            write_index(self.indexes, self._prefix(part), reading.members)
         self._report(part, archive.bytes or 0)
         files.discard(archive)
 

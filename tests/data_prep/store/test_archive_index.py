@@ -221,15 +221,18 @@ def test_pixels_that_no_store_uses_go_with_the_index_of_their_archive(hospital: 
     assert (hospital.pool.decoded, again.fingerprint) == (36, first.fingerprint)
 
 
-def test_a_damaged_archive_leaves_no_index_of_it(hospital: Hospital, tmp_path: Path) -> None:
-    source = hospital.source(TABLE)
-    whole = hospital.files["images_001.tar.gz"].read_bytes()
-    hospital.files["images_001.tar.gz"].write_bytes(whole[:-20])
+@pytest.mark.parametrize("public", [True, False], ids=["public", "private"])
+def test_a_build_that_failed_goes_on_with_the_archives_that_are_not_done(tmp_path: Path, public: bool) -> None:
+    hospital = Hospital(tmp_path / "hospital", public)
+    source, file = hospital.source(TABLE), hospital.files["images_001.tar.gz"]
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-20])
     pool = PixelPool(tmp_path / "pool", shard_images=5)
     with pytest.raises(DataError, match="damaged"):
         build_from_archives(source, tmp_path / "store", SIZE, key=SECRET, pool=pool)
-    assert len(list(tmp_path.glob("pool/*/*-index.json"))) == 2
-    hospital.files["images_001.tar.gz"].write_bytes(whole)
+    file.write_bytes(whole)
     hospital.fetched = set()
     build_from_archives(source, tmp_path / "store", SIZE, key=SECRET, pool=pool)
     assert hospital.fetched == {"images_001.tar.gz"}
+    assert not list(tmp_path.glob("store*/**/*-index.json"))
+    assert len(list(tmp_path.glob("pool/*/*-index.json"))) == (3 if public else 0)
