@@ -16,7 +16,7 @@ import yaml
 from prefect.logging.handlers import APILogWorker
 from pydicom.dataset import Dataset
 
-from data_prep.store.shards import ShardWriter
+from data_prep.store import shards
 from data_prep.store.store import Store
 from flows.cli import BAD_INPUT, INTERRUPTED, OK, exit_code
 from tests.data_prep.dicom_files import dicom_bytes, dicom_dataset
@@ -227,7 +227,7 @@ def test_a_disk_that_fills_while_images_are_decoded(says: Says, data: Path, monk
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), f"{WORD}^Jane.dcm")
 
-    monkeypatch.setattr(ShardWriter, "finish", full)
+    monkeypatch.setattr(shards, "sync", full)
     assert "No space left" in says("train")
 
 
