@@ -54,6 +54,7 @@ MOST_MISSES = 5  # on a fast disk a write may always be over before it is seen
 BESIDE_ARMS = 5  # to start and to report takes about as long as so many arms
 MEASURED = re.compile(r"seconds|per_second|timestamps_ms|memory|^mlflow_run_id$|^reused$|^unsent$")  # all else is equal
 WITH_IDS = re.compile(r"m-[0-9a-f]{32}|[0-9a-f]{32}|(?<=stores/)[0-9a-f]{16}")  # of models, runs, stores
+LEASE = re.compile("leases/[0-9a-f]{16}$")
 
 
 @dataclass(frozen=True)
@@ -195,11 +196,15 @@ class Trial:
         }
 
     def _files(self) -> list[str]:
-        """The files in the home and the results, less models that MLflow lists no more."""
+        """The files in the home and the results, less what the next command clears away.
+
+        That is models that MLflow lists no more, and the lease of a process that was killed when its study was over.
+        """
         experiment = self.runs("study")[0].info.experiment_id
         known = {model.model_id for model in self.client().search_logged_models([experiment])}
         paths = [path.relative_to(self.folder) for part in ("home", "out") for path in (self.folder / part).rglob("*")]
         kept = [path for path in paths if "models" not in path.parts or known & set(path.parts)]
+        kept = [path for path in kept if not LEASE.search(str(path))]
         return sorted(WITH_IDS.sub("*", str(path)) for path in kept)
 
 
