@@ -20,9 +20,14 @@ Index = Sequence[Member[str]]
 _ENDING, _LOCK, _KEY_DIGITS = "index.json", "lock", 16
 
 
-def shards_prefix(identity: str) -> str:
-    """Return what the names of an archive's files in a pool begin with; `identity` tells the archive from others."""
-    return hashlib.sha256(identity.encode()).hexdigest()[:_KEY_DIGITS] + "-"
+def shards_prefix(name: str, mark: str) -> str:
+    """Return what the names of an archive's files in a pool begin with.
+
+    Args:
+        name: of the archive: two of one size may be of one time.
+        mark: see `ArchiveSource`.
+    """
+    return hashlib.sha256(json.dumps([name, mark]).encode()).hexdigest()[:_KEY_DIGITS] + "-"
 
 
 def read_index(folder: Path, prefix: str) -> Index | None:

@@ -260,7 +260,7 @@ class _Builder:
         files.discard(archive)
 
     def _prefix(self, part: int) -> str:
-        return shards_prefix(self.source.marks[part])
+        return shards_prefix(self.source.archives[part].name, self.source.marks[part])
 
     def _decode(self, part: int, archive: RemoteFile, file: Path) -> Reading:
         """Run processes on the archive until one reaches its end; an image that crashed one is isolated in the next."""

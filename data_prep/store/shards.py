@@ -21,7 +21,7 @@ from data_prep.store.store import file_digest
 SHARD_IMAGES = 4096
 
 RECORDS = "records"
-"""The folder of an unfinished store that holds its pool, if it has one of its own."""
+"""The folder of an unfinished store for what its build alone needs: a pool of its own, indexes of private archives."""
 
 
 @dataclass

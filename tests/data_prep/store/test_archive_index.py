@@ -1,10 +1,14 @@
 """Archives share pixels through the pool: what another table names is decoded once, and read again only if it must."""
 
+import io
+import os
 import random
 import shutil
+import tarfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -16,7 +20,7 @@ from data_prep.store.from_archives import ArchiveFiles, ArchiveSource, build_fro
 from data_prep.store.from_source import build_store
 from data_prep.store.pool import PixelPool, remove_unused
 from data_prep.store.store import Store
-from tests.data_prep.conftest import NIH_HEADER
+from tests.data_prep.conftest import NIH_HEADER, write_nih_table
 from tests.data_prep.dicom_files import dicom_bytes, dicom_dataset
 from tests.data_prep.hostile_tar import member, write_tar
 from tests.data_prep.store.test_from_archives import NAMES, described, pictures
@@ -160,6 +164,31 @@ def test_the_pool_names_no_file_of_private_images_nor_of_an_archive_with_other_f
         hospital.build(tmp_path / f"second {public}", {**TABLE, NAMES[0]: 1}, pool)
         assert hospital.fetched == ({"images_001.tar.gz"} if public else set(hospital.files))
         assert hospital.pool.decoded == 0
+
+
+def test_archives_without_a_sum_that_have_one_size_and_time_are_told_apart(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 20, 20), dtype=np.uint8)
+    names, archives = [NAMES[0], NAMES[6]], list[RemoteFile]()
+    for name, each in zip(names, pixels, strict=True):
+        with tarfile.open(tmp_path / f"{name}.tar", "w") as archive:
+            content = cv2.imencode(".png", each)[1].tobytes()
+            info, _ = member(name, content)
+            archive.addfile(info, io.BytesIO(content))
+        os.utime(tmp_path / f"{name}.tar", (1e9, 1e9))
+        archives.append(RemoteFile(f"{name}.tar", "", None, None))
+    local = {each.name: tmp_path / each.name for each in archives}
+    assert len({path.stat().st_size for path in local.values()}) == 1
+    for labels in ("Mass", "Hernia"):
+        write_nih_table(tmp_path / "table.csv", names)
+        table = (tmp_path / "table.csv").read_text().replace("Mass", labels)
+        (tmp_path / "table.csv").write_text(table)
+        source = ArchiveSource.of(
+            read_labels(tmp_path / "table.csv"), tuple(archives), local, ArchiveFiles(lambda each: local[each.name])
+        )
+        pool = PixelPool(tmp_path / "pool")
+        store = build_from_archives(source, tmp_path / labels, 20, key=SECRET, pool=pool)
+        assert store.images.tolist() == names
+        assert (store.pixels[:] == pixels).all()
 
 
 def test_a_folder_of_the_same_images_and_the_archives_share_pixels(hospital: Hospital, tmp_path: Path) -> None:
