@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,10 @@ class FlowCommand(click.Command):
         with formatter.section("Settings for the YAML file, with their defaults"):
             formatter.write_dl(describe(self.settings()))
 
+    def compose(self, config: Path | None, flags: Mapping[str, Any]) -> BaseModel:
+        """Make the flow's settings from a YAML file and flags."""
+        return compose(self.settings(), config, {f"--{name.replace('_', '-')}": value for name, value in flags.items()})
+
     def run(self, config: Path | None, out: Path | None, force: bool, **flags: Any) -> None:
         """Start a Prefect server if needed, make the settings, and run the flow."""
         from tasks.runtime.home import home
@@ -65,11 +69,29 @@ class FlowCommand(click.Command):
         home().check_space()  # the server's database needs some
         with prefect_server(home().prefect) as url:
             check_mlflow(home().tracking_uri)  # the flow does too, but only once the server is up
-            model = self.settings()  # imports torch while the server starts
-            settings = compose(model, config, {f"--{name.replace('_', '-')}": value for name, value in flags.items()})
+            settings = self.compose(config, flags)  # imports torch while the server starts
             wait_until_up(url)
             flow: Callable[..., Any] = getattr(importlib.import_module(self.module), str(self.name))
             flow(settings, out=out, force=force)
+
+
+class PredictCommand(FlowCommand):
+    """The command for single files too: it needs MLflow only, and no Prefect server, which takes seconds to start."""
+
+    def __init__(self, name: str, summary: str, flags: tuple[str, ...]) -> None:
+        super().__init__(name, summary, flags)
+        self.params.insert(0, click.Argument(["files"], nargs=-1, metavar="[FILE|FOLDER]..."))
+
+    def run(self, config: Path | None, out: Path | None, force: bool, **flags: Any) -> None:
+        """Make the settings, and do what the flow does."""
+        from tasks.runtime.home import home
+        from tasks.runtime.progress import configure_logging
+        from tasks.runtime.servers import check_mlflow
+
+        configure_logging()
+        check_mlflow(home().tracking_uri)
+        flow = importlib.import_module(self.module).predict
+        flow.fn(self.compose(config, flags), out=out, force=force)
 
 
 @click.group()
@@ -108,6 +130,10 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "evaluate": (
         "Score the registered champion and challenger, and promote the challenger if the rule allows.",
         (*DATA_FLAGS, "--split", "--model", "--promote"),
+    ),
+    "predict": (
+        "Predict images with a registered model: files and folders of PNG, JPEG and DICOM, without labels.",
+        ("--model", "--page", "--chest-radiographs"),
     ),
     "nightly": (
         "Run a night: take in new images, look for drift, train a challenger, and promote it if the rule allows.",
@@ -162,7 +188,7 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
 """Name of the flow -> its summary and its flags."""
 
 for name, (summary, flags) in COMMANDS.items():
-    medmtl.add_command(FlowCommand(name, summary, flags))
+    medmtl.add_command({"predict": PredictCommand}.get(name, FlowCommand)(name, summary, flags))
 for command in (promote, rollback, clean, deploy):
     medmtl.add_command(command)
 

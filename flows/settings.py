@@ -164,7 +164,13 @@ OWN_FLAGS: dict[str, dict[str, Flag]] = {
             "data.source", "'cifar10', 'cifar100' or 'mnist'; or a folder or tar file with a folder for each class."
         ),
         "--from": Flag("data.folder", "Folder or tar file of a named set, in a form in which it is published.", PATH),
-    }
+    },
+    "predict": {
+        "--files": Flag("files", "Images, and folders that are searched for images.", multiple=True),
+        "--model": Flag("model", "The registered model, as NAME@ALIAS or NAME/VERSION [medmtl@champion]."),
+        "--page": Flag("page", "Write report.html too, with pictures.", bool),
+        "--chest-radiographs": Flag("chest_radiographs", FLAGS["--chest-radiographs"].help, bool),
+    },
 }
 """Flags that set something else in one command than in the others."""
 
@@ -220,7 +226,7 @@ def _put_noise(values: dict[str, Any], noise: dict[str, Any], is_study: bool) ->
             return  # the validation says what is wrong with it
     given = _noise(place.get("noise"), noise)
     listed = is_study and place.get("kind", "all") == "all"
-    place["noise"] = [{"kind": "none"}, *([] if given["kind"] == "none" else [given])] if listed else given
+    place["noise"] = [{"kind": "none"}, *([] if given.get("kind") == "none" else [given])] if listed else given
 
 
 def _noise(of_file: Any, of_flags: Mapping[str, Any]) -> dict[str, Any]:

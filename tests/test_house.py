@@ -43,7 +43,7 @@ ORDER: dict[str, tuple[frozenset[str], ...]] = {
         frozenset({"reporting"}),
         frozenset({"data", "engine"}),
         frozenset({"images", "text", "theory"}),
-        frozenset({"classes", "nightly", "operations"}),
+        frozenset({"classes", "nightly", "operations", "prediction"}),
     ),
 }
 """The rooms of each floor, the lowest first. A room imports from lower ones only; rooms in one set are side by side."""

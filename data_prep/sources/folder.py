@@ -4,12 +4,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_prep.decoding.radiograph import DICOM_HEAD_BYTES, holds_dicom
 from data_prep.errors import DataError
 from data_prep.labels.csv_table import read_header
 from data_prep.labels.safe_names import is_harmless, printable, row_name
 from data_prep.labels.table import TABLE_SUFFIXES, LabelTable, missing_columns, read_labels, table_layout
-from data_prep.regular_file import open_regular
+from data_prep.sources.image_files import is_image
 from data_prep.sources.image_names import IMAGE_SUFFIXES
 from data_prep.sources.left_out import MAX_NAMED, LeftOut
 from data_prep.sources.listing import Listing, list_files, require_readable
@@ -104,17 +103,7 @@ def _images_and_tables(listing: Listing) -> tuple[list[str], list[str]]:
     """Return the paths of the images and of the CSV files."""
     tables = [file for file in listing.files if file.lower().endswith(TABLE_SUFFIXES)]
     others = (file for file in listing.files if not file.lower().endswith(TABLE_SUFFIXES))
-    images = [f for f in others if f.lower().endswith(IMAGE_SUFFIXES) or _begins_as_dicom(listing.folder / f)]
-    return images, tables
-
-
-def _begins_as_dicom(file: Path) -> bool:
-    """Check a file's first bytes, as hospitals export files without a suffix, or named by a UID with dots."""
-    try:
-        with open_regular(file) as stream:
-            return holds_dicom(stream.read(DICOM_HEAD_BYTES))
-    except OSError:
-        return False
+    return [file for file in others if is_image(listing.folder, file)], tables
 
 
 def _find_label_table(folder: Path, tables: list[str], columns: Sequence[str]) -> Path:

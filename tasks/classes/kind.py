@@ -25,6 +25,7 @@ from tasks.data.ingest import StoreRef
 from tasks.data.open_split import open_split
 from tasks.engine.kind import Kind, Report, SaveEpoch, Scored
 from tasks.engine.plan import Plan
+from tasks.images.model_facts import ModelFacts
 from tasks.images.model_registry import log_model
 from tasks.records.arms import ArmRecord
 from tasks.records.data import CheckRecord, DataRecord, SplitRecord
@@ -110,7 +111,10 @@ class ClassKind(Kind[ClassArm, ClassInputs, ClassFitted]):
         (label,), names = inputs.store.labels, inputs.store.images[inputs.split.test]
         test = TaskTest(inputs.test.targets.numpy()[:, 0], names, (METRIC,))
         value, influence = task_score(test, predictions)
-        log_model(inputs.network, inputs.store.classes)
+        log_model(
+            inputs.network,
+            ModelFacts.of(inputs.network, inputs.store.manifest["recipe"], inputs.store.classes),
+        )
         mlflow_runs.set_tags({"medmtl.compilation": fitted.compilation, "medmtl.placement": fitted.placement})
         steps = steps_per_epoch(len(inputs.train), arm.training.batch_size)
         facts = {"training_seconds": sum(report.seconds for report in fitted.history)} | _learnt(inputs)

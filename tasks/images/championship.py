@@ -19,11 +19,11 @@ from data_prep.errors import DataError, did_you_mean
 from tasks.arms import mlflow_runs
 from tasks.arms.base import Source
 from tasks.arms.outages import outlasts_outages
+from tasks.images.model_facts import MODEL_FACTS
 from tasks.images.model_registry import (
     CHALLENGER,
     CHAMPION,
     DECISION_TAG,
-    MODEL_FACTS,
     REASON_TAG,
     find_version,
     registered_name,

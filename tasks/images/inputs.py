@@ -103,10 +103,10 @@ def start_from(network: MultiTaskNetwork, run_id: str) -> None:
         (name for name in expected if name not in weights or weights[name].shape != expected[name].shape), None
     )
     problem = None
-    if tuple(facts["labels"]) != network.labels:
-        problem = f"its labels are {', '.join(facts['labels'])}, and not {', '.join(network.labels)}"
-    elif facts["size"] != network.size:
-        problem = f"it takes images of {facts['size']} px, and not of {network.size} px"
+    if facts.labels != network.labels:
+        problem = f"its labels are {', '.join(facts.labels)}, and not {', '.join(network.labels)}"
+    elif facts.size != network.size:
+        problem = f"it takes images of {facts.size} px, and not of {network.size} px"
     elif first is not None or len(weights) > len(expected):
         problem = f"it is another network (first difference: {first or (set(weights) - set(expected)).pop()})"
     if problem:
@@ -115,7 +115,7 @@ def start_from(network: MultiTaskNetwork, run_id: str) -> None:
             "which that one was trained"
         )
     network.load_state_dict(weights)
-    network.trained_on = tuple(facts["trained_on"])
+    network.trained_on = facts.trained_on
 
 
 def start_weighting(arm: ImageArm, inputs: ImageInputs, source: MultiTaskNetwork | None, on_step: OnStep) -> None:

@@ -13,6 +13,7 @@ from data_prep.labels.splits import PARTS, SplitSettings
 from models.data.image_batches import steps_per_epoch
 from models.evaluation.auc import score
 from models.evaluation.leakage import check_disjoint
+from models.evaluation.operating_points import operating_points
 from models.evaluation.paired import Differences, Unit, auc_differences
 from models.networks.multitask import MultiTaskNetwork
 from models.training.cross_fit import NETWORKS
@@ -32,6 +33,7 @@ from tasks.engine.kind import Finished, Kind, Report, SaveEpoch, Scored
 from tasks.engine.plan import Plan
 from tasks.images.adjudication import score_adjudicated
 from tasks.images.inputs import ImageInputs, load_image_inputs, start_weighting
+from tasks.images.model_facts import ModelFacts
 from tasks.images.model_registry import log_model
 from tasks.images.plan import SOURCE
 from tasks.images.report import contents, draw_figures, study_answer, study_question
@@ -120,7 +122,8 @@ class ImageKind(Kind[ImageArm, ImageInputs, ImageFitted]):
         computing_seconds += time.perf_counter() - begun
         if arm.method == SOURCE:
             keep_network(arm, inputs.network.checkpoint())
-        log_model(inputs.network)
+        points = operating_points(inputs.val.targets.numpy(), predictions["val"], arm.labels)
+        log_model(inputs.network, ModelFacts.of(inputs.network, inputs.store.manifest["recipe"], points=points))
         mlflow_runs.log_artifact(str(arm.mask.path), "noise")
         mlflow_runs.set_tags({"medmtl.compilation": fitted.compilation, "medmtl.placement": fitted.placement})
         steps = steps_per_epoch(len(inputs.train), arm.training.batch_size)

@@ -1,4 +1,4 @@
-"""Models in MLflow and its model registry: exported programs from raw pixels to probabilities.
+"""Models in MLflow and its model registry.
 
 A logged model loads without this project installed.
 """
@@ -6,36 +6,34 @@ A logged model loads without this project installed.
 import json
 import warnings
 from collections.abc import Sequence
-from copy import deepcopy
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final
+from typing import Final
 
 import mlflow
-import numpy as np
-import torch
 from mlflow.entities import LoggedModel
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.tracking import MlflowClient
-from mlflow.types import Schema, TensorSpec
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from torch import Tensor
 
 from data_prep.errors import DataError
-from models.networks.multitask import MultiTaskNetwork, Probabilities
+from models.networks.multitask import MultiTaskNetwork
 from tasks.arms.mlflow_runs import log_dict
 from tasks.arms.outages import outlasts_outages
+from tasks.images import served_model
+from tasks.images.exported_program import export_network, load_program
+from tasks.images.model_facts import MODEL_FACTS, ModelFacts, read_facts
 from tasks.runtime.escaping import escape_key
-from tasks.runtime.part_errors import is_away
 from tasks.runtime.progress import LOGGER
 from tasks.runtime.readers_writer_lock import exclusive
 
 NAME = "model"
-MODEL_FACTS = "medmtl.json"
 CHAMPION: Final = "champion"  # an alias in the registry, see `tasks.images.promotion`
 CHALLENGER: Final = "challenger"  # another
 DECISION_TAG = "medmtl.decision"  # of a version: what the gate decided; without it, it was never evaluated
@@ -43,50 +41,40 @@ REASON_TAG = "medmtl.promotion"  # of a version: the reason, in a sentence
 
 
 @outlasts_outages
-def log_model(network: MultiTaskNetwork, classes: Sequence[str] = ()) -> None:
-    """Log a trained network as a model of the active MLflow run.
+def log_model(network: MultiTaskNetwork, facts: ModelFacts) -> None:
+    """Log a trained network as a model of the active MLflow run, and its facts as the artifact `MODEL_FACTS`.
 
-    The artifact `medmtl.json` holds the labels in the order of the outputs, the image size and the hashed training
-    patients. With classes, it also holds their names, which are then in the order of the outputs. Labels and classes
-    are in the model's metadata too, as JSON. The example that MLflow keeps with a model is of no patient.
+    The model takes pixels or files (`tasks.images.served_model`). Its labels, and classes if it has some, are in its
+    metadata too, as JSON. Nothing of an image is kept with it.
 
     Args:
         network: on any device.
-        classes: names of the classes of the network's only label, as many as it has outputs; () if each label is
-            present or absent.
+        facts: of the network.
     """
-    if len(classes) != (network.classes or 0):
-        raise ValueError(f"a network of {network.classes or 'no'} classes needs a name for each; got {len(classes)}")
-    size = network.size
-    signature = ModelSignature(
-        Schema([TensorSpec(np.dtype("uint8"), (-1, network.channels, size, size))]),
-        Schema([TensorSpec(np.dtype("float32"), (-1, network.classes or len(network.labels)))]),
-    )
     run_id = mlflow.active_run().info.run_id
-    names = {"labels": list(network.labels)} | ({"classes": list(classes)} if classes else {})
-    facts = {**names, "size": size, "trained_on": list(network.trained_on)}
     for incomplete in _models_of(run_id):  # left by a run that was killed while it logged its model
         MlflowClient().delete_logged_model(incomplete.model_id)
-    with exclusive(), warnings.catch_warnings():
+    with TemporaryDirectory() as folder, exclusive(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter and MLflow; they do not concern the user
-        mlflow.pytorch.log_model(
-            Probabilities(deepcopy(network).cpu()),  # the exporter runs the example, which is on the CPU
+        # no input example: MLflow would load the model to try it, while all other arms wait
+        mlflow.pyfunc.log_model(
             name=NAME,
-            signature=signature,
-            input_example=example_input(network.channels, size),
-            pip_requirements=[f"torch=={version('torch')}", f"mlflow=={version('mlflow')}", "numpy"],
-            metadata={name: json.dumps(values) for name, values in names.items()},
-            validate_serving_input=False,  # it would load the model again while all other arms wait
+            python_model=served_model.__file__,
+            artifacts={served_model.PROGRAM: str(export_network(network, Path(folder)))},
+            model_config=facts.model_dump(mode="json", include=set(served_model.USED_FACTS)),
+            signature=_signature(facts.outputs),
+            pip_requirements=[f"torch=={version('torch')}", f"mlflow=={version('mlflow')}", "numpy", "pandas"],
+            metadata={name: json.dumps(getattr(facts, name)) for name in ("labels", "classes") if getattr(facts, name)},
         )
-    log_dict(facts, MODEL_FACTS)
+    log_dict(facts.model_dump(mode="json"), MODEL_FACTS)
 
 
-def example_input(channels: int, size: int) -> np.ndarray:
-    """Return two images of all grey values in order, (2, channels, size, size) uint8.
-
-    Two, because a batch size of one would be exported as a constant.
-    """
-    return np.resize(np.arange(256, dtype=np.uint8), (2, channels, size, size))
+def _signature(outputs: Sequence[str]) -> ModelSignature:
+    """Name the outputs. With a schema of inputs MLflow would cast wrong ones, before the model could refuse them."""
+    vouch = ParamSpec(served_model.VOUCH, DataType.boolean, default=False)
+    return ModelSignature(
+        outputs=Schema([ColSpec(DataType.float, name) for name in outputs]), params=ParamSchema([vouch])
+    )
 
 
 def registered_name(name: str) -> str:
@@ -142,33 +130,28 @@ def find_version(name: str, alias: str) -> ModelVersion | None:
 
 
 def model_of(run_id: str) -> str:
-    """Return MLflow's id of the model that a finished run logged."""
-    (model_id,) = (model.model_id for model in _models_of(run_id))
-    return str(model_id)
+    """Return MLflow's id of the model that a finished run logged.
+
+    Raises:
+        DataError: MLflow has none.
+    """
+    models = _models_of(run_id)
+    if len(models) != 1:
+        raise DataError(f"MLflow has {len(models)} models of run {run_id}: train it again, or take another")
+    return str(models[0].model_id)
 
 
 @outlasts_outages
-def read_network(run_id: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def read_network(run_id: str) -> tuple[ModelFacts, dict[str, Tensor]]:
     """Read the network in the model that a finished run logged.
 
     Returns:
-        The facts that were logged with it (labels, size, trained_on), and its weights under the network's own names.
+        The facts that were logged with it, and its weights under the network's own names.
 
     Raises:
         DataError: MLflow does not have it.
     """
-    try:
-        facts = mlflow.artifacts.load_dict(f"runs:/{run_id}/{MODEL_FACTS}")
-        with TemporaryDirectory() as folder:
-            model = mlflow.artifacts.download_artifacts(f"models:/{model_of(run_id)}", dst_path=folder)
-            (program,) = (Path(model) / "data").glob("*.pt2")
-            weights = torch.export.load(program).state_dict
-    except (MlflowException, OSError, ValueError) as error:
-        if is_away(error):
-            raise
-        why = str(error).partition("\n")[0]
-        raise DataError(f"MLflow has no network of run {run_id} ({why}): start from another, or anew") from error
-    return facts, {name.removeprefix("network."): value for name, value in weights.items()}
+    return read_facts(run_id), load_program(f"models:/{model_of(run_id)}").weights
 
 
 def _models_of(run_id: str) -> list[LoggedModel]:

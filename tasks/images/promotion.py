@@ -4,15 +4,12 @@ Both models are scored on the validation patients, on whom neither was trained. 
 decision. It is scored afterwards: of a candidate, once it is promoted; of models that are registered, always.
 """
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-import mlflow
 import numpy as np
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from numpy.typing import NDArray
 from prefect import task
@@ -38,12 +35,13 @@ from tasks.images.championship import (
     no_such_model,
     numbered_version,
 )
+from tasks.images.exported_program import Program, load_program
 from tasks.images.gate import NO_CHALLENGER, Evidence, GateSettings, Predicted, Verdict, gather, judge
+from tasks.images.model_facts import read_facts
 from tasks.images.model_registry import (
     CHALLENGER,
     CHAMPION,
     DECISION_TAG,
-    MODEL_FACTS,
     REASON_TAG,
     find_version,
     model_of,
@@ -53,7 +51,6 @@ from tasks.images.model_registry import (
 from tasks.records.base import Record
 from tasks.records.scores import MeanRecord, ScoreRecord, score_records
 from tasks.runtime.notify import notify
-from tasks.runtime.part_errors import is_away
 from tasks.runtime.progress import LOGGER, progress
 
 _BATCH_SIZE = 256  # images
@@ -134,7 +131,7 @@ class _Model:
     trained_on: frozenset[str]
     known: NDArray[np.float32] | None = None
     """(n, k) predictions on the whole store, made before."""
-    _program: list[Any] = field(default_factory=list)
+    _program: list[Program] = field(default_factory=list)
 
     @property
     def title(self) -> str:
@@ -152,16 +149,9 @@ class _Model:
                 update(min(start + _BATCH_SIZE, len(rows)), len(rows))
         return predicted
 
-    @outlasts_outages
-    def _load(self) -> Any:
+    def _load(self) -> Program:
         if not self._program:
-            try:
-                with tempfile.TemporaryDirectory() as folder:
-                    self._program.append(mlflow.pyfunc.load_model(self.uri, dst_path=folder))
-            except (MlflowException, OSError) as error:
-                if is_away(error):
-                    raise
-                raise DataError(f"the {self.title} cannot be loaded ({error}): train or register it again") from error
+            self._program.append(load_program(self.uri))
         return self._program[0]
 
 
@@ -287,14 +277,8 @@ def _registered(name: str, role: Literal["champion", "challenger"], version: Mod
 
 
 def _model(role: Literal["champion", "challenger"], version: str | None, run_id: str, uri: str) -> _Model:
-    try:
-        facts = mlflow.artifacts.load_dict(f"runs:/{run_id}/{MODEL_FACTS}")
-    except (MlflowException, OSError) as error:
-        if is_away(error):
-            raise
-        which = f"version {version}" if version else f"of run {run_id}"
-        raise DataError(f"the {role} {which} cannot be loaded ({error}): train or register it again") from error
-    return _Model(role, version, run_id, uri, tuple(facts["labels"]), facts["size"], frozenset(facts["trained_on"]))
+    facts = read_facts(run_id)
+    return _Model(role, version, run_id, uri, facts.labels, facts.size, frozenset(facts.trained_on))
 
 
 def _check_fits(model: _Model, store: Store, split: Split | None = None) -> None:

@@ -23,7 +23,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     that no longer run are removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _replacing(path) as unfinished, unfinished.open("wb") as file:
+    with replacing(path) as unfinished, unfinished.open("wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
@@ -31,13 +31,16 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 def link_atomically(link: Path, target: str) -> None:
     """Make or change a symbolic link, to a name relative to its folder, so that there is always the old or the new."""
-    with _replacing(link) as unfinished:
+    with replacing(link) as unfinished:
         unfinished.symlink_to(target)
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary name in the same folder, and rename it to `path` in the end."""
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary name in the same folder, to be written to, and rename it to `path` in the end.
+
+    After an error it is removed; after a kill, the next time.
+    """
     for leftover in path.parent.glob(f"{glob.escape(path.name)}.*{UNFINISHED}"):
         if has_ended(leftover.name[len(path.name) + 1 : -len(UNFINISHED)]):
             leftover.unlink(missing_ok=True)

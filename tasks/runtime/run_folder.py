@@ -20,7 +20,7 @@ from data_prep.regular_file import read_regular
 from tasks.runtime.atomic_files import link_atomically, write_atomically
 
 LATEST = "latest"
-CONFIG, RESULTS, REPORT = "config.yaml", "results.json", "report.html"
+CONFIG, RESULTS, REPORT, PREDICTIONS = "config.yaml", "results.json", "report.html", "predictions.json"
 
 _MAX_CONFIG = 1 << 20  # bytes; a larger file is no config of ours
 
@@ -130,4 +130,4 @@ def _holds(folder: Path, config: bytes) -> bool:
 
 
 def _has_results(folder: Path) -> bool:
-    return any(os.path.lexists(folder / name) for name in (RESULTS, REPORT))
+    return any(os.path.lexists(folder / name) for name in (RESULTS, REPORT, PREDICTIONS))

@@ -25,11 +25,16 @@ AbsolutePath = Annotated[Path, AfterValidator(absolute_path)]
 """A path that is made absolute."""
 
 
-def _model_name(name: str) -> str:
+def check_model_name(name: str) -> str:
+    """Return the name of a registered model.
+
+    Raises:
+        ValueError: MLflow would not take it.
+    """
     if any(character in name for character in "/:'\"") or not name.strip(". "):
         raise ValueError(f"MLflow takes no model name with a slash, colon or quotation mark; got {name!r}: rename it")
     return name
 
 
-ModelName = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_model_name)]
+ModelName = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(check_model_name)]
 """The name of a model in MLflow's registry, which refuses some characters only when the training has ended."""

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from flows.cli import COMMANDS
-from flows.settings import FLAGS
+from flows.settings import find_flag
 
 PATHS = ("somewhere", "/nowhere/at all", "", "~", "a\0b", "x" * 5000, "x" * 300, "/dev/null", "a\nb", "\udcff")
 TEXTS = (
@@ -83,7 +83,7 @@ def flags_of(command: str) -> st.SearchStrategy[dict[str, Any]]:
     """Draw flags of a command, with values as click gives them."""
 
     def values(flag: str) -> st.SearchStrategy[Any]:
-        kind = FLAGS[flag].type
+        kind = find_flag(command, flag).type
         if isinstance(kind, click.Choice):
             one: st.SearchStrategy[Any] = st.sampled_from(list(kind.choices))
         elif isinstance(kind, click.Path):
@@ -94,7 +94,7 @@ def flags_of(command: str) -> st.SearchStrategy[dict[str, Any]]:
             one = one | st.sampled_from([math.nan, math.inf, 0.2]) if kind is float else one
         else:
             one = st.sampled_from((*TEXTS, *PATHS))
-        return st.lists(one, max_size=3).map(tuple) if FLAGS[flag].multiple else one
+        return st.lists(one, max_size=3).map(tuple) if find_flag(command, flag).multiple else one
 
     some = st.lists(st.sampled_from(COMMANDS[command][1]), max_size=4, unique=True)
     return some.flatmap(lambda flags: st.fixed_dictionaries({flag: values(flag) for flag in flags}))

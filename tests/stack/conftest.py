@@ -33,7 +33,7 @@ def browser(stack: Stack, tmp_path: Path) -> Iterator[Browser]:
 @pytest.fixture(scope="session")
 def deployed(stack: Stack) -> Stack:
     """The stack with deployments of short runs, and a worker."""
-    stack.deploy("nightly", "train", "study")
+    stack.deploy("nightly", "train", "study", "predict")
     stack.worker.start()
     stack.worker.wait_until_up()
     return stack

@@ -201,6 +201,23 @@ def test_the_pages_of_prefect_and_mlflow_show_the_nights(nights: Nights, browser
     assert not browser.refused
 
 
+def test_a_deployment_predicts_the_folder_with_the_champion(nights: Nights, tmp_path: Path) -> None:
+    stack, folder = nights.stack, nights.folder
+    settings = {"files": [str(folder.here)], "model": f"{NAME}@champion"}
+    run = stack.submit("predict/predict", {"out": str(tmp_path / "out"), "settings": settings})
+    assert stack.wait_for(run)["state_type"] == "COMPLETED", stack.what_was_said(run)
+    found = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert (found["model"]["name"], found["model"]["version"]) == (NAME, "2")
+    assert found["counts"]["files"] == len(folder.arrived)
+    until_then = sum(nights.arrived[:BETTER])
+    statuses = {Path(each["file"]).name: each["status"] for each in found["files"]}
+    old, new = folder.arrived[:until_then], folder.arrived[until_then:]
+    newcomers = {row["Patient ID"] for row in new} - {row["Patient ID"] for row in old}
+    assert {statuses[row["Image Index"]] for row in new if row["Patient ID"] in newcomers} == {"predicted"}
+    assert {statuses[row["Image Index"]] for row in old} == {"predicted", "trained_on"}
+    assert any("files predicted, 0 refused" in line for line in stack.log_lines(run))
+
+
 def test_clean_bounds_the_growth_and_every_version_and_page_still_works(nights: Nights) -> None:
     stack, kept = nights.stack, 2
     folders = (stack.home / "stores", stack.home / "pixels", stack.mlflow.artifacts)

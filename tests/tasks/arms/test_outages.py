@@ -301,7 +301,6 @@ IMPATIENT = {
     "tasks/arms/liveness.py": {"_renew"},  # it comes again soon
     "tasks/arms/mlflow_runs.py": {"_end", "_create_database"},  # called by those that wait; of a database of this home
     "tasks/images/model_registry.py": {"_models_of"},  # called by those that wait
-    "tasks/images/promotion.py": {"_model"},  # the same
     # medmtl promote and rollback take a second, and their last call changes all; the nightly's calls wait
     "tasks/images/championship.py": {
         "make_champion", "roll_back", "no_such_model", "numbered_version", "_check_usable", "_note",

@@ -13,9 +13,10 @@ from data_prep.errors import DataError
 from data_prep.labels.splits import SplitSettings
 from models.networks.multitask import MultiTaskNetwork, NetworkSettings, initial_network
 from tasks.arms import mlflow_runs
-from tasks.images import model_registry
+from tasks.images import exported_program, model_registry
 from tasks.images.gate import GateSettings
 from tasks.images.inputs import load_image_inputs
+from tasks.images.model_facts import DecoderRecord, ModelFacts, read_facts
 from tasks.images.model_registry import log_model, register_model
 from tasks.images.promotion import evaluate_models
 from tests.tasks.images.test_inputs import arm
@@ -29,7 +30,7 @@ def logged(network: MultiTaskNetwork, classes: tuple[str, ...] = ()) -> str:
     """The id of a finished run with the network as its model."""
     run_id = mlflow_runs.create_run(mlflow_runs.connect(), "arm", {}, {})
     with mlflow_runs.active_run(run_id):
-        log_model(network, classes)
+        log_model(network, ModelFacts.of(network, {"picture_version": 1, "decode_version": 4}, classes))
     return run_id
 
 
@@ -45,9 +46,9 @@ def test_a_model_is_the_same_program_with_a_made_up_example_as_with_test_images(
     inputs = load_image_inputs(arm(tmp_path, 0, ("Mass", "Nodule")))
     images = inputs.test.pixels[:].numpy()
     made_up = model_of(logged(inputs.network), tmp_path / "a")
-    monkeypatch.setattr(model_registry, "example_input", lambda channels, size: images[:2])
+    monkeypatch.setattr(exported_program, "example_input", lambda channels, size: images[:2])
     of_patients = model_of(logged(inputs.network), tmp_path / "b")
-    programs = [next((folder / "data").glob("*.pt2")) for folder in (made_up, of_patients)]
+    programs = [next(folder.rglob("*.pt2")) for folder in (made_up, of_patients)]
     one, other = (torch.export.load(program) for program in programs)
     assert one.graph_module.code == other.graph_module.code
     assert all(torch.equal(value, other.state_dict[name]) for name, value in one.state_dict.items())
@@ -74,15 +75,15 @@ def test_a_model_of_classes_takes_any_number_of_colour_images_and_names_the_clas
     names = ("aeroplane", "Löwe", "a, b", '"')
     network = initial_network(NetworkSettings(backbone=backbone), ("class",), pixels, seed=0, classes=4).eval()
     run_id = logged(network, names)
-    assert mlflow.artifacts.load_dict(f"runs:/{run_id}/medmtl.json") == {
-        "labels": ["class"], "classes": list(names), "size": 32, "trained_on": [],
-    }  # fmt: skip
+    facts = read_facts(run_id)
+    assert (facts.labels, facts.classes, facts.outputs, facts.size, facts.channels) == (("class",), names, names, 32, 3)
+    assert (facts.decoder, facts.population) == (DecoderRecord(kind="picture", version=1), None)
     model = mlflow.pyfunc.load_model(str(model_of(run_id, tmp_path / "model")))
     assert json.loads(model.metadata.metadata["classes"]) == list(names)
     assert json.loads(model.metadata.metadata["labels"]) == ["class"]
     for n in (1, 2, 5):
         answer = model.predict(pixels[:n].numpy())
-        assert answer.shape == (n, 4)
+        assert list(answer.columns) == list(names)
         np.testing.assert_allclose(answer, network(pixels[:n]).softmax(1).detach().numpy(), atol=1e-5)
 
 
@@ -92,7 +93,7 @@ def test_a_model_of_classes_without_a_name_for_each_is_not_logged(names: tuple[s
         NetworkSettings(), ("class",), torch.eye(32, dtype=torch.uint8)[None, None], seed=0, classes=3
     )
     with pytest.raises(ValueError, match=f"a network of 3 classes needs a name for each; got {len(names)}"):
-        log_model(network, names)
+        ModelFacts.of(network, {}, names)
 
 
 @pytest.mark.parametrize("name", NAMES)

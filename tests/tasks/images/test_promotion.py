@@ -20,7 +20,8 @@ from tasks.data.ingest import StoreRef
 from tasks.data.open_split import open_split
 from tasks.images import championship, promotion
 from tasks.images.gate import GateSettings
-from tasks.images.model_registry import CHALLENGER, CHAMPION, MODEL_FACTS, find_version, register_model
+from tasks.images.model_facts import MODEL_FACTS
+from tasks.images.model_registry import CHALLENGER, CHAMPION, find_version, register_model
 from tasks.images.promotion import Candidate, EvaluationRecord, evaluate_models, score_champion
 from tasks.images.spec import ANEW
 from tests.data_prep.store.written import write_store

@@ -17,6 +17,7 @@ from tasks.arms.base import Source
 from tasks.data.open_split import open_split
 from tasks.images.inputs import load_image_inputs
 from tasks.images.kind import ImageKind
+from tasks.images.model_facts import ModelFacts
 from tasks.images.model_registry import log_model
 from tasks.images.spec import ANEW, ImageArm, MaskRef, Start
 from tests.tasks.images.test_inputs import arm
@@ -33,7 +34,7 @@ def trained(folder: Path, **changed: Any) -> tuple[ImageArm, Any, Start]:
     fit(planned, inputs)
     run_id = mlflow_runs.create_run(mlflow_runs.connect(), "arm", {}, {})
     with mlflow_runs.active_run(run_id):
-        log_model(inputs.network)
+        log_model(inputs.network, ModelFacts.of(inputs.network, {}))
     return planned, inputs, Start(arm=Source(hash=planned.hash, run_id=run_id))
 
 
@@ -82,7 +83,7 @@ def test_an_arm_has_the_training_patients_of_both_and_is_scored_on_none_of_them(
     fewer.network.trained_on = tuple(sorted({*some, "a patient of another night"}))
     run_id = mlflow_runs.create_run(mlflow_runs.connect(), "arm", {}, {})
     with mlflow_runs.active_run(run_id):
-        log_model(fewer.network)
+        log_model(fewer.network, ModelFacts.of(fewer.network, {}))
     second = planned.model_copy(update={"start": Start(arm=Source(hash="0" * 16, run_id=run_id))})
     inputs = load_image_inputs(second)
     fit(second, inputs)
@@ -112,5 +113,5 @@ def test_an_arm_does_not_start_from_a_network_that_does_not_fit(tmp_path: Path) 
     with pytest.raises(SettingError, match="its labels are Mass, Nodule, and not Nodule, Mass"):
         load_image_inputs(fewer)
     gone = again.model_copy(update={"start": Start(arm=Source(hash="0" * 16, run_id="0" * 32))})
-    with pytest.raises(DataError, match="MLflow has no network of run 0000"):
+    with pytest.raises(DataError, match="MLflow has no model of run 0000"):
         load_image_inputs(gone)

@@ -1,0 +1,1 @@
+"""Predictions of a registered model on files and folders of images, without labels."""
