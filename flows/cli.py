@@ -18,6 +18,7 @@ from pydantic import BaseModel
 
 from flows.clean import clean
 from flows.deploy import deploy
+from flows.doctor import doctor
 from flows.promote import promote, rollback
 from flows.settings import PATH, compose, describe, error_line, find_flag
 from tasks.runtime.part_errors import explain
@@ -189,23 +190,8 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
 
 for name, (summary, flags) in COMMANDS.items():
     medmtl.add_command({"predict": PredictCommand}.get(name, FlowCommand)(name, summary, flags))
-for command in (promote, rollback, clean, deploy):
+for command in (promote, rollback, clean, deploy, doctor):
     medmtl.add_command(command)
-
-
-@medmtl.command()
-def doctor() -> None:
-    """Check this machine, and say what is missing.
-
-    Looks at versions, processors, memory, GPU, disk space, folders and servers.
-    """
-    from tasks.runtime.doctor import check_machine
-
-    checks = list(check_machine())
-    for ok, name, finding in checks:
-        click.echo(f"{'ok     ' if ok else 'MISSING'}  {name:<18} {finding}")
-    if not all(ok for ok, _, _ in checks):
-        raise SystemExit(FAILED)
 
 
 def main() -> None:

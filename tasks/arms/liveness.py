@@ -15,7 +15,7 @@ from mlflow.entities import RunTag
 from mlflow.tracking import MlflowClient
 
 from tasks.runtime.home import home
-from tasks.runtime.lease import has_ended, lease_name
+from tasks.runtime.lease import has_ended, known_home, lease_name
 from tasks.runtime.servers import sqlite_path
 
 PROCESS_TAG = "medmtl.process"
@@ -36,7 +36,7 @@ def has_died(tags: Mapping[str, str]) -> bool:
     `DEAD_SECONDS`, by the clocks of the two machines, that it lives. False where nothing is known.
     """
     lease, alive = tags.get(PROCESS_TAG, ""), tags.get(ALIVE_TAG, "")
-    if lease.partition(":")[0] == lease_name().partition(":")[0]:
+    if lease and lease.partition(":")[0] == known_home():
         return has_ended(lease)
     return bool(re.fullmatch("[0-9]{1,12}", alive)) and time.time() - int(alive) > DEAD_SECONDS
 

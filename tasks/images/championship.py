@@ -33,6 +33,8 @@ from tasks.runtime.part_errors import is_away
 from tasks.runtime.progress import LOGGER
 
 COMPARED_TAG, BEFORE_TAG = "medmtl.compared_with", "medmtl.champions_before"
+HISTORY_TAG = "medmtl.history."  # begins the keys of a version's history; the time follows, see HISTORY_TIME
+HISTORY_TIME = "%Y-%m-%dT%H-%M-%S.%fZ"
 NO_CHAMPION = "none"
 LONGEST_TAG = 5000  # characters that MLflow keeps of a tag of a version
 
@@ -219,5 +221,5 @@ def _check_usable(name: str, version: ModelVersion) -> None:
 
 def _note(name: str, number: str, what: str) -> None:
     """Note in the history of a version what happened to it."""
-    time = f"{datetime.now(UTC):%Y-%m-%dT%H-%M-%S.%fZ}"
-    MlflowClient().set_model_version_tag(registered_name(name), number, f"medmtl.history.{time}", what[:LONGEST_TAG])
+    key = f"{HISTORY_TAG}{datetime.now(UTC).strftime(HISTORY_TIME)}"
+    MlflowClient().set_model_version_tag(registered_name(name), number, key, what[:LONGEST_TAG])

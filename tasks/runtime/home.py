@@ -11,6 +11,7 @@ from filelock import FileLock
 from data_prep.errors import DataError
 
 KEY_BYTES = 32
+OWN_FOLDER = "set MEDMTL_HOME to a folder you own"  # the remedy where it cannot be used
 LEAST_FREE_MB = 200  # less is used up by the databases and checkpoints of one small study
 OWN = frozenset(
     {"arms", "downloads", "leases", "mlflow", "mlflow-artifacts", "nights", "patient", "phantoms", "pixels", "prefect"}
@@ -68,6 +69,20 @@ class Home:
             )
 
 
+def home_path() -> Path:
+    """Return the path that MEDMTL_HOME names, by default ~/.medmtl, whatever is there.
+
+    Raises:
+        DataError: it is no path, or cannot be named in the address of a database.
+    """
+    try:
+        root = Path(os.environ.get("MEDMTL_HOME") or "~/.medmtl").expanduser().absolute()
+    except RuntimeError as error:  # the home of a user whom there is not
+        raise DataError(f"MEDMTL_HOME leads nowhere ({error}): {OWN_FOLDER}") from error
+    _check_name(str(root))
+    return root
+
+
 def home() -> Home:
     """Return the folder named by MEDMTL_HOME, by default ~/.medmtl; create it if it does not exist.
 
@@ -76,21 +91,44 @@ def home() -> Home:
     Raises:
         DataError: the folder cannot be created, written or named in the address of a database, or is another user's.
     """
-    root = Path(os.environ.get("MEDMTL_HOME") or "~/.medmtl").expanduser().absolute()
-    _check_name(str(root))
-    remedy = "set MEDMTL_HOME to a folder you own"
+    root = home_path()
     try:
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
     except FileExistsError as error:
-        raise DataError(f"{root} is a file, or a link to nothing: {remedy}") from error
+        raise DataError(f"{root} is a file, or a link to nothing: {OWN_FOLDER}") from error
     except OSError as error:
-        raise DataError(f"cannot write {root} ({error.strerror}): {remedy}") from error
-    if os.geteuid() not in (0, root.stat().st_uid):
-        raise DataError(f"{root} belongs to another user, who could read your data: {remedy}")
-    if not os.access(root, os.R_OK | os.W_OK | os.X_OK):
-        raise DataError(f"cannot write {root}: {remedy}")
+        raise DataError(f"cannot write {root} ({error.strerror}): {OWN_FOLDER}") from error
+    _check_owner(root)
     _make_private(root)
     return Home(root)
+
+
+def look_at_home() -> Home:
+    """Return the folder named by MEDMTL_HOME as it is, there or not: nothing is made or changed.
+
+    Raises:
+        DataError: `home` could not use it.
+    """
+    root = home_path()
+    try:
+        if root.is_dir():
+            _check_owner(root)
+            return Home(root)
+        if os.path.lexists(root):
+            raise DataError(f"{root} is a file, or a link to nothing: {OWN_FOLDER}")
+        above = next(folder for folder in root.parents if os.path.lexists(folder))
+    except OSError as error:
+        raise DataError(f"cannot reach {root} ({error.strerror}): {OWN_FOLDER}") from error
+    if not (above.is_dir() and os.access(above, os.W_OK | os.X_OK)):
+        raise DataError(f"{root} cannot be made in {above}: {OWN_FOLDER}")
+    return Home(root)
+
+
+def _check_owner(root: Path) -> None:
+    if os.geteuid() not in (0, root.stat().st_uid):
+        raise DataError(f"{root} belongs to another user, who could read your data: {OWN_FOLDER}")
+    if not os.access(root, os.R_OK | os.W_OK | os.X_OK):
+        raise DataError(f"cannot write {root}: {OWN_FOLDER}")
 
 
 def _check_name(name: str) -> None:

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from tasks.runtime.home import home
+from data_prep.errors import DataError
+from tasks.runtime.home import home, home_path
 
 _NAME = re.compile("([0-9a-f]{16}):([0-9a-f]{16})")
 _held: dict[Path, tuple[int, str]] = {}  # the open file and the name of this process's lease in each home
@@ -36,7 +37,8 @@ def lease_name() -> str:
         if folder not in _held:
             of_home = _home_id(folder)
             for left in folder.iterdir():
-                has_ended(f"{of_home}:{left.name}")
+                if has_ended(f"{of_home}:{left.name}"):
+                    left.unlink(missing_ok=True)  # another process may have cleared it away
             lease = secrets.token_hex(8)
             unlocked = folder / f"{lease}.new"
             file = os.open(unlocked, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -47,18 +49,20 @@ def lease_name() -> str:
 
 
 def has_ended(name: str) -> bool:
-    """Tell whether the process of this name (see `lease_name`) has ended.
+    """Tell whether the process of this name (see `lease_name`) has ended; nothing is changed by it.
 
     False for the processes of another home and for text that is no such name: nothing is known about them.
     """
-    folder, found = _folder(), _NAME.fullmatch(name)
-    if found is None or found[1] != _home_id(folder):
-        return False
-    path = folder / found[2]
-    if is_locked(path):
-        return False
-    path.unlink(missing_ok=True)  # it may be gone: the process ended in order, or was found dead before
-    return True
+    found = _NAME.fullmatch(name)
+    return found is not None and found[1] == known_home() and not is_locked(_place() / found[2])
+
+
+def known_home() -> str:
+    """Return the random number of this home, the part before the colon of its leases; "" if it has none yet."""
+    try:
+        return (_place() / "home").read_text()
+    except (OSError, DataError):  # where it cannot be read, nothing is known of any process
+        return ""
 
 
 def is_locked(lock: Path) -> bool:
@@ -74,6 +78,10 @@ def is_locked(lock: Path) -> bool:
     finally:
         os.close(file)
     return False
+
+
+def _place() -> Path:
+    return home_path() / "leases"
 
 
 def _folder() -> Path:

@@ -289,7 +289,7 @@ def _orphans(client: "SyncPrefectClient") -> "list[FlowRun | TaskRun]":
     tasks, flows = _unfinished_runs(client, {})
     of_tasks = FlowRunFilter.model_validate({"id": {"any_": list({run.flow_run_id for run in tasks})}})
     parents = _readable(partial(client.read_flow_runs, flow_run_filter=of_tasks)) if tasks else []
-    killed = {run.id for run in (*flows, *parents) if _is_orphan(run) or _is_over(run)}
+    killed = {run.id for run in (*flows, *parents) if is_orphan(run) or _is_over(run)}
     return [*(run for run in tasks if run.flow_run_id in killed), *(run for run in flows if run.id in killed)]
 
 
@@ -298,7 +298,7 @@ def _is_over(run: "FlowRun") -> bool:
     return TAG in run.tags and run.end_time is not None and time.time() - run.end_time.timestamp() > SETTLED_SECONDS
 
 
-def _is_orphan(run: "FlowRun") -> bool:
+def is_orphan(run: "FlowRun") -> bool:
     """Tell whether the process of a run has ended.
 
     Before a worker's run begins, a process of it is still to come: it may carry the lease of the one before.

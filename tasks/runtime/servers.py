@@ -6,14 +6,21 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from data_prep.errors import DataError
 from tasks.runtime.part_errors import reason, without_password
 from tasks.runtime.sqlite_check import MLFLOW, check_database
 
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+
 SQLITE = "sqlite:///"
 ANSWER_SECONDS = 5  # for each thing that a client waits for
 MOST_SECONDS = 8  # for all of them
+MLFLOW_LIMITS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": str(ANSWER_SECONDS)}
+"""Environment variables with which MLflow's client asks once."""
+ANY_NAME = "medmtl"  # of an experiment of MLflow, which may be there or not
 
 
 def check_prefect(url: str) -> None:
@@ -62,8 +69,13 @@ def environment(values: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _check_server(variable: str, url: str, ask: Callable[[], object], remedy: str) -> None:
-    """Ask in a thread of its own: names that cannot be looked up and answers without end have no limit elsewhere."""
+def within(seconds: float, ask: Callable[[], object]) -> None:
+    """Ask in a thread of its own: names that cannot be looked up and answers without end have no limit elsewhere.
+
+    Raises:
+        TimeoutError: it takes longer; the thread is left to itself.
+        Exception: what `ask` raised.
+    """
     errors: list[Exception] = []
 
     def run() -> None:
@@ -74,15 +86,24 @@ def _check_server(variable: str, url: str, ask: Callable[[], object], remedy: st
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    thread.join(MOST_SECONDS)
+    thread.join(seconds)
     if thread.is_alive():
-        errors.append(TimeoutError())
+        raise TimeoutError
     if errors:
+        raise errors[0]
+
+
+def _check_server(variable: str, url: str, ask: Callable[[], object], remedy: str) -> None:
+    try:
+        within(MOST_SECONDS, ask)
+    except Exception as error:
         place = f"{variable}: the server at {without_password(url)}"
-        raise DataError(f"{place} {reason(errors[0])}; {remedy}") from errors[0]
+        raise DataError(f"{place} {reason(error)}; {remedy}") from error
 
 
-def _ask_prefect(url: str) -> None:
+@contextmanager
+def impatient_client(url: str) -> "Iterator[SyncPrefectClient]":
+    """Open a client of the Prefect server at `url` that asks once and gives up after `ANSWER_SECONDS`."""
     from prefect.client.orchestration import get_client
     from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
@@ -90,12 +111,25 @@ def _ask_prefect(url: str) -> None:
         temporary_settings({PREFECT_API_URL: url, PREFECT_CLIENT_MAX_RETRIES: 0}),
         get_client(httpx_settings={"timeout": ANSWER_SECONDS}, sync_client=True) as client,
     ):
+        yield client
+
+
+def _ask_prefect(url: str) -> None:
+    with impatient_client(url) as client:
         client.read_flows(limit=1)
 
 
 def _ask_mlflow(uri: str) -> None:
+    """Ask for an experiment by its name, to which another program has no answer: a list of them may be empty."""
+    from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient
 
-    limits = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": str(ANSWER_SECONDS)}
-    with environment(limits):
-        MlflowClient(uri).search_experiments(max_results=1)
+    with environment(MLFLOW_LIMITS):
+        try:
+            found = MlflowClient(uri).get_experiment_by_name(ANY_NAME)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return
+    if found is not None and found.name != ANY_NAME:
+        raise ValueError("not the valid JSON of an experiment")

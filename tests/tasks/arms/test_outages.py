@@ -305,6 +305,7 @@ IMPATIENT = {
     "tasks/images/championship.py": {
         "make_champion", "roll_back", "no_such_model", "numbered_version", "_check_usable", "_note",
     },
+    "tasks/operations/doctor_mlflow.py": {"_questions"},  # medmtl doctor, which says what does not answer
     "tasks/operations/mlflow_records.py": {"__init__", "open", "refers_to"},  # medmtl clean, which is done again
     "tasks/runtime/servers.py": {"_ask_mlflow"},  # the check at the start
 }  # fmt: skip
