@@ -16,6 +16,7 @@ NAMES = {"prefect": "Prefect", "mlflow": "MLflow"} | dict.fromkeys(DATABASE, "th
 SERVERS = {"PREFECT_API_URL": "Prefect's server", "MLFLOW_TRACKING_URI": "MLflow's server"}
 RESUME = "what was finished is kept: run the same command again to resume"
 STATUS = {401: ": it wants a password or token", 403: ": it does not let you in", 404: ": no such service there"}
+STATUS |= dict.fromkeys((500, 503), ": it is busy, or the database behind it is away, see its log")
 NOT_THERE = "is not there: nothing listens at this address"
 REASONS = (
     ("SSL|CERTIFICATE", "does not speak TLS as expected"),

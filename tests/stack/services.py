@@ -184,7 +184,8 @@ class Worker(Service):
         return [sys.executable, "-m", "prefect", "worker", "start", "--pool", "local", "--name", "tests"]
 
     def environment(self) -> dict[str, str]:
-        return self._variables | {"PREFECT_WORKER_QUERY_SECONDS": "1", "PREFECT_LOGGING_LEVEL": "INFO"}
+        quick = {"PREFECT_WORKER_QUERY_SECONDS": "1", "PREFECT_WORKER_HEARTBEAT_SECONDS": "2"}
+        return self._variables | quick | {"PREFECT_LOGGING_LEVEL": "INFO"}
 
     def is_up(self) -> bool:
         return "started!" in self.log.read_text(errors="replace")
