@@ -16,11 +16,10 @@ from typing import Any
 import click
 from pydantic import BaseModel
 
-from flows.clean import clean
 from flows.deploy import deploy
-from flows.doctor import doctor
 from flows.promote import promote, rollback
 from flows.settings import PATH, compose, describe, error_line, find_flag
+from flows.upkeep import clean, doctor
 from tasks.runtime.part_errors import explain
 
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130

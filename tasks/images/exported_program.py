@@ -39,7 +39,7 @@ class Program:
 
     def predict(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Predict probabilities, in batches of `batch_images`: (n, c, s, s) uint8 -> (n, k) float32 in [0, 1]."""
-        batches = torch.from_numpy(np.require(pixels, requirements="CW")).split(batch_images(*pixels.shape[1:3]))
+        batches = torch.from_numpy(np.require(pixels, requirements=["C", "W"])).split(batch_images(*pixels.shape[1:3]))
         with torch.inference_mode():
             return np.concatenate([self._module(batch).numpy() for batch in batches])
 

@@ -94,7 +94,7 @@ class ServedModel(mlflow.pyfunc.PythonModel):
             raise RefusedError(f"{len(given)} images at once; at most {most} of this size are taken")
         if given.min() < 0 or given.max() > 255:
             raise RefusedError(f"pixels from {given.min()} to {given.max()}; expected 0 to 255")
-        return np.require(with_channel, np.uint8, "CW")
+        return np.require(with_channel, np.uint8, ["C", "W"])
 
     def _decode(self, files: list[Any], chest: bool) -> np.ndarray:
         """Decode files, in a process of its own each, since they are a stranger's: (n, c, s, s) uint8."""

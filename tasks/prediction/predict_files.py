@@ -93,6 +93,7 @@ class _Predictor:
     def __init__(self, model: RegisteredModel, patients: TrainingPatients) -> None:
         self._model, self._patients, self._begun = model, patients, time.monotonic()
         self._statuses, self._reasons = Counter[str](), Counter[str]()
+        self._positive = Counter[str](dict.fromkeys(model.facts.operating_points, 0))
         self.done = 0
         self.examples = Examples(model.facts.outputs)
 
@@ -111,6 +112,7 @@ class _Predictor:
         return PredictionCounts(
             files=self.done,
             **of_status,
+            positive=dict(self._positive),
             others=files.others,
             unreadable=files.unreadable,
             reasons=dict(self._reasons.most_common()),
@@ -127,6 +129,7 @@ class _Predictor:
                 self._reasons[_NUMBER.sub("N", item.reason)] += 1
             else:
                 record = self._record(name, item, next(probabilities))
+                self._positive.update(record.positive or ())
                 self.examples.add(self.done + 1, item.pixels, record)
             self._statuses[record.status] += 1
             self.done += 1

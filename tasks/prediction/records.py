@@ -44,6 +44,7 @@ class PredictionCounts(Record):
     predicted: Count
     trained_on: Count
     refused: Count
+    positive: dict[str, Count] = Field(description="label with an operating point -> files that reach it")
     others: Count = Field(description="files in the folders that are no images")
     unreadable: Count = Field(description="folders that could not be read")
     reasons: dict[str, Count] = Field(

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.cli import medmtl
-from flows.doctor import LEAST_ROOM, table
+from flows.upkeep import LEAST_ROOM, table
 from tasks.runtime.doctor import Check
 from tests.tasks.runtime.test_servers import answering
 

@@ -18,6 +18,7 @@ from data_prep.sources.folder import FolderSource
 from data_prep.store.from_source import build_store
 from data_prep.store.store import Store
 from flows.cli import BAD_INPUT, INTERRUPTED, OK, exit_code
+from models.evaluation.operating_points import operating_points
 from tasks.images import exported_program
 from tasks.images.exported_program import Program, load_program
 from tasks.prediction.records import PredictionRecord
@@ -95,6 +96,15 @@ def test_a_file_of_the_training_data_has_the_probabilities_of_its_stored_pixels(
         patient = store.patients[store.images.tolist().index(name)]
         assert row["status"] == ("trained_on" if patient in of_training else "predicted")
         assert row["reason"] == ("" if row["status"] == "predicted" else row["reason"])
+    validation = make_split(SPLIT, store.images, store.patients, store.same_pixels).val
+    points = operating_points(store.targets[validation], expected(store.pixels[validation]), store.labels)
+    found_points = told()["model"]["operating_points"]
+    assert found_points.keys() == points.keys() != set()
+    for label, point in found_points.items():
+        assert point == pytest.approx(vars(points[label]), abs=1e-6)
+    for each in told()["files"]:
+        reached = {label for label in points if each["probabilities"][label] >= found_points[label]["threshold"]}
+        assert set(each["positive"]) == reached
     counts = told()["counts"]
     assert counts["trained_on"] + counts["predicted"] == counts["files"] == len(store.images)
     assert counts["others"] == sum(path.is_file() for path in images.rglob("*")) - len(store.images)

@@ -124,9 +124,8 @@ def test_pictures_dicom_and_pixels_are_answered_by_label(server: Server) -> None
         for row in answer["predictions"]:
             assert row.keys() == set(LABELS)
             assert all(0 < value < 1 for value in row.values())
-    assert (
-        server.ask(records(PNG))[1]["predictions"] == server.ask({"inputs": {"file": base64_of(PNG)}})[1]["predictions"]
-    )
+    as_column = {"inputs": {"file": base64_of(PNG)}}
+    assert server.ask(records(PNG))[1]["predictions"] == server.ask(as_column)[1]["predictions"]
 
 
 WRONG = {
@@ -167,9 +166,8 @@ def test_fifty_at_a_time_are_all_answered(server: Server) -> None:
 
 
 def test_no_identity_is_in_answers_log_or_model(server: Server) -> None:
-    answers = json.dumps(
-        [server.ask(records(DICOM)), server.ask(WRONG["a knee"]), server.ask(WRONG["a damaged DICOM"])]
-    )
+    asked = (records(DICOM), WRONG["a knee"], WRONG["a damaged DICOM"])
+    answers = json.dumps([server.ask(each) for each in asked])
     assert not [canary for canary in CANARIES if canary in answers]
     assert not found_in(server.log.parent)
     assert "Traceback" not in server.log.read_text()

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from mlflow.tracking import MlflowClient
 
-from flows.doctor import checks
+from flows.upkeep import checks
 from tasks.arms import mlflow_runs
 from tests.stack.service import ROOT
 from tests.stack.stack import Stack, wait_until

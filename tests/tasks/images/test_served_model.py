@@ -86,15 +86,9 @@ def test_a_file_gives_what_its_decoded_pixels_give_in_any_form(model: ServedMode
     pixels = safe_decode(content, SIZE).pixels
     expected = model.predict(None, pixels[None, None])
     text = base64.b64encode(content).decode()
-    for given in (
-        [content],
-        content,
-        text,
-        {"file": [text]},
-        {"file": np.array([text])},
-        pd.DataFrame({"file": [text]}),
-    ):
-        pd.testing.assert_frame_equal(model.predict(None, given), expected)
+    columns = {"file": [text]}
+    for asked in ([content], content, text, columns, {"file": np.array([text])}, pd.DataFrame(columns)):
+        pd.testing.assert_frame_equal(model.predict(None, asked), expected)
 
 
 def test_the_user_may_vouch_for_a_file_that_does_not_say_what_it_shows(model: ServedModel) -> None:

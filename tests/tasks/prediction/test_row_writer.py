@@ -19,7 +19,9 @@ from tasks.prediction.records import (
 )
 from tasks.prediction.row_writer import row_writer, shortest
 
-COUNTS = PredictionCounts(files=1, predicted=1, trained_on=0, refused=0, others=0, unreadable=0, reasons={}, seconds=1)
+COUNTS = PredictionCounts(
+    files=1, predicted=1, trained_on=0, refused=0, positive={}, others=0, unreadable=0, reasons={}, seconds=1
+)
 
 
 def head(labels: tuple[str, ...]) -> PredictionsHead:
