@@ -49,7 +49,7 @@ ORDER: dict[str, tuple[frozenset[str], ...]] = {
 """The rooms of each floor, the lowest first. A room imports from lower ones only; rooms in one set are side by side."""
 
 SHARED_NAMES = """
-archives base clean doctor download drift errors figures glue ingest inputs kind outcomes plan profiling registry report
+archives base download drift errors figures glue ingest inputs kind outcomes plan profiling registry report
 sentiment settings spec study summary_text
 """
 """File names that stand in several rooms; each means the same wherever it stands."""
