@@ -1,6 +1,6 @@
 """Task runners: how many arms train at a time, in threads or on Ray, and the processor threads of each."""
 
-import os
+import secrets
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
@@ -11,12 +11,14 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from pydantic import Field
 
 from data_prep.errors import DataError
-from tasks.runtime.env_defaults import DEFAULTS
-from tasks.runtime.home import home
 from tasks.runtime.processes import processors
+from tasks.runtime.servers import environment
 from tasks.runtime.settings import Settings
 
 Device = Literal["auto", "cpu", "cuda"]
+
+OWN_CLUSTER = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "token"}
+"""Variables of a Ray cluster of this command only: without the first, Ray listens on all addresses of the machine."""
 
 
 class RunnerSettings(Settings):
@@ -68,7 +70,8 @@ def task_runner(settings: RunnerSettings, device: Device) -> Iterator[TaskRunner
     """Start a Prefect task runner, to which arms that train on a device are submitted.
 
     Raises:
-        DataError: Ray is not installed, or its cluster cannot be reached.
+        DataError: Ray is not installed, or its cluster cannot be used.
+        ServerError: the head of its cluster has ended.
     """
     if settings.kind == "threads":
         runner: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=settings.parallel_arms(device))
@@ -76,23 +79,16 @@ def task_runner(settings: RunnerSettings, device: Device) -> Iterator[TaskRunner
             yield runner
         return
     check_runner(settings)
-    from prefect_ray import RayTaskRunner
-    from prefect_ray.context import remote_options
-
-    variables = {name: os.environ[name] for name in (*DEFAULTS, "MLFLOW_TRACKING_URI") if name in os.environ}
-    runtime_env = {"env_vars": variables | {"MEDMTL_HOME": str(home().root)}}
-    options: dict[str, Any] = {"runtime_env": runtime_env, "log_to_driver": False}
+    options: dict[str, Any] = {"address": settings.address}
     threads_per_arm = settings.threads_per_arm(device)
-    if settings.address is None:
-        options |= {"num_cpus": settings.parallel_arms(device) * threads_per_arm, "include_dashboard": False}
-        options["_node_ip_address"] = "127.0.0.1"
     with ExitStack() as stack:
-        try:
-            ray = stack.enter_context(RayTaskRunner(address=settings.address, init_kwargs=options))
-        except OSError as error:
-            raise DataError(f"no Ray cluster answers at {settings.address} ({error}): name another address") from error
-        stack.enter_context(remote_options(num_cpus=threads_per_arm, num_gpus=int(uses_gpu(device))))
-        yield ray
+        if settings.address is None:
+            options = {"num_cpus": settings.parallel_arms(device) * threads_per_arm, "include_dashboard": False}
+            options["_node_ip_address"] = "127.0.0.1"
+            stack.enter_context(environment(OWN_CLUSTER | {"RAY_AUTH_TOKEN": secrets.token_hex(32)}))
+        from tasks.arms.ray_cluster import ray_cluster
+
+        yield stack.enter_context(ray_cluster(options, threads_per_arm, int(uses_gpu(device))))
 
 
 def uses_gpu(device: Device) -> bool:

@@ -8,6 +8,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.context import TagsContext
 from prefect.futures import as_completed
+from prefect.task_runners import TaskRunner
 
 from models.errors import DivergenceError
 from models.training.peak_memory import PeakMemory
@@ -100,26 +101,27 @@ def train_plan(kind: Kind[ArmT, Any, Any], plan: Plan[ArmT], parent: str, runner
         DivergenceError: all arms of a stage diverged.
     """
     outcome = Outcome({}, [])
-    for stage in plan.stages:
-        arms = resolve_sources(stage, outcome.finished)
-        left_out = {arm.hash for arm in stage} - {arm.hash for arm in arms}
-        outcome.failed.extend(_failed_record(arm, _WITHOUT_SOURCE) for arm in stage if arm.hash in left_out)
-        for arm, result in _train_stage(kind, arms, parent, runner) if arms else ():
-            if isinstance(result, ArmRef):
-                outcome.finished[arm.hash] = result
-            else:
-                outcome.failed.append(_failed_record(arm, str(result)))
+    # For each tag of a task, Prefect asks its server for a concurrency slot: two seconds per arm. So no tags here.
+    untagged = TagsContext(current_tags=set())
+    with untagged, interruptible(), task_runner(runner, plan.arms[0].device) as pool:
+        for stage in plan.stages:
+            arms = resolve_sources(stage, outcome.finished)
+            left_out = {arm.hash for arm in stage} - {arm.hash for arm in arms}
+            outcome.failed.extend(_failed_record(arm, _WITHOUT_SOURCE) for arm in stage if arm.hash in left_out)
+            for arm, result in _train_stage(kind, arms, parent, pool) if arms else ():
+                if isinstance(result, ArmRef):
+                    outcome.finished[arm.hash] = result
+                else:
+                    outcome.failed.append(_failed_record(arm, str(result)))
     return outcome
 
 
 def _train_stage(
-    kind: Kind[ArmT, Any, Any], arms: Sequence[ArmT], parent: str, runner: RunnerSettings
+    kind: Kind[ArmT, Any, Any], arms: Sequence[ArmT], parent: str, pool: TaskRunner[Any]
 ) -> list[tuple[ArmT, ArmRef | DivergenceError]]:
     """Train independent arms; return each with its MLflow run, or with the error if it diverged."""
     outcomes: dict[str, ArmRef | DivergenceError] = {}
-    # For each tag of a task, Prefect asks its server for a concurrency slot: two seconds per arm. So no tags here.
-    untagged = TagsContext(current_tags=set())
-    with untagged, progress("arms") as update, interruptible(), task_runner(runner, arms[0].device) as pool:
+    with progress("arms") as update:
         futures = {pool.submit(train_arm, {"kind": kind, "arm": arm, "parent": parent}): arm for arm in arms}
         update(0, len(arms))
         try:

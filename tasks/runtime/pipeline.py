@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from functools import partial, wraps
+from importlib import import_module
 from importlib.metadata import version
 from typing import Any, ParamSpec, TypeVar
 from uuid import UUID
@@ -45,6 +46,10 @@ class Pipeline(Flow[P, R]):
         with tags(*run_tags()):
             return super().__call__(*args, **kwargs)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the flow by its name: Prefect's context of a task goes to other processes, and the flow with it."""
+        return _find_flow, (self.fn.__module__, self.fn.__name__)
+
 
 def pipeline(name: str) -> Callable[[Callable[P, R]], Flow[P, R]]:
     """Make a Prefect flow of a function of (settings, out, force), as `prefect.flow` does.
@@ -69,6 +74,11 @@ def pipeline(name: str) -> Callable[[Callable[P, R]], Flow[P, R]]:
         return Pipeline(run, name=name, version=version("medmtl"), flow_run_name=partial(_introduce, body))
 
     return decorate
+
+
+def _find_flow(module: str, name: str) -> Flow[..., Any]:
+    found: Flow[..., Any] = getattr(import_module(module), name)
+    return found
 
 
 def prefect_run_link() -> tuple[str, str | None] | None:
