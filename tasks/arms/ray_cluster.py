@@ -9,7 +9,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Any, NamedTuple
@@ -34,7 +34,7 @@ from tasks.runtime.progress import LOGGER
 from tasks.runtime.servers import sqlite_path
 
 PACKAGES = ("medmtl", "torch")  # of the same version everywhere, or one arm would be two
-VARIABLES = (*DEFAULTS, "MLFLOW_", "PREFECT_API_")  # names, and how names begin, of what the processes of arms need
+SERVERS = ("MLFLOW_", "PREFECT_API_")  # how the names of variables begin that hold addresses and passwords
 ANSWER_SECONDS = 5.0
 START_SECONDS = 180.0  # for a machine's first process; it imports torch
 STOP_SECONDS = 20.0  # for arms to write what they have after Ctrl-C
@@ -67,8 +67,8 @@ def ray_cluster(options: dict[str, Any], processors: int, gpus: int) -> Iterator
         ServerError: its head has ended meanwhile. The main thread is stopped as by a signal.
     """
     address = options.get("address")
-    named = {name: value for name, value in os.environ.items() if name.startswith(VARIABLES)}
-    variables = named | {"MEDMTL_HOME": str(home().root)}
+    variables = {name: os.environ[name] for name in DEFAULTS if name in os.environ}  # Ray writes them into its logs
+    variables["MEDMTL_HOME"] = str(home().root)
     _connect(address, options | {"runtime_env": {"env_vars": variables}})
     head = _Head(address)
     try:
@@ -100,7 +100,7 @@ def _connect(address: str | None, options: dict[str, Any]) -> None:
 def _answers(address: str) -> bool:
     """Tell whether something listens at an address, 'host:port' or 'ray://host:port'; Ray would try for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not port.isdecimal():
+    if not host or not port.isdecimal():
         raise DataError(f"runner.address is {address!r}: give it as HOST:PORT or ray://HOST:PORT")
     try:
         socket.create_connection((host, int(port)), timeout=ANSWER_SECONDS).close()
@@ -112,12 +112,12 @@ def _answers(address: str) -> bool:
 def _check(processors: int, gpus: int) -> None:
     """Check that a machine of the cluster is large enough for an arm, and that each is set up like this one."""
     nodes = [node for node in ray.nodes() if node["Alive"]]
-    _check_size([node["Resources"] for node in nodes], processors, gpus)
+    check_size([node["Resources"] for node in nodes], processors, gpus)
     lease = lease_name()
     asked = {
-        node["NodeManagerAddress"]: _look.options(
-            num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        ).remote(lease)
+        node["NodeManagerAddress"]: ray.remote(look)
+        .options(num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False))
+        .remote(lease)
         for node in nodes
     }
     deadline = time.monotonic() + START_SECONDS
@@ -134,17 +134,26 @@ def _check(processors: int, gpus: int) -> None:
         check_machine(name, machine)
 
 
-def _check_size(resources: list[dict[str, float]], processors: int, gpus: int) -> None:
-    def holds(each: dict[str, float]) -> bool:
-        return each.get("CPU", 0) >= processors and each.get("GPU", 0) >= gpus
+def check_size(resources: list[dict[str, float]], processors: int, gpus: int) -> None:
+    """Check that one machine is large enough for an arm.
 
-    if not any(map(holds, resources)):
-        most = max((each.get("CPU", 0) for each in resources), default=0)
-        needs = f"{processors} processors (runner.threads)" + (" and a GPU" if gpus else "")
-        raise DataError(
-            f"no machine of the Ray cluster is large enough for an arm, which needs {needs}; the largest has "
-            f"{most:.0f} processors: lower runner.threads, or start a larger machine"
-        )
+    Args:
+        resources: of each machine, as Ray names them.
+        processors: of an arm.
+        gpus: of an arm, 0 or 1.
+
+    Raises:
+        DataError: none is.
+    """
+    has = [(int(each.get("GPU", 0)), int(each.get("CPU", 0))) for each in resources]
+    if any(cards >= gpus and cores >= processors for cards, cores in has):
+        return
+    cards, cores = max(has, default=(0, 0), key=lambda each: (each[0] >= gpus, each[1]))
+    raise DataError(
+        f"no machine of the Ray cluster is large enough for an arm, which needs {processors} processors "
+        f"(runner.threads) and {gpus} GPUs (device); the largest has {cores} processors and "
+        f"{cards} GPUs: lower runner.threads, or start a larger machine"
+    )
 
 
 def check_machine(name: str, machine: Machine) -> None:
@@ -185,9 +194,12 @@ def _versions() -> dict[str, str]:
     return {package: version(package) for package in PACKAGES}
 
 
-@ray.remote
-def _look(lease: str) -> tuple[Any, ...]:
-    """Look around on a machine; a tuple, since a class of this module may not be there."""
+def look(lease: str) -> tuple[Any, ...]:
+    """Return what a machine has, seen from there, as the fields of `Machine`; that class may not be there.
+
+    Args:
+        lease: of a process that lives, elsewhere.
+    """
     return socket.gethostname(), _versions(), is_locked(home().root / "leases" / lease.partition(":")[2])
 
 
@@ -246,6 +258,7 @@ class _Runner(RayTaskRunner[Any]):
         super().__init__()
         self._head = head
         self._submitted: list[Any] = []
+        self._run_prefect_task = _with_servers({n: value for n, value in os.environ.items() if n.startswith(SERVERS)})
 
     def submit(self, *args: Any, **kwargs: Any) -> Any:
         """Submit a task, as Prefect's class does, and remember it."""
@@ -261,11 +274,19 @@ class _Runner(RayTaskRunner[Any]):
             ray.wait(self._submitted, num_returns=len(self._submitted), timeout=STOP_SECONDS)
         super().__exit__(kind, *rest)
 
-    @staticmethod
-    def _run_prefect_task(*args: Any, **kwargs: Any) -> Any:
-        """Run a task in a process of a worker, as this command's own process would run it."""
+
+def _with_servers(variables: dict[str, str]) -> Callable[..., Any]:
+    """Return what runs a task in a process of a worker as this command's own process would run it.
+
+    The variables go along in the function: they may hold passwords, and Ray's logs show the others to every user.
+    """
+
+    def run_prefect_task(*args: Any, **kwargs: Any) -> Any:
         os.umask(0o077)  # what is made from patients is for its owner only
+        os.environ.update(variables)
         with lines_sent():
             state = RayTaskRunner._run_prefect_task(*args, **kwargs)
         EventsWorker.drain_all(timeout=ANSWER_SECONDS, at_exit=False)  # the process may end as soon as its task has
         return state
+
+    return run_prefect_task

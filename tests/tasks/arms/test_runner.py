@@ -31,6 +31,7 @@ def test_arms_never_ask_for_more_processors_than_there_are_but_always_for_one(
 
 def test_a_ray_that_is_not_installed_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "find_spec", lambda name: None)
+    monkeypatch.delitem(sys.modules, "ray", raising=False)  # of another test
     with pytest.raises(DataError, match=r"pip install 'medmtl\[ray\]'"), task_runner(RunnerSettings(kind="ray"), "cpu"):
         pass
     assert "ray" not in sys.modules

@@ -1,0 +1,248 @@
+"""A study on a Ray cluster whose machines are killed ends with the numbers of one without Ray, all recorded once.
+
+The machines are those of docs/ray.md, started by its commands, as two on this one. A machine is killed with all of its
+processes, as a power cut would.
+"""
+
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow.tracking import MlflowClient
+from prefect.client.orchestration import get_client
+
+pytest.importorskip("prefect_ray", reason="Ray is not installed: pip install 'medmtl[ray]'")
+
+from tasks.arms import mlflow_runs
+
+HEAD, OTHER = "127.0.0.2", "127.0.0.3"
+ROOT = Path(__file__).parents[2]
+SECONDS = 120
+STUDY = """
+data: {size: 32, phantom: {patients: 60, size: 64}}
+split: {shares: [0.5, 0.2, 0.3]}
+training: {epochs: 30, batch_size: 4}  # long enough to be killed in the middle
+methods: [{kind: uniform}, {kind: famo}]  # neither waits for the other
+protocol: {kind: all, noise: [{kind: none}]}
+seeds: 1
+floor: false
+device: cpu
+"""
+MEASURED = {"mlflow_run_id", "seconds", "items_per_second", "peak_memory_mib", "step_seconds", "weighting_seconds"}
+
+
+class Machine:
+    """A machine of a Ray cluster, or a command on it, with all the processes that it starts."""
+
+    def __init__(self, command: list[str], folder: Path, variables: dict[str, str], name: str) -> None:
+        self.log = folder / f"{name}.log"
+        environment = os.environ | {"PYTHONPATH": str(ROOT)} | variables
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", *command],
+                stdout=log,
+                stderr=log,
+                cwd=folder,
+                env=environment,
+                start_new_session=True,
+            )
+
+    def kill(self) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def said(self) -> str:
+        return self.log.read_text()
+
+    def locks(self, folder: Path) -> set[str]:
+        """The names, without `.lock`, of the lock files in a folder that its processes have open."""
+        opened = set()
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):  # ended since
+                if os.getsid(int(process.name)) == self.process.pid:
+                    opened |= {file.readlink() for file in process.glob("fd/*")}
+        return {path.stem for path in opened if path.parent == folder and path.suffix == ".lock"}
+
+
+class Cluster:
+    """Two machines of one processor each."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        self.variables = {"RAY_USAGE_STATS_ENABLED": "0"} | token
+        self.address = f"{HEAD}:{free_port()}"
+        self.machines = [self._start(HEAD, ["--head", f"--port={self.address.partition(':')[2]}"])]
+        wait_until(lambda: "Ray runtime started" in self.machines[0].said(), self.machines[0])
+        self.machines.append(self._start(OTHER, [f"--address={self.address}"]))
+        wait_until(lambda: "Ray runtime started" in self.machines[1].said(), self.machines[1])
+
+    def _start(self, host: str, more: list[str]) -> Machine:
+        command = ["ray.scripts.scripts", "start", *more, f"--node-ip-address={host}", "--num-cpus=1", "--block"]
+        head = ["--include-dashboard=false", f"--temp-dir={self.folder}"] if "--head" in more else []
+        return Machine([*command, *head], self.folder, self.variables, host)
+
+    def kill(self) -> None:
+        for machine in self.machines:
+            machine.kill()
+
+
+@pytest.fixture
+def cluster() -> Iterator[Callable[[], Cluster]]:
+    """Starts clusters; their folder has a short name, as those of sockets must."""
+    started: list[Cluster] = []
+    with short_folder() as folder:
+
+        def start() -> Cluster:
+            started.append(Cluster(folder))
+            return started[-1]
+
+        yield start
+        for each in started:
+            each.kill()
+
+
+@contextmanager
+def short_folder() -> Iterator[Path]:
+    from tempfile import TemporaryDirectory
+
+    with TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+class Study:
+    """A study in a home of its own."""
+
+    def __init__(self, folder: Path, cluster: Cluster | None) -> None:
+        folder.mkdir()
+        self.folder, self.home = folder, folder / "home"
+        where = {"kind": "ray", "address": cluster.address} if cluster else {"arms_at_once": 2}
+        (folder / "study.yaml").write_text(f"{STUDY}\nrunner: {json.dumps(where | {'threads': 1})}\n")
+        self._variables = {"MEDMTL_HOME": str(self.home)} | (cluster.variables if cluster else {})
+        self.command = self.start()
+
+    def start(self) -> Machine:
+        command = ["flows.cli", "study", "--config", "study.yaml", "--out", "out"]
+        self.command = Machine(command, self.folder, self._variables, "study")
+        return self.command
+
+    def said(self) -> str:
+        return self.command.said()
+
+    def wait_until_an_arm_trains_on(self, machine: Machine) -> None:
+        """Wait for the first checkpoint of an arm that a process of the machine has locked."""
+        arms = self.home / "arms"
+        wait_until(lambda: any((arms / arm / "checkpoint.pt").exists() for arm in machine.locks(arms)), self.command)
+
+    def end(self) -> int:
+        return self.command.process.wait(SECONDS)
+
+    def numbers(self) -> Any:
+        """Scores, comparisons and settings of the arms, less what a clock measured."""
+        results = json.loads((self.folder / "out" / "results.json").read_text())
+        kept = {key: results[key] for key in ("arms", "comparisons")}
+        return json.loads(json.dumps(kept), object_hook=lambda d: {k: v for k, v in d.items() if k not in MEASURED})
+
+    def runs(self) -> Counter[tuple[str, str]]:
+        """The kind and the state of each run in MLflow."""
+        client = MlflowClient(f"sqlite:///{self.home / 'mlflow.db'}")
+        experiment = client.get_experiment_by_name(mlflow_runs.EXPERIMENT)
+        assert experiment
+        runs = client.search_runs([experiment.experiment_id])
+        return Counter((run.data.tags["medmtl.kind"], run.info.status) for run in runs)
+
+
+ALL_ONCE = Counter({("arm", "FINISHED"): 2, ("study", "FINISHED"): 1})
+
+
+def free_port() -> int:
+    with socket.create_server((HEAD, 0)) as server:
+        port: int = server.getsockname()[1]
+    return port
+
+
+def wait_until(holds: Callable[[], bool], machine: Machine) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not holds():
+        assert machine.process.poll() is None, machine.said()
+        assert time.monotonic() < deadline, machine.said()
+        time.sleep(0.02)
+
+
+def unfinished_in_prefect() -> int:
+    with get_client(sync_client=True) as client:
+        states = [run.state for run in (*client.read_flow_runs(), *client.read_task_runs())]
+    return sum(state is None or not state.is_final() for state in states)
+
+
+@pytest.mark.slow
+def test_a_study_that_loses_a_machine_ends_with_the_numbers_of_one_without_ray(
+    medmtl_home: Path, tmp_path: Path, cluster: Callable[[], Cluster]
+) -> None:
+    alone = Study(tmp_path / "alone", None)
+    machines = cluster()
+    assert alone.end() == 0, alone.said()
+    study = Study(tmp_path / "on-ray", machines)
+    study.wait_until_an_arm_trains_on(machines.machines[1])
+    machines.machines[1].kill()
+    assert study.end() == 0, study.said()
+    assert study.said().count(": goes on after epoch ") == 1, study.said()
+    assert f"machine {OTHER} of the Ray cluster has gone" in study.said()
+    assert study.numbers() == alone.numbers()
+    assert study.runs() == alone.runs() == ALL_ONCE
+    assert unfinished_in_prefect() == 0
+
+
+@pytest.mark.long
+def test_a_study_whose_command_is_killed_goes_on_where_it_was(
+    medmtl_home: Path, tmp_path: Path, cluster: Callable[[], Cluster]
+) -> None:
+    alone = Study(tmp_path / "alone", None)
+    machines = cluster()
+    assert alone.end() == 0, alone.said()
+    study = Study(tmp_path / "on-ray", machines)
+    study.wait_until_an_arm_trains_on(machines.machines[1])
+    study.command.kill()
+    study.start()
+    assert study.end() == 0, study.said()
+    assert study.said().count(": goes on after epoch ") >= 1, study.said()
+    assert study.numbers() == alone.numbers()
+    assert study.runs() == ALL_ONCE
+    assert unfinished_in_prefect() == 0
+
+
+@pytest.mark.long
+def test_a_study_whose_head_is_killed_says_so_in_one_line_and_goes_on_where_it_was(
+    medmtl_home: Path, tmp_path: Path, cluster: Callable[[], Cluster]
+) -> None:
+    alone = Study(tmp_path / "alone", None)
+    first = cluster()
+    assert alone.end() == 0, alone.said()
+    study = Study(tmp_path / "on-ray", first)
+    study.wait_until_an_arm_trains_on(first.machines[1])
+    first.machines[0].kill()
+    assert study.end() == 1, study.said()
+    assert f"the head of the Ray cluster at {first.address} has ended" in study.said().splitlines()[-1]
+    first.kill()
+    second = cluster()
+    again = study.folder / "study.yaml"
+    again.write_text(again.read_text().replace(first.address, second.address))
+    study._variables |= second.variables
+    study.start()
+    assert study.end() == 0, study.said()
+    assert study.said().count(": goes on after epoch ") >= 1, study.said()
+    assert study.numbers() == alone.numbers()
+    assert study.runs() == ALL_ONCE
+    assert unfinished_in_prefect() == 0
