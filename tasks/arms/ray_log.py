@@ -40,12 +40,12 @@ class _Lines:
 @contextmanager
 def lines_shown() -> Iterator[None]:
     """Show the lines of arms as if this process had written them."""
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     lines: Any = _Lines.options(name=NAME, scheduling_strategy=here).remote()  # type: ignore[attr-defined]
     ended = threading.Event()
 
     def show(seconds: float) -> None:
-        with suppress(Exception):  # its machine has gone: Ray starts it again on another
+        with suppress(Exception):  # its process has died: Ray starts it again
             for level, text in ray.get(lines.take.remote(), timeout=seconds):
                 LOGGER.log(level, "%s", text)
 
