@@ -88,8 +88,9 @@ def _connect(address: str | None, options: dict[str, Any]) -> None:
     remedy = "start it (docs/ray.md), or name another one in runner.address"
     if address and not _answers(address):
         raise DataError(f"no Ray cluster answers at {address} within {ANSWER_SECONDS:.0f} s: {remedy}")
+    named = options | {"address": address or "local"}  # None would be any cluster that runs on this machine
     try:
-        ray.init(**options, logging_level=logging.ERROR, log_to_driver=False)
+        ray.init(**named, logging_level=logging.ERROR, log_to_driver=False)
     except (RuntimeError, ValueError, OSError, RayError) as error:
         why = " ".join(str(error).split())
         if isinstance(error, AuthenticationError) or "oken" in why:
