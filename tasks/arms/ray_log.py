@@ -32,6 +32,7 @@ class _Lines:
     def put(self, line: Line) -> None:
         self._lines.append(line)
 
+    @ray.method(max_task_retries=0)  # Ray would tell of each retry; the next call takes what this one does not
     def take(self) -> list[Line]:
         taken, self._lines = self._lines, []
         return taken
