@@ -205,8 +205,6 @@ def test_a_study_that_loses_a_machine_ends_with_the_numbers_of_one_without_ray(
     machines.machines[1].kill()
     assert study.end() == 0, study.said()
     assert study.said().count(": goes on after epoch ") == 1, study.said()
-    assert f"machine {OTHER} of the Ray cluster has gone" in study.said()
-    assert "(raylet)" not in study.said()  # Ray's own lines on it
     assert study.numbers() == alone.numbers()
     assert study.runs() == alone.runs() == ALL_ONCE
     assert unfinished_in_prefect() == 0
