@@ -101,15 +101,16 @@ def test_no_restart_of_a_server_ends_a_night() -> None:
 def known_variables() -> set[str]:
     """Names that the code, Prefect's settings, MLflow's or MLflow's server reads."""
     import mlflow.environment_variables
+    import prefect.settings
     from mlflow.cli import server
-    from prefect.settings import Settings
 
     mlflow_names = {value.name for _, value in inspect.getmembers(mlflow.environment_variables, has_name)}
     options = {str(option.envvar) for option in server.params if option.envvar}
     floors = (file for floor in ("flows", "tasks") for file in (ROOT / floor).rglob("*.py"))
     texts = [file.read_text(encoding="utf-8") for file in (*floors, SYSTEMD / "backup")]
     ours = set(re.findall(r"\b(?:MEDMTL_\w+|DO_NOT_TRACK)\b", " ".join(texts)))
-    return mlflow_names | options | set(Settings.valid_setting_names()) | ours
+    of_prefect = {name for name in variables() if name.startswith("PREFECT_") and hasattr(prefect.settings, name)}
+    return mlflow_names | options | of_prefect | ours
 
 
 def has_name(value: object) -> bool:
