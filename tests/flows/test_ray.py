@@ -31,17 +31,18 @@ from tasks.arms import mlflow_runs
 HEAD, OTHER = "127.0.0.2", "127.0.0.3"
 ROOT = Path(__file__).parents[2]
 SECONDS = 300  # far more than anything here takes on a quiet machine
+EPOCHS, LONGER = 15, 200  # long enough to be killed in the middle, and to go on until the lost head is noticed
 STUDY = """
 data: {size: 32, phantom: {patients: 60, size: 64}}
 split: {shares: [0.5, 0.2, 0.3]}
-training: {epochs: 15, batch_size: 4}  # long enough to be killed in the middle
+training: {epochs: EPOCHS, batch_size: 4}
 methods: [{kind: uniform}, {kind: famo}]  # neither waits for the other
 protocol: {kind: all, noise: [{kind: none}]}
 seeds: 1
 floor: false
 device: cpu
 """
-MEASURED = re.compile("seconds|per_second|memory|^mlflow_run_id$")  # all else is equal
+MEASURED = re.compile("seconds|per_second|memory|^mlflow_run_id$|^reused$")  # all else is equal
 
 
 class Machine:
@@ -127,11 +128,13 @@ def cluster() -> Iterator[Callable[[], Cluster]]:
 class Study:
     """A study in a home of its own."""
 
-    def __init__(self, folder: Path, cluster: Cluster | None) -> None:
+    def __init__(self, folder: Path, cluster: Cluster | None, epochs: int) -> None:
         folder.mkdir()
         self.folder, self.home = folder, folder / "home"
         where = {"kind": "ray", "address": cluster.address} if cluster else {"arms_at_once": 2}
-        (folder / "study.yaml").write_text(f"{STUDY}\nrunner: {json.dumps(where | {'threads': 1})}\n")
+        (folder / "study.yaml").write_text(
+            f"{STUDY.replace('EPOCHS', str(epochs))}\nrunner: {json.dumps(where | {'threads': 1})}\n"
+        )
         self._variables = {"MEDMTL_HOME": str(self.home)} | (cluster.variables if cluster else {})
         self.command = self.start()
 
@@ -197,10 +200,10 @@ def unfinished_in_prefect() -> int:
 def test_a_study_that_loses_a_machine_ends_with_the_numbers_of_one_without_ray(
     medmtl_home: Path, tmp_path: Path, cluster: Callable[[], Cluster]
 ) -> None:
-    alone = Study(tmp_path / "alone", None)
+    alone = Study(tmp_path / "alone", None, EPOCHS)
     machines = cluster()
     assert alone.end() == 0, alone.said()
-    study = Study(tmp_path / "on-ray", machines)
+    study = Study(tmp_path / "on-ray", machines, EPOCHS)
     study.wait_until_an_arm_trains_on(machines.machines[1])
     machines.machines[1].kill()
     assert study.end() == 0, study.said()
@@ -217,10 +220,10 @@ def test_a_study_that_loses_a_machine_ends_with_the_numbers_of_one_without_ray(
 def test_a_study_whose_command_is_killed_goes_on_where_it_was(
     medmtl_home: Path, tmp_path: Path, cluster: Callable[[], Cluster]
 ) -> None:
-    alone = Study(tmp_path / "alone", None)
+    alone = Study(tmp_path / "alone", None, EPOCHS)
     machines = cluster()
     assert alone.end() == 0, alone.said()
-    study = Study(tmp_path / "on-ray", machines)
+    study = Study(tmp_path / "on-ray", machines, EPOCHS)
     study.wait_until_an_arm_trains_on(machines.machines[1])
     study.command.kill()
     study.start()
@@ -235,10 +238,10 @@ def test_a_study_whose_command_is_killed_goes_on_where_it_was(
 def test_a_study_whose_head_is_killed_says_so_in_one_line_and_goes_on_where_it_was(
     medmtl_home: Path, tmp_path: Path, cluster: Callable[[], Cluster]
 ) -> None:
-    alone = Study(tmp_path / "alone", None)
+    alone = Study(tmp_path / "alone", None, LONGER)
     first = cluster()
     assert alone.end() == 0, alone.said()
-    study = Study(tmp_path / "on-ray", first)
+    study = Study(tmp_path / "on-ray", first, LONGER)
     study.wait_until_an_arm_trains_on(first.machines[1])
     first.machines[0].kill()
     assert study.end() == 1, study.said()
