@@ -7,10 +7,12 @@ import logging
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
@@ -19,7 +21,7 @@ from prefect.events.worker import EventsWorker
 from prefect.settings import PREFECT_API_URL
 from prefect_ray import RayTaskRunner
 from prefect_ray.context import remote_options
-from ray.exceptions import AuthenticationError, GetTimeoutError, RayError, RayTaskError
+from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from data_prep.errors import DataError
@@ -35,7 +37,9 @@ from tasks.runtime.servers import sqlite_path
 
 PACKAGES = ("medmtl", "torch")  # of the same version everywhere, or one arm would be two
 SERVERS = ("MLFLOW_", "PREFECT_API_")  # how the names of variables begin that hold addresses and passwords
+CLIENT = "ray://"  # begins the address of a server through which processes outside of a cluster use it
 ANSWER_SECONDS = 5.0
+STATUS_SECONDS = 40.0  # one or two are usual
 START_SECONDS = 180.0  # for a machine's first process; it imports torch
 STOP_SECONDS = 20.0  # for arms to write what they have after Ctrl-C
 WATCH_SECONDS = 2.0
@@ -85,24 +89,49 @@ def ray_cluster(options: dict[str, Any], processors: int, gpus: int) -> Iterator
 
 
 def _connect(address: str | None, options: dict[str, Any]) -> None:
-    remedy = "start it (docs/ray.md), or name another one in runner.address"
-    if address and not _answers(address):
-        raise DataError(f"no Ray cluster answers at {address} within {ANSWER_SECONDS:.0f} s: {remedy}")
+    if address:
+        check_answer(address)
     named = options | {"address": address or "local"}  # None would be any cluster that runs on this machine
     try:
         ray.init(**named, logging_level=logging.ERROR, log_to_driver=False)
-    except (RuntimeError, ValueError, OSError, RayError) as error:
-        why = " ".join(str(error).split())
-        if isinstance(error, AuthenticationError) or "oken" in why:
-            why = "it wants its token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"
-        raise DataError(f"the Ray cluster at {address} cannot be used: {why}") from error
+    except (RuntimeError, ValueError, OSError, RayError) as error:  # such as other versions: Ray names both
+        raise DataError(f"the Ray cluster at {address} cannot be used: {' '.join(str(error).split())}") from error
+
+
+def check_answer(address: str) -> None:
+    """Check that the head of a Ray cluster answers and lets us in; Ray itself would try for minutes.
+
+    Raises:
+        DataError: it does not.
+    """
+    if not _answers(address):
+        remedy = "start it (docs/ray.md), or name another one in runner.address"
+        raise DataError(f"no Ray cluster answers at {address} within {ANSWER_SECONDS:.0f} s: {remedy}")
+    if address.startswith(CLIENT):
+        return
+    ask = [sys.executable, "-m", "ray.scripts.scripts", "status", "--address", address]  # a process can be ended
+    try:
+        asked = subprocess.run(ask, capture_output=True, text=True, timeout=STATUS_SECONDS)
+    except subprocess.TimeoutExpired as error:
+        raise DataError(
+            f"what listens at {address} does not answer as the head of a Ray cluster: name its port in runner.address, "
+            f"6379 unless it was started with another one; a port for clients, such as 10001, wants {CLIENT}HOST:PORT"
+        ) from error
+    if "AuthenticationError" in asked.stderr:
+        raise DataError(
+            f"the Ray cluster at {address} wants its token: set RAY_AUTH_MODE=token, and copy the token to "
+            "~/.ray/auth_token or name its file in RAY_AUTH_TOKEN_PATH"
+        )
+    if asked.returncode:
+        last = (asked.stderr.strip() or "no reason given").splitlines()[-1]
+        raise DataError(f"the Ray cluster at {address} cannot be used: {last}")
 
 
 def _answers(address: str) -> bool:
-    """Tell whether something listens at an address, 'host:port' or 'ray://host:port'; Ray would try for minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
+    """Tell whether something listens at an address, 'host:port' or 'ray://host:port'."""
+    host, _, port = address.removeprefix(CLIENT).rpartition(":")
     if not host or not port.isdecimal():
-        raise DataError(f"runner.address is {address!r}: give it as HOST:PORT or ray://HOST:PORT")
+        raise DataError(f"runner.address is {address!r}: give it as HOST:PORT or {CLIENT}HOST:PORT")
     try:
         socket.create_connection((host, int(port)), timeout=ANSWER_SECONDS).close()
     except (OSError, OverflowError):
@@ -237,15 +266,16 @@ class _Head:
 
 
 def _watch_machines(ended: threading.Event) -> None:
-    """Say which machines come and go; Ray's own call waits for a head that is away."""
-    known = _alive()
-    while not ended.wait(WATCH_SECONDS):
-        now = _alive()
-        for node in known.keys() - now.keys():
-            LOGGER.info("%s has gone: its arms go on from their checkpoints on another one", _machine(known[node]))
-        for node in now.keys() - known.keys():
-            LOGGER.info("%s has come", _machine(now[node]))
-        known = now
+    """Say which machines come and go; Ray's own call waits for a head that is away, and fails at the end."""
+    with suppress(Exception):
+        known = _alive()
+        while not ended.wait(WATCH_SECONDS):
+            now = _alive()
+            for node in known.keys() - now.keys():
+                LOGGER.info("%s has gone: its arms go on from their checkpoints on another one", _machine(known[node]))
+            for node in now.keys() - known.keys():
+                LOGGER.info("%s has come", _machine(now[node]))
+            known = now
 
 
 def _alive() -> dict[str, str]:

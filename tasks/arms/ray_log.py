@@ -45,24 +45,23 @@ def lines_shown() -> Iterator[None]:
     lines: Any = _Lines.options(name=NAME, scheduling_strategy=here).remote()  # type: ignore[attr-defined]
     ended = threading.Event()
 
-    def show(seconds: float) -> None:
+    def show() -> None:
         with suppress(Exception):  # its process has died: Ray starts it again
-            for level, text in ray.get(lines.take.remote(), timeout=seconds):
+            for level, text in ray.get(lines.take.remote(), timeout=WAIT_SECONDS):
                 LOGGER.log(level, "%s", text)
 
     def watch() -> None:
         while not ended.wait(PAUSE_SECONDS):
-            show(WAIT_SECONDS)
+            show()
 
     thread = threading.Thread(target=watch, name="ray-log", daemon=True)
     thread.start()
     try:
         yield
-        ended.set()
-        thread.join(WAIT_SECONDS)
-        show(WAIT_SECONDS)
+        show()
     finally:
         ended.set()
+        thread.join(2 * WAIT_SECONDS)  # a call after the end would make Ray start a cluster of its own
 
 
 @contextmanager

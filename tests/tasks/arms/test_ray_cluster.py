@@ -1,6 +1,7 @@
 """What is checked of a Ray cluster before arms train on it, each with one line that says what to do."""
 
 import socket
+import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
@@ -8,12 +9,9 @@ import pytest
 
 pytest.importorskip("prefect_ray", reason="Ray is not installed: pip install 'medmtl[ray]'")
 
-import ray
-from ray.exceptions import AuthenticationError
-
 from data_prep.errors import DataError
 from tasks.arms import ray_cluster
-from tasks.arms.ray_cluster import PACKAGES, Machine, check_machine, check_size
+from tasks.arms.ray_cluster import PACKAGES, Machine, check_answer, check_machine, check_size
 from tasks.arms.runner import RunnerSettings, task_runner
 from tasks.runtime.lease import lease_name
 
@@ -61,15 +59,18 @@ def test_a_port_that_does_not_exist_is_one_at_which_nobody_answers() -> None:
 
 
 def test_a_cluster_that_wants_its_token_says_how_to_give_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(**options: object) -> None:
-        raise AuthenticationError("Token authentication is enabled\nbut no authentication token was found.")
+    said = "Traceback ...\nray.exceptions.AuthenticationError: RPC error: InvalidAuthToken"
+    monkeypatch.setattr(subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 1, "", said))
+    with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(DataError) as caught:
+        check_answer(f"127.0.0.1:{server.getsockname()[1]}")
+    assert "set RAY_AUTH_MODE=token, and copy the token to ~/.ray/auth_token" in one_line(caught.value)
 
-    monkeypatch.setattr(ray, "init", refuse)
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        settings = RunnerSettings(kind="ray", address=f"127.0.0.1:{server.getsockname()[1]}")
-        with pytest.raises(DataError) as caught, task_runner(settings, "cpu"):
-            pass
-    assert "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN" in one_line(caught.value)
+
+def test_what_listens_but_is_no_cluster_is_not_waited_for_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_cluster, "STATUS_SECONDS", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(DataError) as caught:
+        check_answer(f"127.0.0.1:{silent.getsockname()[1]}")
+    assert "does not answer as the head of a Ray cluster: name its port in runner.address" in one_line(caught.value)
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -6,10 +6,12 @@ import threading
 from typing import Any
 from uuid import uuid4
 
+import cloudpickle
 import pytest
 from prefect.logging.handlers import APILogHandler, set_api_log_sink
 
 from data_prep.errors import DataError
+from flows.study import study
 from models.errors import SettingError
 from tasks.runtime.pipeline import PREFECT_RUN_LOGGERS, _log_into
 from tasks.runtime.progress import LOGGER
@@ -49,3 +51,9 @@ def test_every_line_goes_to_the_log_of_the_run_also_from_a_thread_that_knows_of_
         (str(run), "3 images"),
         (str(run), r"a name with \x1b[2J"),
     ]
+
+
+def test_a_flow_is_pickled_by_its_name_as_the_context_of_a_task_is_for_other_processes() -> None:
+    pickled = cloudpickle.dumps(study)
+    assert len(pickled) < 1000
+    assert cloudpickle.loads(pickled) is study
