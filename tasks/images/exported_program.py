@@ -62,6 +62,8 @@ def export_network(network: MultiTaskNetwork, folder: Path) -> Path:
     example = torch.from_numpy(example_input(network.channels, network.size))
     on_cpu = Probabilities(deepcopy(network).cpu())  # the exporter runs the example, which is on the CPU
     exported = torch.export.export(on_cpu, (example,), dynamic_shapes=({0: torch.export.Dim.AUTO},))
+    for node in exported.graph.nodes:
+        node.meta.pop("stack_trace", None)  # it names folders of this machine
     path = folder / f"network{SUFFIX}"
     torch.export.save(exported, path)
     return path

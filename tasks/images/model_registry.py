@@ -4,6 +4,7 @@ A logged model loads without this project installed.
 """
 
 import json
+import shutil
 import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -59,7 +60,8 @@ def log_model(network: MultiTaskNetwork, facts: ModelFacts) -> None:
         # no input example: MLflow would load the model to try it, while all other arms wait
         mlflow.pyfunc.log_model(
             name=NAME,
-            python_model=served_model.__file__,
+            python_model=shutil.copy(served_model.__file__, folder),  # MLflow keeps the path, which names a user
+            uv_project_path=folder,  # where there is none: else MLflow keeps the user's uv.lock and pyproject.toml
             artifacts={served_model.PROGRAM: str(export_network(network, Path(folder)))},
             model_config=facts.model_dump(mode="json", include=set(served_model.USED_FACTS)),
             signature=_signature(facts.outputs),

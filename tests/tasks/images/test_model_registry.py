@@ -67,6 +67,21 @@ def test_no_pixel_of_the_data_is_in_what_is_kept_with_a_model(tmp_path: Path) ->
         assert not any(row in content or row.replace(b" ", b"") in content for row in rows for content in kept)
 
 
+def test_nothing_of_the_machine_or_of_the_users_folder_is_kept_with_a_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = load_image_inputs(arm(tmp_path, 0, ("Mass", "Nodule")))
+    (tmp_path / "project").mkdir()
+    for name in ("uv.lock", "pyproject.toml"):
+        (tmp_path / "project" / name).write_text("[project]\nname = 'of-jane'\nversion = '0'\n")
+    monkeypatch.chdir(tmp_path / "project")
+    folder = model_of(logged(inputs.network), tmp_path / "model")
+    kept = {file.name: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    assert not kept.keys() & {"uv.lock", "pyproject.toml"}
+    here = str(Path(model_registry.__file__).parents[2]).encode()
+    assert not [name for name, content in kept.items() if here in content or b"of-jane" in content]
+
+
 @pytest.mark.parametrize("backbone", ["conv4", "wide_resnet_10_1"])
 def test_a_model_of_classes_takes_any_number_of_colour_images_and_names_the_classes_of_its_outputs(
     tmp_path: Path, backbone: str
