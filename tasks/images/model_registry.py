@@ -60,7 +60,7 @@ def log_model(network: MultiTaskNetwork, facts: ModelFacts) -> None:
         # no input example: MLflow would load the model to try it, while all other arms wait
         mlflow.pyfunc.log_model(
             name=NAME,
-            python_model=shutil.copy(served_model.__file__, folder),  # MLflow keeps the path, which names a user
+            python_model=shutil.copyfile(served_model.__file__, f"{folder}/served_model.py"),  # its path is kept too
             uv_project_path=folder,  # where there is none: else MLflow keeps the user's uv.lock and pyproject.toml
             artifacts={served_model.PROGRAM: str(export_network(network, Path(folder)))},
             model_config=facts.model_dump(mode="json", include=set(served_model.USED_FACTS)),

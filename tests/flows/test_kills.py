@@ -232,7 +232,8 @@ def path_of(uri: str) -> Path:
 
 
 def tensors_of(model: Path) -> str:
-    return bits(torch.export.load(model / "data" / "model.pt2").state_dict)
+    (program,) = model.rglob("*.pt2")
+    return bits(torch.export.load(program).state_dict)
 
 
 def bits(value: Any) -> str:

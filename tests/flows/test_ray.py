@@ -196,7 +196,7 @@ def unfinished_in_prefect() -> int:
     return sum(state is None or not state.is_final() for state in states)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_study_that_loses_a_machine_ends_with_the_numbers_of_one_without_ray(
     medmtl_home: Path, tmp_path: Path, cluster: Callable[[], Cluster]
 ) -> None:

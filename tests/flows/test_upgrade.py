@@ -111,7 +111,9 @@ def test_the_old_champion_predicts_the_numbers_that_it_predicted_before() -> Non
     tags = MlflowClient().get_model_version("medmtl", "1").tags
     history = [text for key, text in tags.items() if key.startswith(HISTORY_TAG)]
     assert history == ["champion, by medmtl promote, though it was never evaluated"]
-    assert np.array_equal(load_program("models:/medmtl/1").predict(np.load("pixels.npy")), np.load("predicted.npy"))
+    predicted = load_program("models:/medmtl/1").predict(np.load("pixels.npy"))
+    # in a process with another number of threads the last bits differ
+    np.testing.assert_allclose(predicted, np.load("predicted.npy"), atol=1e-6, rtol=0)
 
 
 def test_medmtl_predict_takes_the_old_champion_and_says_that_its_decoder_is_not_known(

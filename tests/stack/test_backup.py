@@ -180,7 +180,7 @@ def test_the_same_version_is_the_champion_and_predicts_the_same_numbers(saved: P
         versions.append((version.version, version.run_id, version.tags))
         predicted.append(load_program(f"models:/{NAME}@champion").predict(PIXELS))
     assert versions[0] == versions[1]
-    assert np.array_equal(*predicted)
+    np.testing.assert_allclose(*predicted, atol=1e-6, rtol=0)
 
 
 def test_the_keys_of_patients_and_the_runs_of_prefect_are_the_same(saved: Place, restored: Place) -> None:
