@@ -15,23 +15,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from benchmarks.small_model import REFERENCE, train_small_model
 from data_prep.sources.image_files import find_images
 from data_prep.store.decode_items import decode_items
 
-ROOT = Path(__file__).parents[1]
 SMALL, MANY = (1_000, 10_000), 64  # numbers of small pictures, and their side in pixels
-TRAINING = """
-data: {{size: {size}, phantom: {{patients: 60, size: 64}}}}
-split: {{shares: [0.5, 0.2, 0.3]}}
-training: {{epochs: 1}}
-"""
 
 
 def main() -> None:
@@ -42,16 +35,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--size", type=int, default=64)
     given = parser.parse_args()
-    with _work() as work:
-        (work / "train.yaml").write_text(TRAINING.format(size=given.size))
-        _command(work, "train", "--config", "train.yaml", "--out", "trained")
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        variables = train_small_model(work, given.size)
         many = work / "many"
         many.mkdir()
         for number, image in enumerate(sorted(given.images.iterdir()) * given.copies):
             (many / f"{number:06}_{image.name}").hardlink_to(_copied(image, work))
         ratios = []
         for turn in range(given.rounds):
-            alone, predicted = _decode(many, given.size), _predict(work, many)[0]
+            alone, predicted = _decode(many, given.size), _predict(work, variables, many)[0]
             ratios.append(predicted / alone)
             print(f"round {turn + 1}: decoder alone {alone:.1f} images/s, predict {predicted:.1f}, {ratios[-1]:.3f}")
         print(f"predict / decoder alone: median {statistics.median(ratios):.3f} [{min(ratios):.3f}, {max(ratios):.3f}]")
@@ -60,15 +53,8 @@ def main() -> None:
         for number in range(max(SMALL)):
             _draw(small / f"{number:05}.png", number)
             if number + 1 in SMALL:
-                speed, megabytes = _predict(work, small)
+                speed, megabytes = _predict(work, variables, small)
                 print(f"{number + 1} pictures of {MANY} px: {speed:.0f} images/s, {megabytes:.0f} MB")
-
-
-@contextmanager
-def _work() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["MEDMTL_HOME"] = str(Path(folder, "home"))
-        yield Path(folder)
 
 
 def _copied(image: Path, work: Path) -> Path:
@@ -93,22 +79,16 @@ def _decode(folder: Path, size: int) -> float:
     return decoded / (time.perf_counter() - begun)
 
 
-def _predict(work: Path, folder: Path) -> tuple[float, float]:
-    """Return images per second without the start, and the peak of memory in MB."""
-    megabytes = _command(work, "predict", str(folder), "--model", "medmtl/1", "--out", "predicted", "--force")
-    counts = json.loads((work / "predicted" / "predictions.json").read_text())["counts"]
-    assert counts["predicted"] == counts["files"]
-    return counts["files"] / counts["seconds"], megabytes
-
-
-def _command(work: Path, *command: str) -> float:
-    """Run a command of medmtl; return the peak of memory of its largest process, in MB."""
-    variables = os.environ | {"PYTHONPATH": str(ROOT)}
+def _predict(work: Path, variables: dict[str, str], folder: Path) -> tuple[float, float]:
+    """Return images per second without the start, and the peak of memory of the largest process in MB."""
+    command = ["predict", str(folder), "--model", REFERENCE, "--out", "predicted", "--force"]
     with (work / "log").open("wb") as log:
         run = subprocess.Popen([sys.executable, "-m", "flows.cli", *command], cwd=work, env=variables, stderr=log)
         _, status, usage = os.wait4(run.pid, 0)
     assert status == 0, (work / "log").read_text()
-    return usage.ru_maxrss / 1e3
+    counts = json.loads((work / "predicted" / "predictions.json").read_text())["counts"]
+    assert counts["predicted"] == counts["files"]
+    return counts["files"] / counts["seconds"], usage.ru_maxrss / 1e3
 
 
 if __name__ == "__main__":

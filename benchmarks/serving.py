@@ -24,13 +24,9 @@ from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).parents[1]
+from benchmarks.small_model import REFERENCE, train_small_model
+
 PIXEL_IMAGES = 8
-TRAINING = """
-data: {{size: {size}, phantom: {{patients: 60, size: 64}}}}
-split: {{shares: [0.5, 0.2, 0.3]}}
-training: {{epochs: 1}}
-"""
 
 
 def main() -> None:
@@ -64,19 +60,16 @@ def _record(file: bytes) -> bytes:
 
 def _serve(work: Path, size: int) -> tuple[subprocess.Popen[bytes], str]:
     """Train a model and serve it; return the server, which answers, and the address to ask."""
-    home = work / "home"
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    variables = os.environ | {"MEDMTL_HOME": str(home), "PYTHONPATH": str(ROOT), "PATH": path}
-    (work / "train.yaml").write_text(TRAINING.format(size=size))
-    command = [sys.executable, "-m", "flows.cli", "train", "--config", "train.yaml", "--out", "trained"]
-    subprocess.run(command, cwd=work, env=variables, capture_output=True, check=True)
+    variables = train_small_model(work, size)
+    variables["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # MLflow starts uvicorn
+    variables["MLFLOW_TRACKING_URI"] = f"sqlite:///{work / 'home' / 'mlflow.db'}"
     with socket.create_server(("127.0.0.1", 0)) as found:
         port = str(found.getsockname()[1])
     serve = [
         "models",
         "serve",
         "-m",
-        "models:/medmtl/1",
+        f"models:/{REFERENCE}",
         "--env-manager",
         "local",
         "--host",
@@ -84,7 +77,6 @@ def _serve(work: Path, size: int) -> tuple[subprocess.Popen[bytes], str]:
         "--port",
         port,
     ]
-    variables["MLFLOW_TRACKING_URI"] = f"sqlite:///{home / 'mlflow.db'}"
     with (work / "log").open("wb") as log:
         server = subprocess.Popen(
             [sys.executable, "-m", "mlflow", *serve], env=variables, stdout=log, stderr=log, start_new_session=True

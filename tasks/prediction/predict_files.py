@@ -31,7 +31,7 @@ from tasks.runtime.progress import LOGGER, progress
 from tasks.runtime.versions import git_commit
 
 _NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?")  # reasons that differ in sizes only are counted together
-_TRAINED_ON = "the model was trained on this patient: its probabilities are better here than on others"
+_TRAINED_ON = "the model was trained on this patient: here its probabilities do not show how it does on other patients"
 
 
 def predict_files(

@@ -48,7 +48,7 @@ def contents(*folders: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for folder in folders for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.long  # tests/stack/test_backup.py runs the same scripts on the servers
+@pytest.mark.slow
 def test_a_home_that_was_lost_is_put_back_with_its_champion_and_its_arms(
     medmtl_home: Path, small_train: list[str]
 ) -> None:
